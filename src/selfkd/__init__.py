@@ -1,0 +1,62 @@
+"""Self-knowledge distillation of image classifiers: a network teaches itself while it trains.
+
+Names are imported when first used, so that `import selfkd` and the command's help stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfkd.backbones import create_backbone
+    from selfkd.backbones.staged import Staged, stage
+    from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
+    from selfkd.errors import SelfKDError
+    from selfkd.history import History
+    from selfkd.methods import create_method
+    from selfkd.methods.base import Method
+    from selfkd.recipes.loading import LoadedRun, load
+
+__all__ = [
+    "Batch",
+    "DatasetInfo",
+    "Features",
+    "History",
+    "LoadedRun",
+    "Method",
+    "Needs",
+    "Progress",
+    "SelfKDError",
+    "Staged",
+    "StepOutput",
+    "create_backbone",
+    "create_method",
+    "load",
+    "stage",
+]
+
+_HOMES = {
+    "selfkd.backbones": ("create_backbone",),
+    "selfkd.backbones.staged": ("Staged", "stage"),
+    "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"),
+    "selfkd.errors": ("SelfKDError",),
+    "selfkd.history": ("History",),
+    "selfkd.methods": ("create_method",),
+    "selfkd.methods.base": ("Method",),
+    "selfkd.recipes.loading": ("LoadedRun", "load"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("selfkd")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'selfkd' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

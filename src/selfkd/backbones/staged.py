@@ -1,0 +1,242 @@
+"""A staged view of any network: its stage maps, pooled feature and logits, without touching the network."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selfkd.contract import Features
+from selfkd.errors import BackboneError
+
+__all__ = ["NUM_STAGES", "Staged", "stage"]
+
+NUM_STAGES = 4
+"""Stages that every method sees, shallow to deep."""
+
+
+class Staged(nn.Module, ABC):
+    """A network seen as four stages and a classifier. `staged.network` is the very network that was given.
+
+    Nothing is added to the network: what is deployed has exactly its state-dict keys.
+
+    Attributes:
+        network: the wrapped network.
+        input_size: (channels, height, width) of one image.
+        stage_shapes: (channels, height, width) of the four stage maps, shallow to deep, for one image of `input_size`.
+        final_shape: the same for the map that the classifier pools.
+        num_features: D, length of the pooled vector.
+        num_classes: K.
+    """
+
+    input_size: tuple[int, int, int]
+    stage_shapes: tuple[tuple[int, int, int], ...]
+    final_shape: tuple[int, int, int]
+    num_features: int
+    num_classes: int
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Features:
+        """The network's maps, pooled feature and logits.
+
+        Args:
+            images: `[B, C, H, W]`, normalised.
+        """
+
+    def new_stage(self, index: int, depth: int | None = None, width_factor: float = 1) -> nn.Module:
+        """A freshly initialised copy of one stage of this network.
+
+        Args:
+            index: 0 for the shallowest stage.
+            depth: number of blocks; None for as many as the stage has.
+            width_factor: multiplies the stage's inner and output channels; its input stays as it is.
+        Returns: a module from stage `index - 1`'s map to a map like stage `index`'s.
+        Raises: BackboneError: if the network's family cannot grow stages; the message names those that can.
+        """
+        return self._family_part("new_stage")(index, depth, width_factor)  # type: ignore[no-any-return]
+
+    def new_classifier(self) -> nn.Module:
+        """A freshly initialised copy of the classifier, from pooled `[B, D]` to logits `[B, K]`.
+
+        Raises: BackboneError: if the network's family cannot say; the message names those that can.
+        """
+        return self._family_part("new_classifier")()  # type: ignore[no-any-return]
+
+    def _family_part(self, name: str) -> Any:
+        part = getattr(self.network, name, None)
+        if part is None:
+            raise BackboneError(
+                f"{type(self.network).__name__} does not offer {name}(), which this method needs to grow branches "
+                "from the network's own blocks; the families that do: resnet*_cifar"
+            )
+        return part
+
+    def _measure(self, input_size: tuple[int, int, int]) -> None:
+        """One forward pass of zeros in eval mode fixes all shapes before training; modes are restored."""
+        modes = {module: module.training for module in self.network.modules()}
+        parameter = next(self.network.parameters(), None)
+        images = torch.zeros(1, *input_size)
+        if parameter is not None:
+            images = images.to(parameter.device, parameter.dtype)
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                features = self(images)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise BackboneError(
+                f"{type(self.network).__name__} cannot take one image of shape {input_size}: {error}"
+            ) from error
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        self.input_size = input_size
+        self.stage_shapes = tuple(_shape(stage_map) for stage_map in features.stages)
+        self.final_shape = _shape(features.final)
+        self.num_features = features.pooled.shape[1]
+        self.num_classes = features.logits.shape[1]
+
+
+class IntermediatesStaged(Staged):
+    """A network with timm's `forward_intermediates` and `forward_head` (our own networks have them too)."""
+
+    def __init__(self, network: nn.Module, input_size: tuple[int, int, int]) -> None:
+        super().__init__(network)
+        self.indices = _four_of(network)
+        self._measure(input_size)
+
+    def forward(self, images: Tensor) -> Features:
+        network: Any = self.network
+        output, maps = network.forward_intermediates(images, indices=self.indices, output_fmt="NCHW")
+        logits = network.forward_head(output)
+        if output.ndim == 4:
+            final = _channels_first(output, network)
+            pooled = final.mean(dim=(2, 3))
+        else:
+            # Tokens: the head knows whether it pools a class token or the mean, so it is asked.
+            final = _tokens_to_map(output, network, maps[-1])
+            pooled = network.forward_head(output, pre_logits=True)
+        return Features(stages=tuple(maps), final=final, pooled=pooled, logits=logits)
+
+
+class HookedStaged(Staged):
+    """Any network, by the names of the modules whose outputs are its stages."""
+
+    def __init__(
+        self, network: nn.Module, stages: Sequence[str], final: str | None, input_size: tuple[int, int, int]
+    ) -> None:
+        super().__init__(network)
+        if len(stages) < NUM_STAGES:
+            raise BackboneError(f"stages={list(stages)} names {len(stages)} modules; {NUM_STAGES} are needed")
+        self.stage_names = tuple(stages)[-NUM_STAGES:]
+        self.final_name = final if final is not None else self.stage_names[-1]
+        modules = dict(network.named_modules())
+        missing = [name for name in (*self.stage_names, self.final_name) if name not in modules]
+        if missing:
+            raise BackboneError(
+                f"{type(network).__name__} has no submodule {missing[0]!r}; "
+                f"its children: {', '.join(name for name, _ in network.named_children())}"
+            )
+        self._stage_modules = {name: modules[name] for name in dict.fromkeys((*self.stage_names, self.final_name))}
+        self._measure(input_size)
+
+    def forward(self, images: Tensor) -> Features:
+        captured: dict[str, Tensor] = {}
+
+        def capture(name: str) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+                captured[name] = output
+
+            return hook
+
+        # Hooks live for this call only, so the network is left exactly as it came.
+        handles = [module.register_forward_hook(capture(name)) for name, module in self._stage_modules.items()]
+        try:
+            logits = self.network(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name in self._stage_modules:
+            output = captured.get(name)
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                came = "nothing" if output is None else f"{tuple(output.shape)}" if isinstance(output, Tensor) else ""
+                raise BackboneError(f"stage {name!r} must give a map [B, C, H, W]; it gave {came or type(output)}")
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise BackboneError(f"{type(self.network).__name__} must return logits [B, K]")
+        final = captured[self.final_name]
+        stages = tuple(captured[name] for name in self.stage_names)
+        return Features(stages=stages, final=final, pooled=final.mean(dim=(2, 3)), logits=logits)
+
+
+def stage(
+    network: nn.Module,
+    stages: Sequence[str] | None = None,
+    input_size: int | tuple[int, int, int] | None = None,
+    final: str | None = None,
+) -> Staged:
+    """Wrap a network without touching it.
+
+    Args:
+        network: any classifier `[B, C, H, W] -> [B, K]`.
+        stages: dotted names of the submodules whose outputs are the stage maps, shallow to deep; the last four count.
+            None for networks of timm (and ours), which know their stages.
+        input_size: side of a square RGB image, or (channels, height, width); None where the network knows it.
+        final: with `stages`: name of the submodule whose output the classifier pools; None for the last stage.
+    Raises: BackboneError: if the network has no four stages, a name is unknown, or the size does not fit.
+    """
+    size = _input_size(network, input_size)
+    if stages is not None:
+        return HookedStaged(network, stages, final, size)
+    if final is not None:
+        raise BackboneError("final= goes with stages=; without stages the network's own final map is used")
+    if not (hasattr(network, "forward_intermediates") and hasattr(network, "forward_head")):
+        raise BackboneError(
+            f"{type(network).__name__} does not know its stages; name four submodules, shallow to deep, for example "
+            'stage(network, stages=["layer1", "layer2", "layer3", "layer4"], input_size=224)'
+        )
+    return IntermediatesStaged(network, size)
+
+
+def _input_size(network: nn.Module, given: int | tuple[int, int, int] | None) -> tuple[int, int, int]:
+    if isinstance(given, int):
+        return (3, given, given)
+    if given is not None:
+        return given
+    own = getattr(network, "pretrained_cfg", {}).get("input_size")
+    if own is None:
+        raise BackboneError(f"{type(network).__name__} does not say its input size; give input_size= (for example 32)")
+    return (int(own[0]), int(own[1]), int(own[2]))
+
+
+def _four_of(network: Any) -> list[int]:
+    """Which of a timm network's maps are the four stages: the deepest four, or four evenly spaced blocks."""
+    info = network.feature_info
+    reductions = [entry["reduction"] for entry in (info if isinstance(info, list) else info.info)]
+    count = len(reductions)
+    if count < NUM_STAGES:
+        raise BackboneError(f"{type(network).__name__} has {count} stages; {NUM_STAGES} are needed")
+    if len(set(reductions)) == 1:
+        return [math.ceil(count * (i + 1) / NUM_STAGES) - 1 for i in range(NUM_STAGES)]
+    return list(range(count - NUM_STAGES, count))
+
+
+def _channels_first(output: Tensor, network: Any) -> Tensor:
+    return output.permute(0, 3, 1, 2) if getattr(network, "output_fmt", "NCHW") == "NHWC" else output
+
+
+def _tokens_to_map(tokens: Tensor, network: Any, like: Tensor) -> Tensor:
+    """Patch tokens `[B, N, C]` as a map with the side lengths of the last stage."""
+    patches = tokens[:, getattr(network, "num_prefix_tokens", 0) :]
+    return patches.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], like.shape[2], like.shape[3])
+
+
+def _shape(stage_map: Tensor) -> tuple[int, int, int]:
+    _, channels, height, width = stage_map.shape
+    return channels, height, width

@@ -1,0 +1,48 @@
+"""Networks of timm by their timm names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from torch import nn
+
+from selfkd.errors import BackboneError, UnknownNameError
+
+__all__ = ["timm_network"]
+
+
+def timm_network(
+    name: str,
+    num_classes: int,
+    *,
+    pretrained: bool = False,
+    in_channels: int = 3,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    img_size: int | None = None,
+) -> nn.Module:
+    """A network of timm with a fresh classifier.
+
+    Args:
+        name: a name of `timm.list_models()`.
+        num_classes: K.
+        pretrained: start from timm's published weights (downloaded by timm).
+        in_channels: channels of the images.
+        drop_rate: dropout before the classifier; None for the network's own default.
+        drop_path_rate: stochastic depth; None for the network's own default.
+        img_size: side of the images, for networks that fix it when built (transformers); None for their default.
+    Raises:
+        UnknownNameError: if timm has no such network.
+        BackboneError: if the network refuses an option, or its weights cannot be had.
+    """
+    if not timm.is_model(name):
+        raise UnknownNameError("backbone", name, timm.list_models(), "see timm.list_models()")
+    given: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "img_size": img_size}
+    options = {key: value for key, value in given.items() if value is not None}
+    try:
+        network = timm.create_model(name, pretrained, num_classes=num_classes, in_chans=in_channels, **options)
+    except (TypeError, RuntimeError, ValueError, OSError) as error:
+        raise BackboneError(f"timm network {name!r} cannot be built with {options or 'these options'}: {error}") from error
+    assert isinstance(network, nn.Module)
+    return network

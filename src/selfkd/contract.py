@@ -1,0 +1,147 @@
+"""The records that pass between packages. Nothing here imports torch or any module of ours.
+
+Letters used in shapes everywhere: B batch, V views, K classes, C channels, H W height and width, D embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method needs from the data and from the run; declared, so that loader and loop never ask for its name.
+
+    Args:
+        sample_index: every batch carries the index of each sample in the training set.
+        views: number of independent augmentations of each image.
+        same_class: number of further images of the same class that follow each anchor.
+        teacher: a frozen teacher network.
+        peer: a second network, trained along.
+    """
+
+    sample_index: bool = False
+    views: int = 1
+    same_class: int = 0
+    teacher: bool = False
+    peer: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    Args:
+        images: `[V*B, 3, H, W]`, floating, view-major: all first views, then all second.
+        labels: `[B]` int64 class indices, or soft `[B, K]` floating.
+        indices: `[B]` int64 positions in the training set, or None if nobody needs them.
+        views: V.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor | None = None
+    views: int = 1
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+            indices=None if self.indices is None else self.indices.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Args:
+        epoch: 0 for the first epoch.
+        total_epochs: length of the whole run.
+        step: 0 for the first batch of the epoch.
+        steps_per_epoch: batches in an epoch, or None where nobody knows.
+    """
+
+    epoch: int
+    total_epochs: int
+    step: int = 0
+    steps_per_epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epoch < self.total_epochs:
+            raise ValueError(
+                f"Progress(epoch={self.epoch}, total_epochs={self.total_epochs}): "
+                "epoch counts from 0 and must lie in [0, total_epochs)"
+            )
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a method must know of the training data before training.
+
+    Args:
+        num_samples: size of the training set; sample indices lie in [0, num_samples).
+        num_classes: K.
+        class_names: K names in label order, or None.
+        labels: the label of every training sample, in index order, or None.
+        input_size: (channels, height, width) of one image, or None.
+    """
+
+    num_samples: int
+    num_classes: int
+    class_names: tuple[str, ...] | None = None
+    labels: tuple[int, ...] | None = None
+    input_size: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or self.num_classes < 2:
+            raise ValueError(
+                f"DatasetInfo(num_samples={self.num_samples}, num_classes={self.num_classes}): "
+                "expected at least 1 sample and 2 classes"
+            )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"DatasetInfo: {len(self.class_names)} class_names for num_classes={self.num_classes}"
+            )
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone computed for one batch.
+
+    Args:
+        stages: four maps `[B, C_i, H_i, W_i]`, shallow to deep.
+        final: `[B, C, H, W]`, the map that the classifier pools; not always the last stage.
+        pooled: `[B, D]`, `final` averaged over space (for token networks, the vector their head pools).
+        logits: `[B, K]`, before softmax.
+    """
+
+    stages: tuple[Tensor, ...]
+    final: Tensor
+    pooled: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a method computed for one batch.
+
+    Args:
+        loss: 0-d tensor to be minimised.
+        terms: named 0-d tensors for the log; `loss` is made of them.
+        logits: head name to `[B, K]`; "main" is the deployed classifier.
+    """
+
+    loss: Tensor
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    logits: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,0 +1,103 @@
+"""The errors a user sees. Each message says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+__all__ = [
+    "BackboneError",
+    "BatchError",
+    "CheckpointError",
+    "DataError",
+    "Interrupted",
+    "NonFiniteLossError",
+    "OptionError",
+    "ParityError",
+    "RecipeError",
+    "RunError",
+    "SelfKDError",
+    "UnknownNameError",
+    "UserError",
+]
+
+
+class SelfKDError(Exception):
+    """Base of every error of this library; the command ends with `exit_status`."""
+
+    exit_status = 1
+
+
+class UserError(SelfKDError):
+    """What the user gave cannot be used."""
+
+    exit_status = 2
+
+
+class UnknownNameError(UserError, LookupError):
+    """A name that is in none of our tables.
+
+    Args:
+        kind: what was looked up, in the singular ("method").
+        name: the name that was given.
+        known: the names that exist; the nearest are named in the message.
+        listing: where to see all of them.
+    """
+
+    def __init__(self, kind: str, name: str, known: Collection[str], listing: str) -> None:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        super().__init__(f"unknown {kind} {name!r}{hint}; {listing}")
+        self.kind, self.name, self.near = kind, name, near
+
+
+class OptionError(UserError, ValueError):
+    """An option whose value is not allowed.
+
+    Args:
+        option: name of the option.
+        value: what was given.
+        allowed: the allowed values, in words.
+    """
+
+    def __init__(self, option: str, value: object, allowed: str) -> None:
+        super().__init__(f"{option}={value!r} is not allowed; {option} must be {allowed}")
+        self.option, self.value, self.allowed = option, value, allowed
+
+
+class RecipeError(UserError):
+    """A recipe or an override that cannot be resolved."""
+
+
+class DataError(UserError):
+    """Data that is missing, unreadable, or does not fit what was asked."""
+
+
+class BatchError(UserError, ValueError):
+    """A batch that does not hold what the method needs."""
+
+
+class BackboneError(UserError):
+    """A network that lacks a property which the caller needs."""
+
+
+class RunError(UserError):
+    """A run folder that cannot be used as asked."""
+
+
+class CheckpointError(SelfKDError):
+    """A checkpoint that is damaged or belongs to something else."""
+
+
+class NonFiniteLossError(SelfKDError):
+    """A loss term became NaN or infinite during training."""
+
+
+class ParityError(SelfKDError):
+    """An exported network that does not give the same logits as the trained one."""
+
+
+class Interrupted(SelfKDError):
+    """The user stopped the run; it can be continued."""
+
+    exit_status = 130

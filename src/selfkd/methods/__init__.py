@@ -1,0 +1,48 @@
+"""The methods, by name. One line each; nothing here imports torch until a method is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from selfkd.catalogue import Catalogue, Entry
+from selfkd.errors import OptionError
+
+if TYPE_CHECKING:
+    from selfkd.backbones.staged import Staged
+    from selfkd.contract import DatasetInfo
+    from selfkd.methods.base import Method
+
+__all__ = ["METHODS", "create_method"]
+
+METHODS = Catalogue(
+    "method",
+    {
+        "plain": Entry("selfkd.methods.plain:Plain", "cross-entropy with the labels; the yardstick"),
+        "label_smoothing": Entry(
+            "selfkd.methods.label_smoothing:LabelSmoothing", "labels mixed with the uniform distribution (2016)"
+        ),
+        "ps_kd": Entry("selfkd.methods.ps_kd:PSKD", "labels softened by the network's own last epoch (ICCV 2021)"),
+        "dtskd": Entry("selfkd.methods.dtskd:DTSKD", "its own past and its deepest classifier as dual teachers"),
+    },
+    listing="'selfkd list methods' shows all",
+)
+
+
+def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parameters: Any) -> Method:
+    """Build a method by name.
+
+    Args:
+        name: one of `METHODS`, or `package.module:Class` for your own.
+        backbone: the staged network that will be deployed.
+        data: what is known of the training set.
+        hyper_parameters: keyword arguments of the method's class.
+    Raises:
+        UnknownNameError: if there is no such method.
+        OptionError: if the method has no such option, or a value is out of range.
+    """
+    method = METHODS.load(name)
+    try:
+        built: Method = method(backbone, data, **hyper_parameters)
+    except TypeError as error:
+        raise OptionError(f"method {name!r}", tuple(hyper_parameters), f"given options that exist: {error}") from error
+    return built

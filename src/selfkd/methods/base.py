@@ -1,0 +1,107 @@
+"""The contract of every method: what it needs, its step, its four hooks, and what remains of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from selfkd.backbones.staged import Staged
+from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
+from selfkd.errors import BackboneError, BatchError
+from selfkd.history import History
+
+__all__ = ["Method"]
+
+
+class Method(nn.Module, ABC):
+    """The objective of one paper, over a backbone that knows nothing of it.
+
+    A subclass is final. Its keyword arguments are its configuration in recipes and on the command line.
+    A run calls `begin_epoch`, then for every batch `forward` and, after the optimiser's step, `after_step`,
+    and at last `end_epoch`. `forward` has no side effect on what is remembered between epochs.
+
+    Args:
+        backbone: the staged network that will be deployed.
+        data: what is known of the training set.
+    Attributes:
+        needs: what the method needs from data and run.
+        history: what is remembered across epochs, or None; saved beside the checkpoint, never inside the weights.
+    Raises: BackboneError: if the network and the data differ in the number of classes.
+    """
+
+    needs: ClassVar[Needs] = Needs()
+
+    def __init__(self, backbone: Staged, data: DatasetInfo) -> None:
+        super().__init__()
+        if backbone.num_classes != data.num_classes:
+            raise BackboneError(
+                f"the network has {backbone.num_classes} outputs, the data {data.num_classes} classes; "
+                "build the network with the data's number of classes"
+            )
+        self.backbone = backbone
+        self.num_classes = data.num_classes
+        self.history: History | None = None
+        self._first_batch = True
+
+    @abstractmethod
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """The objective for one batch. Call the method object itself, which checks the first batch."""
+
+    def begin_epoch(self, progress: Progress) -> None:
+        """Prepare an epoch; a half-finished one before it is forgotten."""
+        if self.history is not None:
+            self.history.discard_unfinished()
+
+    def after_step(self, batch: Batch, output: StepOutput) -> None:
+        """Remember what the step computed; called after the optimiser's step."""
+
+    def end_epoch(self, progress: Progress) -> None:
+        """Close an epoch: what was remembered in it becomes readable."""
+
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits `[B, K]` of every head, by name; "main" first."""
+        return {"main": self.backbone(images).logits}
+
+    def deployed(self) -> nn.Module:
+        """The plain network, as it was given; the rest of the method can be thrown away."""
+        return self.backbone.network
+
+    def exits(self) -> Mapping[str, nn.Module]:
+        """The sub-networks that can be deployed, by head name."""
+        return {"main": self.deployed()}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimiser; one group, unless a paper treats parts differently."""
+        return [{"params": list(self.parameters())}]
+
+    def __call__(self, batch: Batch, progress: Progress) -> StepOutput:
+        if self._first_batch:
+            self._check(batch)
+            self._first_batch = False
+        output: StepOutput = super().__call__(batch, progress)
+        return output
+
+    def _check(self, batch: Batch) -> None:
+        """What a loader can get wrong, looked at once, since looking costs a synchronisation with the device."""
+        name = type(self).__name__
+        if self.needs.sample_index and batch.indices is None:
+            raise BatchError(
+                f"{name} needs sample_index: Batch.indices is None; let the data set return each sample's position"
+            )
+        if batch.views != self.needs.views:
+            raise BatchError(f"{name} needs views={self.needs.views}, the batch has views={batch.views}")
+        if batch.images.shape[0] != batch.labels.shape[0] * batch.views:
+            raise BatchError(
+                f"{name}: {batch.images.shape[0]} images for {batch.labels.shape[0]} labels and {batch.views} views"
+            )
+        if batch.labels.ndim == 1:
+            wrong = ((batch.labels < 0) | (batch.labels >= self.num_classes)).nonzero()
+            if len(wrong):
+                position = int(wrong[0])
+                sample = position if batch.indices is None else int(batch.indices[position])
+                raise BatchError(
+                    f"label {int(batch.labels[position])} of sample {sample} lies outside [0, {self.num_classes})"
+                )

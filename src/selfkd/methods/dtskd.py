@@ -1,0 +1,123 @@
+"""DTSKD: two teachers at once, the network's own past and its own deepest classifier.
+
+Li, Li, Yang, Song, Li, Pan: Dual Teachers for Self-Knowledge Distillation (DTSKD).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from selfkd.backbones.staged import NUM_STAGES, Staged
+from selfkd.branches import PooledFusionBranches
+from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
+from selfkd.errors import BatchError
+from selfkd.losses import kl_to_target, softened_kl
+from selfkd.methods.base import Method
+from selfkd.option_checks import at_least, non_negative, one_of, positive, unit_interval, weights
+from selfkd.supervision import Historical
+from selfkd.supervision.decay import DECAYS
+
+__all__ = ["DTSKD"]
+
+_BRANCHES = tuple(f"branch{i}" for i in range(1, NUM_STAGES))
+
+
+class DTSKD(Method):
+    """`L = historical_weight * L_his + structural_weight * L_stru`.
+
+    `L_his`: every head learns, at temperature 1, from the label mixed with its own prediction of the last epoch.
+    `L_stru`: every branch learns from the backbone's current softened prediction, through which the gradient flows
+    (the release does not detach it). The branches normalise over the batch, so a training batch needs two samples.
+
+    Args:
+        backbone: the staged network that will be deployed.
+        data: what is known of the training set.
+        historical_weight: weight of the historical loss, the paper's alpha_1; alpha_1 + alpha_2 = 1 in the paper
+            (ResNet-18 0.2, VGG-16 0.6, ResNeXt-18 0.8, ImageNet 0.9).
+        structural_weight: weight of the structural loss, the paper's alpha_2.
+        head_weights: weights lambda of the heads' historical losses: main, branch1 (shallowest), branch2, branch3;
+            on ImageNet the paper's first is 4.
+        temperature: softening of the structural loss, > 0.
+        decay: how the label's share beta falls: "cosine" or "linear" from beta_max to beta_min, or "fixed" at beta_max.
+        beta_max: label's share at the start, in [0, 1].
+        beta_min: label's share at the end, in [0, beta_max]; beta_max = beta_min = 1 leaves the structural teacher only.
+        beta_offset: 0 counts epochs from 0 in the decay as the release does, 1 from 1 as the paper does.
+        fusion: how a branch fuses top-down and lateral feature: "mixed" (the paper's), "concat" or "add".
+        detach_teacher: stop the gradient of the structural loss into the backbone's classifier.
+        epsilon: added to all target probabilities, as the release does.
+    Raises: OptionError: if an option is out of range.
+    Source: sections 3.2 to 3.4; released code for the details named above.
+    """
+
+    needs: ClassVar[Needs] = Needs(sample_index=True)
+
+    def __init__(
+        self,
+        backbone: Staged,
+        data: DatasetInfo,
+        *,
+        historical_weight: float = 0.2,
+        structural_weight: float = 0.8,
+        head_weights: tuple[float, ...] = (3.0, 1.0, 1.0, 1.0),
+        temperature: float = 4.0,
+        decay: Literal["cosine", "linear", "fixed"] = "cosine",
+        beta_max: float = 0.9,
+        beta_min: float = 0.0,
+        beta_offset: Literal[0, 1] = 0,
+        fusion: Literal["mixed", "concat", "add"] = "mixed",
+        detach_teacher: bool = False,
+        epsilon: float = 1e-7,
+    ) -> None:
+        super().__init__(backbone, data)
+        heads = ("main", *_BRANCHES)
+        self.historical_weight = non_negative("historical_weight", historical_weight)
+        self.structural_weight = non_negative("structural_weight", structural_weight)
+        self.head_weights = dict(
+            zip(heads, weights("head_weights", head_weights, len(heads), ", ".join(heads)), strict=True)
+        )
+        self.temperature = positive("temperature", temperature)
+        self.decay = DECAYS[one_of("decay", decay, DECAYS)]
+        self.beta_max = unit_interval("beta_max", beta_max)
+        self.beta_min = unit_interval("beta_min", beta_min)
+        self.beta_offset = at_least("beta_offset", beta_offset, 0)
+        self.detach_teacher = detach_teacher
+        self.epsilon = non_negative("epsilon", epsilon)
+        channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
+        self.branches = PooledFusionBranches(channels, backbone.num_features, data.num_classes, fusion)
+        self.supervision = Historical(data, heads, self.label_share)
+        self.history = self.supervision.history
+
+    def label_share(self, progress: Progress) -> float:
+        """The label's share beta in every target of this epoch."""
+        return self.decay(progress, self.beta_max, self.beta_min, self.beta_offset)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        if self.training and batch.images.shape[0] < 2:
+            raise BatchError("DTSKD's branches normalise over the batch: a training batch needs at least 2 samples")
+        logits = self._logits(self.backbone(batch.images))
+        targets = self.supervision.targets(batch, progress)
+        historical = sum(
+            (weight * kl_to_target(logits[head], targets[head], self.epsilon) for head, weight in self.head_weights.items()),
+            start=logits["main"].new_zeros(()),
+        )
+        teacher_BK = logits["main"].detach() if self.detach_teacher else logits["main"]
+        structural = sum(
+            (softened_kl(logits[branch], teacher_BK, self.temperature, self.epsilon) for branch in _BRANCHES),
+            start=logits["main"].new_zeros(()),
+        )
+        loss = self.historical_weight * historical + self.structural_weight * structural
+        return StepOutput(loss, terms={"historical": historical, "structural": structural}, logits=logits)
+
+    def after_step(self, batch: Batch, output: StepOutput) -> None:
+        self.supervision.after_step(batch, output)
+
+    def end_epoch(self, progress: Progress) -> None:
+        self.supervision.end_epoch(progress)
+
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        return self._logits(self.backbone(images))
+
+    def _logits(self, features: Features) -> dict[str, Tensor]:
+        return {"main": features.logits, **self.branches(features.stages[:-1], features.pooled)}

@@ -1,0 +1,53 @@
+"""Range checks for options; each returns the value or raises an `OptionError` naming option, value and range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+from selfkd.errors import OptionError
+
+__all__ = ["at_least", "non_negative", "one_of", "positive", "unit_interval", "weights"]
+
+
+def positive(option: str, value: float) -> float:
+    """A finite number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise OptionError(option, value, "a finite number > 0")
+    return value
+
+
+def non_negative(option: str, value: float) -> float:
+    """A finite number, 0 or above."""
+    if not (math.isfinite(value) and value >= 0):
+        raise OptionError(option, value, "a finite number >= 0")
+    return value
+
+
+def unit_interval(option: str, value: float) -> float:
+    """A number in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise OptionError(option, value, "in [0, 1]")
+    return value
+
+
+def at_least(option: str, value: int, minimum: int) -> int:
+    """A whole number of at least `minimum`."""
+    if value < minimum:
+        raise OptionError(option, value, f"a whole number >= {minimum}")
+    return value
+
+
+def one_of(option: str, value: str, allowed: Collection[str]) -> str:
+    """One of a few names."""
+    if value not in allowed:
+        raise OptionError(option, value, f"one of {', '.join(sorted(allowed))}")
+    return value
+
+
+def weights(option: str, values: Sequence[float], count: int, meaning: str) -> tuple[float, ...]:
+    """Exactly `count` finite, non-negative numbers; `meaning` says what they stand for, in order."""
+    result = tuple(float(value) for value in values)
+    if len(result) != count or any(not math.isfinite(value) or value < 0 for value in result):
+        raise OptionError(option, tuple(values), f"{count} finite numbers >= 0 ({meaning})")
+    return result

@@ -1,0 +1,28 @@
+"""What a head is asked to predict."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from selfkd.contract import Batch, Needs, Progress, StepOutput
+
+__all__ = ["Supervision"]
+
+
+class Supervision(ABC):
+    """Target distributions for every head of a method; the method calls the hooks that its own life gives it."""
+
+    needs: ClassVar[Needs] = Needs()
+
+    @abstractmethod
+    def targets(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Head name to `[B, K]` float32 probabilities without gradient."""
+
+    def after_step(self, batch: Batch, output: StepOutput) -> None:
+        """Remember what the step predicted; nothing by default."""
+
+    def end_epoch(self, progress: Progress) -> None:
+        """Close the epoch; nothing by default."""
