@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,7 @@ def network_factory(name: str) -> Callable[..., nn.Module]:
     if not timm.is_model(name):
         raise UnknownNameError("backbone", name, [*BACKBONES, *timm.list_models()], BACKBONES.listing)
 
-    def build(num_classes: int, **options: Any) -> nn.Module:
-        return timm_network(name, num_classes, **options)
-
-    return build
+    return functools.partial(timm_network, name)
 
 
 def create_backbone(

@@ -1,0 +1,52 @@
+"""The command `selfkd`: one module per verb, which parses, calls and prints."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from selfkd.cli import evaluate, export, listing, predict, train
+from selfkd.errors import SelfKDError
+
+__all__ = ["main"]
+
+_VERBS = (train, evaluate, predict, export, listing)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: without the program's name; None for those of the process.
+    Returns: 0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog="selfkd",
+        description="Self-knowledge distillation of image classifiers: a network teaches itself while it trains.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    for verb in _VERBS:
+        verb.add_parser(verbs)
+    parsed = parser.parse_args(arguments)
+    if parsed.version:
+        from selfkd import __version__
+
+        print(__version__)
+        return 0
+    if not hasattr(parsed, "execute"):
+        parser.print_help()
+        return 2
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.getLogger("selfkd").setLevel(logging.INFO)
+    try:
+        parsed.execute(parsed)
+    except SelfKDError as error:
+        print(f"selfkd: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("selfkd: interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,37 @@
+"""`selfkd evaluate RUN`"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_parser"]
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "evaluate",
+        help="top-1 and top-5 accuracy of every head of a run",
+        description="Evaluate every head of a finished run.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("places", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")
+    parser.add_argument("--split", choices=("test", "train", "validation"), default="test", help="default: test")
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(execute=_execute)
+
+
+def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.recipes.experiment import evaluate_run
+    from selfkd.recipes.reader import split_overrides
+    from selfkd.reports.score_table import score_table
+
+    scores = evaluate_run(parsed.run, parsed.split, parsed.checkpoint, split_overrides(parsed.places))
+    if parsed.json:
+        print(json.dumps({"split": parsed.split, "checkpoint": parsed.checkpoint, "scores": scores}, indent=2))
+    else:
+        print(score_table(scores))

@@ -1,0 +1,35 @@
+"""`selfkd export RUN --format safetensors`"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_parser"]
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "export",
+        help="the plain network out of a run, proven equal",
+        description="Write a finished run's plain network to a file and prove that it gives the same logits.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
+    parser.add_argument("--output", type=Path, help="file to write (default: in the run folder's export/)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(execute=_execute)
+
+
+def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.recipes.loading import export_network
+
+    path, difference = export_network(parsed.run, parsed.checkpoint, parsed.output)
+    if parsed.json:
+        print(json.dumps({"file": str(path), "checkpoint": parsed.checkpoint, "largest_difference": difference}))
+    else:
+        print(f"{path}\nlogits equal to the trained network's to {difference:.1e}")

@@ -1,0 +1,47 @@
+"""`selfkd list methods|backbones|recipes|datasets`"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+__all__ = ["add_parser"]
+
+_KINDS = ("methods", "backbones", "recipes", "datasets")
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "list", help="methods, backbones, recipes or data sets", description="What there is, a line each."
+    )
+    parser.add_argument("kind", choices=_KINDS, help="what to list")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(execute=_execute)
+
+
+def _execute(parsed: argparse.Namespace) -> None:
+    entries = _entries(parsed.kind)
+    if parsed.json:
+        print(json.dumps(entries, indent=2))
+        return
+    width = max(map(len, entries))
+    for name, summary in entries.items():
+        print(f"{name:<{width}}  {summary}".rstrip())
+    if parsed.kind == "backbones":
+        print("\nEvery name of timm.list_models() works too, and 'package.module:function' for your own.")
+    if parsed.kind == "methods":
+        print("\n'package.module:Class' takes your own.")
+
+
+def _entries(kind: str) -> dict[str, str]:
+    from selfkd.backbones import BACKBONES
+    from selfkd.data import DATASETS
+    from selfkd.methods import METHODS
+    from selfkd.recipes.reader import recipe_names, recipe_summary
+
+    if kind == "recipes":
+        return {name: recipe_summary(name) for name in recipe_names()}
+    catalogue = {"methods": METHODS, "backbones": BACKBONES, "datasets": DATASETS}[kind]
+    return {name: entry.summary for name, entry in catalogue.items()}

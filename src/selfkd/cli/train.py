@@ -1,0 +1,71 @@
+"""`selfkd train [RECIPE] [key=value ...]`"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_parser"]
+
+_EPILOG = """\
+Without a recipe, a small network learns scikit-learn's digits from ten images per class, once plainly and once with
+DTSKD, from three seeds each, in about two minutes on two cores.
+
+'selfkd list recipes' shows all recipes; 'selfkd train RECIPE --help' every option that can be set with key=value.
+The same command continues an interrupted run; a finished run is kept.
+"""
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "train",
+        help="train a recipe, or the embedded default",
+        description="Train a recipe and leave a run folder.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument("arguments", nargs="*", metavar="RECIPE | key=value", help="a recipe, then overrides")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+    parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left and start afresh")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    parser.add_argument("-h", "--help", action="store_true", help="this help, or with a recipe all its options")
+    parser.set_defaults(execute=_execute, parser=parser)
+
+
+def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.recipes.demo import DEMO_RECIPES, DEMO_SEEDS
+    from selfkd.recipes.reader import options_help, resolve, split_overrides
+
+    named = bool(parsed.arguments) and "=" not in parsed.arguments[0]
+    overrides = split_overrides(parsed.arguments[1:] if named else parsed.arguments)
+    if parsed.help:
+        parsed.parser.print_help()
+        if named:
+            print("\n" + options_help(resolve(parsed.arguments[0], overrides)))
+        return
+    if named:
+        recipes = [resolve(parsed.arguments[0], overrides)]
+    else:
+        seeds = DEMO_SEEDS if "seed" not in overrides else (None,)
+        resolved = [resolve(name, overrides) for name in DEMO_RECIPES]
+        recipes = [recipe if seed is None else recipe.with_seed(seed) for recipe in resolved for seed in seeds]
+
+    from selfkd.recipes.experiment import run
+    from selfkd.reports.seed_table import rows_of, table
+
+    folders = [run(recipe, parsed.runs, parsed.overwrite, not parsed.no_progress) for recipe in recipes]
+    scores = [dict(folder.scores()) for folder in folders]
+    if parsed.json:
+        print(json.dumps([{"folder": str(f.path), **s} for f, s in zip(folders, scores, strict=True)], indent=2))
+        return
+    print(table(rows_of(scores)))
+    tested = scores[0]["last"]["scores"]["test"]["main"]["top1"]["n"]
+    interval = " ± is the 95 % interval of the mean over the runs." if len(recipes) > len({r.name for r in recipes}) else ""
+    print(f"\nTop-1 accuracy on {tested} test images a run.{interval} Runs:")
+    for folder in folders:
+        print(f"  {folder.path}")

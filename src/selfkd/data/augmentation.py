@@ -1,0 +1,98 @@
+"""Training augmentation of whole batches on the device that trains.
+
+Every random number is drawn once per epoch for every sample of the training set, by (seed, epoch, view) alone, and looked
+up by sample index. What a sample goes through is therefore the same in whatever batch, process or order it is met.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from selfkd.errors import OptionError
+from selfkd.option_checks import at_least, one_of
+
+__all__ = ["Augmentation", "CropFlip", "Unchanged"]
+
+
+class Augmentation(ABC):
+    """A random change of images that is a function of numbers drawn beforehand."""
+
+    @abstractmethod
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        """`[N, P]` int64 on the CPU: P numbers that fix the change of each of N samples."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Images `[B, C, H, W]` uint8 changed as `draws` `[B, P]` say, on the images' device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unchanged(Augmentation):
+    """No augmentation."""
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        return torch.empty(num_samples, 0, dtype=torch.int64)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        return images
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropFlip(Augmentation):
+    """Padding, a random crop of the original size, and a horizontal flip with probability one half.
+
+    Args:
+        padding: pixels on every side, >= 0; the papers' is 4 for 32x32.
+        padding_mode: "zeros" pads black (TESKD, DTSKD), "reflect" mirrors the border (LOTH).
+        horizontal_flip: whether images are flipped.
+    Raises: OptionError: if a value is out of range.
+    """
+
+    padding: int = 4
+    padding_mode: Literal["zeros", "reflect"] = "zeros"
+    horizontal_flip: bool = True
+
+    def __post_init__(self) -> None:
+        at_least("augmentation.padding", self.padding, 0)
+        one_of("augmentation.padding_mode", self.padding_mode, ("zeros", "reflect"))
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        offsets = torch.randint(0, 2 * self.padding + 1, (num_samples, 2), generator=generator)
+        flips = torch.randint(0, 2 if self.horizontal_flip else 1, (num_samples, 1), generator=generator)
+        return torch.cat([offsets, flips], dim=1)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        batch, channels, height, width = images.shape
+        if self.padding_mode == "reflect" and self.padding >= min(height, width):
+            raise OptionError("augmentation.padding", self.padding, f"below the image's side {min(height, width)}")
+        padded = self._padded(images)
+        down_B, right_B, flip_B = draws.unbind(dim=1)
+        rows_BH = down_B[:, None] + torch.arange(height, device=images.device)
+        columns_W = torch.arange(width, device=images.device)
+        columns_BW = torch.where(flip_B[:, None] == 1, width - 1 - columns_W, columns_W) + right_B[:, None]
+        return padded[
+            torch.arange(batch, device=images.device)[:, None, None, None],
+            torch.arange(channels, device=images.device)[None, :, None, None],
+            rows_BH[:, None, :, None],
+            columns_BW[:, None, None, :],
+        ]
+
+    def _padded(self, images: Tensor) -> Tensor:
+        if self.padding_mode == "zeros":
+            return pad(images, [self.padding] * 4)
+        side = self.padding
+        rows = _mirrored(images.shape[2], side, images.device)
+        columns = _mirrored(images.shape[3], side, images.device)
+        return images[:, :, rows][:, :, :, columns]  # torch cannot mirror-pad uint8
+
+
+def _mirrored(length: int, side: int, device: torch.device) -> Tensor:
+    """Positions along one axis when `side` pixels are mirrored at both borders, the border pixel not repeated."""
+    positions = torch.arange(-side, length + side, device=device).abs()
+    return torch.where(positions >= length, 2 * (length - 1) - positions, positions)

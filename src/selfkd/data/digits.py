@@ -1,0 +1,74 @@
+"""scikit-learn's digits: 1,797 real 8x8 scans of handwritten digits, shipped inside scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torchvision.transforms import v2
+
+from selfkd.data.source import ImageSet, Source, Splits
+from selfkd.errors import OptionError
+from selfkd.option_checks import at_least
+
+__all__ = ["Digits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(Source):
+    """Handwritten digits with few labels: the first data set of a fresh installation, no download.
+
+    Args:
+        train_per_class: training images of each class, drawn by the run's seed; all others are for testing.
+        image_size: side in pixels to which the 8x8 scans are scaled (bilinear).
+        validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
+        mean: per channel, of pixel values in [0, 1], subtracted.
+        std: per channel, of pixel values in [0, 1], divided by.
+    Raises: OptionError: if a value is out of range.
+    Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI.
+    """
+
+    train_per_class: int = 10
+    image_size: int = 16
+    mean: tuple[float, ...] = (0.305, 0.305, 0.305)
+    std: tuple[float, ...] = (0.348, 0.348, 0.348)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("data.train_per_class", self.train_per_class, 1)
+        at_least("data.image_size", self.image_size, 8)
+
+    def read(self, seed: int) -> Splits:
+        digits = load_digits()
+        grey = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)  # the scans have 17 grey levels
+        images = self._scaled(grey.unsqueeze(1).expand(-1, 3, -1, -1))
+        everything = ImageSet(images, torch.from_numpy(digits.target.astype(np.int64)))
+        drawn = np.random.default_rng(seed).permutation(len(everything))
+        labels = digits.target[drawn]
+        smallest = int(np.bincount(labels).min())
+        if self.train_per_class >= smallest:
+            raise OptionError(
+                "data.train_per_class", self.train_per_class, f"below {smallest}, the size of the smallest class"
+            )
+        rank_in_class = np.empty(len(labels), dtype=np.int64)
+        for digit in range(10):
+            members = labels == digit
+            rank_in_class[members] = np.arange(members.sum())
+        chosen = rank_in_class < self.train_per_class
+        return Splits(
+            train=everything.take(np.sort(drawn[chosen])),
+            test=everything.take(np.sort(drawn[~chosen])),
+            class_names=tuple(str(name) for name in digits.target_names),
+        )
+
+    def image_transform(self) -> Callable[[Image.Image], Tensor]:
+        return v2.Compose([v2.PILToTensor(), v2.Grayscale(num_output_channels=3), self._scaled])
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        size = [self.image_size, self.image_size]
+        return v2.functional.resize(images, size, interpolation=v2.InterpolationMode.BILINEAR, antialias=True)

@@ -1,0 +1,78 @@
+"""Image classification sets stored as Parquet in the layout of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from selfkd.data.source import ImageSet
+from selfkd.errors import DataError
+
+__all__ = ["read_parquet_split"]
+
+
+def read_parquet_split(
+    folder: Path, split: str, image_column: str, label_column: str
+) -> tuple[ImageSet, tuple[str, ...] | None]:
+    """All images of one split, decoded to RGB.
+
+    Args:
+        folder: holds `<split>-*.parquet`, itself or in its sub-folder `data`.
+        split: "train" or "test".
+        image_column: column of structs with the encoded bytes.
+        label_column: column of integer labels.
+    Returns: the images, and the class names if the file's metadata give them.
+    Raises: DataError: if files, columns or pyarrow are missing, a file is damaged, or an image cannot be read.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError("reading Parquet needs pyarrow: pip install 'selfkd[parquet]'") from error
+    if not folder.is_dir():
+        raise DataError(f"data.root={str(folder)!r} is not a folder")
+    files = sorted(folder.glob(f"{split}-*.parquet")) or sorted(folder.glob(f"data/{split}-*.parquet"))
+    if not files:
+        raise DataError(f"data.root={str(folder)!r} holds no {split}-*.parquet, itself or in its sub-folder data")
+    images: list[NDArray[np.uint8]] = []
+    labels: list[NDArray[np.int64]] = []
+    names: tuple[str, ...] | None = None
+    for file in files:
+        try:
+            table = parquet.read_table(file, columns=[image_column, label_column])
+        except (pyarrow.ArrowException, OSError, KeyError) as error:
+            raise DataError(f"{file}: cannot be read as Parquet: {error}") from error
+        if {image_column, label_column} - set(table.column_names):
+            raise DataError(f"{file} needs the columns {image_column!r} and {label_column!r}")
+        names = names or _class_names(table.schema.metadata or {}, label_column)
+        encoded = table.column(image_column).combine_chunks().field("bytes").to_pylist()
+        with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock
+            images.extend(pool.map(_decode, encoded, [f"{file}, row {row}" for row in range(len(encoded))]))
+        labels.append(table.column(label_column).to_numpy().astype(np.int64))
+    sizes = {image.shape for image in images}
+    if len(sizes) != 1:
+        raise DataError(f"{folder}: images of {len(sizes)} sizes in {split}; all must be of one size")
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(stacked, torch.from_numpy(np.concatenate(labels))), names
+
+
+def _decode(encoded: bytes | None, where: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(encoded or b"")) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise DataError(f"{where}: not a readable image: {error}") from error
+
+
+def _class_names(metadata: dict[bytes, bytes], label_column: str) -> tuple[str, ...] | None:
+    features: dict[str, Any] = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    names = features.get(label_column, {}).get("names")
+    return tuple(names) if names else None

@@ -1,0 +1,158 @@
+"""What a data set is to this library: splits of images, made reproducibly from what lies on disk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torchvision.transforms import v2
+
+from selfkd.contract import DatasetInfo
+from selfkd.errors import DataError, OptionError
+from selfkd.option_checks import weights
+
+__all__ = ["ImageSet", "Source", "Splits"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in memory.
+
+    Args:
+        images: `[N, C, H, W]` uint8.
+        labels: `[N]` int64 in [0, K).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: NDArray[np.int64]) -> ImageSet:
+        """The images at these positions, in this order."""
+        chosen = torch.from_numpy(positions)
+        return ImageSet(self.images[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train, test, and validation where a part of the training set is held out.
+
+    Args:
+        train: what is trained on; sample indices count in it.
+        test: touched to report, and to choose the best epoch only where there is no validation split.
+        class_names: K names in label order.
+        validation: held out from the training set, or None.
+    """
+
+    train: ImageSet
+    test: ImageSet
+    class_names: tuple[str, ...]
+    validation: ImageSet | None = None
+
+    @property
+    def selection(self) -> tuple[str, ImageSet]:
+        """Name and images of the split that chooses the best epoch."""
+        return ("test", self.test) if self.validation is None else ("validation", self.validation)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What methods may know of the training set."""
+        _, channels, height, width = self.train.images.shape
+        return DatasetInfo(
+            num_samples=len(self.train),
+            num_classes=len(self.class_names),
+            class_names=self.class_names,
+            labels=tuple(self.train.labels.tolist()),
+            input_size=(channels, height, width),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A data set by name. Subclasses read; splitting, checking and normalising are said here once.
+
+    Args:
+        validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
+        mean: per channel, of pixel values in [0, 1], subtracted.
+        std: per channel, of pixel values in [0, 1], divided by.
+    Raises: OptionError: if a value is out of range.
+    """
+
+    validation_fraction: float = 0.0
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_fraction < 1:
+            raise OptionError("data.validation_fraction", self.validation_fraction, "in [0, 1)")
+        weights("data.mean", self.mean, 3, "red, green, blue")
+        weights("data.std", self.std, 3, "red, green, blue")
+        if min(self.std) <= 0:
+            raise OptionError("data.std", self.std, "3 numbers > 0")
+
+    @abstractmethod
+    def read(self, seed: int) -> Splits:
+        """Train and test as the data set defines them; `seed` decides where something is drawn."""
+
+    @abstractmethod
+    def image_transform(self) -> Callable[[Image.Image], Tensor]:
+        """From a PIL image to the uint8 `[3, H, W]` that the data set holds."""
+
+    def load(self, seed: int) -> Splits:
+        """All splits, checked.
+
+        Args:
+            seed: decides which samples are held out; the same for every method of a comparison.
+        Raises: DataError: if data is missing, unreadable, empty, of one class, or its labels do not fit.
+        """
+        splits = self.read(seed)
+        for name, split in (("train", splits.train), ("test", splits.test)):
+            self._check(name, split, len(splits.class_names))
+        if not self.validation_fraction:
+            return splits
+        positions = np.arange(len(splits.train))
+        try:
+            kept, held_out = train_test_split(
+                positions, test_size=self.validation_fraction, stratify=splits.train.labels.numpy(), random_state=seed
+            )
+        except ValueError as error:
+            raise OptionError(
+                "data.validation_fraction", self.validation_fraction, f"a share that every class can give: {error}"
+            ) from error
+        return Splits(
+            train=splits.train.take(np.sort(kept)),
+            test=splits.test,
+            class_names=splits.class_names,
+            validation=splits.train.take(np.sort(held_out)),
+        )
+
+    def inference_transform(self) -> Callable[[Image.Image], Tensor]:
+        """From a PIL image to the normalised float `[3, H, W]` that the network takes."""
+        return v2.Compose([self.image_transform(), partial(_normalise, mean=self.mean, std=self.std)])
+
+    def _check(self, name: str, split: ImageSet, num_classes: int) -> None:
+        if len(split) == 0:
+            raise DataError(f"the {name} split of {type(self).__name__} is empty")
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= num_classes:
+            position = int(split.labels.argmin() if low < 0 else split.labels.argmax())
+            raise DataError(
+                f"label {int(split.labels[position])} of {name} sample {position} lies outside [0, {num_classes})"
+            )
+        if name == "train" and low == high:
+            raise DataError(f"all {len(split)} training samples are of one class; at least two are needed")
+
+
+def _normalise(image: Tensor, mean: Any, std: Any) -> Tensor:
+    return v2.functional.normalize(image.float() / 255, list(mean), list(std))

@@ -1,0 +1,100 @@
+"""How well every head of a method does on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sized
+from typing import Protocol, TypedDict
+
+import torch
+from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
+
+from selfkd.contract import Batch
+from selfkd.methods.base import Method
+
+__all__ = ["HeadMetrics", "Score", "Scores", "evaluate"]
+
+_TOP_K = (1, 5)
+
+
+class Score(TypedDict):
+    """One measured number.
+
+    Keys: `value`; `unit` ("%" or a name); `n`, how many samples it was measured on.
+    """
+
+    value: float
+    unit: str
+    n: int
+
+
+Scores = dict[str, dict[str, Score]]
+"""Head name to metric name to score."""
+
+
+class _Loader(Iterable[Batch], Sized, Protocol):
+    def to(self, device: torch.device | str) -> None: ...
+
+
+class HeadMetrics:
+    """Top-1 and top-5 accuracy of several heads, accumulated over batches on their device.
+
+    Top-5 is left out where there are at most five classes.
+
+    Args:
+        num_classes: K.
+        device: where the logits are.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device | str) -> None:
+        self.num_classes = num_classes
+        self.device = device
+        self._metrics: dict[str, dict[str, MulticlassAccuracy]] = {}
+        self._samples = 0
+
+    def update(self, logits: Mapping[str, Tensor], labels: Tensor) -> None:
+        """Count one batch: `logits` by head `[B, K]`, `labels` `[B]`."""
+        self._samples += len(labels)
+        for head, logits_BK in logits.items():
+            if head not in self._metrics:
+                self._metrics[head] = self._fresh()
+            for metric in self._metrics[head].values():
+                metric.update(logits_BK, labels)
+
+    def compute(self) -> Scores:
+        """The scores of everything counted so far."""
+        return {
+            head: {
+                name: Score(value=100 * float(metric.compute()), unit="%", n=self._samples)
+                for name, metric in metrics.items()
+            }
+            for head, metrics in self._metrics.items()
+        }
+
+    def _fresh(self) -> dict[str, MulticlassAccuracy]:
+        return {
+            f"top{k}": MulticlassAccuracy(
+                self.num_classes, top_k=k, average="micro", validate_args=False
+            ).to(self.device)
+            for k in _TOP_K
+            if k < self.num_classes
+        }
+
+
+@torch.no_grad()
+def evaluate(method: Method, loader: _Loader, device: torch.device | str) -> Scores:
+    """Scores of every head over a whole split, in eval mode and float32; the method's mode is restored.
+
+    Args:
+        method: on `device`.
+        loader: batches of a split; moved to `device`.
+        device: where to compute.
+    """
+    training = method.training
+    method.eval()
+    loader.to(device)
+    metrics = HeadMetrics(method.num_classes, device)
+    for batch in loader:
+        metrics.update(method.predict(batch.images), batch.labels)
+    method.train(training)
+    return metrics.compute()

@@ -1,0 +1,82 @@
+"""The plain network as a file: safetensors with the network's own keys, and proof that it is the trained network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from selfkd.errors import CheckpointError, ParityError
+
+__all__ = ["check_parity", "load_network", "read_metadata", "save_network"]
+
+_METADATA_KEY = "selfkd"
+
+
+def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write the state dict under the network's own keys, visible under its name only once it is whole.
+
+    Args:
+        network: plain, without anything of a method.
+        path: the file.
+        metadata: what goes with it (class names, input size), JSON-serialisable.
+    """
+    # Clones part tensors that share memory, which safetensors refuses; the keys stay.
+    state = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in network.state_dict().items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(state, partial, {"format": "pt", _METADATA_KEY: json.dumps(metadata)})
+    partial.replace(path)
+
+
+def load_network(network: nn.Module, path: Path) -> None:
+    """Load a file strictly into a plain network of the same architecture.
+
+    Raises: CheckpointError: if the file is missing, damaged, or its keys and shapes are not exactly the network's.
+    """
+    try:
+        network.load_state_dict(load_file(path), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be loaded into {type(network).__name__}: {error}") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What `save_network` was given beside the network.
+
+    Raises: CheckpointError: if the file is missing, damaged or not ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            content: dict[str, Any] = json.loads((file.metadata() or {})[_METADATA_KEY])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is missing, damaged, or not written by selfkd: {error}") from error
+    return content
+
+
+@torch.no_grad()
+def check_parity(trained: nn.Module, exported: nn.Module, input_size: tuple[int, int, int], tolerance: float) -> float:
+    """Compare the logits of two networks on the same normally distributed images, in eval mode on the CPU.
+
+    Args:
+        trained: the network as it was trained.
+        exported: the network as it was loaded again.
+        input_size: (channels, height, width).
+        tolerance: largest allowed absolute difference of a logit.
+    Returns: the largest difference.
+    Raises: ParityError: if a logit differs by more, or is not a number.
+    """
+    images = torch.randn(8, *input_size, generator=torch.Generator().manual_seed(0))
+    reference, candidate = (network.cpu().eval()(images) for network in (trained, exported))
+    difference = float((reference - candidate).abs().max())
+    if not difference <= tolerance:
+        raise ParityError(f"the exported network's logits differ by {difference:.3g}, more than {tolerance:.3g}")
+    return difference

@@ -1,0 +1,48 @@
+"""What a result was made with."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["environment"]
+
+_PACKAGES = ("selfkd", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "numpy")
+
+
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Versions, hardware, source commit and the time; no path and no name of a machine or person.
+
+    Args:
+        device: what trained; None for the CPU.
+    """
+    on_gpu = device is not None and device.type == "cuda"
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with "+changes" if files differ from it; None for an installed package."""
+    here = Path(__file__).resolve().parent
+    try:
+        where = ["git", "-C", str(here)]
+        commit = subprocess.run([*where, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603
+        status = subprocess.run(  # noqa: S603
+            [*where, "status", "--porcelain", "--untracked-files=no", "."], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")

@@ -1,0 +1,121 @@
+"""A finished run back in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor, nn
+
+from selfkd.data.source import Source
+from selfkd.errors import CheckpointError, ParityError, RunError
+from selfkd.export.network_files import check_parity, load_network, read_metadata, save_network
+from selfkd.recipes.reader import Recipe
+from selfkd.recipes.run_folder import RunFolder
+from selfkd.training.fit import read_weights
+
+__all__ = ["LoadedRun", "export_network", "load", "plain_network", "trained_network"]
+
+_PARITY_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a run leaves to be used.
+
+    Args:
+        network: plain, in eval mode, with the weights of the last epoch.
+        class_names: K names in label order.
+        transform: from a PIL image to the `[C, H, W]` tensor that the network takes in a batch.
+        input_size: (channels, height, width).
+        recipe: what was trained.
+    """
+
+    network: nn.Module
+    class_names: tuple[str, ...]
+    transform: Callable[[Image.Image], Tensor]
+    input_size: tuple[int, int, int]
+    recipe: Recipe
+
+
+def load(run: str | os.PathLike[str]) -> LoadedRun:
+    """Load a finished run: `network, class_names, transform`.
+
+    Args:
+        run: its folder.
+    Raises:
+        RunError: if there is no such run or it is not finished.
+        CheckpointError: if its network file is damaged.
+    """
+    folder = RunFolder.finished(Path(run))
+    recipe = folder.recipe()
+    metadata = read_metadata(folder.network_file)
+    class_names = tuple(metadata["class_names"])
+    channels, height, width = metadata["input_size"]
+    network = plain_network(recipe, len(class_names))
+    load_network(network, folder.network_file)
+    source: Source = recipe.target("data")(**recipe.options["data"])
+    return LoadedRun(network.eval(), class_names, source.inference_transform(), (channels, height, width), recipe)
+
+
+def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The recipe's network, untrained and untouched by any method; pretrained weights are not fetched again."""
+    options = dict(recipe.options["backbone"])
+    if options.get("pretrained"):
+        options["pretrained"] = False
+    network: nn.Module = recipe.target("backbone")(num_classes, **options)
+    return network
+
+
+def trained_network(folder: RunFolder, which: str, num_classes: int) -> nn.Module:
+    """The plain network with the weights of a checkpoint, without building the method around it.
+
+    Args:
+        folder: a finished run.
+        which: "last" or "best".
+        num_classes: K.
+    Raises: CheckpointError: if the checkpoint is damaged or not of this network.
+    """
+    path = folder.checkpoint(which)
+    weights = read_weights(path, prefix="backbone.network.")
+    network = plain_network(folder.recipe(), num_classes)
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit {type(network).__name__}: {error}") from error
+    return network
+
+
+def export_network(run: str | os.PathLike[str], which: str, output: Path | None = None) -> tuple[Path, float]:
+    """Write a run's plain network as safetensors, load it again strictly, and compare the logits.
+
+    Args:
+        run: folder of a finished run.
+        which: "last" or "best".
+        output: the file; None for `export/<which>.safetensors` in the run folder.
+    Returns: the file, and the largest difference of a logit.
+    Raises:
+        RunError: if there is no such run, it is not finished, or the file cannot be written.
+        CheckpointError: if the checkpoint is damaged.
+        ParityError: if the loaded network differs; the file is removed.
+    """
+    folder = RunFolder.finished(Path(run))
+    metadata = read_metadata(folder.network_file)
+    num_classes = len(metadata["class_names"])
+    trained = trained_network(folder, which, num_classes)
+    path = output or folder.path / "export" / f"{which}.safetensors"
+    try:
+        save_network(trained, path, {**metadata, "epoch": which})
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error}") from error
+    exported = plain_network(folder.recipe(), num_classes)
+    load_network(exported, path)
+    channels, height, width = metadata["input_size"]
+    try:
+        return path, check_parity(trained, exported, (channels, height, width), _PARITY_TOLERANCE)
+    except ParityError:
+        path.unlink()
+        raise

@@ -1,0 +1,355 @@
+"""Recipes: files of data that name data set, backbone, method and schedule, resolved against what they configure.
+
+A recipe is flat YAML: `method: dtskd` names a part, `method.beta_max: 0.9` sets one of its options. What options exist
+is said by the signature of the part itself; jsonargparse checks names and types against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from selfkd.backbones import BACKBONES, network_factory
+from selfkd.catalogue import Catalogue
+from selfkd.data import AUGMENTATIONS, DATASETS
+from selfkd.errors import RecipeError, UnknownNameError
+from selfkd.methods import METHODS
+from selfkd.training import OPTIMIZERS, SCHEDULES
+
+__all__ = ["PLACES", "Recipe", "differences", "options_help", "read_recipe", "recipe_names", "recipe_summary", "resolve", "split_overrides"]
+
+_FOLDER = resources.files("selfkd.recipes")
+_PARTS = "parts"
+_LISTING = "'selfkd list recipes' shows all"
+
+# Sections whose part is chosen by name, and how many leading arguments of the part are not configuration.
+_CHOSEN: Mapping[str, tuple[Catalogue, int]] = {
+    "data": (DATASETS, 0),
+    "augmentation": (AUGMENTATIONS, 0),
+    "backbone": (BACKBONES, 1),
+    "method": (METHODS, 2),
+    "optimizer": (OPTIMIZERS, 1),
+    "schedule": (SCHEDULES, 3),
+}
+# Sections that are always there, with the class of their options.
+_ALWAYS: Mapping[str, str] = {
+    "loader": "selfkd.data.resident:LoaderOptions",
+    "trainer": "selfkd.training.options:TrainerOptions",
+}
+_SECTIONS = (*_CHOSEN, *_ALWAYS)
+# Where things lie is no part of the experiment: it changes neither the run's name nor its identity.
+PLACES = frozenset({"data.root"})
+_UNNAMED = PLACES | {"seed"}
+_LONGEST_SUFFIX = 120
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved recipe: every option has its value.
+
+    Args:
+        name: the recipe's name with its overrides, which is also the run's folder.
+        seed: of everything random.
+        parts: section to the name of what was chosen ("method" to "dtskd").
+        options: section to keyword arguments.
+        published: the figure that the recipe reproduces, or empty.
+    """
+
+    name: str
+    seed: int
+    parts: Mapping[str, str]
+    options: Mapping[str, Mapping[str, Any]]
+    published: Mapping[str, Any] = field(default_factory=dict)
+
+    def flat(self) -> dict[str, Any]:
+        """All of it as flat keys, as a recipe file has them."""
+        result: dict[str, Any] = {"name": self.name, "seed": self.seed}
+        for section in _SECTIONS:
+            if section in self.parts:
+                result[section] = self.parts[section]
+            for option, value in self.options[section].items():
+                result[f"{section}.{option}"] = list(value) if isinstance(value, tuple) else value
+        if self.published:
+            result["published"] = dict(self.published)
+        return result
+
+    def to_yaml(self) -> str:
+        """A file that resolves to this very recipe."""
+        return yaml.safe_dump(self.flat(), sort_keys=False, allow_unicode=True)
+
+    def target(self, section: str) -> Callable[..., Any]:
+        """What the section configures, to be called with `options[section]`."""
+        return _target(section, self.parts.get(section))
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The same experiment from another seed."""
+        return replace(self, seed=seed)
+
+
+def recipe_names() -> list[str]:
+    """All recipes of the package, sorted. Imports nothing heavy."""
+    folder = Path(str(_FOLDER))
+    files = (file.relative_to(folder) for file in folder.rglob("*.yaml"))
+    return sorted(file.with_suffix("").as_posix() for file in files if file.parts[0] != _PARTS)
+
+
+def recipe_summary(name: str) -> str:
+    """One line: what the recipe trains and, if it has one, the published figure that it reproduces."""
+    flat = read_recipe(name)
+    published = flat.get("published")
+    figure = f"; published {published['value']}: {published['source']}" if published else ""
+    return f"{flat.get('method')} on {flat.get('data')}, {flat.get('backbone')}{figure}"
+
+
+def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """`key=value` arguments as a mapping; values stay text, which the option's type reads.
+
+    Raises: RecipeError: if an argument has another form, or a key comes twice.
+    """
+    overrides: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"{argument!r} is no override; write key=value, for example trainer.epochs=15")
+        if key in overrides:
+            raise RecipeError(f"{key} is given twice")
+        overrides[key] = text
+    return overrides
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The flat keys of a recipe, includes merged: later includes win over earlier, the file itself over all.
+
+    Args:
+        name: of a recipe of the package, or the path of a YAML file.
+    Raises: UnknownNameError: if there is no such recipe. RecipeError: if the file cannot be read as one.
+    """
+    return _read(name, seen=())
+
+
+def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe with its overrides, names looked up and every option checked.
+
+    Args:
+        name: of a recipe of the package, or the path of a YAML file.
+        overrides: flat keys that replace the recipe's; `name` replaces the run's name.
+    Raises:
+        UnknownNameError: if recipe, part or option do not exist (the message gives the nearest).
+        RecipeError: if a value has the wrong type or a section is missing.
+    """
+    given = read_recipe(name)
+    overrides = dict(overrides or {})
+    stem = str(given.pop("name", None) or _stem(name))
+    published = given.pop("published", {})
+    run_name = overrides.pop("name", None)
+    if not overrides:
+        return _resolved(str(run_name or stem), given, published)
+    merged = {**given, **overrides}
+    # Options of a part that an override replaced go with it.
+    for section in _CHOSEN:
+        if section in overrides and overrides[section] != given.get(section):
+            for key in [key for key in given if key.startswith(f"{section}.") and key not in overrides]:
+                del merged[key]
+    recipe = _resolved(stem, merged, {})
+    before, after = _resolved(stem, given, {}).flat(), recipe.flat()
+    changed = {key: after[key] for key in sorted(overrides) if key not in _UNNAMED and before.get(key) != after[key]}
+    return replace(
+        recipe,
+        name=_checked_name(str(run_name or stem + _suffix(changed))),
+        published={} if changed else published,
+    )
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """What distinguishes two experiments, in words; places do not count."""
+    before, after = old.flat(), new.flat()
+    keys = [key for key in dict.fromkeys((*before, *after)) if key not in PLACES and key != "published"]
+    return [
+        f"{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in keys if before.get(key) != after.get(key)
+    ]
+
+
+def options_parser(parts: Mapping[str, str]) -> ArgumentParser:
+    """A jsonargparse parser that knows every option of the chosen parts, from their signatures and docstrings."""
+    parser = ArgumentParser(
+        exit_on_error=False, add_help=False, default_env=False, usage=argparse.SUPPRESS, formatter_class=_KeyValueHelp
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    for section in _SECTIONS:
+        target = _target(section, parts.get(section))
+        skipped = _CHOSEN[section][1] if section in _CHOSEN else 0
+        if isinstance(target, functools.partial):
+            skipped += len(target.args)
+            target = target.func
+        add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
+        add(target, section, skip={skipped} if skipped else set(), fail_untyped=False)  # type: ignore[operator]
+    return parser
+
+
+def option_keys(parser: ArgumentParser) -> list[str]:
+    """The keys that an override can name, sections apart."""
+    return [action.dest for action in parser._actions if "." in action.dest or action.dest == "seed"]
+
+
+def options_help(recipe: Recipe) -> str:
+    """Every option of a recipe with its meaning, type and the recipe's value."""
+    parser = options_parser(recipe.parts)
+    flat = recipe.flat()
+    parser.set_defaults({key: flat[key] for key in option_keys(parser)})
+    for group in parser._action_groups:
+        sections = {action.dest.partition(".")[0] for action in group._group_actions if "." in action.dest}
+        for section in sections:
+            group.title = f"{section}={recipe.parts[section]}" if section in recipe.parts else section
+            group.description = None
+    chosen = "\n".join(
+        f"  {section}={recipe.parts[section]:<22} or {_others(section, recipe.parts[section])}" for section in _CHOSEN
+    )
+    return f"parts, each with its own options below:\n{chosen}\n\n{parser.format_help()}"
+
+
+def _others(section: str, name: str) -> str:
+    catalogue, _ = _CHOSEN[section]
+    others = [other for other in catalogue if other != name]
+    if section == "backbone":
+        others.append("any timm name")
+    if section in ("backbone", "method"):
+        others.append("package.module:Name")
+    return ", ".join(others)
+
+
+class _KeyValueHelp(argparse.HelpFormatter):
+    """Options as they are written here: `key=value`, with type and default."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        super().__init__(prog, max_help_position=40, **kwargs)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        if "." in action.dest or action.dest == "seed":  # jsonargparse adds one action for each whole section
+            super().add_argument(action)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return f"{action.dest}={_written(action.default)}"
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        kind = getattr(action, "_typehint", None) or action.type
+        shown = re.sub(r"<class '(\w+)'>", r"\1", str(kind)).replace("typing.", "")
+        return f"{action.help or ''} ({shown})".strip()
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "[" + ",".join(_written(item) for item in value) + "]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _target(section: str, name: str | None) -> Callable[..., Any]:
+    if section == "backbone":
+        return network_factory(str(name))
+    if section in _CHOSEN:
+        target: Callable[..., Any] = _CHOSEN[section][0].load(str(name))
+        return target
+    catalogue = Catalogue(section, {}, "")
+    options_class: Callable[..., Any] = catalogue.load(_ALWAYS[section])
+    return options_class
+
+
+def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen:
+        raise RecipeError(f"recipes include each other in a circle: {' -> '.join((*seen, name))}")
+    path = _path(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise RecipeError(f"{path} must hold one mapping of flat keys, for example 'method: dtskd'")
+    merged: dict[str, Any] = {}
+    included = content.pop("include", [])
+    for part in [included] if isinstance(included, str) else included:
+        merged |= _read(str(part), (*seen, name))
+    return merged | content
+
+
+def _path(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).expanduser()
+    path = Path(str(_FOLDER)) / f"{name}.yaml"
+    if not path.is_file():
+        raise UnknownNameError("recipe", name, recipe_names(), _LISTING)
+    return path
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+
+
+def _suffix(changed: Mapping[str, Any]) -> str:
+    """What overrides add to a run's name."""
+    suffix = "".join(f"+{key}={_written(value)}" for key, value in changed.items()).replace("/", "_").replace(" ", "")
+    if len(suffix) > _LONGEST_SUFFIX:
+        suffix = "+" + hashlib.sha256(suffix.encode()).hexdigest()[:12]
+    return suffix
+
+
+def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) -> Recipe:
+    merged = dict(flat)
+    parts = _parts(merged)
+    seed, options = _checked_options(parts, merged)
+    return Recipe(_checked_name(name), seed, parts, options, published)
+
+
+def _checked_name(name: str) -> str:
+    if not name or name.startswith(("/", ".")) or ".." in Path(name).parts or "\\" in name:
+        raise RecipeError(f"name={name!r} is not allowed; name must be a relative path without '..'")
+    return name
+
+
+def _parts(merged: dict[str, Any]) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for section in _CHOSEN:
+        if section not in merged:
+            raise RecipeError(f"the recipe names no {section}; add '{section}: <name>'")
+        parts[section] = str(merged.pop(section))
+    return parts
+
+
+def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[int, dict[str, dict[str, Any]]]:
+    parser = options_parser(parts)
+    known = option_keys(parser)
+    nested: dict[str, Any] = {section: {} for section in _SECTIONS}
+    for key, value in flat.items():
+        # As text a number can be whatever the option's type makes of it: 32 a precision, 1 a float.
+        text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+        section, _, option = key.partition(".")
+        if key not in known:
+            owner = f"of {section} {parts[section]!r} " if section in parts else ""
+            raise UnknownNameError(
+                "option", key, [*known, *_CHOSEN, "name"], f"'selfkd train RECIPE --help' shows all options {owner}".strip()
+            )
+        if option:
+            nested[section][option] = text
+        else:
+            nested[key] = text
+    try:
+        parsed = parser.parse_object(nested).as_dict()
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        text = re.sub(r'Parser key "([\w.]+)":', r"\1:", " ".join(str(error).split()))
+        raise RecipeError(re.sub(r"<class '(\w+)'>|typing\.", r"\1", text)) from error
+    if parsed["seed"] < 0:
+        raise RecipeError(f"seed={parsed['seed']} is not allowed; seed must be a whole number >= 0")
+    options = {section: dict(parsed.get(section) or {}) for section in _SECTIONS}
+    if options["data"].get("root") is not None:
+        options["data"]["root"] = str(Path(options["data"]["root"]).expanduser().resolve())
+    return parsed["seed"], options

@@ -1,0 +1,19 @@
+"""The scores of one evaluation as a table."""
+
+from __future__ import annotations
+
+from selfkd.evaluation.scores import Scores
+from tabulate import tabulate
+
+__all__ = ["score_table"]
+
+
+def score_table(scores: Scores) -> str:
+    """One line per head, one column per metric, as text that is also Markdown."""
+    cells = [
+        {"head": head}
+        | {f"{name} ({score['unit']})": f"{score['value']:.2f}" for name, score in metrics.items()}
+        | {"images": str(next(iter(metrics.values()))["n"])}
+        for head, metrics in scores.items()
+    ]
+    return tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)

@@ -1,0 +1,24 @@
+"""Training through Lightning. Optimisers and schedules by name; nothing here imports torch."""
+
+from selfkd.catalogue import Catalogue, Entry
+
+__all__ = ["OPTIMIZERS", "SCHEDULES"]
+
+OPTIMIZERS = Catalogue(
+    "optimizer",
+    {
+        "sgd": Entry("selfkd.training.optimizers:sgd", "stochastic gradient descent with momentum"),
+        "adamw": Entry("selfkd.training.optimizers:adamw", "Adam with decoupled weight decay"),
+    },
+    listing="the optimizers are sgd and adamw",
+)
+
+SCHEDULES = Catalogue(
+    "schedule",
+    {
+        "multistep": Entry("selfkd.training.schedules:multistep", "drops at milestones"),
+        "cosine": Entry("selfkd.training.schedules:cosine", "half a cosine"),
+        "constant": Entry("selfkd.training.schedules:constant", "no change"),
+    },
+    listing="the schedules are multistep, cosine and constant",
+)

@@ -1,0 +1,60 @@
+"""metrics.csv: one row per epoch, exact after a resume."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+
+__all__ = ["EpochLog", "read_epoch_log"]
+
+_EPOCH = "epoch"
+
+
+def read_epoch_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics.csv; cells that an epoch did not fill are left out."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+class EpochLog(Logger):
+    """Writes metrics.csv. Lightning's CSVLogger deletes its file when a run is continued; this one keeps it.
+
+    Args:
+        path: the file.
+        done_epochs: epochs that the checkpoint holds; later rows belong to a killed attempt and are dropped.
+    """
+
+    def __init__(self, path: Path, done_epochs: int) -> None:
+        super().__init__()
+        self.path = path
+        self._rows = [row for row in read_epoch_log(path) if row[_EPOCH] <= done_epochs]
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The run's recipe.yaml holds them."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add the row of one epoch (`step`, counted from 1) and write the file, whole or not at all."""
+        if "train/loss" not in metrics:
+            return  # Lightning's own metrics, which hold nothing new
+        self._rows.append({_EPOCH: float(step or 0), **metrics})
+        columns = list(dict.fromkeys(key for row in self._rows for key in row))
+        partial = self.path.with_name(self.path.name + ".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            for row in self._rows:
+                writer.writerow({key: f"{value:.10g}" for key, value in row.items()})
+        partial.replace(self.path)

@@ -1,0 +1,178 @@
+"""Train a method to the end of its schedule, from wherever its checkpoint stands."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from selfkd.errors import CheckpointError, Interrupted, OptionError, UserError
+from selfkd.methods.base import Method
+from selfkd.training.checkpoint_files import CheckpointFiles
+from selfkd.training.epoch_log import EpochLog
+from selfkd.training.module import SELECTION_METRIC, MethodModule, TrainingParts
+from selfkd.training.options import TrainerOptions
+from selfkd.training.progress import RunProgressBar
+
+__all__ = ["BEST", "LAST", "epochs_done", "fit", "load_weights", "read_weights"]
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+def fit(
+    method: Method, parts: TrainingParts, options: TrainerOptions, folder: Path, title: str, show_progress: bool = True
+) -> torch.device:
+    """Train, logging and saving into `folder`; continue if it holds a checkpoint.
+
+    Args:
+        method: trained in place.
+        parts: loaders, optimiser, schedule, seed.
+        options: of the run.
+        folder: gets `checkpoints/last.ckpt` (resumable), `checkpoints/best.ckpt` (weights), `metrics.csv`.
+        title: for the progress bar.
+        show_progress: whether there is a progress bar.
+    Returns: the device that trained.
+    Raises:
+        Interrupted: on Ctrl-C; the last finished epoch is saved.
+        NonFiniteLossError: if a loss term becomes NaN or infinite; the last good checkpoint is kept.
+        CheckpointError: if the checkpoint is damaged or belongs to another method.
+        OptionError: if the hardware cannot do what the options ask for.
+    """
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / LAST
+    done_epochs = epochs_done(last)
+    module = MethodModule(method, parts, options)
+    if options.channels_last:
+        # Lightning moves modules between devices but knows no memory layouts.
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with _quiet_lightning():
+        try:
+            trainer = pl.Trainer(
+                accelerator=options.accelerator,
+                devices=1,
+                precision=options.precision,
+                max_epochs=options.epochs,
+                check_val_every_n_epoch=options.evaluate_every,
+                reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
+                num_sanity_val_steps=0,
+                logger=_loggers(options, folder, done_epochs),
+                callbacks=_callbacks(checkpoints, title, show_progress),
+                plugins=[CheckpointFiles()],
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                default_root_dir=folder,
+            )
+        except (MisconfigurationException, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"trainer.accelerator={options.accelerator!r} with trainer.precision={options.precision!r} "
+                f"cannot run on this machine: {error}"
+            ) from error
+        if options.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
+            raise OptionError("trainer.precision", options.precision, "32 or bf16-mixed on a CPU")
+        try:
+            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        except SystemExit as error:  # how Lightning ends after Ctrl-C
+            raise Interrupted(
+                f"stopped after epoch {epochs_done(last)} of {options.epochs}; the same command continues"
+            ) from error
+        except (KeyError, RuntimeError, ValueError) as error:
+            if trainer.global_step == 0 and last.exists():
+                raise CheckpointError(f"{last} does not fit this run: {error}") from error
+            raise
+    return trainer.strategy.root_device
+
+
+def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
+    """A checkpoint's weights of the method, or of the part of it below `prefix`, under the part's own keys.
+
+    Raises: CheckpointError: if the file is missing, damaged or holds no method.
+    """
+    prefix = "method." + prefix
+    try:
+        state = CheckpointFiles().load_checkpoint(checkpoint)["state_dict"]
+    except KeyError as error:
+        raise CheckpointError(f"{checkpoint} holds no weights") from error
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def load_weights(method: Method, checkpoint: Path) -> None:
+    """Load a checkpoint's weights into a method, strictly.
+
+    Raises: CheckpointError: if the file is damaged or belongs to another method.
+    """
+    try:
+        method.load_state_dict(read_weights(checkpoint))
+    except RuntimeError as error:
+        raise CheckpointError(f"{checkpoint} does not fit {type(method).__name__}: {error}") from error
+
+
+def epochs_done(checkpoint: Path) -> int:
+    """Epochs that a checkpoint holds, 0 if there is none.
+
+    Raises: CheckpointError: if the file is damaged.
+    """
+    if not checkpoint.exists():
+        return 0
+    try:
+        loops = CheckpointFiles().load_checkpoint(checkpoint)["loops"]
+        return int(loops["fit_loop"]["epoch_progress"]["current"]["ready"])
+    except KeyError as error:
+        raise CheckpointError(f"{checkpoint} is no checkpoint of a run: it lacks {error}") from error
+
+
+def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Logger]:
+    loggers: list[Logger] = []
+    if "csv" in options.loggers:
+        loggers.append(EpochLog(folder / "metrics.csv", done_epochs))
+    if "tensorboard" in options.loggers:
+        try:
+            loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+        except ModuleNotFoundError as error:
+            raise OptionError(
+                "trainer.loggers", options.loggers, "without tensorboard, or after pip install 'selfkd[tensorboard]'"
+            ) from error
+    return loggers
+
+
+def _callbacks(checkpoints: Path, title: str, show_progress: bool) -> list[pl.Callback]:
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(
+            checkpoints,
+            filename=Path(BEST).stem,
+            monitor=SELECTION_METRIC,
+            mode="max",
+            save_weights_only=True,
+            save_on_train_epoch_end=False,  # at the end of an evaluation, not of epochs without one
+            enable_version_counter=False,
+        ),
+        ModelCheckpoint(
+            checkpoints, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
+        ),
+    ]
+    return [*callbacks, RunProgressBar(title)] if show_progress else callbacks
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's announcements and its advice on loaders and logging, which does not apply to ours."""
+    log = logging.getLogger("pytorch_lightning")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning")
+            warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+            yield
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,61 @@
+"""Optimisers by name; their keyword arguments are the recipe's `optimizer.*`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import SGD, AdamW, Optimizer
+
+from selfkd.option_checks import non_negative, positive, unit_interval
+
+__all__ = ["adamw", "sgd"]
+
+
+def sgd(
+    groups: list[dict[str, Any]],
+    *,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    nesterov: bool = True,
+) -> Optimizer:
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        groups: the parameters; a group's own settings win.
+        lr: learning rate at its highest.
+        momentum: share of the last step that is kept, in [0, 1].
+        weight_decay: L2 penalty on all parameters.
+        nesterov: look ahead along the momentum.
+    Raises: OptionError: if a value is out of range.
+    """
+    positive("optimizer.lr", lr)
+    unit_interval("optimizer.momentum", momentum)
+    non_negative("optimizer.weight_decay", weight_decay)
+    if nesterov:
+        positive("optimizer.momentum", momentum)  # torch's nesterov needs some
+    return SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
+
+
+def adamw(
+    groups: list[dict[str, Any]],
+    *,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+) -> Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+
+    Args:
+        groups: the parameters; a group's own settings win.
+        lr: learning rate at its highest.
+        weight_decay: decay of all parameters, times the learning rate.
+        beta1: decay of the mean of gradients, in [0, 1].
+        beta2: decay of the mean of squared gradients, in [0, 1].
+    Raises: OptionError: if a value is out of range.
+    """
+    positive("optimizer.lr", lr)
+    non_negative("optimizer.weight_decay", weight_decay)
+    betas = (unit_interval("optimizer.beta1", beta1), unit_interval("optimizer.beta2", beta2))
+    return AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True)

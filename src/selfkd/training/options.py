@@ -1,0 +1,48 @@
+"""How long and how a run trains, whatever the method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from selfkd.option_checks import at_least, one_of
+
+__all__ = ["TrainerOptions"]
+
+_PRECISIONS = ("32", "bf16-mixed", "16-mixed")
+_LOGGERS = ("csv", "tensorboard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """The run itself.
+
+    Args:
+        epochs: passes over the training set.
+        precision: "32", "bf16-mixed" or "16-mixed" (GPU only); losses and evaluation are in float32 in any case.
+        accelerator: "auto", "cpu", "gpu", ... as Lightning names them.
+        channels_last: keep images and weights in channels-last layout, faster on most hardware.
+        evaluate_every: epochs between evaluations; only evaluated epochs can be the best.
+        best_after_epoch: the best epoch is sought after this many epochs, as some papers do; 0 for all.
+        loggers: "csv" (metrics.csv) and "tensorboard" (needs the extra `tensorboard`).
+        guard_every: steps between looks for NaN and infinity, each of which waits for the device.
+    Raises: OptionError: if a value is out of range.
+    """
+
+    epochs: int = 200
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    accelerator: str = "auto"
+    channels_last: bool = True
+    evaluate_every: int = 1
+    best_after_epoch: int = 0
+    loggers: tuple[Literal["csv", "tensorboard"], ...] = ("csv",)
+    guard_every: int = 100
+
+    def __post_init__(self) -> None:
+        at_least("trainer.epochs", self.epochs, 1)
+        one_of("trainer.precision", self.precision, _PRECISIONS)
+        at_least("trainer.evaluate_every", self.evaluate_every, 1)
+        at_least("trainer.best_after_epoch", self.best_after_epoch, 0)
+        at_least("trainer.guard_every", self.guard_every, 1)
+        for logger in self.loggers:
+            one_of("trainer.loggers", logger, _LOGGERS)

@@ -1,0 +1,95 @@
+"""Learning-rate schedules by name, stepped after every batch; their arguments are the recipe's `schedule.*`."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
+
+from selfkd.errors import OptionError
+from selfkd.option_checks import non_negative, positive
+
+__all__ = ["constant", "cosine", "multistep"]
+
+
+def multistep(
+    optimizer: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    milestones: tuple[float, ...] = (0.5, 0.75),
+    gamma: float = 0.1,
+    warmup_epochs: float = 0.0,
+) -> LRScheduler:
+    """Multiply the learning rate by `gamma` at every milestone.
+
+    Args:
+        optimizer: whose learning rate is scheduled.
+        epochs: of the whole run.
+        steps_per_epoch: batches in an epoch.
+        milestones: increasing; up to 1 a share of all epochs (so that a shorter run keeps its shape), above 1 an epoch.
+            With warm-up they count from its end.
+        gamma: factor at each milestone, > 0.
+        warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
+    Raises: OptionError: if a value is out of range.
+    """
+    positive("schedule.gamma", gamma)
+    if any(milestone <= 0 for milestone in milestones) or list(milestones) != sorted(milestones):
+        raise OptionError("schedule.milestones", milestones, "increasing numbers > 0")
+    warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
+    after = epochs * steps_per_epoch - warmup_steps
+    steps = [round(after * m if m <= 1 else steps_per_epoch * m) for m in milestones]
+    return _with_warmup(MultiStepLR(optimizer, steps, gamma), optimizer, warmup_steps)
+
+
+def cosine(
+    optimizer: Optimizer,
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    final_fraction: float = 0.0,
+    warmup_epochs: float = 0.0,
+) -> LRScheduler:
+    """Let the learning rate fall along half a cosine.
+
+    Args:
+        optimizer: whose learning rate is scheduled.
+        epochs: of the whole run.
+        steps_per_epoch: batches in an epoch.
+        final_fraction: where it ends, as a share of the highest learning rate, in [0, 1).
+        warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
+    Raises: OptionError: if a value is out of range.
+    """
+    if not 0 <= final_fraction < 1:
+        raise OptionError("schedule.final_fraction", final_fraction, "in [0, 1)")
+    warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
+    floor = final_fraction * max(group["lr"] for group in optimizer.param_groups)
+    falling = CosineAnnealingLR(optimizer, max(1, epochs * steps_per_epoch - warmup_steps), floor)
+    return _with_warmup(falling, optimizer, warmup_steps)
+
+
+def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int, *, warmup_epochs: float = 0.0) -> LRScheduler:
+    """Keep the learning rate.
+
+    Args:
+        optimizer: whose learning rate is scheduled.
+        epochs: of the whole run.
+        steps_per_epoch: batches in an epoch.
+        warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
+    Raises: OptionError: if a value is out of range.
+    """
+    warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
+    return _with_warmup(ConstantLR(optimizer, factor=1.0, total_iters=0), optimizer, warmup_steps)
+
+
+def _warmup_steps(warmup_epochs: float, epochs: int, steps_per_epoch: int) -> int:
+    non_negative("schedule.warmup_epochs", warmup_epochs)
+    if warmup_epochs > epochs:
+        raise OptionError("schedule.warmup_epochs", warmup_epochs, f"at most trainer.epochs={epochs}")
+    return round(warmup_epochs * steps_per_epoch)
+
+
+def _with_warmup(main: LRScheduler, optimizer: Optimizer, warmup_steps: int) -> LRScheduler:
+    if warmup_steps == 0:
+        return main
+    rising = LinearLR(optimizer, start_factor=1 / warmup_steps, total_iters=warmup_steps - 1)
+    return SequentialLR(optimizer, [rising, main], milestones=[warmup_steps])

@@ -1,0 +1,69 @@
+"""Sums over the steps of an epoch, kept on the device; looking at them is the only synchronisation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from selfkd.contract import StepOutput
+from selfkd.errors import NonFiniteLossError
+
+__all__ = ["StepMeter"]
+
+
+class StepMeter:
+    """Mean loss terms and training accuracy of an epoch, and the guard against NaN and infinity.
+
+    A NaN stays in a sum, so one look every few steps finds it, and tells between which steps it came.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start an epoch."""
+        self._names: tuple[str, ...] = ()
+        self._sums: Tensor | None = None
+        self._correct: Tensor | None = None
+        self._steps = self._guarded_steps = self._samples = 0
+
+    @torch.no_grad()
+    def update(self, output: StepOutput, labels: Tensor) -> None:
+        """Count one step, without waiting for the device."""
+        values = torch.stack([output.loss, *output.terms.values()]).detach().float()
+        hard = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        correct = (output.logits["main"][: len(hard)].argmax(dim=1) == hard).sum()
+        self._names = ("loss", *output.terms)
+        self._sums = values if self._sums is None else self._sums + values
+        self._correct = correct if self._correct is None else self._correct + correct
+        self._steps += 1
+        self._samples += len(hard)
+
+    def guard(self, epoch: int) -> None:
+        """Raise if a term is NaN or infinite. Waits for the device.
+
+        Args:
+            epoch: counted from 0, for the message.
+        Raises: NonFiniteLossError: naming terms, epoch and steps.
+        """
+        if self._sums is None:
+            return
+        sums = dict(zip(self._names, self._sums.tolist(), strict=True))
+        wrong = [name for name, value in sums.items() if not math.isfinite(value)]
+        if wrong:
+            raise NonFiniteLossError(
+                f"{', '.join(wrong)} became NaN or infinite in epoch {epoch + 1}, "
+                f"steps {self._guarded_steps + 1} to {self._steps}; try a lower optimizer.lr or trainer.precision=32"
+            )
+        self._guarded_steps = self._steps
+
+    def compute(self) -> dict[str, float]:
+        """Means over the epoch so far, and the running training accuracy in percent. Waits for the device."""
+        if self._sums is None or self._correct is None:
+            return {}
+        means = (self._sums / self._steps).tolist()
+        result = {f"train/{name}": value for name, value in zip(self._names, means, strict=True)}
+        result["train/accuracy"] = 100 * int(self._correct) / self._samples
+        return result
