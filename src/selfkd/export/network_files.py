@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from selfkd.errors import CheckpointError, ParityError
@@ -34,7 +34,8 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file(state, partial, {"format": "pt", _METADATA_KEY: json.dumps(metadata)})
+    # save_file would make the file private to its owner, whatever the umask says.
+    partial.write_bytes(save(state, {"format": "pt", _METADATA_KEY: json.dumps(metadata)}))
     partial.replace(path)
 
 

@@ -130,7 +130,7 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     folder.prepare(recipe, overwrite)
     method = experiment.method
     if method.history is not None:
-        _log.info("the history of predictions takes %.1f MB", method.history.nbytes / 1e6)
+        _log.info("the history of predictions takes %.2f MB", method.history.nbytes / 1e6)
     done = epochs_done(folder.checkpoint("last"))
     if done:
         _log.info("%s continues after epoch %d of %d", folder.path, done, trainer_options.epochs)
