@@ -110,9 +110,7 @@ class DatasetInfo:
                 "expected at least 1 sample and 2 classes"
             )
         if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise ValueError(
-                f"DatasetInfo: {len(self.class_names)} class_names for num_classes={self.num_classes}"
-            )
+            raise ValueError(f"DatasetInfo: {len(self.class_names)} class_names for num_classes={self.num_classes}")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ __all__ = [
     "BatchError",
     "CheckpointError",
     "DataError",
-    "Interrupted",
     "NonFiniteLossError",
     "OptionError",
     "ParityError",
     "RecipeError",
     "RunError",
+    "RunInterruptedError",
     "SelfKDError",
     "UnknownNameError",
     "UserError",
@@ -97,7 +97,7 @@ class ParityError(SelfKDError):
     """An exported network that does not give the same logits as the trained one."""
 
 
-class Interrupted(SelfKDError):
+class RunInterruptedError(SelfKDError):
     """The user stopped the run; it can be continued."""
 
     exit_status = 130

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from selfkd.errors import BatchError
 from selfkd.losses.labels import label_probabilities
 from selfkd.option_checks import at_least
 
@@ -76,8 +77,9 @@ class History:
         Args:
             indices: `[B]` int64 in [0, num_samples); of repeated indices, one wins.
             probabilities: every head's `[B, K]` after softmax.
-        Raises: ValueError: if a head is missing or unknown, or (on CPU, where looking costs nothing) an index is
-            out of range.
+        Raises:
+            ValueError: if a head is missing or unknown.
+            BatchError: if an index is out of range (looked at on the CPU only, where it costs nothing).
         """
         if set(probabilities) != set(self.heads):
             raise ValueError(f"History has the heads {self.heads}, got {tuple(probabilities)}")
@@ -149,7 +151,7 @@ class History:
         if indices.device.type == "cpu" and len(indices):
             low, high = int(indices.min()), int(indices.max())
             if low < 0 or high >= self.num_samples:
-                raise ValueError(
+                raise BatchError(
                     f"sample index {low if low < 0 else high} lies outside [0, {self.num_samples}); "
                     "DatasetInfo.num_samples must be the size of the training set"
                 )

@@ -58,8 +58,7 @@ class ResNetCifar(nn.Module):
         self.num_features = self._out_channels(_NUM_STAGES - 1)
         self.fc = self.new_classifier()
         self.feature_info = [
-            {"num_chs": self._out_channels(i), "reduction": 2**i, "module": f"layer{i + 1}"}
-            for i in range(_NUM_STAGES)
+            {"num_chs": self._out_channels(i), "reduction": 2**i, "module": f"layer{i + 1}"} for i in range(_NUM_STAGES)
         ]
 
     def _planes(self, index: int) -> int:

@@ -43,6 +43,7 @@ def timm_network(
     try:
         network = timm.create_model(name, pretrained, num_classes=num_classes, in_chans=in_channels, **options)
     except (TypeError, RuntimeError, ValueError, OSError) as error:
-        raise BackboneError(f"timm network {name!r} cannot be built with {options or 'these options'}: {error}") from error
+        given_options = options or "these options"
+        raise BackboneError(f"timm network {name!r} cannot be built with {given_options}: {error}") from error
     assert isinstance(network, nn.Module)
     return network

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from selfkd.cli import evaluate, export, listing, predict, train
 from selfkd.errors import SelfKDError
@@ -32,9 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb.add_parser(verbs)
     parsed = parser.parse_args(arguments)
     if parsed.version:
-        from selfkd import __version__
-
-        print(__version__)
+        print(version("selfkd"))
         return 0
     if not hasattr(parsed, "execute"):
         parser.print_help()

@@ -65,7 +65,8 @@ def _execute(parsed: argparse.Namespace) -> None:
         return
     print(table(rows_of(scores)))
     tested = scores[0]["last"]["scores"]["test"]["main"]["top1"]["n"]
-    interval = " ± is the 95 % interval of the mean over the runs." if len(recipes) > len({r.name for r in recipes}) else ""
+    several = len(recipes) > len({recipe.name for recipe in recipes})
+    interval = " ± is the 95 % interval of the mean over the runs." if several else ""
     print(f"\nTop-1 accuracy on {tested} test images a run.{interval} Runs:")
     for folder in folders:
         print(f"  {folder.path}")

@@ -1,7 +1,7 @@
 """Training augmentation of whole batches on the device that trains.
 
-Every random number is drawn once per epoch for every sample of the training set, by (seed, epoch, view) alone, and looked
-up by sample index. What a sample goes through is therefore the same in whatever batch, process or order it is met.
+Every random number is drawn once per epoch for every sample of the training set, by (seed, epoch, view) alone, and
+looked up by sample index. What a sample goes through is therefore the same in whatever batch, process or order.
 """
 
 from __future__ import annotations

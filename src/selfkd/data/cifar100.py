@@ -46,5 +46,7 @@ class CIFAR100(Source):
         return Splits(train, test, names or tuple(str(label) for label in range(_NUM_CLASSES)))
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
-        size = [_SIDE, _SIDE]
-        return v2.Compose([v2.PILToTensor(), v2.RGB(), v2.Resize(size, antialias=True)])
+        transform: Callable[[Image.Image], Tensor] = v2.Compose(
+            [v2.PILToTensor(), v2.RGB(), v2.Resize([_SIDE, _SIDE], antialias=True)]
+        )
+        return transform

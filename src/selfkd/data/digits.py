@@ -36,7 +36,7 @@ class Digits(Source):
     train_per_class: int = 10
     image_size: int = 16
     mean: tuple[float, ...] = (0.305, 0.305, 0.305)
-    std: tuple[float, ...] = (0.348, 0.348, 0.348)
+    std: tuple[float, ...] = (0.319, 0.319, 0.319)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,8 +67,12 @@ class Digits(Source):
         )
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
-        return v2.Compose([v2.PILToTensor(), v2.Grayscale(num_output_channels=3), self._scaled])
+        transform: Callable[[Image.Image], Tensor] = v2.Compose(
+            [v2.PILToTensor(), v2.Grayscale(num_output_channels=3), self._scaled]
+        )
+        return transform
 
     def _scaled(self, images: Tensor) -> Tensor:
         size = [self.image_size, self.image_size]
-        return v2.functional.resize(images, size, interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+        scaled: Tensor = v2.functional.resize(images, size, interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+        return scaled

@@ -47,11 +47,12 @@ def read_parquet_split(
     names: tuple[str, ...] | None = None
     for file in files:
         try:
+            columns = parquet.read_schema(file).names
+            if {image_column, label_column} - set(columns):
+                raise DataError(f"{file} has the columns {columns}; {image_column!r} and {label_column!r} are needed")
             table = parquet.read_table(file, columns=[image_column, label_column])
-        except (pyarrow.ArrowException, OSError, KeyError) as error:
+        except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{file}: cannot be read as Parquet: {error}") from error
-        if {image_column, label_column} - set(table.column_names):
-            raise DataError(f"{file} needs the columns {image_column!r} and {label_column!r}")
         names = names or _class_names(table.schema.metadata or {}, label_column)
         encoded = table.column(image_column).combine_chunks().field("bytes").to_pylist()
         with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock

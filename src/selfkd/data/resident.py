@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -165,7 +166,7 @@ class EvaluationLoader:
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return -(-len(self._resident.data) // self.batch_size)
+        return math.ceil(len(self._resident.data) / self.batch_size)
 
     def to(self, device: torch.device | str) -> None:
         """Move the images to the device that evaluates."""

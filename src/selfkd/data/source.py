@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +137,10 @@ class Source(ABC):
 
     def inference_transform(self) -> Callable[[Image.Image], Tensor]:
         """From a PIL image to the normalised float `[3, H, W]` that the network takes."""
-        return v2.Compose([self.image_transform(), partial(_normalise, mean=self.mean, std=self.std)])
+        transform: Callable[[Image.Image], Tensor] = v2.Compose(
+            [self.image_transform(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
+        )
+        return transform
 
     def _check(self, name: str, split: ImageSet, num_classes: int) -> None:
         if len(split) == 0:
@@ -152,7 +153,3 @@ class Source(ABC):
             )
         if name == "train" and low == high:
             raise DataError(f"all {len(split)} training samples are of one class; at least two are needed")
-
-
-def _normalise(image: Tensor, mean: Any, std: Any) -> Tensor:
-    return v2.functional.normalize(image.float() / 255, list(mean), list(std))

@@ -73,9 +73,9 @@ class HeadMetrics:
 
     def _fresh(self) -> dict[str, MulticlassAccuracy]:
         return {
-            f"top{k}": MulticlassAccuracy(
-                self.num_classes, top_k=k, average="micro", validate_args=False
-            ).to(self.device)
+            f"top{k}": MulticlassAccuracy(self.num_classes, top_k=k, average="micro", validate_args=False).to(
+                self.device
+            )
             for k in _TOP_K
             if k < self.num_classes
         }

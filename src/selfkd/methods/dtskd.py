@@ -40,7 +40,7 @@ class DTSKD(Method):
         head_weights: weights lambda of the heads' historical losses: main, branch1 (shallowest), branch2, branch3;
             on ImageNet the paper's first is 4.
         temperature: softening of the structural loss, > 0.
-        decay: how the label's share beta falls: "cosine" or "linear" from beta_max to beta_min, or "fixed" at beta_max.
+        decay: how the label's share beta falls: "cosine" or "linear" from beta_max to beta_min, "fixed" at beta_max.
         beta_max: label's share at the start, in [0, 1].
         beta_min: label's share at the end, in [0, beta_max]; beta_max = beta_min = 1 leaves the structural teacher only.
         beta_offset: 0 counts epochs from 0 in the decay as the release does, 1 from 1 as the paper does.
@@ -99,7 +99,10 @@ class DTSKD(Method):
         logits = self._logits(self.backbone(batch.images))
         targets = self.supervision.targets(batch, progress)
         historical = sum(
-            (weight * kl_to_target(logits[head], targets[head], self.epsilon) for head, weight in self.head_weights.items()),
+            (
+                weight * kl_to_target(logits[head], targets[head], self.epsilon)
+                for head, weight in self.head_weights.items()
+            ),
             start=logits["main"].new_zeros(()),
         )
         teacher_BK = logits["main"].detach() if self.detach_teacher else logits["main"]

@@ -117,7 +117,7 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     Raises:
         RunError: if the folder holds another experiment.
         UserError: if data, network or options are not usable.
-        Interrupted, NonFiniteLossError, CheckpointError: as `fit` does.
+        RunInterruptedError, NonFiniteLossError, CheckpointError: as `fit` does.
     """
     folder = RunFolder.of(recipe, runs)
     if folder.scores_file.exists() and not overwrite:

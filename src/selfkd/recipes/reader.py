@@ -26,7 +26,17 @@ from selfkd.errors import RecipeError, UnknownNameError
 from selfkd.methods import METHODS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
-__all__ = ["PLACES", "Recipe", "differences", "options_help", "read_recipe", "recipe_names", "recipe_summary", "resolve", "split_overrides"]
+__all__ = [
+    "PLACES",
+    "Recipe",
+    "differences",
+    "options_help",
+    "read_recipe",
+    "recipe_names",
+    "recipe_summary",
+    "resolve",
+    "split_overrides",
+]
 
 _FOLDER = resources.files("selfkd.recipes")
 _PARTS = "parts"
@@ -192,7 +202,7 @@ def options_parser(parts: Mapping[str, str]) -> ArgumentParser:
             skipped += len(target.args)
             target = target.func
         add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
-        add(target, section, skip={skipped} if skipped else set(), fail_untyped=False)  # type: ignore[operator]
+        add(target, section, skip={skipped} if skipped else set(), fail_untyped=False)
     return parser
 
 
@@ -336,7 +346,10 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
         if key not in known:
             owner = f"of {section} {parts[section]!r} " if section in parts else ""
             raise UnknownNameError(
-                "option", key, [*known, *_CHOSEN, "name"], f"'selfkd train RECIPE --help' shows all options {owner}".strip()
+                "option",
+                key,
+                [*known, *_CHOSEN, "name"],
+                f"'selfkd train RECIPE --help' shows all options {owner}".strip(),
             )
         if option:
             nested[section][option] = text

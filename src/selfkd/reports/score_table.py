@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from selfkd.evaluation.scores import Scores
 from tabulate import tabulate
+
+from selfkd.evaluation.scores import Scores
 
 __all__ = ["score_table"]
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from selfkd.errors import CheckpointError, Interrupted, OptionError, UserError
+from selfkd.errors import CheckpointError, OptionError, RunInterruptedError, UserError
 from selfkd.methods.base import Method
 from selfkd.training.checkpoint_files import CheckpointFiles
 from selfkd.training.epoch_log import EpochLog
-from selfkd.training.module import SELECTION_METRIC, MethodModule, TrainingParts
+from selfkd.training.module import MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
 from selfkd.training.progress import RunProgressBar
 
@@ -43,7 +43,7 @@ def fit(
         show_progress: whether there is a progress bar.
     Returns: the device that trained.
     Raises:
-        Interrupted: on Ctrl-C; the last finished epoch is saved.
+        RunInterruptedError: on Ctrl-C; the last finished epoch is saved.
         NonFiniteLossError: if a loss term becomes NaN or infinite; the last good checkpoint is kept.
         CheckpointError: if the checkpoint is damaged or belongs to another method.
         OptionError: if the hardware cannot do what the options ask for.
@@ -51,10 +51,10 @@ def fit(
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
     done_epochs = epochs_done(last)
-    module = MethodModule(method, parts, options)
+    module = MethodModule(method, parts, options, checkpoints / BEST)
     if options.channels_last:
         # Lightning moves modules between devices but knows no memory layouts.
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.to(memory_format=torch.channels_last)
     with _quiet_lightning():
         try:
             trainer = pl.Trainer(
@@ -62,9 +62,7 @@ def fit(
                 devices=1,
                 precision=options.precision,
                 max_epochs=options.epochs,
-                check_val_every_n_epoch=options.evaluate_every,
                 reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
-                num_sanity_val_steps=0,
                 logger=_loggers(options, folder, done_epochs),
                 callbacks=_callbacks(checkpoints, title, show_progress),
                 plugins=[CheckpointFiles()],
@@ -82,7 +80,7 @@ def fit(
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as error:  # how Lightning ends after Ctrl-C
-            raise Interrupted(
+            raise RunInterruptedError(
                 f"stopped after epoch {epochs_done(last)} of {options.epochs}; the same command continues"
             ) from error
         except (KeyError, RuntimeError, ValueError) as error:
@@ -145,21 +143,11 @@ def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Lo
 
 
 def _callbacks(checkpoints: Path, title: str, show_progress: bool) -> list[pl.Callback]:
-    callbacks: list[pl.Callback] = [
-        ModelCheckpoint(
-            checkpoints,
-            filename=Path(BEST).stem,
-            monitor=SELECTION_METRIC,
-            mode="max",
-            save_weights_only=True,
-            save_on_train_epoch_end=False,  # at the end of an evaluation, not of epochs without one
-            enable_version_counter=False,
-        ),
-        ModelCheckpoint(
-            checkpoints, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
-        ),
-    ]
-    return [*callbacks, RunProgressBar(title)] if show_progress else callbacks
+    # The module itself keeps the best epoch, whose rule differs from paper to paper.
+    last = ModelCheckpoint(
+        checkpoints, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return [last, RunProgressBar(title)] if show_progress else [last]
 
 
 @contextmanager

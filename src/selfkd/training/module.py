@@ -5,26 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from selfkd.contract import Batch, Progress, StepOutput
 from selfkd.data.resident import EvaluationLoader, TrainingEpoch, TrainingLoader
-from selfkd.evaluation.scores import HeadMetrics
+from selfkd.evaluation.scores import evaluate
 from selfkd.methods.base import Method
 from selfkd.training.options import TrainerOptions
 from selfkd.training.step_meter import StepMeter
 
-__all__ = ["HISTORY_KEY", "SELECTION_METRIC", "MethodModule", "TrainingParts"]
+__all__ = ["BEST_KEY", "HISTORY_KEY", "MethodModule", "TrainingParts"]
 
 HISTORY_KEY = "selfkd_history"
-SELECTION_METRIC = "selection"
+BEST_KEY = "selfkd_best"
 
 
 @dataclass(frozen=True)
@@ -55,31 +57,26 @@ class MethodModule(pl.LightningModule):
         method: what is trained.
         parts: loaders, optimiser, schedule, seed.
         options: of the run.
+        best_file: gets the weights of the best epoch so far.
+    Attributes:
+        latest: accuracy in percent at the latest evaluation, or None before the first.
     """
 
-    def __init__(self, method: Method, parts: TrainingParts, options: TrainerOptions) -> None:
+    def __init__(self, method: Method, parts: TrainingParts, options: TrainerOptions, best_file: Path) -> None:
         super().__init__()
         self.method = method
         self.parts = parts
         self.options = options
+        self.best_file = best_file
+        self.latest: float | None = None
+        self._best = {"eligible": False, "accuracy": -1.0}
         self._meter = StepMeter()
         self._output: StepOutput | None = None
-        self._head_metrics: HeadMetrics | None = None
-        self._epoch_started = self._evaluation_started = 0.0
-        self._evaluation_seconds = 0.0
-        self._epoch_record: dict[str, float] = {}
-
-    # Data
+        self._epoch_started = 0.0
 
     def train_dataloader(self) -> TrainingEpoch:
         self.parts.training_loader.to(self.device)
         return self.parts.training_loader.epoch(min(self.current_epoch, self.options.epochs - 1))
-
-    def val_dataloader(self) -> EvaluationLoader:
-        self.parts.selection_loader.to(self.device)
-        return self.parts.selection_loader
-
-    # Training
 
     def configure_optimizers(self) -> Any:
         optimizer = self.parts.make_optimizer(self.method.parameter_groups())
@@ -91,9 +88,7 @@ class MethodModule(pl.LightningModule):
         state = np.random.SeedSequence([self.parts.seed, self.current_epoch]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(state))
         self._epoch_started = time.perf_counter()
-        self._evaluation_seconds = 0.0
         self._meter.reset()
-        self._epoch_record = {}
         self.method.begin_epoch(self._progress(0))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -109,52 +104,55 @@ class MethodModule(pl.LightningModule):
         self._output = None
 
     def on_train_epoch_end(self) -> None:
-        self._meter.guard(self.current_epoch)  # before the checkpoint of this epoch is written
+        self._meter.guard(self.current_epoch)  # before the checkpoint of this epoch is written; waits for the device
+        trained = time.perf_counter()
         self.method.end_epoch(self._progress(0))
+        scores = self._evaluate() if self._evaluation_is_due() else {}
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
         record = {
             **self._meter.compute(),
-            **self._epoch_record,
-            "lr": self.optimizers().param_groups[0]["lr"],  # type: ignore[union-attr]
-            "seconds/train": time.perf_counter() - self._epoch_started - self._evaluation_seconds,
-            "seconds/evaluate": self._evaluation_seconds,
+            **scores,
+            "lr": optimizer.param_groups[0]["lr"],
+            "seconds/train": trained - self._epoch_started,
+            "seconds/evaluate": time.perf_counter() - trained,
         }
         for logger in self.loggers:
             logger.log_metrics(record, step=self.current_epoch + 1)
 
-    def _progress(self, step: int) -> Progress:
-        return Progress(self.current_epoch, self.options.epochs, step, len(self.parts.training_loader))
-
-    # Evaluation, once an epoch
-
-    def on_validation_epoch_start(self) -> None:
-        self._evaluation_started = time.perf_counter()
-        self._head_metrics = HeadMetrics(self.method.num_classes, self.device)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        assert self._head_metrics is not None
-        with torch.autocast(self.device.type, enabled=False):  # the papers evaluate in float32
-            self._head_metrics.update(self.method.predict(batch.images), batch.labels)
-
-    def on_validation_epoch_end(self) -> None:
-        assert self._head_metrics is not None
-        scores = self._head_metrics.compute()
-        for head, metrics in scores.items():
-            for metric, score in metrics.items():
-                self._epoch_record[f"{self.parts.selection_name}/{metric}/{head}"] = score["value"]
-        accuracy = scores["main"]["top1"]["value"]
-        # Epochs that the paper's rule leaves out rank below all others, but above nothing.
-        eligible = self.current_epoch + 1 > self.options.best_after_epoch
-        self.log(SELECTION_METRIC, accuracy if eligible else accuracy - 100, logger=False, batch_size=1)
-        self._evaluation_seconds = time.perf_counter() - self._evaluation_started
-
-    # Checkpoint: the history goes beside the weights
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[BEST_KEY] = self._best
         resumable = "optimizer_states" in checkpoint
         if resumable and self.method.history is not None:
             checkpoint[HISTORY_KEY] = self.method.history.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._best = checkpoint[BEST_KEY]
         if self.method.history is not None:
             self.method.history.load_state_dict(checkpoint[HISTORY_KEY])
             self.method.history.to(self.device)
+
+    def _progress(self, step: int) -> Progress:
+        return Progress(self.current_epoch, self.options.epochs, step, len(self.parts.training_loader))
+
+    def _evaluation_is_due(self) -> bool:
+        done = self.current_epoch + 1
+        return done % self.options.evaluate_every == 0 or done == self.options.epochs
+
+    def _evaluate(self) -> dict[str, float]:
+        """Scores on the selecting split, for the log; keeps the weights if they are the best so far.
+
+        The papers evaluate in float32; so does this, which runs outside Lightning's autocast.
+        """
+        scores = evaluate(self.method, self.parts.selection_loader, self.device)
+        self.latest = scores["main"]["top1"]["value"]
+        # An epoch before the paper's rule begins is kept only until the first that the rule admits.
+        candidate = {"eligible": self.current_epoch + 1 > self.options.best_after_epoch, "accuracy": self.latest}
+        if (candidate["eligible"], candidate["accuracy"]) > (self._best["eligible"], self._best["accuracy"]):
+            self._best = candidate
+            self.trainer.save_checkpoint(self.best_file, weights_only=True)
+        return {
+            f"{self.parts.selection_name}/{metric}/{head}": score["value"]
+            for head, metrics in scores.items()
+            for metric, score in metrics.items()
+        }

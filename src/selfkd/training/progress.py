@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from tqdm import tqdm
 
-from selfkd.training.module import SELECTION_METRIC
+from selfkd.training.module import MethodModule
 
 __all__ = ["RunProgressBar"]
 
@@ -33,8 +33,8 @@ class RunProgressBar(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._bar is not None
-        accuracy = trainer.callback_metrics.get(SELECTION_METRIC)
-        shown = "" if accuracy is None else f" {float(accuracy):.1f} %"
+        latest = pl_module.latest if isinstance(pl_module, MethodModule) else None
+        shown = "" if latest is None else f" {latest:.1f} %"
         self._bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{shown}", refresh=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

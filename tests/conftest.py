@@ -1,0 +1,84 @@
+"""What every test may use. Two threads at most, and real data where the workplace has it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+SHARED_DATA = Path(os.environ.get("SELFKD_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def cifar100_root() -> Path:
+    """The real CIFAR-100, where it is at hand (SELFKD_SHARED_DATA names the folder that holds cifar100/)."""
+    root = SHARED_DATA / "cifar100"
+    if not root.is_dir():
+        pytest.skip("CIFAR-100 is not at hand; set SELFKD_SHARED_DATA to the folder that holds cifar100/")
+    return root
+
+
+def encoded_digits(positions: Sequence[int]) -> list[bytes]:
+    """Real digits as 32x32 RGB PNG files."""
+    files = []
+    for scan in load_digits().images[list(positions)]:
+        file = io.BytesIO()
+        grey = Image.fromarray(np.uint8(scan * (255 / 16)))
+        grey.convert("RGB").resize((32, 32)).save(file, "PNG")
+        files.append(file.getvalue())
+    return files
+
+
+@pytest.fixture
+def digits_as_cifar100(tmp_path: Path) -> Path:
+    """Real digits in CIFAR-100's Parquet layout: 60 for training in two files, 20 for testing, ten classes."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    root = tmp_path / "parquet"
+    root.mkdir()
+    targets = load_digits().target
+    names = [f"digit {digit}" for digit in range(10)]
+    metadata = {
+        "info": {"features": {"img": {"_type": "Image"}, "fine_label": {"names": names, "_type": "ClassLabel"}}}
+    }
+    for name, positions in {
+        "train-00000-of-00002": range(30),
+        "train-00001-of-00002": range(30, 60),
+        "test-00000-of-00001": range(60, 80),
+    }.items():
+        table = pyarrow.table(
+            {
+                "img": [{"bytes": data, "path": None} for data in encoded_digits(positions)],
+                "fine_label": targets[list(positions)],
+            }
+        )
+        table = table.replace_schema_metadata({"huggingface": json.dumps(metadata)})
+        parquet.write_table(table, root / f"{name}.parquet")
+    return root
+
+
+@pytest.fixture
+def selfkd(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The real command in a process of its own, in an empty folder."""
+
+    def call(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "selfkd", *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    return call

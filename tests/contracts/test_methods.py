@@ -1,0 +1,108 @@
+"""What holds for every method."""
+
+import inspect
+
+import pytest
+import torch
+
+import selfkd
+from selfkd.methods import METHODS
+from selfkd.methods.base import Method
+
+SIZE, CLASSES, SAMPLES = 16, 5, 8
+
+
+def built(name, **options):
+    torch.manual_seed(0)
+    backbone = selfkd.create_backbone("resnet18_cifar", CLASSES, width=8, input_size=SIZE)
+    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, CLASSES), **options)
+
+
+def batch_for(method, start=0):
+    generator = torch.Generator().manual_seed(start)
+    images = torch.randn(4, 3, SIZE, SIZE, generator=generator)
+    indices = torch.arange(start, start + 4) if method.needs.sample_index else None
+    return selfkd.Batch(images, torch.arange(4) % CLASSES, indices)
+
+
+def train(method, epochs=2):
+    optimizer = torch.optim.SGD(method.parameters(), 0.05)
+    losses = []
+    for epoch in range(epochs):
+        progress = selfkd.Progress(epoch, epochs)
+        method.begin_epoch(progress)
+        for start in (0, 4):
+            batch = batch_for(method, start)
+            output = method(batch, progress)
+            optimizer.zero_grad()
+            output.loss.backward()
+            optimizer.step()
+            method.after_step(batch, output)
+            losses.append(output.loss.item())
+        method.end_epoch(progress)
+    return losses
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_trains_and_speaks_the_contract(name):
+    method = built(name)
+    assert isinstance(method, Method)
+    keys = list(method.deployed().state_dict())
+    assert all(torch.isfinite(torch.tensor(train(method))))
+    assert list(method.deployed().state_dict()) == keys
+    output = method(batch_for(method), selfkd.Progress(1, 2))
+    assert output.loss.ndim == 0
+    assert output.terms
+    assert all(term.ndim == 0 for term in output.terms.values())
+    predicted = method.eval().predict(batch_for(method).images)
+    assert list(predicted) == list(output.logits)
+    assert next(iter(predicted)) == "main"
+    assert all(logits.shape == (4, CLASSES) for logits in predicted.values())
+    assert torch.equal(predicted["main"], method.deployed()(batch_for(method).images))
+    assert method.exits()["main"] is method.deployed()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_is_deterministic(name):
+    assert train(built(name)) == train(built(name))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_parameter_is_given_to_the_optimiser_once(name):
+    method = built(name)
+    grouped = [parameter for group in method.parameter_groups() for parameter in group["params"]]
+    assert len(grouped) == len(set(map(id, grouped)))
+    assert set(map(id, grouped)) == {id(parameter) for parameter in method.parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_step_itself_remembers_nothing(name):
+    method = built(name)
+    if method.history is None:
+        return
+    progress = selfkd.Progress(0, 2)
+    method.begin_epoch(progress)
+    method(batch_for(method), progress)
+    method.end_epoch(progress)
+    assert method.history.state_dict()["probabilities"] is None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_its_options_are_keywords_with_defaults_and_meanings(name):
+    method = METHODS.load(name)
+    parameters = list(inspect.signature(method).parameters.values())[2:]
+    documentation = inspect.getdoc(method) or ""
+    for parameter in parameters:
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert parameter.default is not parameter.empty
+        assert f"{parameter.name}: " in documentation
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_mixed_precision_gives_a_float32_loss(name):
+    method = built(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = method(batch_for(method), selfkd.Progress(0, 2))
+    assert output.loss.dtype == torch.float32
+    output.loss.backward()
+    assert all(parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in method.parameters())

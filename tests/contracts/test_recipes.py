@@ -1,0 +1,21 @@
+"""Every recipe trains two epochs at a size that takes seconds."""
+
+import pytest
+
+from selfkd.recipes.experiment import run
+from selfkd.recipes.reader import recipe_names, resolve
+
+SMALL = {"backbone.width": 8, "trainer.epochs": 2, "loader.batch_size": 20}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_it_trains(name, tmp_path, digits_as_cifar100):
+    recipe = resolve(name)
+    overrides = dict(SMALL)
+    if recipe.parts["data"] == "cifar100":
+        overrides["data.root"] = str(digits_as_cifar100)
+    folder = run(resolve(name, overrides), tmp_path / "runs", show_progress=False)
+    scores = folder.scores()
+    assert scores["last"]["epoch"] == 2
+    assert 0 <= scores["last"]["scores"]["test"]["main"]["top1"]["value"] <= 100
+    assert folder.network_file.exists()

@@ -1,0 +1,102 @@
+import pytest
+import torch
+from PIL import Image
+
+from selfkd.data.cifar100 import CIFAR100
+from selfkd.errors import DataError, OptionError
+
+
+def test_the_hubs_layout_is_read(digits_as_cifar100):
+    splits = CIFAR100(root=str(digits_as_cifar100)).load(seed=0)
+    assert splits.train.images.shape == (60, 3, 32, 32)
+    assert splits.test.images.shape == (20, 3, 32, 32)
+    assert splits.class_names == tuple(f"digit {digit}" for digit in range(10))
+    assert splits.train.labels[:5].tolist() == [0, 1, 2, 3, 4], "rows keep their order, which is the sample index"
+
+
+def test_a_sub_folder_data_is_found(digits_as_cifar100, tmp_path):
+    parent = tmp_path / "set"
+    parent.mkdir()
+    digits_as_cifar100.rename(parent / "data")
+    assert len(CIFAR100(root=str(parent)).load(seed=0).train) == 60
+
+
+def test_the_real_thing(cifar100_root):
+    splits = CIFAR100(root=str(cifar100_root)).load(seed=0)
+    assert len(splits.train) == 50_000
+    assert splits.train.labels.bincount().tolist() == [500] * 100
+    assert splits.test.labels.bincount().tolist() == [100] * 100
+    assert splits.class_names[:2] == ("apple", "aquarium_fish")
+    mean = splits.train.images.float().mean((0, 2, 3)) / 255
+    assert mean.tolist() == pytest.approx(CIFAR100().mean, abs=0.02)
+
+
+def test_a_missing_or_empty_folder_is_named(tmp_path):
+    with pytest.raises(OptionError, match="data.root=None"):
+        CIFAR100().load(seed=0)
+    with pytest.raises(DataError, match="nowhere' is not a folder"):
+        CIFAR100(root=str(tmp_path / "nowhere")).load(seed=0)
+    with pytest.raises(DataError, match=r"holds no train-\*.parquet"):
+        CIFAR100(root=str(tmp_path)).load(seed=0)
+
+
+def test_a_truncated_file_is_named(digits_as_cifar100):
+    file = digits_as_cifar100 / "train-00001-of-00002.parquet"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(DataError, match="train-00001-of-00002.parquet.*cannot be read as Parquet"):
+        CIFAR100(root=str(digits_as_cifar100)).load(seed=0)
+
+
+def rewrite(root, name, change):
+    from pyarrow import parquet
+
+    table = parquet.read_table(root / name)
+    rows = table.to_pylist()
+    change(rows)
+    parquet.write_table(type(table).from_pylist(rows, schema=table.schema), root / name)
+
+
+def test_an_unreadable_image_is_named_with_its_row(digits_as_cifar100):
+    def damage(rows):
+        rows[3]["img"]["bytes"] = rows[3]["img"]["bytes"][:50]
+
+    rewrite(digits_as_cifar100, "test-00000-of-00001.parquet", damage)
+    with pytest.raises(DataError, match="test-00000-of-00001.parquet, row 3: not a readable image"):
+        CIFAR100(root=str(digits_as_cifar100)).load(seed=0)
+
+
+def test_labels_outside_the_classes_are_named_with_their_sample(digits_as_cifar100):
+    def damage(rows):
+        rows[4]["fine_label"] = 10
+
+    rewrite(digits_as_cifar100, "train-00000-of-00002.parquet", damage)
+    with pytest.raises(DataError, match=r"label 10 of train sample 4 lies outside \[0, 10\)"):
+        CIFAR100(root=str(digits_as_cifar100)).load(seed=0)
+
+
+def test_one_class_is_too_few(digits_as_cifar100):
+    def damage(rows):
+        for row in rows:
+            row["fine_label"] = 3
+
+    for name in ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet"):
+        rewrite(digits_as_cifar100, name, damage)
+    with pytest.raises(DataError, match="all 60 training samples are of one class"):
+        CIFAR100(root=str(digits_as_cifar100)).load(seed=0)
+
+
+def test_other_columns_are_named(digits_as_cifar100):
+    from pyarrow import parquet
+
+    file = digits_as_cifar100 / "train-00000-of-00002.parquet"
+    table = parquet.read_table(file).rename_columns(["image", "label"])
+    parquet.write_table(table, file)
+    with pytest.raises(DataError, match=r"\['image', 'label'\]; 'img' and 'fine_label' are needed"):
+        CIFAR100(root=str(digits_as_cifar100)).load(seed=0)
+
+
+def test_any_image_file_becomes_32_pixels_in_colour():
+    image = Image.new("L", (100, 60), 128)
+    tensor = CIFAR100().inference_transform()(image)
+    assert tensor.shape == (3, 32, 32)
+    assert torch.allclose(tensor[0], torch.full((32, 32), (128 / 255 - 0.4914) / 0.2023), atol=1e-5)

@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+from selfkd.contract import Needs
+from selfkd.data.augmentation import CropFlip, Unchanged
+from selfkd.data.resident import EvaluationLoader, LoaderOptions, TrainingLoader
+from selfkd.data.source import ImageSet
+from selfkd.errors import DataError, OptionError
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+def image_set(samples=10):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (samples, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    return ImageSet(images, torch.arange(samples) % 3)
+
+
+def loader(samples=10, batch_size=4, seed=0, augmentation=None, needs=None):
+    return TrainingLoader(
+        image_set(samples),
+        augmentation or CropFlip(padding=2),
+        MEAN,
+        STD,
+        batch_size,
+        seed,
+        needs or Needs(sample_index=True),
+    )
+
+
+def pixels(batch):
+    """The uint8 images behind a batch."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return ((batch.images * std + mean) * 255).round().to(torch.uint8)
+
+
+def test_every_sample_comes_once_an_epoch_with_its_index_and_label():
+    data = image_set()
+    batches = list(loader(augmentation=Unchanged()).epoch(0))
+    assert [len(batch.labels) for batch in batches] == [4, 4, 2]
+    assert torch.cat([batch.indices for batch in batches]).sort().values.tolist() == list(range(10))
+    for batch in batches:
+        assert torch.equal(pixels(batch), data.images[batch.indices])
+        assert torch.equal(batch.labels, data.labels[batch.indices])
+
+
+def test_the_index_is_left_out_where_nobody_needs_it():
+    assert next(iter(loader(needs=Needs()).epoch(0))).indices is None
+
+
+def by_sample(batches):
+    return {int(i): image for batch in batches for i, image in zip(batch.indices, batch.images, strict=True)}
+
+
+def test_an_epoch_can_be_repeated_and_epochs_and_seeds_differ():
+    first, again, later, other = (
+        list(loader(seed=seed).epoch(epoch)) for seed, epoch in ((0, 2), (0, 2), (0, 3), (1, 2))
+    )
+    assert all(torch.equal(a.images, b.images) for a, b in zip(first, again, strict=True))
+    for different in (later, other):
+        assert not torch.equal(first[0].indices, different[0].indices)
+        assert any(not torch.equal(by_sample(first)[i], by_sample(different)[i]) for i in range(10))
+
+
+def test_what_a_sample_goes_through_does_not_depend_on_the_batches():
+    small, large = (by_sample(loader(batch_size=size).epoch(1)) for size in (2, 5))
+    assert all(torch.equal(small[i], large[i]) for i in range(10))
+
+
+def test_a_single_last_sample_is_left_out():
+    lengths = [len(batch.labels) for batch in loader(samples=9, batch_size=4).epoch(0)]
+    assert lengths == [4, 4]
+    assert len(loader(samples=9, batch_size=4)) == 2
+
+
+def test_layout_and_type():
+    images = next(iter(loader().epoch(0))).images
+    assert images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_evaluation_gives_all_in_order_unchanged():
+    data = image_set()
+    evaluation = EvaluationLoader(data, MEAN, STD, batch_size=4)
+    batches = list(evaluation)
+    assert len(batches) == len(evaluation) == 3
+    assert torch.equal(torch.cat([pixels(batch) for batch in batches]), data.images)
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), data.labels)
+
+
+def test_what_cannot_be_given_is_refused():
+    with pytest.raises(DataError, match="needs at least 2"):
+        loader(samples=1)
+    with pytest.raises(DataError, match="views=2"):
+        loader(needs=Needs(views=2))
+    with pytest.raises(OptionError, match="loader.batch_size=1 .* >= 2"):
+        LoaderOptions(batch_size=1)

@@ -1,0 +1,167 @@
+import pytest
+import torch
+
+import golden
+import selfkd
+from selfkd.errors import BatchError, OptionError
+
+HEADS = ("main", "branch1", "branch2", "branch3")
+
+# beta: historical loss, heads' parts, total, gradient norms of z0 to z3 (specification, section 5.4)
+TOTALS = {
+    0.9: (
+        10.3769,
+        (1.35675, 1.99900, 1.76816, 2.53945),
+        6.11096,
+        (0.656394, 0.238996, 0.260515, 0.317940),
+    ),
+    0.45: (
+        5.69783,
+        (0.779983, 0.938745, 0.940675, 1.47846),
+        5.17516,
+        (0.645015, 0.225405, 0.245691, 0.305047),
+    ),
+}
+
+
+def with_golden_heads(backbone, **options):
+    """A real DTSKD whose heads give the golden logits and whose history holds the golden predictions."""
+    method = selfkd.create_method("dtskd", backbone, selfkd.DatasetInfo(4, 10), decay="fixed", **options)
+    z = golden.logits()
+    method._logits = lambda features: dict(zip(HEADS, z, strict=True))
+    method.history.write(torch.arange(4), dict(zip(HEADS, golden.histories(), strict=True)))
+    method.history.advance()
+    batch = selfkd.Batch(torch.zeros(4, 3, 16, 16), golden.LABELS, torch.arange(4))
+    return method, z, batch
+
+
+@pytest.mark.parametrize("beta", TOTALS)
+def test_golden_totals_and_gradients(backbone, beta):
+    historical, _, total, norms = TOTALS[beta]
+    method, z, batch = with_golden_heads(backbone, beta_max=beta)
+    output = method(batch, selfkd.Progress(1, 300))
+    output.loss.backward()
+    assert output.terms["historical"].item() == pytest.approx(historical, rel=1e-5)
+    assert output.terms["structural"].item() == pytest.approx(5.04449, rel=1e-5)
+    assert output.loss.item() == pytest.approx(total, rel=1e-5)
+    assert [each.grad.norm().item() for each in z] == pytest.approx(norms, rel=1e-5)
+
+
+@pytest.mark.parametrize("beta", TOTALS)
+@pytest.mark.parametrize("position", range(4))
+def test_golden_historical_loss_of_each_head(backbone, beta, position):
+    alone = tuple(float(i == position) for i in range(4))
+    method, _, batch = with_golden_heads(backbone, beta_max=beta, head_weights=alone)
+    output = method(batch, selfkd.Progress(1, 300))
+    assert output.terms["historical"].item() == pytest.approx(TOTALS[beta][1][position], rel=1e-5)
+
+
+def test_a_detached_teacher_gets_no_structural_gradient(backbone):
+    options = {"beta_max": 0.9, "historical_weight": 0.0}
+    method, z, batch = with_golden_heads(backbone, detach_teacher=True, **options)
+    method(batch, selfkd.Progress(1, 300)).loss.backward()
+    assert z[0].grad.abs().max() == 0
+    method, z, batch = with_golden_heads(backbone, **options)
+    method(batch, selfkd.Progress(1, 300)).loss.backward()
+    assert z[0].grad.abs().max() > 0
+
+
+# head: first logits of sample 0, sum, norm (specification, section 5.7)
+WHOLE_NETWORK = {
+    "main": ((-1.3507963, -0.67899679, 0.098194704), 1.8537637, 7.4354887),
+    "branch1": ((-0.19374052, -0.09416216, -0.24136989), -3.4496841, 3.5450952),
+    "branch2": ((-0.2080489, -0.3369843, -0.27188884), -5.5876223, 3.8938593),
+    "branch3": ((-0.025379687, -0.35544604, -0.33366591), -2.8333318, 4.3152417),
+}
+
+
+def test_whole_network_on_resnet18():
+    staged = selfkd.create_backbone("resnet18_cifar", 100)
+    method = selfkd.create_method("dtskd", staged, selfkd.DatasetInfo(50_000, 100))
+    assert sum(parameter.numel() for parameter in method.parameters()) == 13_971_920
+    assert sum(parameter.numel() for parameter in method.branches.parameters()) == 2_751_788
+    golden.fill_by_shape(method)
+    with torch.no_grad():
+        predicted = method.predict(golden.images())
+    assert tuple(predicted) == HEADS
+    for head, (first, total, norm) in WHOLE_NETWORK.items():
+        assert predicted[head][0, :3].tolist() == pytest.approx(first, rel=1e-6)
+        assert predicted[head].sum().item() == pytest.approx(total, rel=1e-6)
+        assert predicted[head].norm().item() == pytest.approx(norm, rel=1e-6)
+
+
+def test_the_history_changes_from_epoch_to_epoch_in_one_process(backbone, batch, data):
+    """The released program writes it only under a flag that it never sets (specification, D-HIST)."""
+    method = selfkd.create_method("dtskd", backbone, data)
+    optimizer = torch.optim.SGD(method.parameters(), 0.05)
+    targets, remembered = [], []
+    for epoch in range(3):
+        progress = selfkd.Progress(epoch, 3)
+        method.begin_epoch(progress)
+        targets.append(method.supervision.targets(batch, progress))
+        output = method(batch, progress)
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+        method.after_step(batch, output)
+        method.end_epoch(progress)
+        remembered.append(method.history.read(batch.indices, batch.labels))
+        for head in HEADS:
+            assert torch.allclose(remembered[-1][head], output.logits[head].detach().softmax(1), atol=1e-6)
+    for head in HEADS:
+        one_hot = torch.nn.functional.one_hot(batch.labels, 10).float()
+        assert torch.equal(targets[0][head], one_hot), "epoch 0 knows the labels only"
+        assert not torch.equal(targets[1][head], one_hot)
+        assert not torch.equal(remembered[0][head], remembered[1][head])
+        assert not torch.equal(remembered[1][head], remembered[2][head])
+    beta = method.label_share(selfkd.Progress(1, 3))
+    assert torch.allclose(targets[1]["main"], beta * one_hot + (1 - beta) * remembered[0]["main"])
+
+
+def test_every_part_learns(backbone, batch, data):
+    method = selfkd.create_method("dtskd", backbone, data)
+    method(batch, selfkd.Progress(0, 1)).loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in method.parameters())
+
+
+@pytest.mark.parametrize("fusion", ["mixed", "concat", "add"])
+def test_fusions_differ_only_in_the_fuser(backbone, batch, data, fusion):
+    method = selfkd.create_method("dtskd", backbone, data, fusion=fusion)
+    output = method(batch, selfkd.Progress(0, 1))
+    assert tuple(output.logits) == HEADS
+    fusers = sum(parameter.numel() for parameter in method.branches.fusions.parameters())
+    width = backbone.num_features
+    assert fusers == (0 if fusion == "add" else 3 * (2 * width * width + 2 * width))
+
+
+def test_only_the_plain_network_remains(backbone, data):
+    keys = list(backbone.network.state_dict())
+    method = selfkd.create_method("dtskd", backbone, data)
+    assert method.deployed() is backbone.network
+    assert list(method.deployed().state_dict()) == keys
+    assert not any("history" in key for key in method.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("temperature", 0.0, "> 0"),
+        ("historical_weight", -1.0, ">= 0"),
+        ("structural_weight", float("nan"), "finite"),
+        ("beta_max", 1.5, r"\[0, 1\]"),
+        ("beta_min", -0.1, r"\[0, 1\]"),
+        ("head_weights", (1.0, 1.0), "4 finite numbers.*main, branch1, branch2, branch3"),
+        ("decay", "cosin", "cosine, fixed, linear"),
+        ("fusion", "sum", "add, concat, mixed"),
+        ("epsilon", -1e-7, ">= 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(backbone, data, option, value, allowed):
+    with pytest.raises(OptionError, match=f"{option}=.*{allowed}"):
+        selfkd.create_method("dtskd", backbone, data, **{option: value})
+
+
+def test_a_batch_of_one_is_refused(backbone, batch, data):
+    method = selfkd.create_method("dtskd", backbone, data)
+    with pytest.raises(BatchError, match="at least 2 samples"):
+        method(selfkd.Batch(batch.images[:1], batch.labels[:1], batch.indices[:1]), selfkd.Progress(0, 1))

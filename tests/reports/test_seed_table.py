@@ -1,0 +1,65 @@
+import pytest
+from scipy import stats
+
+from selfkd.reports.score_table import score_table
+from selfkd.reports.seed_table import Estimate, rows_of, table
+
+
+def run(recipe, seed, last, best, seconds=1.0):
+    def scores(value):
+        return {split: {"main": {"top1": {"value": value, "unit": "%", "n": 100}}} for split in ("test", "train")}
+
+    return {
+        "recipe": recipe,
+        "method": recipe.rsplit("/", 1)[-1],
+        "seed": seed,
+        "selection": {"rule": "best-on-test", "after_epoch": 0},
+        "last": {"epoch": 10, "scores": scores(last)},
+        "best": {"epoch": 7 + seed, "scores": scores(best)},
+        "seconds": {"train_epoch_median": seconds},
+    }
+
+
+def test_the_interval_is_students():
+    values = [90.0, 92.0, 91.0]
+    estimate = Estimate.of(values)
+    low, high = stats.t.interval(0.95, 2, loc=91.0, scale=stats.sem(values))
+    assert estimate.mean == 91
+    assert estimate.std == pytest.approx(1)
+    assert estimate.half_width == pytest.approx((high - low) / 2)
+    assert str(estimate) == "91.00 ± 2.48"
+
+
+def test_a_single_run_has_no_interval():
+    assert str(Estimate.of([90.123])) == "90.12"
+
+
+def test_rows_gather_the_seeds_of_each_recipe():
+    rows = rows_of([run("p/plain", 0, 90, 91), run("p/plain", 1, 92, 93, seconds=3.0), run("p/dtskd", 0, 95, 96)])
+    assert [(row.method, row.head, row.test_last.mean, row.test_best.mean, row.test_last.n) for row in rows] == [
+        ("plain", "main", 91, 92, 2),
+        ("dtskd", "main", 95, 96, 1),
+    ]
+    assert rows[0].best_epochs == (7, 8)
+    assert rows[0].seconds_per_epoch == 2
+
+
+def test_the_table_says_what_was_measured():
+    text = table(rows_of([run("p/plain", 0, 90, 91), run("p/dtskd", 0, 95, 96, seconds=None)]))
+    assert "best-on-test" in text
+    header, _, plain, dtskd = text.splitlines()
+    assert header.count("|") == plain.count("|") == dtskd.count("|")
+    assert "90.00" in plain
+    assert "91.00" in plain
+    assert "96.00" in dtskd
+
+
+def test_two_recipes_of_one_method_are_told_apart():
+    assert "q/plain" in table(rows_of([run("p/plain", 0, 90, 91), run("q/plain", 0, 90, 91)]))
+
+
+def test_scores_of_one_run():
+    text = score_table({"main": {"top1": {"value": 12.345, "unit": "%", "n": 10}}})
+    assert "top1 (%)" in text
+    assert "12.35" in text or "12.34" in text
+    assert "10" in text

@@ -1,0 +1,41 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from selfkd.contract import Batch, DatasetInfo, Needs, Progress
+
+
+def test_records_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Needs().views = 2
+
+
+def test_a_batch_moves_whole():
+    batch = Batch(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]), torch.tensor([5, 6]), views=1).to("meta")
+    assert {batch.images.device.type, batch.labels.device.type, batch.indices.device.type} == {"meta"}
+    assert Batch(torch.zeros(1, 3, 4, 4), torch.tensor([0])).to("meta").indices is None
+
+
+@pytest.mark.parametrize(("epoch", "total"), [(-1, 3), (3, 3), (0, 0)])
+def test_progress_lies_within_the_run(epoch, total):
+    with pytest.raises(ValueError, match="counts from 0"):
+        Progress(epoch, total)
+
+
+def test_a_data_set_must_make_sense():
+    with pytest.raises(ValueError, match="2 classes"):
+        DatasetInfo(10, 1)
+    with pytest.raises(ValueError, match="at least 1 sample"):
+        DatasetInfo(0, 2)
+    with pytest.raises(ValueError, match="3 class_names for num_classes=2"):
+        DatasetInfo(10, 2, class_names=("a", "b", "c"))
+
+
+def test_the_contract_and_the_tables_import_no_torch():
+    code = (
+        "import sys, selfkd.contract, selfkd.methods, selfkd.data, selfkd.backbones; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

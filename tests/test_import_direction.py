@@ -1,0 +1,62 @@
+"""Imports between our packages point one way (design, section 3)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import selfkd
+
+ROOT = Path(selfkd.__file__).parent
+
+# Lowest first; a package may import those on earlier lines, and its own modules.
+LEVELS = [
+    {"errors", "contract"},
+    {"option_checks", "catalogue"},
+    {"losses"},
+    {"history"},
+    {"supervision", "backbones", "branches", "data"},
+    {"methods"},
+    {"evaluation", "export"},
+    {"training"},
+    {"recipes"},
+    {"reports"},
+    {"cli"},
+]
+LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}
+# The front doors that stand outside: lazy public names, and `python -m selfkd`.
+ENTRANCES = {"__init__.py", "__main__.py"}
+TENSORS_ONLY = {"losses", "history"}
+
+FILES = sorted(file for file in ROOT.rglob("*.py") if file.relative_to(ROOT).as_posix() not in ENTRANCES)
+
+
+def package_of(file):
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "absolute imports only"
+            names = [node.module or ""]
+            if node.module == "selfkd":
+                names = [f"selfkd.{alias.name}" for alias in node.names]
+        yield from names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_imports_point_one_way(file):
+    package = package_of(file)
+    assert package in LEVEL_OF, "a new package needs a level"
+    for name in imported(file):
+        if name.startswith("selfkd."):
+            other = name.split(".")[1]
+            assert other == package or LEVEL_OF[other] < LEVEL_OF[package], f"{package} must not import {other}"
+        elif package in TENSORS_ONLY:
+            assert name.split(".")[0] in {"torch", "collections", "__future__", "math"}, f"{package} knows only tensors"
+        elif package not in {"training", "recipes", "reports", "cli"}:
+            assert name.split(".")[0] not in {"pytorch_lightning", "lightning_fabric"}, f"{package} imports Lightning"
