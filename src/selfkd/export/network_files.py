@@ -34,8 +34,9 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    # save_file would make the file private to its owner, whatever the umask says.
-    partial.write_bytes(save(state, {"format": "pt", _METADATA_KEY: json.dumps(metadata)}))
+    # save_file would make the file private to its owner, whatever the umask says; and with a second metadata key the
+    # file would differ from run to run, since safetensors does not keep their order.
+    partial.write_bytes(save(state, {_METADATA_KEY: json.dumps(metadata)}))
     partial.replace(path)
 
 

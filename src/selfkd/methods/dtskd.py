@@ -42,7 +42,7 @@ class DTSKD(Method):
         temperature: softening of the structural loss, > 0.
         decay: how the label's share beta falls: "cosine" or "linear" from beta_max to beta_min, "fixed" at beta_max.
         beta_max: label's share at the start, in [0, 1].
-        beta_min: label's share at the end, in [0, beta_max]; beta_max = beta_min = 1 leaves the structural teacher only.
+        decay: how the label's share beta falls: "cosine" or "linear" to beta_min, or "fixed" at beta_max.
         beta_offset: 0 counts epochs from 0 in the decay as the release does, 1 from 1 as the paper does.
         fusion: how a branch fuses top-down and lateral feature: "mixed" (the paper's), "concat" or "add".
         detach_teacher: stop the gradient of the structural loss into the backbone's classifier.

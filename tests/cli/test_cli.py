@@ -1,0 +1,157 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from selfkd.cli import main
+
+RECIPE = "demo/digits/resnet18/dtskd"
+SHORT = ("backbone.width=8", "trainer.epochs=2")
+
+
+LISTS = [["list", kind] for kind in ("methods", "backbones", "recipes", "datasets")]
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    """The command within this process, which spares the start of another."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], *LISTS])
+def test_help_and_lists_import_no_torch(arguments):
+    code = f"""
+import sys
+from selfkd.cli import main
+try:
+    status = main({arguments!r})
+except SystemExit as exit:
+    status = exit.code
+assert not status, status
+heavy = [name for name in ("torch", "timm", "pytorch_lightning", "sklearn") if name in sys.modules]
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_lists_name_everything_in_text_and_json(command):
+    _, text, _ = command("list", "methods")
+    listed = json.loads(command("list", "methods", "--json")[1])
+    assert {"plain", "label_smoothing", "ps_kd", "dtskd"} <= set(listed)
+    assert all(name in text and summary in text for name, summary in listed.items())
+    assert "80.46" in json.loads(command("list", "recipes", "--json")[1])["dtskd/cifar100/resnet18/dtskd"]
+    assert "timm.list_models()" in command("list", "backbones")[1]
+
+
+def test_the_help_of_a_recipe_names_every_option(command):
+    status, text, _ = command("train", "dtskd/cifar100/resnet18/dtskd", "--help")
+    assert status == 0
+    for expected in ("method.beta_max=0.9", "trainer.epochs=300", "data.root=null", "label's share at the start"):
+        assert expected in text
+    assert "method.alpha=0.8" in command("train", "dtskd/cifar100/resnet18/dtskd", "method=ps_kd", "--help")[1]
+
+
+def test_train_evaluate_predict_export(selfkd, command, caplog, tmp_path):
+    done = selfkd("train", RECIPE, *SHORT, "--json")
+    assert done.returncode == 0, done.stderr
+    (scores,) = json.loads(done.stdout)
+    run = scores["folder"]
+    assert "the history of predictions takes" in done.stderr
+    assert "epoch 2/2" in done.stderr, "the progress bar"
+
+    _, output, _ = command("evaluate", run, "--json")
+    assert json.loads(output)["scores"] == scores["last"]["scores"]["test"]
+    _, text, _ = command("evaluate", run, "--split", "train", "--checkpoint", "best")
+    assert all(head in text for head in ("main", "branch1", "branch2", "branch3", "top1 (%)", "top5 (%)"))
+    assert command("evaluate", run, "trainer.epochs=3")[0] == 2
+
+    image = tmp_path / "digit.png"
+    Image.fromarray(np.uint8(load_digits().images[0] * (255 / 16))).save(image)
+    (prediction,) = json.loads(command("predict", run, image, "--top", "2", "--json")[1])
+    assert prediction["image"] == str(image)
+    assert len(prediction["classes"]) == 2
+    assert "%" in command("predict", run, image)[1]
+
+    _, output, _ = command("export", run, "--format", "safetensors", "--output", "net.safetensors", "--json")
+    assert json.loads(output)["largest_difference"] <= 1e-6
+    assert (tmp_path / "net.safetensors").exists()
+
+    status, text, _ = command("train", RECIPE, *SHORT)
+    assert status == 0
+    assert "is finished" in caplog.text
+    assert "dtskd" in text
+
+
+def test_without_a_recipe_the_embedded_default_is_compared(selfkd):
+    done = selfkd("train", "trainer.epochs=1", "backbone.width=4", "--no-progress")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert sum(line.startswith("| plain") for line in lines) == 1
+    assert [line.split("|")[2].strip() for line in lines if line.startswith("| dtskd")] == [
+        "main",
+        "branch1",
+        "branch2",
+        "branch3",
+    ]
+    assert all(line.split("|")[-2].strip() == "3" for line in lines[2:])
+    assert "95 % interval" in done.stdout
+    assert done.stdout.count("seed-") == 6
+
+
+BAD = {
+    "recipe": (["train", "dtskd/cifar100/resnet18/dtsk"], "nearest: dtskd/cifar100/resnet18/dtskd"),
+    "method": (["train", RECIPE, "method=dtsk"], "unknown method 'dtsk'; nearest: dtskd"),
+    "backbone": (["train", RECIPE, "backbone=resnet18_cifr"], "nearest: resnet18_cifar"),
+    "key": (["train", RECIPE, "method.beta_mx=0.5"], "nearest: method.beta_max"),
+    "type": (["train", RECIPE, "method.beta_max=much"], "method.beta_max: Expected a float"),
+    "range": (["train", RECIPE, "method.beta_max=1.5"], "beta_max=1.5 is not allowed; beta_max must be in [0, 1]"),
+    "temperature": (["train", RECIPE, "method.temperature=0"], "temperature=0.0 is not allowed"),
+    "weight": (["train", RECIPE, "method.structural_weight=-1"], "structural_weight=-1.0 is not allowed"),
+    "epochs": (["train", RECIPE, "trainer.epochs=0"], "trainer.epochs=0 is not allowed"),
+    "no root": (["train", "dtskd/cifar100/resnet18/plain"], "data.root=None is not allowed"),
+    "bad root": (["train", "dtskd/cifar100/resnet18/plain", "data.root=nowhere"], "nowhere' is not a folder"),
+    "form": (["train", RECIPE, "epochs"], "'epochs' is no override; write key=value"),
+    "run": (["evaluate", "nowhere"], "nowhere is no run folder"),
+    "image": (["predict", "nowhere", "image.png"], "nowhere is no run folder"),
+    "export": (["export", "nowhere"], "nowhere is no run folder"),
+    "format": (["export", "nowhere", "--format", "pickle"], "invalid choice: 'pickle'"),
+    "verb": (["trian"], "invalid choice: 'trian'"),
+    "nothing": ([], ""),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_users_mistake_is_said_in_words_with_status_2(command, capsys, case, tmp_path):
+    arguments, message = BAD[case]
+    try:
+        status, _, errors = command(*arguments)
+    except SystemExit as exit_of_argparse:
+        status, errors = exit_of_argparse.code, capsys.readouterr().err
+    assert status == 2
+    assert message in errors
+    assert not (tmp_path / "runs").exists(), "nothing is left behind"
+
+
+def test_a_real_process_ends_with_that_status_and_no_traceback(selfkd):
+    done = selfkd("train", RECIPE, "method.beta_max=1.5")
+    assert done.returncode == 2
+    assert done.stderr.startswith("selfkd: beta_max=1.5 is not allowed")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_named(selfkd, tmp_path):
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    done = selfkd("train", RECIPE, *SHORT)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,193 @@
+import json
+import math
+
+import pytest
+import torch
+
+from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, UserError
+from selfkd.recipes.experiment import Experiment, evaluate_run, run
+from selfkd.training.epoch_log import read_epoch_log
+from selfkd.training.fit import epochs_done
+
+
+def trained(recipe, tmp_path, **options):
+    return run(recipe, tmp_path / "runs", show_progress=False, **options)
+
+
+def test_a_run_folder_holds_everything(short, tmp_path):
+    folder = trained(short(seed=2), tmp_path)
+    assert (
+        folder.path
+        == tmp_path
+        / "runs/demo/digits/resnet18/dtskd+backbone.width=8+trainer.epochs=4+trainer.evaluate_every=1/seed-2"
+    )
+    scores = folder.scores()
+    assert scores["selection"] == {"rule": "best-on-test", "after_epoch": 0}
+    for which in ("last", "best"):
+        assert set(scores[which]["scores"]) == {"train", "test"}
+        for split, count in (("train", 100), ("test", 1697)):
+            heads = scores[which]["scores"][split]
+            assert list(heads) == ["main", "branch1", "branch2", "branch3"]
+            assert heads["main"]["top1"]["n"] == count
+    rows = read_epoch_log(folder.metrics_file)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert rows[-1]["test/top1/branch2"] == pytest.approx(scores["last"]["scores"]["test"]["branch2"]["top1"]["value"])
+    best = max(rows, key=lambda row: row["test/top1/main"])
+    assert scores["best"]["epoch"] == best["epoch"]
+    assert scores["best"]["scores"]["test"]["main"]["top1"]["value"] == pytest.approx(best["test/top1/main"])
+    environment = json.loads(folder.environment_file.read_text())
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert str(tmp_path) not in folder.environment_file.read_text() + folder.scores_file.read_text()
+
+
+def test_methods_of_one_seed_start_from_the_same_network_and_data(short):
+    plain, dtskd = (Experiment.build(short(method, seed=3)) for method in ("plain", "dtskd"))
+    for ours, theirs in zip(plain.method.deployed().parameters(), dtskd.method.deployed().parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    first, second = (next(iter(e.training_parts().training_loader.epoch(1))) for e in (plain, dtskd))
+    assert torch.equal(first.images, second.images)
+    assert first.indices is None
+    assert second.indices is not None
+
+
+def test_a_run_is_repeatable_bit_for_bit(short, tmp_path):
+    recipe = short()
+    files = [trained(recipe, tmp_path / str(attempt)).network_file.read_bytes() for attempt in range(2)]
+    assert files[0] == files[1]
+
+
+def test_a_finished_run_is_kept_until_told_otherwise(short, tmp_path):
+    recipe = short(**{"trainer.epochs": 1})
+    folder = trained(recipe, tmp_path)
+    before = folder.scores_file.stat().st_mtime_ns
+    trained(recipe, tmp_path)
+    assert folder.scores_file.stat().st_mtime_ns == before
+    trained(recipe, tmp_path, overwrite=True)
+    assert folder.scores_file.stat().st_mtime_ns > before
+
+
+def test_another_experiment_in_the_folder_is_refused(short, tmp_path):
+    folder = trained(short(name="mine", **{"trainer.epochs": 1}), tmp_path)
+    other = short(name="mine", **{"trainer.epochs": 1, "optimizer.lr": 0.01})
+    with pytest.raises(RunError, match=r"optimizer.lr: 0.05 there, 0.01 now.*name= of its own"):
+        trained(other, tmp_path)
+    assert folder.recipe().options["optimizer"]["lr"] == 0.05
+
+
+def test_the_best_epoch_obeys_the_papers_rule(short, tmp_path):
+    folder = trained(short(**{"trainer.best_after_epoch": 2}), tmp_path)
+    rows = read_epoch_log(folder.metrics_file)
+    admitted = [row for row in rows if row["epoch"] > 2]
+    best = max(admitted, key=lambda row: row["test/top1/main"])
+    assert folder.scores()["best"]["epoch"] == best["epoch"]
+    assert folder.scores()["selection"]["after_epoch"] == 2
+
+
+def test_a_rule_that_admits_no_epoch_leaves_the_best_of_all(short, tmp_path):
+    folder = trained(short(**{"trainer.best_after_epoch": 100}), tmp_path)
+    rows = read_epoch_log(folder.metrics_file)
+    assert folder.scores()["best"]["epoch"] == max(rows, key=lambda row: row["test/top1/main"])["epoch"]
+
+
+def test_a_validation_split_chooses_and_is_reported(short, tmp_path):
+    recipe = short(**{"data.train_per_class": 20, "data.validation_fraction": 0.5, "trainer.evaluate_every": 2})
+    folder = trained(recipe, tmp_path)
+    scores = folder.scores()
+    assert scores["selection"]["rule"] == "best-on-validation"
+    assert scores["last"]["scores"]["validation"]["main"]["top1"]["n"] == 100
+    rows = read_epoch_log(folder.metrics_file)
+    assert "validation/top1/main" not in rows[0]
+    assert "validation/top1/main" in rows[1]
+    assert not any(key.startswith("test/") for row in rows for key in row), "the test split waits until the end"
+
+
+def test_evaluating_a_run_gives_its_scores(short, tmp_path):
+    folder = trained(short(), tmp_path)
+    for which in ("last", "best"):
+        for split in ("test", "train"):
+            assert evaluate_run(folder.path, split, which, {}) == folder.scores()[which]["scores"][split]
+    with pytest.raises(RunError, match="held out no validation split"):
+        evaluate_run(folder.path, "validation", "last", {})
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(short, tmp_path, monkeypatch):
+    from selfkd.methods.dtskd import DTSKD
+
+    forward = DTSKD.forward
+
+    def poisoned(self, batch, progress):
+        output = forward(self, batch, progress)
+        if progress.epoch == 2 and progress.step == 3:
+            output.terms["structural"].mul_(math.nan)
+        return output
+
+    monkeypatch.setattr(DTSKD, "forward", poisoned)
+    recipe = short()
+    with pytest.raises(NonFiniteLossError, match="structural became NaN or infinite in epoch 3, steps 1 to 5"):
+        trained(recipe, tmp_path)
+    monkeypatch.undo()
+    (last,) = (tmp_path / "runs").rglob("last.ckpt")
+    assert epochs_done(last) == 2
+    assert trained(recipe, tmp_path).scores()["last"]["epoch"] == 4
+
+
+def test_a_learning_rate_far_too_high_is_caught(short, tmp_path):
+    with pytest.raises(NonFiniteLossError, match=r"NaN or infinite.*optimizer.lr"):
+        trained(short("plain", **{"optimizer.lr": 1e30}), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(short, tmp_path):
+    recipe = short()
+    folder = trained(recipe, tmp_path)
+    folder.scores_file.unlink()
+    last = folder.checkpoint("last")
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="last.ckpt is missing or damaged.*--overwrite"):
+        trained(recipe, tmp_path)
+    assert trained(recipe, tmp_path, overwrite=True).scores_file.exists()
+
+
+def test_a_checkpoint_of_another_method_is_refused(short, tmp_path):
+    plain, dtskd = (trained(short(method), tmp_path) for method in ("plain", "dtskd"))
+    plain.checkpoint("last").replace(dtskd.checkpoint("last"))
+    dtskd.scores_file.unlink()
+    with pytest.raises(CheckpointError, match="does not fit"):
+        trained(short(), tmp_path)
+
+
+def test_half_precision_needs_a_gpu(short, tmp_path):
+    with pytest.raises(OptionError, match="trainer.precision='16-mixed' .* 32 or bf16-mixed on a CPU"):
+        trained(short(**{"trainer.precision": "16-mixed", "trainer.accelerator": "cpu"}), tmp_path)
+    with pytest.raises(UserError, match="trainer.accelerator='tpo'"):
+        trained(short(**{"trainer.accelerator": "tpo"}), tmp_path)
+
+
+def test_bfloat16_trains(short, tmp_path):
+    scores = trained(short(**{"trainer.precision": "bf16-mixed"}), tmp_path).scores()
+    assert scores["last"]["scores"]["train"]["main"]["top1"]["value"] > 20
+
+
+def test_tensorboard_is_written(short, tmp_path):
+    pytest.importorskip("tensorboard")
+    folder = trained(short(**{"trainer.loggers": "[csv,tensorboard]", "trainer.epochs": 1}), tmp_path)
+    assert list((folder.path / "tensorboard").glob("events.*"))
+
+
+def test_without_the_log_there_are_no_times(short, tmp_path):
+    folder = trained(short(**{"trainer.loggers": "[]", "trainer.epochs": 1}), tmp_path)
+    assert folder.scores()["seconds"]["train_epoch_median"] is None
+
+
+def test_somebodys_own_method_trains(short, tmp_path):
+    recipe = short(**{"method": "selfkd.methods.ps_kd:PSKD", "method.alpha": 0.5, "trainer.epochs": 1})
+    assert trained(recipe, tmp_path).scores()["method"] == "selfkd.methods.ps_kd:PSKD"
+
+
+def test_timm_networks_train(short, tmp_path):
+    from selfkd.recipes.reader import resolve
+
+    recipe = resolve(
+        "demo/digits/resnet18/dtskd",
+        {"backbone": "mobilenetv3_small_050", "data.image_size": 32, "trainer.epochs": 1},
+    )
+    assert trained(recipe, tmp_path).network_file.exists()

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import selfkd
+from selfkd.errors import CheckpointError, DataError, OptionError, ParityError, RunError
+from selfkd.recipes import loading
+from selfkd.recipes.experiment import run
+from selfkd.recipes.loading import export_network
+from selfkd.recipes.prediction import predict
+
+
+@pytest.fixture
+def folder(short, tmp_path):
+    return run(short(**{"trainer.epochs": 60, "trainer.evaluate_every": 30}), tmp_path / "runs", show_progress=False)
+
+
+@pytest.fixture
+def images(tmp_path):
+    files = []
+    for position in range(20):
+        files.append(tmp_path / f"{position}.png")
+        Image.fromarray(np.uint8(load_digits().images[position] * (255 / 16))).save(files[-1])
+    return files
+
+
+def test_a_loaded_run_is_the_plain_network_and_knows_the_digits(folder, images):
+    loaded = selfkd.load(folder.path)
+    plain = selfkd.create_backbone("resnet18_cifar", 10, width=8).network
+    assert list(loaded.network.state_dict()) == list(plain.state_dict())
+    assert not loaded.network.training
+    assert loaded.class_names == tuple("0123456789")
+    assert loaded.transform(Image.open(images[0])).shape == loaded.input_size == (3, 16, 16)
+    predictions = predict(loaded, images, top=3)
+    right = [each["classes"][0]["label"] == str(load_digits().target[i]) for i, each in enumerate(predictions)]
+    assert sum(right) >= 14
+    for each in predictions:
+        chances = [entry["probability"] for entry in each["classes"]]
+        assert len(chances) == 3
+        assert chances == sorted(chances, reverse=True)
+        assert 0 < sum(chances) <= 1 + 1e-6
+
+
+def test_unreadable_images_are_all_named_before_anything_is_predicted(folder, images, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    images[1].write_bytes(images[1].read_bytes()[:60])
+    with pytest.raises(DataError, match=r"1.png.*text.png.*gone.png"):
+        predict(selfkd.load(folder.path), [*images, tmp_path / "text.png", tmp_path / "gone.png"])
+    with pytest.raises(OptionError, match="top=11 .* from 1 to 10"):
+        predict(selfkd.load(folder.path), images[:1], top=11)
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_the_exported_file_is_the_trained_network(folder, which, tmp_path):
+    path, difference = export_network(folder.path, which, tmp_path / "out" / "net.safetensors")
+    assert difference <= 1e-6
+    network = selfkd.create_backbone("resnet18_cifar", 10, width=8).network
+    loading.load_network(network, path)
+    checkpoint = torch.load(folder.checkpoint(which), weights_only=True)["state_dict"]
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, checkpoint[f"method.backbone.network.{key}"])
+
+
+def test_an_export_that_differs_fails_loudly_and_leaves_nothing(folder, tmp_path, monkeypatch):
+    def spoiled(network, path, metadata):
+        network.fc.bias.data += 1e-3
+        save(network, path, metadata)
+        network.fc.bias.data -= 1e-3
+
+    save = loading.save_network
+    monkeypatch.setattr(loading, "save_network", spoiled)
+    with pytest.raises(ParityError, match="differ by 0.001"):
+        export_network(folder.path, "last", tmp_path / "net.safetensors")
+    assert not (tmp_path / "net.safetensors").exists()
+
+
+def test_folders_that_are_no_finished_runs_are_refused(folder, tmp_path):
+    with pytest.raises(RunError, match="is no run folder"):
+        selfkd.load(tmp_path)
+    folder.network_file.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="model.safetensors"):
+        selfkd.load(folder.path)
+    folder.scores_file.unlink()
+    with pytest.raises(RunError, match="is not finished"):
+        selfkd.load(folder.path)
