@@ -1,6 +1,6 @@
 """DTSKD: two teachers at once, the network's own past and its own deepest classifier.
 
-Li, Li, Yang, Song, Li, Pan: Dual Teachers for Self-Knowledge Distillation (DTSKD).
+Li, Li, Yang, Song, Yang, Pan: Dual teachers for self-knowledge distillation, Pattern Recognition.
 """
 
 from __future__ import annotations
