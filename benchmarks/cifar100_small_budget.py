@@ -39,7 +39,9 @@ def main() -> int:
     if not arguments.page:
         if arguments.data_root is None:
             parser.error("DATA_ROOT is needed")
-        RESULTS.write_text(json.dumps(measure(arguments.data_root, arguments.runs), indent=1) + "\n")
+        results = measure(arguments.data_root, arguments.runs)
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.write_text(page(json.loads(RESULTS.read_text())))
     return 0
 

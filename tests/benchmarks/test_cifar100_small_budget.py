@@ -1,0 +1,35 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cifar100_small_budget.py"
+
+
+@pytest.fixture
+def benchmark():
+    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_it_measures_every_method_and_the_page_says_so(benchmark, digits_as_cifar100, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "OVERRIDES", {"backbone.width": 8, "trainer.epochs": 1, "loader.batch_size": 20})
+    results = benchmark.measure(str(digits_as_cifar100), tmp_path / "runs")
+    assert [run["scores"]["method"] for run in results["runs"]] == ["plain", "ps_kd", "dtskd"]
+    assert all(len(run["epochs"]) == 1 for run in results["runs"])
+    text = json.dumps(results)
+    assert str(tmp_path) not in text
+    assert str(digits_as_cifar100) not in text
+    page = benchmark.page(results)
+    assert "whose direction is not the papers'" in page
+    for run in results["runs"]:
+        assert f"{run['scores']['last']['scores']['train']['main']['top1']['value']:.2f}" in page
+
+
+def test_the_page_in_the_docs_is_made_of_the_results(benchmark):
+    if not benchmark.RESULTS.exists():
+        pytest.skip("not measured yet")
+    assert benchmark.page(json.loads(benchmark.RESULTS.read_text())) == benchmark.PAGE.read_text()
