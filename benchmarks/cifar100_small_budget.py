@@ -48,8 +48,8 @@ def main() -> int:
 
 def measure(data_root: str, runs: Path) -> dict[str, Any]:
     """Train the three methods, or continue, and collect what their run folders hold."""
-    from selfkd.recipes.experiment import run
     from selfkd.recipes.reader import resolve
+    from selfkd.runs.experiment import run
     from selfkd.training.epoch_log import read_epoch_log
 
     records = []

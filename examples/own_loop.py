@@ -1,6 +1,6 @@
 """DTSKD in a training loop of one's own: any network, any optimiser, any loader that also gives each sample's index.
 
-    python examples/own_loop.py [epochs]
+python examples/own_loop.py [epochs]
 """
 
 import sys

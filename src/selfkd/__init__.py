@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from selfkd.history import History
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
-    from selfkd.recipes.loading import LoadedRun, load
+    from selfkd.runs.loading import LoadedRun, load
 
 __all__ = [
     "Batch",
@@ -45,7 +45,7 @@ _HOMES = {
     "selfkd.history": ("History",),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
-    "selfkd.recipes.loading": ("LoadedRun", "load"),
+    "selfkd.runs.loading": ("LoadedRun", "load"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

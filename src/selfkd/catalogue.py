@@ -9,7 +9,7 @@ from typing import Any
 
 from selfkd.errors import UnknownNameError, UserError
 
-__all__ = ["Catalogue", "Entry"]
+__all__ = ["Catalogue", "Entry", "import_target"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,13 @@ class Catalogue(Mapping[str, Entry]):
         kind: what the members are, in the singular ("method").
         entries: name to entry.
         listing: what a user can do to see all names.
+        takes_own: whether `package.module:Name` gives somebody's own member.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry], listing: str) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, Entry], listing: str, takes_own: bool = False) -> None:
         self.kind = kind
         self.listing = listing
+        self.takes_own = takes_own
         self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> Entry:
@@ -44,22 +46,24 @@ class Catalogue(Mapping[str, Entry]):
         return len(self._entries)
 
     def load(self, name: str) -> Any:
-        """The class or function of that name; `package.module:Name` takes anybody's own.
+        """The class or function of that name, or of `package.module:Name` where the table takes somebody's own.
 
         Raises:
             UnknownNameError: if the table has no such name (the message gives the nearest).
             UserError: if `package.module:Name` cannot be imported.
         """
         if name in self._entries:
-            return _import(self._entries[name].target)
-        if ":" in name:
+            return import_target(self._entries[name].target)
+        if self.takes_own and ":" in name:
             try:
-                return _import(name)
-            except (ImportError, AttributeError) as error:
-                raise UserError(f"{self.kind} {name!r} cannot be imported: {error}") from error
+                return import_target(name)
+            except Exception as error:  # somebody's module may fail in any way while it is imported
+                reason = f"{type(error).__name__}: {error}"
+                raise UserError(f"{self.kind} {name!r} cannot be imported: {reason}") from error
         raise UnknownNameError(self.kind, name, self._entries, self.listing)
 
 
-def _import(target: str) -> Any:
+def import_target(target: str) -> Any:
+    """What `module:attribute` names."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)

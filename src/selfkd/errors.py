@@ -17,6 +17,7 @@ __all__ = [
     "RunError",
     "RunInterruptedError",
     "SelfKDError",
+    "StorageError",
     "UnknownNameError",
     "UserError",
 ]
@@ -89,8 +90,12 @@ class CheckpointError(SelfKDError):
     """A checkpoint that is damaged or belongs to something else."""
 
 
+class StorageError(SelfKDError):
+    """A file that cannot be written."""
+
+
 class NonFiniteLossError(SelfKDError):
-    """A loss term became NaN or infinite during training."""
+    """A loss term or a weight became NaN or infinite during training."""
 
 
 class ParityError(SelfKDError):

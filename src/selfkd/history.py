@@ -46,6 +46,8 @@ class History:
         self._next: Tensor | None = None
         self._previous_written: Tensor | None = None  # [N] bool
         self._next_written: Tensor | None = None
+        self.unfinished = False
+        """Whether something was written since the last `advance`."""
 
     @property
     def nbytes(self) -> int:
@@ -88,10 +90,12 @@ class History:
         table_NHK, written_N = self._next_generation(rows_BHK.device)
         table_NHK[indices] = rows_BHK
         written_N[indices] = True
+        self.unfinished = True
 
     @torch.no_grad()
     def advance(self) -> None:
         """End the epoch: what was written becomes what is read."""
+        self.unfinished = False
         if self._next is None or self._next_written is None:
             return
         if self._previous is not None and self._previous_written is not None:
@@ -106,6 +110,7 @@ class History:
     @torch.no_grad()
     def discard_unfinished(self) -> None:
         """Forget what the current epoch wrote: it is about to be replayed from its start."""
+        self.unfinished = False
         if self._next_written is not None:
             self._next_written.zero_()
 
@@ -120,7 +125,7 @@ class History:
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Restore what `state_dict` gave; tensors keep their device.
+        """Restore a copy of what `state_dict` gave; tensors keep their device.
 
         Raises: ValueError: if the state is of another shape or other heads (the message names both).
         """
@@ -129,9 +134,10 @@ class History:
         if mine != theirs:
             raise ValueError(f"the saved history is {theirs}, this run needs {mine}")
         probabilities, written = state.get("probabilities"), state.get("written")
-        self._previous = probabilities.to(self.dtype) if isinstance(probabilities, Tensor) else None
-        self._previous_written = written if isinstance(written, Tensor) else None
+        self._previous = probabilities.to(self.dtype, copy=True) if isinstance(probabilities, Tensor) else None
+        self._previous_written = written.clone() if isinstance(written, Tensor) else None
         self._next = self._next_written = None
+        self.unfinished = False
 
     def to(self, device: torch.device | str) -> History:
         """Move the stored tensors, in place; returns self."""

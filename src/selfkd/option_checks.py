@@ -10,8 +10,14 @@ from selfkd.errors import OptionError
 __all__ = ["at_least", "non_negative", "one_of", "positive", "unit_interval", "weights"]
 
 
+def _number(option: str, value: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise OptionError(option, value, "a number")
+
+
 def positive(option: str, value: float) -> float:
     """A finite number above 0."""
+    _number(option, value)
     if not (math.isfinite(value) and value > 0):
         raise OptionError(option, value, "a finite number > 0")
     return value
@@ -19,6 +25,7 @@ def positive(option: str, value: float) -> float:
 
 def non_negative(option: str, value: float) -> float:
     """A finite number, 0 or above."""
+    _number(option, value)
     if not (math.isfinite(value) and value >= 0):
         raise OptionError(option, value, "a finite number >= 0")
     return value
@@ -26,6 +33,7 @@ def non_negative(option: str, value: float) -> float:
 
 def unit_interval(option: str, value: float) -> float:
     """A number in [0, 1]."""
+    _number(option, value)
     if not 0 <= value <= 1:
         raise OptionError(option, value, "in [0, 1]")
     return value
@@ -33,7 +41,7 @@ def unit_interval(option: str, value: float) -> float:
 
 def at_least(option: str, value: int, minimum: int) -> int:
     """A whole number of at least `minimum`."""
-    if value < minimum:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise OptionError(option, value, f"a whole number >= {minimum}")
     return value
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
-from selfkd.errors import OptionError, UnknownNameError
+from selfkd.errors import BackboneError, OptionError, UnknownNameError, UserError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from selfkd.backbones.staged import Staged
 
-__all__ = ["BACKBONES", "create_backbone", "network_factory"]
+__all__ = ["BACKBONES", "as_staged", "create_backbone", "network_factory"]
 
 _RESNET = "selfkd.backbones.resnet_cifar"
 
@@ -28,16 +29,23 @@ BACKBONES = Catalogue(
         "resnet152_cifar": Entry(f"{_RESNET}:resnet152_cifar", "ResNet-152 with a 3x3 stem, for small images"),
     },
     listing="'selfkd list backbones' shows ours, timm.list_models() timm's",
+    takes_own=True,
 )
 
 
 def network_factory(name: str) -> Callable[..., nn.Module]:
-    """What builds the plain network of that name: `factory(num_classes, **options)`.
+    """What builds the network of that name: `factory(num_classes, **options)`.
 
-    Raises: UnknownNameError: if neither our table nor timm has the name; the nearest of both are named.
+    Somebody's own (`package.module:function`) may give a plain network that knows its stages, or a `Staged`.
+
+    Raises:
+        UnknownNameError: if neither our table nor timm has the name; the nearest of both are named.
+        UserError: if somebody's own cannot be imported or called.
     """
     if name in BACKBONES or ":" in name:
         factory: Callable[..., nn.Module] = BACKBONES.load(name)
+        if not callable(factory):
+            raise UserError(f"backbone {name!r} is {factory!r}; it must be a function of num_classes")
         return factory
     import timm
 
@@ -47,6 +55,22 @@ def network_factory(name: str) -> Callable[..., nn.Module]:
         raise UnknownNameError("backbone", name, [*BACKBONES, *timm.list_models()], BACKBONES.listing)
 
     return functools.partial(timm_network, name)
+
+
+def as_staged(network: Any, input_size: int | tuple[int, int, int] | None) -> Staged:
+    """What a network factory gave, staged if it is not yet.
+
+    Raises: BackboneError: if it is no network, or cannot be staged.
+    """
+    from torch import nn
+
+    from selfkd.backbones.staged import Staged, stage
+
+    if isinstance(network, Staged):
+        return network
+    if not isinstance(network, nn.Module):
+        raise BackboneError(f"a backbone must be a torch.nn.Module or a Staged; got {type(network).__name__}")
+    return stage(network, input_size=input_size)
 
 
 def create_backbone(
@@ -65,12 +89,11 @@ def create_backbone(
         OptionError: if the network has no such option.
         BackboneError: if the network cannot be built or staged so.
     """
-    from selfkd.backbones.staged import stage
-
+    factory = network_factory(name)
     try:
-        network = network_factory(name)(num_classes, **options)
+        inspect.signature(factory).bind(num_classes, **options)
     except TypeError as error:
         raise OptionError("backbone options", options, f"arguments of {name!r}: {error}") from error
     if input_size is None and name in BACKBONES:
         input_size = 32
-    return stage(network, input_size=input_size)
+    return as_staged(factory(num_classes, **options), input_size)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selfkd.contract import Features
-from selfkd.errors import BackboneError
+from selfkd.errors import BackboneError, OptionError
+from selfkd.eval_mode import eval_mode
+from selfkd.option_checks import at_least, positive
 
 __all__ = ["NUM_STAGES", "Staged", "stage"]
 
@@ -59,8 +62,16 @@ class Staged(nn.Module, ABC):
             depth: number of blocks; None for as many as the stage has.
             width_factor: multiplies the stage's inner and output channels; its input stays as it is.
         Returns: a module from stage `index - 1`'s map to a map like stage `index`'s.
-        Raises: BackboneError: if the network's family cannot grow stages; the message names those that can.
+        Raises:
+            OptionError: if an argument is out of range.
+            BackboneError: if the network's family cannot grow stages; the message names those that can.
         """
+        at_least("index", index, 0)
+        if index >= NUM_STAGES:
+            raise OptionError("index", index, f"from 0 to {NUM_STAGES - 1}")
+        if depth is not None:
+            at_least("depth", depth, 1)
+        positive("width_factor", width_factor)
         return self._family_part("new_stage")(index, depth, width_factor)  # type: ignore[no-any-return]
 
     def new_classifier(self) -> nn.Module:
@@ -81,27 +92,37 @@ class Staged(nn.Module, ABC):
 
     def _measure(self, input_size: tuple[int, int, int]) -> None:
         """One forward pass of zeros in eval mode fixes all shapes before training; modes are restored."""
-        modes = {module: module.training for module in self.network.modules()}
         parameter = next(self.network.parameters(), None)
         images = torch.zeros(1, *input_size)
         if parameter is not None:
             images = images.to(parameter.device, parameter.dtype)
-        self.network.eval()
         try:
-            with torch.no_grad():
+            with eval_mode(self.network), torch.no_grad():
                 features = self(images)
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except BackboneError:
+            raise
+        except Exception as error:  # a foreign network may fail in any way
             raise BackboneError(
-                f"{type(self.network).__name__} cannot take one image of shape {input_size}: {error}"
+                f"{type(self.network).__name__} cannot be staged with one image of shape {input_size}: {error}"
             ) from error
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+        self._check_maps(features, input_size)
         self.input_size = input_size
         self.stage_shapes = tuple(_shape(stage_map) for stage_map in features.stages)
         self.final_shape = _shape(features.final)
         self.num_features = features.pooled.shape[1]
         self.num_classes = features.logits.shape[1]
+
+    def _check_maps(self, features: Features, input_size: tuple[int, int, int]) -> None:
+        name = type(self.network).__name__
+        shapes = [_shape(stage_map) for stage_map in features.stages]
+        if any(later[1] > earlier[1] for earlier, later in pairwise(shapes)):
+            raise BackboneError(f"the stages of {name} must go from shallow to deep; their maps are {shapes}")
+        square = input_size[1] == input_size[2]
+        if square and any(height != width for _, height, width in shapes):
+            raise BackboneError(
+                f"the maps of {name} look channels-last, {shapes}; stages must give [B, C, H, W] "
+                "(timm's networks of this kind work by their timm name)"
+            )
 
 
 class IntermediatesStaged(Staged):
@@ -133,6 +154,8 @@ class HookedStaged(Staged):
         self, network: nn.Module, stages: Sequence[str], final: str | None, input_size: tuple[int, int, int]
     ) -> None:
         super().__init__(network)
+        if isinstance(stages, str) or len(set(stages)) < len(stages):
+            raise BackboneError(f"stages={stages!r} must be a list of different names, shallow to deep")
         if len(stages) < NUM_STAGES:
             raise BackboneError(f"stages={list(stages)} names {len(stages)} modules; {NUM_STAGES} are needed")
         self.stage_names = tuple(stages)[-NUM_STAGES:]
@@ -206,8 +229,10 @@ def stage(
 
 def _input_size(network: nn.Module, given: int | tuple[int, int, int] | None) -> tuple[int, int, int]:
     if isinstance(given, int):
-        return (3, given, given)
+        given = (3, given, given)
     if given is not None:
+        if len(given) != 3 or not all(isinstance(side, int) and side > 0 for side in given):
+            raise OptionError("input_size", given, "the side of a square image, or (channels, height, width)")
         return given
     own = getattr(network, "pretrained_cfg", {}).get("input_size")
     if own is None:

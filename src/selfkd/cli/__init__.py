@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from selfkd.cli import evaluate, export, listing, predict, train
 from selfkd.errors import SelfKDError
@@ -31,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     for verb in _VERBS:
         verb.add_parser(verbs)
-    parsed = parser.parse_args(arguments)
+    parsed, rest = parser.parse_known_args(arguments)
+    # argparse takes positional arguments in one group only; those after an option are given back.
+    if rest and (not hasattr(parsed, "arguments") or any(each.startswith("-") for each in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.arguments += rest
     if parsed.version:
         print(version("selfkd"))
         return 0
@@ -40,8 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger("selfkd").setLevel(logging.INFO)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where somebody's own package.module lies, as with python -m
     try:
         parsed.execute(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SelfKDError as error:
         print(f"selfkd: {error}", file=sys.stderr)
         return error.exit_status

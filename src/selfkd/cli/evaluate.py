@@ -21,16 +21,19 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("places", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")
     parser.add_argument("--split", choices=("test", "train", "validation"), default="test", help="default: test")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
+    parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=_execute)
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.recipes.experiment import evaluate_run
     from selfkd.recipes.reader import split_overrides
     from selfkd.reports.score_table import score_table
+    from selfkd.runs.experiment import evaluate_run
 
-    scores = evaluate_run(parsed.run, parsed.split, parsed.checkpoint, split_overrides(parsed.places))
+    scores = evaluate_run(
+        parsed.run, parsed.split, parsed.checkpoint, split_overrides(parsed.places), parsed.trust_imports
+    )
     if parsed.json:
         print(json.dumps({"split": parsed.split, "checkpoint": parsed.checkpoint, "scores": scores}, indent=2))
     else:

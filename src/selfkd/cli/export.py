@@ -21,14 +21,15 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
     parser.add_argument("--output", type=Path, help="file to write (default: in the run folder's export/)")
+    parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=_execute)
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.recipes.loading import export_network
+    from selfkd.runs.loading import export_network
 
-    path, difference = export_network(parsed.run, parsed.checkpoint, parsed.output)
+    path, difference = export_network(parsed.run, parsed.checkpoint, parsed.output, parsed.trust_imports)
     if parsed.json:
         print(json.dumps({"file": str(path), "checkpoint": parsed.checkpoint, "largest_difference": difference}))
     else:

@@ -32,34 +32,46 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left and start afresh")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.add_argument("--trust-imports", action="store_true", help="let a recipe file import somebody's own code")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument("-h", "--help", action="store_true", help="this help, or with a recipe all its options")
     parser.set_defaults(execute=_execute, parser=parser)
 
 
+def _is_recipe_file(argument: str) -> bool:
+    """A run's own recipe may lie in a folder whose name holds `key=value`."""
+    return argument.endswith((".yaml", ".yml")) and Path(argument).is_file()
+
+
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.errors import RecipeError
     from selfkd.recipes.demo import DEMO_RECIPES, DEMO_SEEDS
     from selfkd.recipes.reader import options_help, resolve, split_overrides
 
-    named = bool(parsed.arguments) and "=" not in parsed.arguments[0]
-    overrides = split_overrides(parsed.arguments[1:] if named else parsed.arguments)
+    named = [argument for argument in parsed.arguments if "=" not in argument or _is_recipe_file(argument)]
+    if len(named) > 1:
+        raise RecipeError(f"one recipe at a time, or key=value; got {', '.join(named)}")
+    overrides = split_overrides([argument for argument in parsed.arguments if argument not in named])
     if parsed.help:
         parsed.parser.print_help()
         if named:
-            print("\n" + options_help(resolve(parsed.arguments[0], overrides)))
+            print("\n" + options_help(resolve(named[0], overrides, parsed.trust_imports)))
         return
     if named:
-        recipes = [resolve(parsed.arguments[0], overrides)]
+        recipes = [resolve(named[0], overrides, parsed.trust_imports)]
     else:
-        seeds = DEMO_SEEDS if "seed" not in overrides else (None,)
+        fixed = sorted({"name", "method"} & set(overrides))
+        if fixed:
+            raise RecipeError(f"{fixed[0]}= needs a recipe; without one several methods are compared")
         resolved = [resolve(name, overrides) for name in DEMO_RECIPES]
-        recipes = [recipe if seed is None else recipe.with_seed(seed) for recipe in resolved for seed in seeds]
+        seeds = None if "seed" in overrides else DEMO_SEEDS
+        recipes = [recipe.with_seed(seed) for recipe in resolved for seed in seeds or (recipe.seed,)]
 
-    from selfkd.recipes.experiment import run
     from selfkd.reports.seed_table import rows_of, table
+    from selfkd.runs.experiment import run
 
     folders = [run(recipe, parsed.runs, parsed.overwrite, not parsed.no_progress) for recipe in recipes]
-    scores = [dict(folder.scores()) for folder in folders]
+    scores = [folder.scores() for folder in folders]
     if parsed.json:
         print(json.dumps([{"folder": str(f.path), **s} for f, s in zip(folders, scores, strict=True)], indent=2))
         return

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from selfkd.data.source import ImageSet
 from selfkd.errors import DataError
 
-__all__ = ["read_parquet_split"]
+__all__ = ["UNREADABLE", "read_parquet_split"]
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What PIL raises for files that are no images, are damaged, or would take all memory."""
 
 
 def read_parquet_split(
@@ -51,6 +54,7 @@ def read_parquet_split(
             if {image_column, label_column} - set(columns):
                 raise DataError(f"{file} has the columns {columns}; {image_column!r} and {label_column!r} are needed")
             table = parquet.read_table(file, columns=[image_column, label_column])
+            _check_types(file, table, image_column, label_column)
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{file}: cannot be read as Parquet: {error}") from error
         names = names or _class_names(table.schema.metadata or {}, label_column)
@@ -58,6 +62,8 @@ def read_parquet_split(
         with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock
             images.extend(pool.map(_decode, encoded, [f"{file}, row {row}" for row in range(len(encoded))]))
         labels.append(table.column(label_column).to_numpy().astype(np.int64))
+    if not images:
+        raise DataError(f"{folder}: the {split} files hold no image")
     sizes = {image.shape for image in images}
     if len(sizes) != 1:
         raise DataError(f"{folder}: images of {len(sizes)} sizes in {split}; all must be of one size")
@@ -69,11 +75,27 @@ def _decode(encoded: bytes | None, where: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(encoded or b"")) as image:
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{where}: not a readable image: {error}") from error
 
 
+def _check_types(file: Path, table: Any, image_column: str, label_column: str) -> None:
+    from pyarrow import types
+
+    image, label = table.schema.field(image_column).type, table.column(label_column)
+    if not (types.is_struct(image) and image.get_field_index("bytes") >= 0):
+        raise DataError(f"{file}: column {image_column!r} must be a struct with the encoded 'bytes', it is {image}")
+    if not types.is_integer(label.type) or label.null_count:
+        raise DataError(
+            f"{file}: column {label_column!r} must hold whole numbers without gaps, "
+            f"it is {label.type} with {label.null_count} empty"
+        )
+
+
 def _class_names(metadata: dict[bytes, bytes], label_column: str) -> tuple[str, ...] | None:
-    features: dict[str, Any] = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    names = features.get(label_column, {}).get("names")
-    return tuple(names) if names else None
+    """The names that the Hub's metadata give; None where they are absent or of another form."""
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label_column]["names"]
+    except (KeyError, ValueError, TypeError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) else None

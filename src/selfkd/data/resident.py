@@ -94,8 +94,8 @@ class TrainingLoader:
     ) -> None:
         if len(data) < 2:
             raise DataError(f"the training set has {len(data)} sample; batch normalisation needs at least 2")
-        if needs.views != 1 or needs.same_class:
-            raise DataError(f"this loader gives one view of single samples; the method needs {needs}")
+        if needs != Needs(sample_index=needs.sample_index):
+            raise DataError(f"this loader gives one view of single samples and no second network; needed: {needs}")
         self._resident = _Resident(data, mean, std, channels_last)
         self.augmentation = augmentation
         self.batch_size = batch_size

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -63,7 +65,17 @@ class Splits:
         """Name and images of the split that chooses the best epoch."""
         return ("test", self.test) if self.validation is None else ("validation", self.validation)
 
-    @property
+    def fingerprint(self) -> str:
+        """A checksum of all images and labels of all splits, which tells other data under the same name."""
+        digest = hashlib.blake2b(digest_size=16)
+        for split in (self.train, self.validation, self.test):
+            if split is not None:
+                for tensor in (split.images, split.labels):
+                    digest.update(repr(tuple(tensor.shape)).encode())
+                    digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @cached_property
     def info(self) -> DatasetInfo:
         """What methods may know of the training set."""
         _, channels, height, width = self.train.images.shape

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from selfkd.contract import Batch
+from selfkd.eval_mode import eval_mode
 from selfkd.methods.base import Method
 
 __all__ = ["HeadMetrics", "Score", "Scores", "evaluate"]
@@ -65,7 +66,7 @@ class HeadMetrics:
         """The scores of everything counted so far."""
         return {
             head: {
-                name: Score(value=100 * float(metric.compute()), unit="%", n=self._samples)
+                name: Score(value=round(100 * float(metric.compute()), 4), unit="%", n=self._samples)
                 for name, metric in metrics.items()
             }
             for head, metrics in self._metrics.items()
@@ -83,18 +84,16 @@ class HeadMetrics:
 
 @torch.no_grad()
 def evaluate(method: Method, loader: _Loader, device: torch.device | str) -> Scores:
-    """Scores of every head over a whole split, in eval mode and float32; the method's mode is restored.
+    """Scores of every head over a whole split, in eval mode and float32; every part's mode is restored.
 
     Args:
         method: on `device`.
         loader: batches of a split; moved to `device`.
         device: where to compute.
     """
-    training = method.training
-    method.eval()
     loader.to(device)
     metrics = HeadMetrics(method.num_classes, device)
-    for batch in loader:
-        metrics.update(method.predict(batch.images), batch.labels)
-    method.train(training)
+    with eval_mode(method):
+        for batch in loader:
+            metrics.update(method.predict(batch.images), batch.labels)
     return metrics.compute()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
-from selfkd.errors import OptionError
+from selfkd.errors import OptionError, UserError
 
 if TYPE_CHECKING:
     from selfkd.backbones.staged import Staged
     from selfkd.contract import DatasetInfo
     from selfkd.methods.base import Method
 
-__all__ = ["METHODS", "create_method"]
+__all__ = ["METHODS", "create_method", "method_class"]
 
 METHODS = Catalogue(
     "method",
@@ -25,7 +26,23 @@ METHODS = Catalogue(
         "dtskd": Entry("selfkd.methods.dtskd:DTSKD", "its own past and its deepest classifier as dual teachers"),
     },
     listing="'selfkd list methods' shows all",
+    takes_own=True,
 )
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method by name.
+
+    Raises:
+        UnknownNameError: if there is no such method.
+        UserError: if somebody's own cannot be imported or is no `Method`.
+    """
+    from selfkd.methods.base import Method
+
+    method = METHODS.load(name)
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise UserError(f"method {name!r} is {method!r}; it must be a class of selfkd.Method")
+    return method
 
 
 def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parameters: Any) -> Method:
@@ -40,9 +57,9 @@ def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parame
         UnknownNameError: if there is no such method.
         OptionError: if the method has no such option, or a value is out of range.
     """
-    method = METHODS.load(name)
+    method = method_class(name)
     try:
-        built: Method = method(backbone, data, **hyper_parameters)
+        inspect.signature(method).bind(backbone, data, **hyper_parameters)
     except TypeError as error:
         raise OptionError(f"method {name!r}", tuple(hyper_parameters), f"given options that exist: {error}") from error
-    return built
+    return method(backbone, data, **hyper_parameters)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.errors import BackboneError, BatchError
+from selfkd.errors import BackboneError, BatchError, UserError
 from selfkd.history import History
 
 __all__ = ["Method"]
@@ -36,6 +36,10 @@ class Method(nn.Module, ABC):
 
     def __init__(self, backbone: Staged, data: DatasetInfo) -> None:
         super().__init__()
+        if not isinstance(backbone, Staged):
+            raise BackboneError(
+                f"a method takes a Staged backbone: selfkd.stage(network), not {type(backbone).__name__}"
+            )
         if backbone.num_classes != data.num_classes:
             raise BackboneError(
                 f"the network has {backbone.num_classes} outputs, the data {data.num_classes} classes; "
@@ -45,15 +49,22 @@ class Method(nn.Module, ABC):
         self.num_classes = data.num_classes
         self.history: History | None = None
         self._first_batch = True
+        self._epoch: int | None = None
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """The objective for one batch. Call the method object itself, which checks the first batch."""
 
     def begin_epoch(self, progress: Progress) -> None:
-        """Prepare an epoch; a half-finished one before it is forgotten."""
+        """Prepare an epoch; one that was broken off and begins again is forgotten.
+
+        Raises: UserError: if another epoch was never ended, so that its predictions would be lost.
+        """
         if self.history is not None:
+            if self.history.unfinished and progress.epoch != self._epoch:
+                raise UserError(f"epoch {self._epoch} was not ended; call end_epoch(progress) after its last batch")
             self.history.discard_unfinished()
+        self._epoch = progress.epoch
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
         """Remember what the step computed; called after the optimiser's step."""
@@ -78,14 +89,16 @@ class Method(nn.Module, ABC):
         return [{"params": list(self.parameters())}]
 
     def __call__(self, batch: Batch, progress: Progress) -> StepOutput:
+        self._check_form(batch)
         if self._first_batch:
-            self._check(batch)
-            self._first_batch = False
+            self._check_labels(batch)  # once, since looking costs a synchronisation with the device
         output: StepOutput = super().__call__(batch, progress)
+        if self._first_batch and "main" not in output.logits:
+            raise UserError(f"{type(self).__name__} must give logits of its deployed head under the name 'main'")
+        self._first_batch = False
         return output
 
-    def _check(self, batch: Batch) -> None:
-        """What a loader can get wrong, looked at once, since looking costs a synchronisation with the device."""
+    def _check_form(self, batch: Batch) -> None:
         name = type(self).__name__
         if self.needs.sample_index and batch.indices is None:
             raise BatchError(
@@ -97,6 +110,8 @@ class Method(nn.Module, ABC):
             raise BatchError(
                 f"{name}: {batch.images.shape[0]} images for {batch.labels.shape[0]} labels and {batch.views} views"
             )
+
+    def _check_labels(self, batch: Batch) -> None:
         if batch.labels.ndim == 1:
             wrong = ((batch.labels < 0) | (batch.labels >= self.num_classes)).nonzero()
             if len(wrong):

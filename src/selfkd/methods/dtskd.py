@@ -12,7 +12,7 @@ from torch import Tensor
 from selfkd.backbones.staged import NUM_STAGES, Staged
 from selfkd.branches import PooledFusionBranches
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError
+from selfkd.errors import BatchError, OptionError
 from selfkd.losses import kl_to_target, softened_kl
 from selfkd.methods.base import Method
 from selfkd.option_checks import at_least, non_negative, one_of, positive, unit_interval, weights
@@ -42,7 +42,8 @@ class DTSKD(Method):
         temperature: softening of the structural loss, > 0.
         decay: how the label's share beta falls: "cosine" or "linear" from beta_max to beta_min, "fixed" at beta_max.
         beta_max: label's share at the start, in [0, 1].
-        decay: how the label's share beta falls: "cosine" or "linear" to beta_min, or "fixed" at beta_max.
+        beta_min: label's share at the end, in [0, beta_max]; beta_max = beta_min = 1 leaves only the structural
+            teacher.
         beta_offset: 0 counts epochs from 0 in the decay as the release does, 1 from 1 as the paper does.
         fusion: how a branch fuses top-down and lateral feature: "mixed" (the paper's), "concat" or "add".
         detach_teacher: stop the gradient of the structural loss into the backbone's classifier.
@@ -81,6 +82,8 @@ class DTSKD(Method):
         self.decay = DECAYS[one_of("decay", decay, DECAYS)]
         self.beta_max = unit_interval("beta_max", beta_max)
         self.beta_min = unit_interval("beta_min", beta_min)
+        if self.beta_min > self.beta_max:
+            raise OptionError("beta_min", beta_min, f"at most beta_max={beta_max}")
         self.beta_offset = at_least("beta_offset", beta_offset, 0)
         self.detach_teacher = detach_teacher
         self.epsilon = non_negative("epsilon", epsilon)

@@ -1,1 +1,1 @@
-"""Recipes, and the runs that come of them."""
+"""Recipes: files of data, and the reader that resolves them."""

@@ -20,10 +20,10 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from selfkd.backbones import BACKBONES, network_factory
-from selfkd.catalogue import Catalogue
+from selfkd.catalogue import Catalogue, import_target
 from selfkd.data import AUGMENTATIONS, DATASETS
-from selfkd.errors import RecipeError, UnknownNameError
-from selfkd.methods import METHODS
+from selfkd.errors import RecipeError, UnknownNameError, UserError
+from selfkd.methods import METHODS, method_class
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
 __all__ = [
@@ -61,6 +61,9 @@ _SECTIONS = (*_CHOSEN, *_ALWAYS)
 PLACES = frozenset({"data.root"})
 _UNNAMED = PLACES | {"seed"}
 _LONGEST_SUFFIX = 120
+_LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
+_LARGEST_SEED = 2**32 - 1
+_ENDINGS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -147,23 +150,26 @@ def read_recipe(name: str) -> dict[str, Any]:
     return _read(name, seen=())
 
 
-def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
     """A recipe with its overrides, names looked up and every option checked.
 
     Args:
         name: of a recipe of the package, or the path of a YAML file.
         overrides: flat keys that replace the recipe's; `name` replaces the run's name.
+        trust_imports: let the file itself name `package.module:Name`, whose import runs code; overrides always may.
     Raises:
         UnknownNameError: if recipe, part or option do not exist (the message gives the nearest).
         RecipeError: if a value has the wrong type or a section is missing.
     """
     given = read_recipe(name)
     overrides = dict(overrides or {})
+    if not trust_imports:
+        _refuse_imports(name, given, overrides)
     stem = str(given.pop("name", None) or _stem(name))
     published = given.pop("published", {})
     run_name = overrides.pop("name", None)
     if not overrides:
-        return _resolved(str(run_name or stem), given, published)
+        return _resolved(str(stem if run_name is None else run_name), given, published)
     merged = {**given, **overrides}
     # Options of a part that an override replaced go with it.
     for section in _CHOSEN:
@@ -171,18 +177,35 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
             for key in [key for key in given if key.startswith(f"{section}.") and key not in overrides]:
                 del merged[key]
     recipe = _resolved(stem, merged, {})
-    before, after = _resolved(stem, given, {}).flat(), recipe.flat()
+    before, after = _flat_or_incomplete(stem, given), recipe.flat()
     changed = {key: after[key] for key in sorted(overrides) if key not in _UNNAMED and before.get(key) != after[key]}
     return replace(
         recipe,
-        name=_checked_name(str(run_name or stem + _suffix(changed))),
+        name=_checked_name(str(stem + _suffix(changed) if run_name is None else run_name)),
         published={} if changed else published,
     )
 
 
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """What distinguishes two experiments, in words; places do not count."""
-    before, after = old.flat(), new.flat()
+def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    for section, (catalogue, _) in _CHOSEN.items():
+        value = given.get(section)
+        if catalogue.takes_own and isinstance(value, str) and ":" in value and section not in overrides:
+            raise RecipeError(
+                f"{name} names the {section} {value!r}, whose import runs code; "
+                f"if you trust it, say so with {section}={value} (when training) or --trust-imports"
+            )
+
+
+def _flat_or_incomplete(stem: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without its overrides, flat; what the file says where only the overrides make it complete."""
+    try:
+        return _resolved(stem, given, {}).flat()
+    except UserError:
+        return dict(given)
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What distinguishes two experiments, given as flat keys, in words; places do not count."""
     keys = [key for key in dict.fromkeys((*before, *after)) if key not in PLACES and key != "published"]
     return [
         f"{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in keys if before.get(key) != after.get(key)
@@ -237,6 +260,11 @@ def _others(section: str, name: str) -> str:
     return ", ".join(others)
 
 
+def _parsed_value(parsed: Mapping[str, Any], key: str) -> Any:
+    section, _, option = key.partition(".")
+    return parsed[section][option] if option else parsed[section]
+
+
 class _KeyValueHelp(argparse.HelpFormatter):
     """Options as they are written here: `key=value`, with type and default."""
 
@@ -267,12 +295,12 @@ def _written(value: Any) -> str:
 def _target(section: str, name: str | None) -> Callable[..., Any]:
     if section == "backbone":
         return network_factory(str(name))
-    if section in _CHOSEN:
-        target: Callable[..., Any] = _CHOSEN[section][0].load(str(name))
-        return target
-    catalogue = Catalogue(section, {}, "")
-    options_class: Callable[..., Any] = catalogue.load(_ALWAYS[section])
-    return options_class
+    if section == "method":
+        return method_class(str(name))
+    target: Callable[..., Any] = (
+        _CHOSEN[section][0].load(str(name)) if section in _CHOSEN else import_target(_ALWAYS[section])
+    )
+    return target
 
 
 def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -280,20 +308,37 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise RecipeError(f"recipes include each other in a circle: {' -> '.join((*seen, name))}")
     path = _path(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise RecipeError(f"{path} must hold one mapping of flat keys, for example 'method: dtskd'")
+    for key, value in content.items():
+        if isinstance(value, dict) and key != "published":
+            raise RecipeError(f"{path}: keys are flat; write '{key}.<option>: <value>', not a mapping under {key!r}")
     merged: dict[str, Any] = {}
     included = content.pop("include", [])
-    for part in [included] if isinstance(included, str) else included:
-        merged |= _read(str(part), (*seen, name))
+    for part in included if isinstance(included, list) else [included]:
+        if not isinstance(part, str):
+            raise RecipeError(f"{path}: include must be the name of a recipe or a list of names, not {included!r}")
+        # A file that is included is looked for beside the one that includes it.
+        merged |= _read(str(path.parent / part) if part.endswith(_ENDINGS) else part, (*seen, name))
     return merged | content
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that comes twice is an error; plain YAML lets the last win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.YAMLError(f"{', '.join(sorted(twice))} comes twice")
+        return super().construct_mapping(node, deep)
+
+
 def _path(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(_ENDINGS):
         return Path(name).expanduser()
     path = Path(str(_FOLDER)) / f"{name}.yaml"
     if not path.is_file():
@@ -302,7 +347,7 @@ def _path(name: str) -> Path:
 
 
 def _stem(name: str) -> str:
-    return Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    return Path(name).stem if name.endswith(_ENDINGS) else name
 
 
 def _suffix(changed: Mapping[str, Any]) -> str:
@@ -323,6 +368,8 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
 def _checked_name(name: str) -> str:
     if not name or name.startswith(("/", ".")) or ".." in Path(name).parts or "\\" in name:
         raise RecipeError(f"name={name!r} is not allowed; name must be a relative path without '..'")
+    if any(len(part.encode()) > _LONGEST_NAME for part in Path(name).parts):
+        raise RecipeError(f"name={name[:40] + '...'!r} is not allowed; each part must stay below {_LONGEST_NAME} bytes")
     return name
 
 
@@ -331,7 +378,9 @@ def _parts(merged: dict[str, Any]) -> dict[str, str]:
     for section in _CHOSEN:
         if section not in merged:
             raise RecipeError(f"the recipe names no {section}; add '{section}: <name>'")
-        parts[section] = str(merged.pop(section))
+        if not isinstance(merged[section], str):
+            raise RecipeError(f"{section}={merged[section]!r} is not allowed; {section} must be a name")
+        parts[section] = merged.pop(section)
     return parts
 
 
@@ -360,8 +409,12 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         text = re.sub(r'Parser key "([\w.]+)":', r"\1:", " ".join(str(error).split()))
         raise RecipeError(re.sub(r"<class '(\w+)'>|typing\.", r"\1", text)) from error
-    if parsed["seed"] < 0:
-        raise RecipeError(f"seed={parsed['seed']} is not allowed; seed must be a whole number >= 0")
+    if parsed["seed"] is None or not 0 <= parsed["seed"] <= _LARGEST_SEED:
+        raise RecipeError(f"seed={parsed['seed']} is not allowed; seed must be from 0 to {_LARGEST_SEED}")
+    defaults = parser.get_defaults().as_flat()
+    for key in flat:
+        if _parsed_value(parsed, key) is None and getattr(defaults, key) is not None:
+            raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {getattr(defaults, key)}")
     options = {section: dict(parsed.get(section) or {}) for section in _SECTIONS}
     if options["data"].get("root") is not None:
         options["data"]["root"] = str(Path(options["data"]["root"]).expanduser().resolve())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from scipy.stats import t as student_t
 from tabulate import tabulate
+
+from selfkd.runs.run_folder import RunScores
 
 __all__ = ["Estimate", "Row", "rows_of", "table"]
 
@@ -20,13 +22,11 @@ class Estimate:
 
     Args:
         mean: arithmetic mean.
-        std: sample standard deviation; None for a single run.
         half_width: half the 95 % interval of the mean (Student's t); None for a single run.
         n: number of runs.
     """
 
     mean: float
-    std: float | None
     half_width: float | None
     n: int
 
@@ -35,9 +35,9 @@ class Estimate:
         """From one value per run, at least one."""
         n = len(values)
         if n == 1:
-            return cls(values[0], None, None, 1)
-        std = statistics.stdev(values)
-        return cls(statistics.fmean(values), std, float(student_t.ppf(0.975, n - 1)) * std / math.sqrt(n), n)
+            return cls(values[0], None, 1)
+        standard_error = statistics.stdev(values) / math.sqrt(n)
+        return cls(statistics.fmean(values), float(student_t.ppf(0.975, n - 1)) * standard_error, n)
 
     def __str__(self) -> str:
         return f"{self.mean:.2f}" if self.half_width is None else f"{self.mean:.2f} ± {self.half_width:.2f}"
@@ -70,13 +70,13 @@ class Row:
     rule: str
 
 
-def rows_of(scores: Iterable[Mapping[str, Any]]) -> list[Row]:
+def rows_of(scores: Iterable[RunScores]) -> list[Row]:
     """One row per recipe and head, in the order of the runs.
 
     Args:
         scores: contents of the runs' scores.json.
     """
-    by_recipe: dict[str, list[Mapping[str, Any]]] = {}
+    by_recipe: dict[str, list[RunScores]] = {}
     for run in scores:
         by_recipe.setdefault(run["recipe"], []).append(run)
     return [
@@ -84,11 +84,12 @@ def rows_of(scores: Iterable[Mapping[str, Any]]) -> list[Row]:
     ]
 
 
-def _row(recipe: str, head: str, runs: Sequence[Mapping[str, Any]]) -> Row:
-    def top1(which: str, split: str) -> Estimate:
+def _row(recipe: str, head: str, runs: Sequence[RunScores]) -> Row:
+    def top1(which: Literal["last", "best"], split: str) -> Estimate:
         return Estimate.of([run[which]["scores"][split][head]["top1"]["value"] for run in runs])
 
     seconds = [run["seconds"]["train_epoch_median"] for run in runs]
+    logged = [value for value in seconds if value is not None]
     return Row(
         recipe=recipe,
         method=runs[0]["method"],
@@ -97,7 +98,7 @@ def _row(recipe: str, head: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         test_best=top1("best", "test"),
         train_last=top1("last", "train"),
         best_epochs=tuple(run["best"]["epoch"] for run in runs),
-        seconds_per_epoch=None if None in seconds else statistics.fmean(seconds),
+        seconds_per_epoch=statistics.fmean(logged) if len(logged) == len(runs) else None,
         rule=runs[0]["selection"]["rule"],
     )
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 from torch import Tensor
 
-from selfkd.contract import Batch, Needs, Progress, StepOutput
+from selfkd.contract import Batch, Progress, StepOutput
 
 __all__ = ["Supervision"]
 
 
 class Supervision(ABC):
     """Target distributions for every head of a method; the method calls the hooks that its own life gives it."""
-
-    needs: ClassVar[Needs] = Needs()
 
     @abstractmethod
     def targets(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from torch import Tensor
 
-from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
+from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
 from selfkd.history import History
 from selfkd.losses.labels import label_probabilities
 from selfkd.losses.precision import full_precision
@@ -28,8 +27,6 @@ class Historical(Supervision):
         label_share: beta as a function of progress, in [0, 1].
     Source: Kim et al. 2021 (PS-KD), equation 3; Li et al. (DTSKD), historical teacher.
     """
-
-    needs: ClassVar[Needs] = Needs(sample_index=True)
 
     def __init__(self, data: DatasetInfo, heads: Sequence[str], label_share: Callable[[Progress], float]) -> None:
         self.history = History(data.num_samples, data.num_classes, heads)

@@ -10,22 +10,31 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from selfkd.errors import CheckpointError
+from selfkd.errors import CheckpointError, StorageError
 from selfkd.training.module import HISTORY_KEY
 
-__all__ = ["CheckpointFiles", "write_atomically"]
+__all__ = ["CheckpointFiles", "read_checkpoint", "write_atomically"]
 
 _HISTORY_FILE_KEY = "selfkd_history_file"
 
 
 def write_atomically(content: Any, path: Path) -> None:
-    """`torch.save`, visible under its name only once it is whole on disk."""
+    """`torch.save`, visible under its name only once it is whole on disk.
+
+    Raises: StorageError: if it cannot be written; nothing half-written is left.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError when the disk is full
+        partial.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path} cannot be written ({_first_line(error)}); what was saved before is whole"
+        ) from error
 
 
 class CheckpointFiles(CheckpointIO):
@@ -55,9 +64,7 @@ class CheckpointFiles(CheckpointIO):
         Raises: CheckpointError: if a file is missing or damaged.
         """
         path = Path(path)
-        checkpoint = _read(path)
-        if not isinstance(checkpoint, dict):
-            raise CheckpointError(f"{path} is not a checkpoint")
+        checkpoint = read_checkpoint(path)
         history_file = checkpoint.pop(_HISTORY_FILE_KEY, None)
         if history_file is not None:
             checkpoint[HISTORY_KEY] = _read(path.with_name(Path(history_file).name))
@@ -67,11 +74,26 @@ class CheckpointFiles(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint without its history.
+
+    Raises: CheckpointError: if the file is missing, damaged or no checkpoint of ours.
+    """
+    checkpoint = _read(path)
+    if not isinstance(checkpoint, dict) or not {"epoch", "state_dict"} <= set(checkpoint):
+        raise CheckpointError(f"{path} is not a checkpoint of a run")
+    return checkpoint
+
+
 def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} is missing or damaged ({reason}); start the run again with --overwrite"
+            f"{path} is missing or damaged ({_first_line(error)}); "
+            "'selfkd train' with --overwrite starts the run afresh"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

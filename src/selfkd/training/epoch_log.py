@@ -8,17 +8,29 @@ from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 
+from selfkd.errors import CheckpointError
+
 __all__ = ["EpochLog", "read_epoch_log"]
 
 _EPOCH = "epoch"
+_ALWAYS_LOGGED = ("train/loss", "seconds/train")
 
 
 def read_epoch_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv; cells that an epoch did not fill are left out."""
+    """The rows of a metrics.csv; cells that an epoch did not fill are left out. No file is no rows.
+
+    Raises: CheckpointError: if the file is damaged.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); remove it to continue without the earlier rows") from error
+    if not all({_EPOCH, *_ALWAYS_LOGGED} <= set(row) for row in rows):
+        raise CheckpointError(f"{path} is damaged; remove it to continue without the earlier rows")
+    return rows
 
 
 class EpochLog(Logger):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -18,13 +20,13 @@ from torch import Tensor
 
 from selfkd.errors import CheckpointError, OptionError, RunInterruptedError, UserError
 from selfkd.methods.base import Method
-from selfkd.training.checkpoint_files import CheckpointFiles
+from selfkd.training.checkpoint_files import CheckpointFiles, read_checkpoint
 from selfkd.training.epoch_log import EpochLog
 from selfkd.training.module import MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
 from selfkd.training.progress import RunProgressBar
 
-__all__ = ["BEST", "LAST", "epochs_done", "fit", "load_weights", "read_weights"]
+__all__ = ["BEST", "LAST", "check_hardware", "epochs_done", "fit", "load_weights", "read_weights"]
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -46,7 +48,8 @@ def fit(
         RunInterruptedError: on Ctrl-C; the last finished epoch is saved.
         NonFiniteLossError: if a loss term becomes NaN or infinite; the last good checkpoint is kept.
         CheckpointError: if the checkpoint is damaged or belongs to another method.
-        OptionError: if the hardware cannot do what the options ask for.
+        StorageError: if something cannot be written; the last checkpoint is whole.
+        OptionError, UserError: if the hardware cannot do what the options ask for.
     """
     checkpoints = folder / "checkpoints"
     last = checkpoints / LAST
@@ -56,27 +59,15 @@ def fit(
         # Lightning moves modules between devices but knows no memory layouts.
         method.to(memory_format=torch.channels_last)
     with _quiet_lightning():
-        try:
-            trainer = pl.Trainer(
-                accelerator=options.accelerator,
-                devices=1,
-                precision=options.precision,
-                max_epochs=options.epochs,
-                reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
-                logger=_loggers(options, folder, done_epochs),
-                callbacks=_callbacks(checkpoints, title, show_progress),
-                plugins=[CheckpointFiles()],
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                default_root_dir=folder,
-            )
-        except (MisconfigurationException, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"trainer.accelerator={options.accelerator!r} with trainer.precision={options.precision!r} "
-                f"cannot run on this machine: {error}"
-            ) from error
-        if options.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
-            raise OptionError("trainer.precision", options.precision, "32 or bf16-mixed on a CPU")
+        trainer = _trainer(
+            options,
+            max_epochs=options.epochs,
+            reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
+            logger=_loggers(options, folder, done_epochs),
+            callbacks=_callbacks(checkpoints, title, show_progress),
+            plugins=[CheckpointFiles()],
+            default_root_dir=folder,
+        )
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as error:  # how Lightning ends after Ctrl-C
@@ -90,16 +81,46 @@ def fit(
     return trainer.strategy.root_device
 
 
+def check_hardware(options: TrainerOptions) -> None:
+    """Raise now what `fit` would raise for want of hardware or of an optional package.
+
+    Raises: OptionError or UserError: naming the options.
+    """
+    with _quiet_lightning():
+        _trainer(options, logger=False, enable_checkpointing=False)
+    if "tensorboard" in options.loggers and importlib.util.find_spec("tensorboard") is None:
+        raise OptionError(
+            "trainer.loggers", options.loggers, "without tensorboard, or after pip install 'selfkd[tensorboard]'"
+        )
+
+
+def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
+    try:
+        trainer = pl.Trainer(
+            accelerator=options.accelerator,
+            devices=1,
+            precision=options.precision,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **arguments,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"trainer.accelerator={options.accelerator!r} with trainer.precision={options.precision!r} "
+            f"cannot run on this machine: {error}"
+        ) from error
+    if options.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
+        raise OptionError("trainer.precision", options.precision, "32 or bf16-mixed on a CPU")
+    return trainer
+
+
 def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
     """A checkpoint's weights of the method, or of the part of it below `prefix`, under the part's own keys.
 
-    Raises: CheckpointError: if the file is missing, damaged or holds no method.
+    Raises: CheckpointError: if the file is missing, damaged or no checkpoint of ours.
     """
     prefix = "method." + prefix
-    try:
-        state = CheckpointFiles().load_checkpoint(checkpoint)["state_dict"]
-    except KeyError as error:
-        raise CheckpointError(f"{checkpoint} holds no weights") from error
+    state = read_checkpoint(checkpoint)["state_dict"]
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
@@ -119,13 +140,7 @@ def epochs_done(checkpoint: Path) -> int:
 
     Raises: CheckpointError: if the file is damaged.
     """
-    if not checkpoint.exists():
-        return 0
-    try:
-        loops = CheckpointFiles().load_checkpoint(checkpoint)["loops"]
-        return int(loops["fit_loop"]["epoch_progress"]["current"]["ready"])
-    except KeyError as error:
-        raise CheckpointError(f"{checkpoint} is no checkpoint of a run: it lacks {error}") from error
+    return int(read_checkpoint(checkpoint)["epoch"]) + 1 if checkpoint.exists() else 0
 
 
 def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Logger]:
@@ -133,12 +148,7 @@ def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Lo
     if "csv" in options.loggers:
         loggers.append(EpochLog(folder / "metrics.csv", done_epochs))
     if "tensorboard" in options.loggers:
-        try:
-            loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-        except ModuleNotFoundError as error:
-            raise OptionError(
-                "trainer.loggers", options.loggers, "without tensorboard, or after pip install 'selfkd[tensorboard]'"
-            ) from error
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     return loggers
 
 

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from selfkd.contract import Batch, Progress, StepOutput
 from selfkd.data.resident import EvaluationLoader, TrainingEpoch, TrainingLoader
+from selfkd.errors import NonFiniteLossError
 from selfkd.evaluation.scores import evaluate
 from selfkd.methods.base import Method
 from selfkd.training.options import TrainerOptions
@@ -104,7 +105,7 @@ class MethodModule(pl.LightningModule):
         self._output = None
 
     def on_train_epoch_end(self) -> None:
-        self._meter.guard(self.current_epoch)  # before the checkpoint of this epoch is written; waits for the device
+        self._guard()  # before the checkpoint of this epoch is written; waits for the device
         trained = time.perf_counter()
         self.method.end_epoch(self._progress(0))
         scores = self._evaluate() if self._evaluation_is_due() else {}
@@ -119,6 +120,12 @@ class MethodModule(pl.LightningModule):
         }
         for logger in self.loggers:
             logger.log_metrics(record, step=self.current_epoch + 1)
+
+    def _guard(self) -> None:
+        self._meter.guard(self.current_epoch)
+        # A last step can spoil weights without any loss having shown it.
+        if not torch.nn.utils.get_total_norm(self.method.parameters()).isfinite():
+            raise NonFiniteLossError(f"weights became NaN or infinite at the end of epoch {self.current_epoch + 1}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[BEST_KEY] = self._best

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.optim import SGD, AdamW, Optimizer
 
+from selfkd.errors import OptionError
 from selfkd.option_checks import non_negative, positive, unit_interval
 
 __all__ = ["adamw", "sgd"]
@@ -51,11 +52,13 @@ def adamw(
         groups: the parameters; a group's own settings win.
         lr: learning rate at its highest.
         weight_decay: decay of all parameters, times the learning rate.
-        beta1: decay of the mean of gradients, in [0, 1].
-        beta2: decay of the mean of squared gradients, in [0, 1].
+        beta1: decay of the mean of gradients, in [0, 1).
+        beta2: decay of the mean of squared gradients, in [0, 1).
     Raises: OptionError: if a value is out of range.
     """
     positive("optimizer.lr", lr)
     non_negative("optimizer.weight_decay", weight_decay)
     betas = (unit_interval("optimizer.beta1", beta1), unit_interval("optimizer.beta2", beta2))
+    if max(betas) == 1:
+        raise OptionError("optimizer.beta1, optimizer.beta2", betas, "below 1")
     return AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from selfkd.recipes.run_folder import RunFolder
+from selfkd.runs.run_folder import RunFolder
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import epochs_done
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, UserError
-from selfkd.recipes.experiment import Experiment, evaluate_run, run
+from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import epochs_done
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor, nn
 
+from selfkd.backbones.staged import Staged
 from selfkd.data.source import Source
 from selfkd.errors import CheckpointError, ParityError, RunError
 from selfkd.export.network_files import check_parity, load_network, read_metadata, save_network
 from selfkd.recipes.reader import Recipe
-from selfkd.recipes.run_folder import RunFolder
+from selfkd.runs.run_folder import RunFolder
 from selfkd.training.fit import read_weights
 
 __all__ = ["LoadedRun", "export_network", "load", "plain_network", "trained_network"]
@@ -41,17 +42,19 @@ class LoadedRun:
     recipe: Recipe
 
 
-def load(run: str | os.PathLike[str]) -> LoadedRun:
+def load(run: str | os.PathLike[str], trust_imports: bool = False) -> LoadedRun:
     """Load a finished run: `network, class_names, transform`.
 
     Args:
         run: its folder.
+        trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
         RunError: if there is no such run or it is not finished.
+        RecipeError: if its recipe names somebody's own code and that is not trusted.
         CheckpointError: if its network file is damaged.
     """
     folder = RunFolder.finished(Path(run))
-    recipe = folder.recipe()
+    recipe = folder.recipe(trust_imports=trust_imports)
     metadata = read_metadata(folder.network_file)
     class_names = tuple(metadata["class_names"])
     channels, height, width = metadata["input_size"]
@@ -66,22 +69,24 @@ def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
     options = dict(recipe.options["backbone"])
     if options.get("pretrained"):
         options["pretrained"] = False
-    network: nn.Module = recipe.target("backbone")(num_classes, **options)
-    return network
+    network = recipe.target("backbone")(num_classes, **options)
+    plain: nn.Module = network.network if isinstance(network, Staged) else network
+    return plain
 
 
-def trained_network(folder: RunFolder, which: str, num_classes: int) -> nn.Module:
+def trained_network(folder: RunFolder, recipe: Recipe, which: str, num_classes: int) -> nn.Module:
     """The plain network with the weights of a checkpoint, without building the method around it.
 
     Args:
         folder: a finished run.
+        recipe: its recipe.
         which: "last" or "best".
         num_classes: K.
     Raises: CheckpointError: if the checkpoint is damaged or not of this network.
     """
     path = folder.checkpoint(which)
     weights = read_weights(path, prefix="backbone.network.")
-    network = plain_network(folder.recipe(), num_classes)
+    network = plain_network(recipe, num_classes)
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
@@ -89,13 +94,16 @@ def trained_network(folder: RunFolder, which: str, num_classes: int) -> nn.Modul
     return network
 
 
-def export_network(run: str | os.PathLike[str], which: str, output: Path | None = None) -> tuple[Path, float]:
+def export_network(
+    run: str | os.PathLike[str], which: str, output: Path | None = None, trust_imports: bool = False
+) -> tuple[Path, float]:
     """Write a run's plain network as safetensors, load it again strictly, and compare the logits.
 
     Args:
         run: folder of a finished run.
         which: "last" or "best".
         output: the file; None for `export/<which>.safetensors` in the run folder.
+        trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Returns: the file, and the largest difference of a logit.
     Raises:
         RunError: if there is no such run, it is not finished, or the file cannot be written.
@@ -105,13 +113,14 @@ def export_network(run: str | os.PathLike[str], which: str, output: Path | None 
     folder = RunFolder.finished(Path(run))
     metadata = read_metadata(folder.network_file)
     num_classes = len(metadata["class_names"])
-    trained = trained_network(folder, which, num_classes)
+    recipe = folder.recipe(trust_imports=trust_imports)
+    trained = trained_network(folder, recipe, which, num_classes)
     path = output or folder.path / "export" / f"{which}.safetensors"
     try:
         save_network(trained, path, {**metadata, "epoch": which})
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error}") from error
-    exported = plain_network(folder.recipe(), num_classes)
+    exported = plain_network(recipe, num_classes)
     load_network(exported, path)
     channels, height, width = metadata["input_size"]
     try:

@@ -10,8 +10,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from selfkd.data.parquet_images import UNREADABLE
 from selfkd.errors import DataError, OptionError
-from selfkd.recipes.loading import LoadedRun
+from selfkd.runs.loading import LoadedRun
 
 __all__ = ["ClassProbability", "Prediction", "predict"]
 
@@ -50,7 +51,7 @@ def predict(run: LoadedRun, images: Sequence[Path], top: int = 1) -> list[Predic
     for path in images:
         try:
             tensors.append(_read(run, path))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except UNREADABLE as error:
             unreadable.append(f"{path} ({error})" if not isinstance(error, UnidentifiedImageError) else str(path))
     if unreadable:
         raise DataError(f"not readable as an image: {'; '.join(unreadable)}")

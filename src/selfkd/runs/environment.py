@@ -39,6 +39,8 @@ def _commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         where = ["git", "-C", str(here)]
+        # An installed copy may lie inside somebody else's repository, whose commit says nothing of it.
+        subprocess.run([*where, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)  # noqa: S603
         commit = subprocess.run([*where, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603
         status = subprocess.run(  # noqa: S603
             [*where, "status", "--porcelain", "--untracked-files=no", "."], capture_output=True, text=True, check=True

@@ -6,10 +6,10 @@ from sklearn.datasets import load_digits
 
 import selfkd
 from selfkd.errors import CheckpointError, DataError, OptionError, ParityError, RunError
-from selfkd.recipes import loading
-from selfkd.recipes.experiment import run
-from selfkd.recipes.loading import export_network
-from selfkd.recipes.prediction import predict
+from selfkd.runs import loading
+from selfkd.runs.experiment import run
+from selfkd.runs.loading import export_network
+from selfkd.runs.prediction import predict
 
 
 @pytest.fixture

@@ -1,0 +1,214 @@
+"""A run's folder: everything needed to check, resume, compare or ship the result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+from filelock import FileLock, Timeout
+
+from selfkd.errors import RecipeError, RunError
+from selfkd.evaluation.scores import Scores
+from selfkd.recipes.reader import PLACES, Recipe, differences, read_recipe, resolve
+from selfkd.training.fit import BEST, LAST
+
+__all__ = ["EpochScores", "RunFolder", "RunScores", "Selection", "read_json", "write_json"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text, visible under its name only once it is whole."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON, visible under its name only once it is whole."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote.
+
+    Raises: RunError: if the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+
+
+class EpochScores(TypedDict):
+    """What an epoch's weights are worth: `epoch` counted from 1, `scores` by split."""
+
+    epoch: int
+    scores: dict[str, Scores]
+
+
+class Selection(TypedDict):
+    """How the best epoch was chosen: `rule` names the split; only epochs after `after_epoch` counted."""
+
+    rule: str
+    after_epoch: int
+
+
+class RunScores(TypedDict):
+    """A run's scores.json."""
+
+    recipe: str
+    method: str
+    seed: int
+    selection: Selection
+    last: EpochScores
+    best: EpochScores
+    seconds: dict[str, float | None]
+    parameters: dict[str, int]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run, `<runs>/<recipe>[+overrides]/seed-<n>/`."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, recipe: Recipe, runs: Path) -> RunFolder:
+        """Where this recipe's run lies."""
+        return cls(runs / recipe.name / f"seed-{recipe.seed}")
+
+    @classmethod
+    def finished(cls, path: Path) -> RunFolder:
+        """An existing, finished run.
+
+        Raises: RunError: if there is no such run or it is not finished.
+        """
+        folder = cls(path)
+        if not folder.recipe_file.is_file():
+            raise RunError(f"{path} is no run folder: it holds no {folder.recipe_file.name}")
+        if not folder.scores_file.is_file():
+            raise RunError(f"the run {path} is not finished; the command that started it continues it")
+        return folder
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def scores_file(self) -> Path:
+        """What the run measured; written last, so its presence says that the run is finished."""
+        return self.path / "scores.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, device and times."""
+        return self.path / "environment.json"
+
+    @property
+    def data_file(self) -> Path:
+        """Fingerprint of the data that the run was trained on."""
+        return self.path / "data.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One row per epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def network_file(self) -> Path:
+        """The plain network."""
+        return self.path / "model.safetensors"
+
+    def checkpoint(self, which: str) -> Path:
+        """The checkpoint of the "last" or the "best" epoch."""
+        return self.path / "checkpoints" / {"last": LAST, "best": BEST}[which]
+
+    def recipe(self, places: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
+        """The stored recipe.
+
+        Args:
+            places: `data.root`, if the data has moved.
+            trust_imports: let it name `package.module:Name`, whose import runs code.
+        Raises: RecipeError: if the file is damaged, or `places` holds anything else.
+        """
+        others = set(places or {}) - PLACES
+        if others:
+            raise RecipeError(f"{', '.join(sorted(others))} cannot change in a finished run; only data.root can")
+        return resolve(str(self.recipe_file), places, trust_imports)
+
+    def scores(self) -> RunScores:
+        """The stored scores.
+
+        Raises: RunError: if the file is damaged.
+        """
+        scores: RunScores = read_json(self.scores_file)
+        return scores
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder for a while; a killed process leaves it free.
+
+        Raises: RunError: if another process is at work here, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(f"another process is training in {self.path}") from error
+        except OSError as error:
+            raise RunError(f"the run folder {self.path} cannot be written: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check(self, recipe: Recipe, fingerprint: str | None = None) -> None:
+        """Refuse a folder that holds something else than this recipe's run on this data.
+
+        Args:
+            recipe: what will be trained or is asked for.
+            fingerprint: of the data; None where it was not read.
+        Raises: RunError: naming what differs.
+        """
+        advice = "give this one a name= of its own, or --overwrite the old one"
+        if not self.recipe_file.exists():
+            if self.checkpoint("last").exists():
+                raise RunError(f"{self.path} holds a checkpoint without its {self.recipe_file.name}; {advice}")
+            return
+        different = differences(read_recipe(str(self.recipe_file)), recipe.flat())
+        if different:
+            raise RunError(f"{self.path} holds another experiment ({'; '.join(different)}); {advice}")
+        if fingerprint is not None and self.data_file.exists() and read_json(self.data_file)["fingerprint"] != fingerprint:
+            raise RunError(f"{self.path} was trained on other data than {recipe.options['data']} gives now; {advice}")
+
+    def prepare(self, recipe: Recipe, fingerprint: str, overwrite: bool) -> None:
+        """Make the folder ready to start or to continue this recipe on this data; call it locked.
+
+        Args:
+            recipe: what will be trained.
+            fingerprint: of the data.
+            overwrite: delete what an earlier run left here.
+        Raises: RunError: if the folder holds another experiment, or cannot be written.
+        """
+        try:
+            if overwrite:
+                self._clear()
+            self.check(recipe, fingerprint)
+            if not self.recipe_file.exists():
+                write_text(self.recipe_file, recipe.to_yaml())
+            write_json(self.data_file, {"fingerprint": fingerprint})
+        except OSError as error:
+            raise RunError(f"the run folder {self.path} cannot be written: {error}") from error
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != ".lock":
+                entry.unlink()
