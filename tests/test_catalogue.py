@@ -28,3 +28,5 @@ def test_somebodys_own():
     assert METHODS.load("collections:OrderedDict").__name__ == "OrderedDict"
     with pytest.raises(UserError, match="method 'collections:Nothing' cannot be imported"):
         METHODS.load("collections:Nothing")
+    with pytest.raises(UnknownNameError, match="unknown data set 'subprocess:Popen'"):
+        DATASETS.load("subprocess:Popen")

@@ -5,7 +5,7 @@ import torchvision
 from torch import nn
 
 import selfkd
-from selfkd.errors import BackboneError, UnknownNameError
+from selfkd.errors import BackboneError, OptionError, UnknownNameError
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 
@@ -66,11 +66,43 @@ def test_gradients_flow_through_stages():
         ({"stages": LAYERS}, "does not say its input size"),
         ({"stages": LAYERS, "input_size": (1, 64, 64)}, r"cannot be staged with one image of shape \(1, 64, 64\)"),
         ({"final": "layer4", "input_size": 64}, "goes with stages="),
+        ({"stages": LAYERS[::-1], "input_size": 64}, "must go from shallow to deep"),
+        ({"stages": ["layer1"] * 4, "input_size": 64}, "list of different names"),
+        ({"stages": "layer1", "input_size": 64}, "list of different names"),
     ],
 )
 def test_networks_that_cannot_be_staged_say_why(arguments, message):
     with pytest.raises(BackboneError, match=message):
         selfkd.stage(torchvision.models.resnet18(num_classes=10), **arguments)
+
+
+def test_channels_last_maps_are_refused():
+    network = torchvision.models.swin_t(num_classes=10)
+    with pytest.raises(BackboneError, match="look channels-last"):
+        selfkd.stage(network, ["features.1", "features.3", "features.5", "features.7"], input_size=64)
+
+
+def test_somebodys_own_factory_may_stage_its_network(monkeypatch, tmp_path):
+    (tmp_path / "own_networks.py").write_text(
+        "import selfkd, torchvision\n"
+        "def small(num_classes):\n"
+        "    network = torchvision.models.resnet18(num_classes=num_classes)\n"
+        "    return selfkd.stage(network, ['layer1', 'layer2', 'layer3', 'layer4'], input_size=64)\n"
+        "def nothing(num_classes):\n"
+        "    return num_classes\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert selfkd.create_backbone("own_networks:small", 7).num_classes == 7
+    with pytest.raises(BackboneError, match="must be a torch.nn.Module or a Staged; got int"):
+        selfkd.create_backbone("own_networks:nothing", 7)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"index": 4}, {"index": -1}, {"index": 1, "depth": 0}, {"index": 1, "width_factor": 0}]
+)
+def test_stages_that_cannot_be_grown_are_refused(arguments):
+    with pytest.raises(OptionError):
+        selfkd.create_backbone("resnet18_cifar", 10, width=8).new_stage(**arguments)
 
 
 def test_three_stages_are_too_few():

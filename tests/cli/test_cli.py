@@ -92,6 +92,28 @@ def test_train_evaluate_predict_export(selfkd, command, caplog, tmp_path):
     assert "dtskd" in text
 
 
+def test_options_and_overrides_come_in_any_order(command, tmp_path):
+    status, output, _ = command("train", "trainer.epochs=1", "--no-progress", "--json", RECIPE, "backbone.width=4")
+    assert status == 0
+    (scores,) = json.loads(output)
+    assert scores["last"]["epoch"] == 1
+    recipe = tmp_path / scores["folder"] / "recipe.yaml"
+    assert "=" in str(recipe)
+    assert command("train", recipe, "--no-progress")[0] == 0
+
+
+def test_somebodys_own_method_lies_in_the_working_folder(command, tmp_path):
+    (tmp_path / "own_methods.py").write_text(
+        "from selfkd.methods.plain import Plain\nclass Mine(Plain):\n    'My own.'\n"
+    )
+    arguments = ("trainer.epochs=1", "backbone.width=4", "--no-progress", "--json")
+    status, output, _ = command("train", RECIPE, "method=own_methods:Mine", *arguments)
+    assert status == 0
+    (scores,) = json.loads(output)
+    assert command("evaluate", scores["folder"])[0] == 2
+    assert command("evaluate", scores["folder"], "--trust-imports")[0] == 0
+
+
 def test_without_a_recipe_the_embedded_default_is_compared(selfkd):
     done = selfkd("train", "trainer.epochs=1", "backbone.width=4", "--no-progress")
     assert done.returncode == 0, done.stderr
@@ -114,17 +136,24 @@ BAD = {
     "backbone": (["train", RECIPE, "backbone=resnet18_cifr"], "nearest: resnet18_cifar"),
     "key": (["train", RECIPE, "method.beta_mx=0.5"], "nearest: method.beta_max"),
     "type": (["train", RECIPE, "method.beta_max=much"], "method.beta_max: Expected a float"),
-    "range": (["train", RECIPE, "method.beta_max=1.5"], "beta_max=1.5 is not allowed; beta_max must be in [0, 1]"),
+    "range": (
+        ["train", RECIPE, "method.beta_max=1.5"],
+        "method.beta_max=1.5 is not allowed; method.beta_max must be in [0, 1]",
+    ),
     "temperature": (["train", RECIPE, "method.temperature=0"], "temperature=0.0 is not allowed"),
     "weight": (["train", RECIPE, "method.structural_weight=-1"], "structural_weight=-1.0 is not allowed"),
     "epochs": (["train", RECIPE, "trainer.epochs=0"], "trainer.epochs=0 is not allowed"),
     "no root": (["train", "dtskd/cifar100/resnet18/plain"], "data.root=None is not allowed"),
     "bad root": (["train", "dtskd/cifar100/resnet18/plain", "data.root=nowhere"], "nowhere' is not a folder"),
-    "form": (["train", RECIPE, "epochs"], "'epochs' is no override; write key=value"),
+    "form": (["train", RECIPE, "epochs"], "'epochs' is no override; after the recipe"),
     "run": (["evaluate", "nowhere"], "nowhere is no run folder"),
     "image": (["predict", "nowhere", "image.png"], "nowhere is no run folder"),
     "export": (["export", "nowhere"], "nowhere is no run folder"),
     "format": (["export", "nowhere", "--format", "pickle"], "invalid choice: 'pickle'"),
+    "demo method": (["train", "method=ps_kd"], "method= needs a recipe"),
+    "demo name": (["train", "name=mine"], "name= needs a recipe"),
+    "two recipes": (["train", RECIPE, "demo/digits/resnet18/plain"], "'demo/digits/resnet18/plain' is no override"),
+    "flag": (["train", RECIPE, "--fast"], "unrecognized arguments: --fast"),
     "verb": (["trian"], "invalid choice: 'trian'"),
     "nothing": ([], ""),
 }
@@ -145,7 +174,7 @@ def test_a_users_mistake_is_said_in_words_with_status_2(command, capsys, case, t
 def test_a_real_process_ends_with_that_status_and_no_traceback(selfkd):
     done = selfkd("train", RECIPE, "method.beta_max=1.5")
     assert done.returncode == 2
-    assert done.stderr.startswith("selfkd: beta_max=1.5 is not allowed")
+    assert done.stderr.startswith("selfkd: method.beta_max=1.5 is not allowed")
     assert "Traceback" not in done.stderr
 
 

@@ -95,6 +95,35 @@ def test_other_columns_are_named(digits_as_cifar100):
         CIFAR100(root=str(digits_as_cifar100)).load(seed=0)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("fine_label", [f"class {i}" for i in range(30)], "must hold whole numbers without gaps, it is string"),
+        ("fine_label", [1.5] * 30, "must hold whole numbers without gaps, it is double"),
+        ("fine_label", [None, *range(29)], "with 1 empty"),
+        ("img", [b"bytes"] * 30, "must be a struct with the encoded 'bytes', it is binary"),
+    ],
+)
+def test_columns_of_another_type_are_refused(digits_as_cifar100, column, values, message):
+    import pyarrow
+    from pyarrow import parquet
+
+    file = digits_as_cifar100 / "train-00000-of-00002.parquet"
+    table = parquet.read_table(file)
+    changed = table.set_column(table.column_names.index(column), column, pyarrow.array(values))
+    parquet.write_table(changed, file)
+    with pytest.raises(DataError, match=message):
+        CIFAR100(root=str(digits_as_cifar100)).load(seed=0)
+
+
+def test_without_names_in_the_metadata_classes_are_numbered(digits_as_cifar100):
+    from pyarrow import parquet
+
+    for file in digits_as_cifar100.glob("*.parquet"):
+        parquet.write_table(parquet.read_table(file).replace_schema_metadata({"huggingface": "[1]"}), file)
+    assert CIFAR100(root=str(digits_as_cifar100)).load(seed=0).class_names[:2] == ("0", "1")
+
+
 def test_any_image_file_becomes_32_pixels_in_colour():
     image = Image.new("L", (100, 60), 128)
     tensor = CIFAR100().inference_transform()(image)

@@ -35,11 +35,13 @@ def test_evaluation_uses_eval_mode_and_leaves_the_method_as_it_was():
     torch.manual_seed(0)
     backbone = selfkd.create_backbone("resnet18_cifar", 6, width=8, input_size=8)
     method = selfkd.create_method("dtskd", backbone, selfkd.DatasetInfo(7, 6))
+    frozen = backbone.network.layer1.eval()
     before = {key: value.clone() for key, value in method.state_dict().items()}
     images = torch.randint(0, 256, (7, 3, 8, 8), dtype=torch.uint8)
     loader = EvaluationLoader(ImageSet(images, torch.arange(7) % 6), (0.5,) * 3, (0.25,) * 3, batch_size=3)
     scores = evaluate(method, loader, "cpu")
     assert list(scores) == ["main", "branch1", "branch2", "branch3"]
     assert method.training
+    assert not frozen.training
     assert all(torch.equal(before[key], value) for key, value in method.state_dict().items())
     assert scores == evaluate(method, loader, "cpu")

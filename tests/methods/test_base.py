@@ -50,3 +50,18 @@ def test_indices_beyond_the_data_set_are_refused(backbone, batch):
     output = method(batch, selfkd.Progress(0, 1))
     with pytest.raises(ValueError, match=r"sample index 5 lies outside \[0, 4\)"):
         method.after_step(batch, output)
+
+
+def test_an_epoch_that_was_never_ended_is_noticed(backbone, batch, data):
+    method = selfkd.create_method("ps_kd", backbone, data)
+    method.begin_epoch(selfkd.Progress(0, 3))
+    method.after_step(batch, method(batch, selfkd.Progress(0, 3)))
+    method.begin_epoch(selfkd.Progress(0, 3))  # broken off and begun again
+    method.after_step(batch, method(batch, selfkd.Progress(0, 3)))
+    with pytest.raises(UserError, match="epoch 0 was not ended; call end_epoch"):
+        method.begin_epoch(selfkd.Progress(1, 3))
+
+
+def test_a_network_that_is_not_staged_is_refused(backbone, data):
+    with pytest.raises(BackboneError, match=r"selfkd.stage\(network\), not ResNetCifar"):
+        selfkd.create_method("plain", backbone.network, data)

@@ -1,6 +1,6 @@
 import pytest
 
-from selfkd.errors import RecipeError, UnknownNameError
+from selfkd.errors import RecipeError, UnknownNameError, UserError
 from selfkd.recipes.reader import differences, options_help, recipe_names, recipe_summary, resolve, split_overrides
 
 DTSKD = "dtskd/cifar100/resnet18/dtskd"
@@ -131,6 +131,9 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["seed=-1"], "seed=-1 is not allowed"),
         (["seed=x"], "seed: Expected a int"),
         (["name=../up"], r"name='../up' is not allowed"),
+        (["name="], "name='' is not allowed"),
+        (["name=" + "x" * 300], "must stay below 200 bytes"),
+        (["seed=4294967296"], "seed must be from 0 to 4294967295"),
         (["trainer.epochs"], "is no override; write key=value"),
         (["seed=1", "seed=2"], "seed is given twice"),
     ],
@@ -153,6 +156,14 @@ def test_an_unknown_recipe_brings_the_nearest():
         ("method: plain\n", "names no data"),
         ("include: parts/nothing\n", "unknown recipe 'parts/nothing'"),
         ("include: {path}\n", "in a circle"),
+        ("include: 3\n", "include must be the name"),
+        ("method: plain\nmethod: dtskd\n", "method comes twice"),
+        ("include: demo/digits/resnet18/plain\noptimizer: {{lr: 0.5}}\n", "write 'optimizer.<option>: <value>'"),
+        ("include: demo/digits/resnet18/plain\noptimizer.lr: null\n", "optimizer.lr=null is not allowed"),
+        ("include: demo/digits/resnet18/plain\nseed: null\n", "seed must be from 0"),
+        ("include: demo/digits/resnet18/plain\ndata: subprocess:Popen\n", "unknown data set 'subprocess:Popen'"),
+        ("include: demo/digits/resnet18/plain\nmethod: mine:Method\n", "whose import runs code"),
+        ("include: demo/digits/resnet18/plain\nbackbone: mine:network\n", "whose import runs code"),
     ],
 )
 def test_files_that_are_no_recipes_are_refused(tmp_path, text, message):
@@ -180,3 +191,33 @@ def test_the_help_names_every_option_with_meaning_and_the_recipes_value():
     assert "trainer.epochs=300" in text
     assert "label's share at the start" in text
     assert "SUPPRESS" not in text
+
+
+def test_somebodys_own_code_is_imported_only_when_it_is_trusted(tmp_path, monkeypatch):
+    (tmp_path / "spy.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "mine.yaml"
+    file.write_text("include: demo/digits/resnet18/plain\nmethod: spy:Method\n")
+    with pytest.raises(RecipeError, match="whose import runs code"):
+        resolve(str(file))
+    for given in ({"overrides": {"method": "spy:Method"}}, {"trust_imports": True}):
+        with pytest.raises(UserError, match="'spy:Method' cannot be imported: RuntimeError: imported"):
+            resolve(str(file), **given)
+
+
+def test_what_is_imported_must_be_what_it_should_be():
+    with pytest.raises(UserError, match="it must be a class of selfkd.Method"):
+        resolve(DTSKD, {"method": "os:getcwd"})
+
+
+def test_overrides_may_complete_a_recipe(tmp_path):
+    lines = resolve("demo/digits/resnet18/plain").to_yaml().splitlines(keepends=True)
+    file = tmp_path / "half.yaml"
+    file.write_text("".join(line for line in lines if not line.startswith(("method", "name"))))
+    assert resolve(str(file), {"method": "dtskd"}).name == "half+method=dtskd"
+
+
+def test_a_file_includes_its_neighbour(tmp_path):
+    (tmp_path / "base.yaml").write_text("include: demo/digits/resnet18/plain\ntrainer.epochs: 7\n")
+    (tmp_path / "mine.yaml").write_text("include: base.yaml\n")
+    assert resolve(str(tmp_path / "mine.yaml")).options["trainer"]["epochs"] == 7

@@ -6,6 +6,7 @@ import torch
 
 from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, UserError
 from selfkd.runs.experiment import Experiment, evaluate_run, run
+from selfkd.runs.run_folder import RunFolder
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import epochs_done
 
@@ -153,6 +154,77 @@ def test_a_checkpoint_of_another_method_is_refused(short, tmp_path):
     dtskd.scores_file.unlink()
     with pytest.raises(CheckpointError, match="does not fit"):
         trained(short(), tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_never_saved(short, tmp_path, monkeypatch):
+    from selfkd.methods.plain import Plain
+
+    def spoil(self, batch, output):
+        if self._epoch == 1:
+            self.backbone.network.fc.bias.data.fill_(math.nan)
+
+    recipe = short("plain", **{"loader.batch_size": 100})  # one step an epoch
+    monkeypatch.setattr(Plain, "after_step", spoil)
+    with pytest.raises(NonFiniteLossError, match="weights became NaN or infinite at the end of epoch 2"):
+        trained(recipe, tmp_path)
+    monkeypatch.undo()
+    (last,) = (tmp_path / "runs").rglob("last.ckpt")
+    assert epochs_done(last) == 1
+    assert trained(recipe, tmp_path).scores()["last"]["epoch"] == 4
+
+
+def test_other_data_under_the_same_name_is_refused(tmp_path, digits_as_cifar100):
+    from pyarrow import parquet
+
+    from selfkd.recipes.reader import resolve
+
+    root = digits_as_cifar100
+    overrides = {"data.root": str(root), "backbone.width": 8, "trainer.epochs": 1, "loader.batch_size": 20}
+    recipe = resolve("dtskd/cifar100/resnet18/plain", overrides)
+    folder = trained(recipe, tmp_path)
+    file = root / "train-00000-of-00002.parquet"
+    table = parquet.read_table(file)
+    parquet.write_table(table.take(list(reversed(range(len(table))))), file)
+    with pytest.raises(RunError, match="was trained on other data"):
+        evaluate_run(folder.path, "test", "last", {})
+    folder.scores_file.unlink()
+    with pytest.raises(RunError, match="was trained on other data"):
+        trained(recipe, tmp_path)
+
+
+def test_two_processes_do_not_share_a_folder(short, tmp_path):
+    recipe = short()
+    folder = RunFolder.of(recipe, tmp_path / "runs")
+    with folder.locked(), pytest.raises(RunError, match="another process is training"):
+        trained(recipe, tmp_path)
+    assert trained(recipe, tmp_path).scores_file.exists()
+
+
+def test_a_checkpoint_without_its_recipe_is_refused_and_overwrite_starts_afresh(short, tmp_path):
+    recipe = short()
+    folder = trained(recipe, tmp_path)
+    folder.recipe_file.unlink()
+    folder.scores_file.unlink()
+    with pytest.raises(RunError, match="holds a checkpoint without its recipe.yaml"):
+        trained(recipe, tmp_path)
+    folder.metrics_file.write_text("damaged")
+    assert trained(recipe, tmp_path, overwrite=True).recipe().options == recipe.options
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"trainer.accelerator": "cpu", "trainer.precision": "16-mixed"},
+        {"schedule.milestones": "[0.75,0.5]"},
+        {"optimizer.momentum": 2},
+        {"augmentation": "crop_flip", "augmentation.padding": 16, "augmentation.padding_mode": "reflect"},
+        {"method.temperature": 0},
+    ],
+)
+def test_what_cannot_work_leaves_no_folder(short, tmp_path, overrides):
+    with pytest.raises(OptionError, match=list(overrides)[-1] if "augm" not in str(overrides) else "padding"):
+        trained(short(**overrides), tmp_path)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_half_precision_needs_a_gpu(short, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from selfkd.errors import CheckpointError
+from selfkd.errors import CheckpointError, StorageError
 from selfkd.training.checkpoint_files import CheckpointFiles
 from selfkd.training.module import HISTORY_KEY
 
@@ -51,3 +51,19 @@ def test_code_in_a_checkpoint_never_runs(tmp_path, capsys):
     with pytest.raises(CheckpointError, match="damaged"):
         CheckpointFiles().load_checkpoint(tmp_path / "last.ckpt")
     assert "unpickled" not in capsys.readouterr().out
+
+
+def test_what_cannot_be_written_is_said_and_the_old_pair_stays(tmp_path, monkeypatch):
+    files, path = CheckpointFiles(), tmp_path / "last.ckpt"
+    files.save_checkpoint(checkpoint(1), path)
+
+    def full(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(StorageError, match="cannot be written .*No space left on device"):
+        files.save_checkpoint(checkpoint(2), path)
+    monkeypatch.undo()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last-history-epoch1.pt", "last.ckpt"]
+    assert files.load_checkpoint(path)["epoch"] == 1

@@ -50,7 +50,7 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     named = [argument for argument in parsed.arguments if "=" not in argument or _is_recipe_file(argument)]
     if len(named) > 1:
-        raise RecipeError(f"one recipe at a time, or key=value; got {', '.join(named)}")
+        raise RecipeError(f"{named[1]!r} is no override; after the recipe {named[0]!r} write key=value")
     overrides = split_overrides([argument for argument in parsed.arguments if argument not in named])
     if parsed.help:
         parsed.parser.print_help()

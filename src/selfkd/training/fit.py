@@ -70,15 +70,21 @@ def fit(
         )
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-        except SystemExit as error:  # how Lightning ends after Ctrl-C
-            raise RunInterruptedError(
-                f"stopped after epoch {epochs_done(last)} of {options.epochs}; the same command continues"
-            ) from error
-        except (KeyError, RuntimeError, ValueError) as error:
-            if trainer.global_step == 0 and last.exists():
+        except (SystemExit, Exception) as error:
+            if isinstance(error, SystemExit) or _hides_interrupt(error):  # SystemExit is Lightning's end after Ctrl-C
+                raise RunInterruptedError(
+                    f"stopped after epoch {epochs_done(last)} of {options.epochs}; the same command continues"
+                ) from error
+            if isinstance(error, KeyError | RuntimeError | ValueError) and trainer.global_step == 0 and last.exists():
                 raise CheckpointError(f"{last} does not fit this run: {error}") from error
             raise
     return trainer.strategy.root_device
+
+
+def _hides_interrupt(error: BaseException) -> bool:
+    """Whether an error only followed from Ctrl-C, as one of torch's file writer does that was broken off."""
+    cause = error.__cause__ or error.__context__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _hides_interrupt(cause))
 
 
 def check_hardware(options: TrainerOptions) -> None:
