@@ -65,6 +65,7 @@ def test_constant_stays():
     [
         (multistep, {"milestones": (0.75, 0.5)}, "schedule.milestones.*increasing"),
         (multistep, {"milestones": (0.0,)}, "schedule.milestones"),
+        (multistep, {"milestones": (2, 150)}, "schedule.milestones=.*within the run's 5 epochs"),
         (multistep, {"gamma": 0.0}, "schedule.gamma=0.0"),
         (multistep, {"warmup_epochs": 6}, "schedule.warmup_epochs=6 .*trainer.epochs=5"),
         (cosine, {"final_fraction": 1.0}, r"schedule.final_fraction=1.0 .*\[0, 1\)"),

@@ -189,8 +189,11 @@ class HookedStaged(Staged):
         for name in self._stage_modules:
             output = captured.get(name)
             if not isinstance(output, Tensor) or output.ndim != 4:
-                came = "nothing" if output is None else f"{tuple(output.shape)}" if isinstance(output, Tensor) else ""
-                raise BackboneError(f"stage {name!r} must give a map [B, C, H, W]; it gave {came or type(output)}")
+                came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise BackboneError(
+                    f"stage {name!r} must give a map [B, C, H, W]; it gave {came} "
+                    "(transformers are staged by timm, under their timm name)"
+                )
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise BackboneError(f"{type(self.network).__name__} must return logits [B, K]")
         final = captured[self.final_name]

@@ -38,6 +38,12 @@ def multistep(
     warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
     after = epochs * steps_per_epoch - warmup_steps
     steps = [round(after * m if m <= 1 else steps_per_epoch * m) for m in milestones]
+    if steps and steps[-1] >= after:
+        raise OptionError(
+            "schedule.milestones",
+            milestones,
+            f"reached within the run's {epochs} epochs; shares below 1 scale with trainer.epochs",
+        )
     return _with_warmup(MultiStepLR(optimizer, steps, gamma), optimizer, warmup_steps)
 
 
