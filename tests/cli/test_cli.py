@@ -73,7 +73,7 @@ def test_train_evaluate_predict_export(selfkd, command, caplog, tmp_path):
     assert json.loads(output)["scores"] == scores["last"]["scores"]["test"]
     _, text, _ = command("evaluate", run, "--split", "train", "--checkpoint", "best")
     assert all(head in text for head in ("main", "branch1", "branch2", "branch3", "top1 (%)", "top5 (%)"))
-    assert command("evaluate", run, "trainer.epochs=3")[0] == 2
+    assert command("evaluate", run, "--json", "trainer.epochs=3")[0] == 2
 
     image = tmp_path / "digit.png"
     Image.fromarray(np.uint8(load_digits().images[0] * (255 / 16))).save(image)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import selfkd
-from selfkd.backbones import BACKBONES
+from selfkd.backbones import BACKBONES, network_factory
 
 # One small member of each family; the size is what the network takes at least.
 FAMILIES = {
@@ -31,21 +31,30 @@ FAMILIES = {
 OURS = dict.fromkeys(BACKBONES, 32)
 
 
+def size_of(name):
+    return {**FAMILIES, **OURS}[name]
+
+
+def options_of(name):
+    return {"width": 8} if name in OURS else {}
+
+
 def built(name):
-    options = {"width": 8} if name in OURS else {}
-    return selfkd.create_backbone(name, 7, input_size={**FAMILIES, **OURS}[name], **options)
+    return selfkd.create_backbone(name, 7, input_size=size_of(name), **options_of(name))
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *OURS])
 def test_features_and_logits_come_out_and_the_network_is_untouched(name):
     torch.manual_seed(0)
-    staged = built(name)
-    network = staged.network.eval()
+    network = network_factory(name)(7, **options_of(name)).eval()
     keys = list(network.state_dict())
-    images = torch.randn(2, *staged.input_size)
+    images = torch.randn(2, 3, size_of(name), size_of(name))
     with torch.no_grad():
+        logits = network(images)
+        staged = selfkd.stage(network, input_size=size_of(name))
         features = staged(images)
-        assert torch.equal(features.logits, network(images))
+    assert torch.equal(features.logits, logits)
+    assert staged.network is network
     assert list(network.state_dict()) == keys
     assert len(features.stages) == 4
     assert tuple(tuple(stage.shape[1:]) for stage in features.stages) == staged.stage_shapes

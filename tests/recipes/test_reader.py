@@ -132,7 +132,7 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["seed=x"], "seed: Expected a int"),
         (["name=../up"], r"name='../up' is not allowed"),
         (["name="], "name='' is not allowed"),
-        (["name=" + "x" * 300], "must stay below 200 bytes"),
+        (["name=" + "x" * 300], "at most 200 bytes"),
         (["seed=4294967296"], "seed must be from 0 to 4294967295"),
         (["trainer.epochs"], "is no override; write key=value"),
         (["seed=1", "seed=2"], "seed is given twice"),
@@ -180,6 +180,7 @@ def test_somebodys_own_recipe_includes_ours(tmp_path):
     assert recipe.name == "mine"
     assert recipe.options["method"]["beta_max"] == 0.8
     assert recipe.options["trainer"]["precision"] == "32"
+    assert not recipe.published
 
 
 def test_the_help_names_every_option_with_meaning_and_the_recipes_value():
@@ -200,6 +201,7 @@ def test_somebodys_own_code_is_imported_only_when_it_is_trusted(tmp_path, monkey
     file.write_text("include: demo/digits/resnet18/plain\nmethod: spy:Method\n")
     with pytest.raises(RecipeError, match="whose import runs code"):
         resolve(str(file))
+    assert resolve(str(file), {"method": "plain"}).parts["method"] == "plain", "replaced, so never imported"
     for given in ({"overrides": {"method": "spy:Method"}}, {"trust_imports": True}):
         with pytest.raises(UserError, match="'spy:Method' cannot be imported: RuntimeError: imported"):
             resolve(str(file), **given)

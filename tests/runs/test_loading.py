@@ -72,8 +72,12 @@ def test_an_export_that_differs_fails_loudly_and_leaves_nothing(folder, tmp_path
     save = loading.save_network
     monkeypatch.setattr(loading, "save_network", spoiled)
     with pytest.raises(ParityError, match="differ by 0.001"):
-        export_network(folder.path, "last", tmp_path / "net.safetensors")
-    assert not (tmp_path / "net.safetensors").exists()
+        export_network(folder.path, "last", tmp_path / "out" / "net.safetensors")
+    assert list((tmp_path / "out").iterdir()) == []
+    (tmp_path / "older.safetensors").write_text("somebody's")
+    with pytest.raises(ParityError):
+        export_network(folder.path, "last", tmp_path / "older.safetensors")
+    assert (tmp_path / "older.safetensors").read_text() == "somebody's"
 
 
 def test_folders_that_are_no_finished_runs_are_refused(folder, tmp_path):

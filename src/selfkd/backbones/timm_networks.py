@@ -7,7 +7,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from selfkd.errors import BackboneError, UnknownNameError
+from selfkd.errors import BackboneError
 
 __all__ = ["timm_network"]
 
@@ -32,12 +32,8 @@ def timm_network(
         drop_rate: dropout before the classifier; None for the network's own default.
         drop_path_rate: stochastic depth; None for the network's own default.
         img_size: side of the images, for networks that fix it when built (transformers); None for their default.
-    Raises:
-        UnknownNameError: if timm has no such network.
-        BackboneError: if the network refuses an option, or its weights cannot be had.
+    Raises: BackboneError: if timm has no such network, it refuses an option, or its weights cannot be had.
     """
-    if not timm.is_model(name):
-        raise UnknownNameError("backbone", name, timm.list_models(), "see timm.list_models()")
     given: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "img_size": img_size}
     options = {key: value for key, value in given.items() if value is not None}
     try:

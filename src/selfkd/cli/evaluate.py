@@ -18,7 +18,7 @@ def add_parser(verbs: Any) -> None:
         description="Evaluate every head of a finished run.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("places", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")
+    parser.add_argument("arguments", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")
     parser.add_argument("--split", choices=("test", "train", "validation"), default="test", help="default: test")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
     parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
@@ -32,7 +32,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.runs.experiment import evaluate_run
 
     scores = evaluate_run(
-        parsed.run, parsed.split, parsed.checkpoint, split_overrides(parsed.places), parsed.trust_imports
+        parsed.run, parsed.split, parsed.checkpoint, split_overrides(parsed.arguments), parsed.trust_imports
     )
     if parsed.json:
         print(json.dumps({"split": parsed.split, "checkpoint": parsed.checkpoint, "scores": scores}, indent=2))

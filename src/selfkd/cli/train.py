@@ -11,7 +11,7 @@ __all__ = ["add_parser"]
 
 _EPILOG = """\
 Without a recipe, a small network learns scikit-learn's digits from ten images per class, once plainly and once with
-DTSKD, from three seeds each, in about two minutes on two cores.
+DTSKD, from three seeds each, in a few minutes on two cores.
 
 'selfkd list recipes' shows all recipes; 'selfkd train RECIPE --help' every option that can be set with key=value.
 The same command continues an interrupted run; a finished run is kept.

@@ -66,8 +66,8 @@ class Splits:
         return ("test", self.test) if self.validation is None else ("validation", self.validation)
 
     def fingerprint(self) -> str:
-        """A checksum of all images and labels of all splits, which tells other data under the same name."""
-        digest = hashlib.blake2b(digest_size=16)
+        """A checksum of class names, images and labels of all splits, which tells other data under the same name."""
+        digest = hashlib.blake2b("\n".join(self.class_names).encode(), digest_size=16)
         for split in (self.train, self.validation, self.test):
             if split is not None:
                 for tensor in (split.images, split.labels):

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
+from selfkd.atomic_files import written_whole
 from selfkd.errors import CheckpointError, ParityError
 
 __all__ = ["check_parity", "load_network", "read_metadata", "save_network"]
@@ -26,18 +27,17 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
         network: plain, without anything of a method.
         path: the file.
         metadata: what goes with it (class names, input size), JSON-serialisable.
+    Raises: StorageError: if it cannot be written.
     """
     # Clones part tensors that share memory, which safetensors refuses; the keys stay.
     state = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in network.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     # save_file would make the file private to its owner, whatever the umask says; and with a second metadata key the
     # file would differ from run to run, since safetensors does not keep their order.
-    partial.write_bytes(save(state, {_METADATA_KEY: json.dumps(metadata)}))
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_bytes(save(state, {_METADATA_KEY: json.dumps(metadata)}))
 
 
 def load_network(network: nn.Module, path: Path) -> None:

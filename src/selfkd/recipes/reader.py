@@ -60,6 +60,7 @@ _SECTIONS = (*_CHOSEN, *_ALWAYS)
 # Where things lie is no part of the experiment: it changes neither the run's name nor its identity.
 PLACES = frozenset({"data.root"})
 _UNNAMED = PLACES | {"seed"}
+_OWN = frozenset({"name", "published"})
 _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
 _LARGEST_SEED = 2**32 - 1
@@ -177,7 +178,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
             for key in [key for key in given if key.startswith(f"{section}.") and key not in overrides]:
                 del merged[key]
     recipe = _resolved(stem, merged, {})
-    before, after = _flat_or_incomplete(stem, given), recipe.flat()
+    before, after = _flat_or_incomplete(stem, given, merged), recipe.flat()
     changed = {key: after[key] for key in sorted(overrides) if key not in _UNNAMED and before.get(key) != after[key]}
     return replace(
         recipe,
@@ -196,8 +197,10 @@ def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str,
             )
 
 
-def _flat_or_incomplete(stem: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without its overrides, flat; what the file says where only the overrides make it complete."""
+def _flat_or_incomplete(stem: str, given: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without its overrides, flat; as the file has it where overrides complete it or replace foreign code."""
+    if any(":" in str(given.get(section)) and given[section] != merged[section] for section in _CHOSEN):
+        return dict(given)
     try:
         return _resolved(stem, given, {}).flat()
     except UserError:
@@ -323,7 +326,8 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
             raise RecipeError(f"{path}: include must be the name of a recipe or a list of names, not {included!r}")
         # A file that is included is looked for beside the one that includes it.
         merged |= _read(str(path.parent / part) if part.endswith(_ENDINGS) else part, (*seen, name))
-    return merged | content
+    # Name and published figure are the included recipe's own, not of what builds on it.
+    return {key: value for key, value in merged.items() if key not in _OWN} | content
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -369,7 +373,9 @@ def _checked_name(name: str) -> str:
     if not name or name.startswith(("/", ".")) or ".." in Path(name).parts or "\\" in name:
         raise RecipeError(f"name={name!r} is not allowed; name must be a relative path without '..'")
     if any(len(part.encode()) > _LONGEST_NAME for part in Path(name).parts):
-        raise RecipeError(f"name={name[:40] + '...'!r} is not allowed; each part must stay below {_LONGEST_NAME} bytes")
+        raise RecipeError(
+            f"name={name[:40] + '...'!r} is not allowed; each part may have at most {_LONGEST_NAME} bytes"
+        )
     return name
 
 

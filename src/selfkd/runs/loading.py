@@ -10,9 +10,10 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor, nn
 
+from selfkd.atomic_files import written_whole
 from selfkd.backbones.staged import Staged
 from selfkd.data.source import Source
-from selfkd.errors import CheckpointError, ParityError, RunError
+from selfkd.errors import CheckpointError, SelfKDError
 from selfkd.export.network_files import check_parity, load_network, read_metadata, save_network
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.run_folder import RunFolder
@@ -55,13 +56,11 @@ def load(run: str | os.PathLike[str], trust_imports: bool = False) -> LoadedRun:
     """
     folder = RunFolder.finished(Path(run))
     recipe = folder.recipe(trust_imports=trust_imports)
-    metadata = read_metadata(folder.network_file)
-    class_names = tuple(metadata["class_names"])
-    channels, height, width = metadata["input_size"]
+    class_names, input_size = _described(folder)
     network = plain_network(recipe, len(class_names))
     load_network(network, folder.network_file)
     source: Source = recipe.target("data")(**recipe.options["data"])
-    return LoadedRun(network.eval(), class_names, source.inference_transform(), (channels, height, width), recipe)
+    return LoadedRun(network.eval(), class_names, source.inference_transform(), input_size, recipe)
 
 
 def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -106,25 +105,34 @@ def export_network(
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Returns: the file, and the largest difference of a logit.
     Raises:
-        RunError: if there is no such run, it is not finished, or the file cannot be written.
+        RunError: if there is no such run or it is not finished.
+        StorageError: if the file cannot be written.
         CheckpointError: if the checkpoint is damaged.
-        ParityError: if the loaded network differs; the file is removed.
+        ParityError: if the loaded network differs; no file is written, an older one stays.
     """
     folder = RunFolder.finished(Path(run))
-    metadata = read_metadata(folder.network_file)
-    num_classes = len(metadata["class_names"])
+    class_names, input_size = _described(folder)
+    num_classes = len(class_names)
     recipe = folder.recipe(trust_imports=trust_imports)
     trained = trained_network(folder, recipe, which, num_classes)
     path = output or folder.path / "export" / f"{which}.safetensors"
-    try:
-        save_network(trained, path, {**metadata, "epoch": which})
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error}") from error
     exported = plain_network(recipe, num_classes)
-    load_network(exported, path)
-    channels, height, width = metadata["input_size"]
+    with written_whole(path) as unproven:  # an older file of that name stays until the new one is proven
+        save_network(trained, unproven, {"class_names": class_names, "input_size": input_size, "epoch": which})
+        try:
+            load_network(exported, unproven)
+            difference = check_parity(trained, exported, input_size, _PARITY_TOLERANCE)
+        except SelfKDError:
+            unproven.unlink(missing_ok=True)
+            raise
+    return path, difference
+
+
+def _described(folder: RunFolder) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+    """Class names and input size, as the network's file has them."""
+    metadata = read_metadata(folder.network_file)
     try:
-        return path, check_parity(trained, exported, (channels, height, width), _PARITY_TOLERANCE)
-    except ParityError:
-        path.unlink()
-        raise
+        channels, height, width = map(int, metadata["input_size"])
+        return tuple(map(str, metadata["class_names"])), (channels, height, width)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder.network_file} does not describe its network: {error}") from error

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 from filelock import FileLock, Timeout
 
+from selfkd.atomic_files import written_whole
 from selfkd.errors import RecipeError, RunError
 from selfkd.evaluation.scores import Scores
 from selfkd.recipes.reader import PLACES, Recipe, differences, read_recipe, resolve
@@ -21,10 +22,12 @@ __all__ = ["EpochScores", "RunFolder", "RunScores", "Selection", "read_json", "w
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text, visible under its name only once it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Text, visible under its name only once it is whole.
+
+    Raises: StorageError: if it cannot be written.
+    """
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -41,6 +44,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
+
+
+_ADVICE = "give this one a name= of its own, or --overwrite the old one"
 
 
 class EpochScores(TypedDict):
@@ -168,24 +174,34 @@ class RunFolder:
         finally:
             lock.release()
 
-    def check(self, recipe: Recipe, fingerprint: str | None = None) -> None:
-        """Refuse a folder that holds something else than this recipe's run on this data.
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a folder that holds something else than this recipe's run.
 
-        Args:
-            recipe: what will be trained or is asked for.
-            fingerprint: of the data; None where it was not read.
         Raises: RunError: naming what differs.
         """
-        advice = "give this one a name= of its own, or --overwrite the old one"
         if not self.recipe_file.exists():
             if self.checkpoint("last").exists():
-                raise RunError(f"{self.path} holds a checkpoint without its {self.recipe_file.name}; {advice}")
+                raise RunError(f"{self.path} holds a checkpoint without its {self.recipe_file.name}; {_ADVICE}")
             return
-        different = differences(read_recipe(str(self.recipe_file)), recipe.flat())
+        stored = read_recipe(str(self.recipe_file))
+        if all(stored.get(section) == part for section, part in recipe.parts.items()):
+            # Resolved, it has options that are newer than the file; the parts are those already imported for `recipe`.
+            stored = resolve(str(self.recipe_file), trust_imports=True).flat()
+        different = differences(stored, recipe.flat())
         if different:
-            raise RunError(f"{self.path} holds another experiment ({'; '.join(different)}); {advice}")
-        if fingerprint is not None and self.data_file.exists() and read_json(self.data_file)["fingerprint"] != fingerprint:
-            raise RunError(f"{self.path} was trained on other data than {recipe.options['data']} gives now; {advice}")
+            raise RunError(f"{self.path} holds another experiment ({'; '.join(different)}); {_ADVICE}")
+
+    def holds_data(self, fingerprint: str) -> bool:
+        """Whether the run was trained on the data of this fingerprint; True where that was not noted.
+
+        Raises: RunError: if the note is damaged.
+        """
+        if not self.data_file.exists():
+            return True
+        noted = read_json(self.data_file)
+        if not isinstance(noted, dict) or "fingerprint" not in noted:
+            raise RunError(f"{self.data_file} is damaged")
+        return bool(noted["fingerprint"] == fingerprint)
 
     def prepare(self, recipe: Recipe, fingerprint: str, overwrite: bool) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.
@@ -194,21 +210,29 @@ class RunFolder:
             recipe: what will be trained.
             fingerprint: of the data.
             overwrite: delete what an earlier run left here.
-        Raises: RunError: if the folder holds another experiment, or cannot be written.
+        Raises:
+            RunError: if the folder holds another experiment, or cannot be emptied.
+            StorageError: if it cannot be written.
         """
         try:
             if overwrite:
                 self._clear()
-            self.check(recipe, fingerprint)
-            if not self.recipe_file.exists():
-                write_text(self.recipe_file, recipe.to_yaml())
-            write_json(self.data_file, {"fingerprint": fingerprint})
         except OSError as error:
-            raise RunError(f"the run folder {self.path} cannot be written: {error}") from error
+            raise RunError(f"the run folder {self.path} cannot be emptied: {error}") from error
+        self.check(recipe)
+        if not self.holds_data(fingerprint):
+            raise RunError(f"{self.path} was trained on other data than {recipe.parts['data']} gives now; {_ADVICE}")
+        if not self.recipe_file.exists():
+            write_text(self.recipe_file, recipe.to_yaml())
+        write_json(self.data_file, {"fingerprint": fingerprint})
 
     def _clear(self) -> None:
-        for entry in self.path.iterdir():
-            if entry.is_dir():
+        """Empty the folder; broken off, what is left is an unfinished run of the old recipe."""
+        self.scores_file.unlink(missing_ok=True)
+        kept_to_the_end = {self.recipe_file, self.path / ".lock"}
+        for entry in set(self.path.iterdir()) - kept_to_the_end:
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name != ".lock":
+            else:
                 entry.unlink()
+        self.recipe_file.unlink(missing_ok=True)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from selfkd.errors import CheckpointError, StorageError
+from selfkd.atomic_files import written_whole
+from selfkd.errors import CheckpointError
 from selfkd.training.module import HISTORY_KEY
 
 __all__ = ["CheckpointFiles", "read_checkpoint", "write_atomically"]
@@ -23,18 +24,10 @@ def write_atomically(content: Any, path: Path) -> None:
 
     Raises: StorageError: if it cannot be written; nothing half-written is left.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError when the disk is full
-        partial.unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} cannot be written ({_first_line(error)}); what was saved before is whole"
-        ) from error
+    with written_whole(path) as partial, partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class CheckpointFiles(CheckpointIO):
@@ -46,7 +39,6 @@ class CheckpointFiles(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = dict(checkpoint)
         history = checkpoint.pop(HISTORY_KEY, None)
         if history is not None:
@@ -56,7 +48,7 @@ class CheckpointFiles(CheckpointIO):
         write_atomically(checkpoint, path)
         for old in path.parent.glob(f"{path.stem}-history-epoch*.pt"):
             if history is None or old.name != checkpoint[_HISTORY_FILE_KEY]:
-                old.unlink()
+                old.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
         """The checkpoint with its history.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 
+from selfkd.atomic_files import written_whole
 from selfkd.errors import CheckpointError
 
 __all__ = ["EpochLog", "read_epoch_log"]
@@ -63,10 +65,10 @@ class EpochLog(Logger):
             return  # Lightning's own metrics, which hold nothing new
         self._rows.append({_EPOCH: float(step or 0), **metrics})
         columns = list(dict.fromkeys(key for row in self._rows for key in row))
-        partial = self.path.with_name(self.path.name + ".partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            for row in self._rows:
-                writer.writerow({key: f"{value:.10g}" for key, value in row.items()})
-        partial.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        for row in self._rows:
+            writer.writerow({key: f"{value:.10g}" for key, value in row.items()})
+        with written_whole(self.path) as partial:
+            partial.write_text(text.getvalue(), encoding="utf-8", newline="")

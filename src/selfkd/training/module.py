@@ -84,6 +84,10 @@ class MethodModule(pl.LightningModule):
         schedule = self.parts.make_schedule(optimizer, self.options.epochs, len(self.parts.training_loader))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        if self.method.history is not None:  # only now has Lightning moved the method to its device
+            self.method.history.to(self.device)
+
     def on_train_epoch_start(self) -> None:
         # What the model draws (dropout, mixing) depends on seed and epoch alone, so a replayed epoch draws the same.
         state = np.random.SeedSequence([self.parts.seed, self.current_epoch]).generate_state(1, np.uint64)[0]
@@ -137,7 +141,6 @@ class MethodModule(pl.LightningModule):
         self._best = checkpoint[BEST_KEY]
         if self.method.history is not None:
             self.method.history.load_state_dict(checkpoint[HISTORY_KEY])
-            self.method.history.to(self.device)
 
     def _progress(self, step: int) -> Progress:
         return Progress(self.current_epoch, self.options.epochs, step, len(self.parts.training_loader))
