@@ -35,6 +35,7 @@ def test_a_run_folder_holds_everything(short, tmp_path):
     rows = read_epoch_log(folder.metrics_file)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1]["test/top1/branch2"] == pytest.approx(scores["last"]["scores"]["test"]["branch2"]["top1"]["value"])
+    assert [row["lr"] for row in rows] == pytest.approx([0.05, 0.05, 0.005, 0.0005]), "at each epoch's first step"
     best = max(rows, key=lambda row: row["test/top1/main"])
     assert scores["best"]["epoch"] == best["epoch"]
     assert scores["best"]["scores"]["test"]["main"]["top1"]["value"] == pytest.approx(best["test/top1/main"])

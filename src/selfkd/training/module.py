@@ -74,6 +74,7 @@ class MethodModule(pl.LightningModule):
         self._meter = StepMeter()
         self._output: StepOutput | None = None
         self._epoch_started = 0.0
+        self._first_lr = 0.0
 
     def train_dataloader(self) -> TrainingEpoch:
         self.parts.training_loader.to(self.device)
@@ -92,6 +93,9 @@ class MethodModule(pl.LightningModule):
         # What the model draws (dropout, mixing) depends on seed and epoch alone, so a replayed epoch draws the same.
         state = np.random.SeedSequence([self.parts.seed, self.current_epoch]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(state))
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        self._first_lr = optimizer.param_groups[0]["lr"]
         self._epoch_started = time.perf_counter()
         self._meter.reset()
         self.method.begin_epoch(self._progress(0))
@@ -113,12 +117,10 @@ class MethodModule(pl.LightningModule):
         trained = time.perf_counter()
         self.method.end_epoch(self._progress(0))
         scores = self._evaluate() if self._evaluation_is_due() else {}
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
         record = {
             **self._meter.compute(),
             **scores,
-            "lr": optimizer.param_groups[0]["lr"],
+            "lr": self._first_lr,
             "seconds/train": trained - self._epoch_started,
             "seconds/evaluate": time.perf_counter() - trained,
         }
