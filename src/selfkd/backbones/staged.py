@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -66,9 +67,7 @@ class Staged(nn.Module, ABC):
             OptionError: if an argument is out of range.
             BackboneError: if the network's family cannot grow stages; the message names those that can.
         """
-        at_least("index", index, 0)
-        if index >= NUM_STAGES:
-            raise OptionError("index", index, f"from 0 to {NUM_STAGES - 1}")
+        self._check_index(index)
         if depth is not None:
             at_least("depth", depth, 1)
         positive("width_factor", width_factor)
@@ -80,6 +79,37 @@ class Staged(nn.Module, ABC):
         Raises: BackboneError: if the network's family cannot say; the message names those that can.
         """
         return self._family_part("new_classifier")()  # type: ignore[no-any-return]
+
+    def up_to(self, index: int) -> nn.Module:
+        """The part of the network that computes one stage's map, for an exit that is deployed from there.
+
+        Args:
+            index: 0 for the shallowest stage.
+        Returns: a module from images `[B, C, H, W]` to the stage's map; it holds the very tensors of this network, and
+            none that the map does not need.
+        Raises:
+            OptionError: if `index` is out of range.
+            BackboneError: if the network cannot be cut.
+        """
+        self._check_index(index)
+        raise BackboneError(
+            f"{type(self.network).__name__}, staged by the names of its modules, cannot be cut after a stage; "
+            "networks that know their stages can (timm's and ours)"
+        )
+
+    def initialize_branches(self, branches: nn.Module) -> None:
+        """Give branches the initialisation that the network's family gives its own layers.
+
+        PyTorch's defaults stay where a family has none of its own.
+        """
+        own = getattr(self.network, "initialize_branches", None)
+        if own is not None:
+            own(branches)
+
+    def _check_index(self, index: int) -> None:
+        at_least("index", index, 0)
+        if index >= NUM_STAGES:
+            raise OptionError("index", index, f"from 0 to {NUM_STAGES - 1}")
 
     def _family_part(self, name: str) -> Any:
         part = getattr(self.network, name, None)
@@ -145,6 +175,30 @@ class IntermediatesStaged(Staged):
             final = _tokens_to_map(output, network, maps[-1])
             pooled = network.forward_head(output, pre_logits=True)
         return Features(stages=tuple(maps), final=final, pooled=pooled, logits=logits)
+
+    def up_to(self, index: int) -> nn.Module:
+        self._check_index(index)
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        # A copy of the structure around the same tensors: what the network learns later, the part knows.
+        network = copy.deepcopy(self.network, memo={id(tensor): tensor for tensor in tensors})
+        network.prune_intermediate_layers([self.indices[index]], prune_norm=False, prune_head=True)
+        return _StageMap(network, self.indices[index])
+
+
+class _StageMap(nn.Module):
+    """From images to one stage's map."""
+
+    def __init__(self, network: nn.Module, index: int) -> None:
+        super().__init__()
+        self.network = network
+        self.index = index
+
+    def forward(self, images: Tensor) -> Tensor:
+        network: Any = self.network
+        maps: list[Tensor] = network.forward_intermediates(
+            images, indices=[self.index], output_fmt="NCHW", intermediates_only=True
+        )
+        return maps[0]
 
 
 class HookedStaged(Staged):
