@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ __all__ = ["Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method needs from the data and from the run; declared, so that loader and loop never ask for its name.
+    """What a method needs from data, run and network; declared, so that nobody ever asks for its name.
 
     Args:
         sample_index: every batch carries the index of each sample in the training set.
@@ -26,6 +26,8 @@ class Needs:
         same_class: number of further images of the same class that follow each anchor.
         teacher: a frozen teacher network.
         peer: a second network, trained along.
+        stages: sizes of the network's stages: "any", "halving" (each half the size of the one before) or
+            "halving_or_equal" (up to the map that the classifier pools).
     """
 
     sample_index: bool = False
@@ -33,6 +35,7 @@ class Needs:
     same_class: int = 0
     teacher: bool = False
     peer: bool = False
+    stages: Literal["any", "halving", "halving_or_equal"] = "any"
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,14 @@ def at_least(option: str, value: int, minimum: int) -> int:
     return value
 
 
+def subset_of(option: str, values: Sequence[int], allowed: Collection[int]) -> tuple[int, ...]:
+    """At least one of a few whole numbers, none twice; sorted."""
+    result = tuple(sorted(values))
+    if not result or len(set(result)) < len(result) or not set(result) <= set(allowed):
+        raise OptionError(option, tuple(values), f"one or more of {', '.join(map(str, sorted(allowed)))}, none twice")
+    return result
+
+
 def one_of(option: str, value: str, allowed: Collection[str]) -> str:
     """One of a few names."""
     if value not in allowed:

@@ -1,5 +1,6 @@
 """Modules that methods hang on a backbone's stages while it trains."""
 
-from selfkd.branches.pooled_fusion import PooledFusionBranches
+from selfkd.branches.pooled_fusion import DirectBranches, PooledFusionBranches
+from selfkd.branches.top_down_students import TopDownStudents
 
-__all__ = ["PooledFusionBranches"]
+__all__ = ["DirectBranches", "PooledFusionBranches", "TopDownStudents"]

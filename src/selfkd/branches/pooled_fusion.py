@@ -1,7 +1,7 @@
-"""Feather-weight top-down branches on pooled feature vectors (DTSKD).
+"""Feather-weight branches on pooled feature vectors (DTSKD).
 
-All features are vectors, maps of one pixel, so the papers' 1x1 convolutions are linear layers here: the same function,
-the same parameters, less overhead.
+Features are vectors, maps of one pixel, so the paper's 1x1 convolutions on them are linear layers here: the same
+function, the same parameters, less overhead.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from selfkd.option_checks import one_of
 
-__all__ = ["FUSIONS", "PooledFusionBranches"]
+__all__ = ["FUSIONS", "LATERALS", "DirectBranches", "PooledFusionBranches"]
 
 
 def _block(in_features: int, out_features: int) -> nn.Sequential:
@@ -64,6 +65,34 @@ FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {
 }
 
 
+class PooledLateral(nn.Module):
+    """Average pooling, then a 1x1 convolution block."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.block = _block(channels, width)
+
+    def forward(self, stage_map: Tensor) -> Tensor:
+        vector_BD: Tensor = self.block(stage_map.mean(dim=(2, 3)))
+        return vector_BD
+
+
+class ConvolvedLateral(nn.Module):
+    """A 1x1 convolution block at full resolution, average pooling, a second block. Source: release, ShuffleNetV2."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.convolution = Conv2dNormActivation(channels, width, kernel_size=1)
+        self.block = _block(width, width)
+
+    def forward(self, stage_map: Tensor) -> Tensor:
+        vector_BD: Tensor = self.block(self.convolution(stage_map).mean(dim=(2, 3)))
+        return vector_BD
+
+
+LATERALS: Mapping[str, Callable[[int, int], nn.Module]] = {"pooled": PooledLateral, "convolved": ConvolvedLateral}
+
+
 class PooledFusionBranches(nn.Module):
     """Three classifiers grown from the deepest feature towards the shallowest stage.
 
@@ -75,15 +104,24 @@ class PooledFusionBranches(nn.Module):
         width: D, length of every feature; that of `F_4`.
         num_classes: K.
         fusion: "mixed" (the paper's), "concat" or "add".
-    Raises: OptionError: if `fusion` is unknown.
+        lateral: `f_t`, "pooled" before its convolution, or "convolved" at full resolution, pooled and convolved again.
+    Raises: OptionError: if `fusion` or `lateral` is unknown.
     Source: Li et al. (DTSKD), section 3.3 and equation 8; the release keeps the width constant.
     """
 
-    def __init__(self, stage_channels: Sequence[int], width: int, num_classes: int, fusion: str = "mixed") -> None:
+    def __init__(
+        self,
+        stage_channels: Sequence[int],
+        width: int,
+        num_classes: int,
+        fusion: str = "mixed",
+        lateral: str = "pooled",
+    ) -> None:
         super().__init__()
         one_of("fusion", fusion, FUSIONS)
+        one_of("lateral", lateral, LATERALS)
         levels = range(len(stage_channels))
-        self.laterals = nn.ModuleList(_block(channels, width) for channels in stage_channels)
+        self.laterals = nn.ModuleList(LATERALS[lateral](channels, width) for channels in stage_channels)
         self.top_down = nn.ModuleList(_block(width, width) for _ in levels)
         self.fusions = nn.ModuleList(FUSIONS[fusion](width) for _ in levels)
         self.classifiers = nn.ModuleList(nn.Linear(width, num_classes) for _ in levels)
@@ -99,7 +137,36 @@ class PooledFusionBranches(nn.Module):
         feature_BD = pooled_BD
         logits: dict[str, Tensor] = {}
         for level in reversed(range(len(self.classifiers))):
-            lateral_BD = self.laterals[level](stages[level].mean(dim=(2, 3)))
+            lateral_BD = self.laterals[level](stages[level])
             feature_BD = self.fusions[level](self.top_down[level](feature_BD), lateral_BD)
             logits[f"branch{level + 1}"] = self.classifiers[level](feature_BD)
         return dict(sorted(logits.items()))
+
+
+class DirectBranches(nn.Module):
+    """Three classifiers, each straight on its stage, without any top-down path: what the fusion is compared with.
+
+    Branch b: 1x1 convolution, batch normalisation, ReLU, average pooling, a linear classifier.
+
+    Args:
+        stage_channels: channels of stages 1 to 3, shallow to deep.
+        width: D, channels of every convolution.
+        num_classes: K.
+    Source: Li et al. (DTSKD), section 4.3, Table 7.
+    """
+
+    def __init__(self, stage_channels: Sequence[int], width: int, num_classes: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            Conv2dNormActivation(channels, width, kernel_size=1) for channels in stage_channels
+        )
+        self.classifiers = nn.ModuleList(nn.Linear(width, num_classes) for _ in stage_channels)
+
+    def forward(self, stages: Sequence[Tensor], pooled_BD: Tensor) -> dict[str, Tensor]:
+        """As `PooledFusionBranches.forward`; `pooled_BD` is not used."""
+        return {
+            f"branch{position + 1}": classifier(convolution(stage_map).mean(dim=(2, 3)))
+            for position, (stage_map, convolution, classifier) in enumerate(
+                zip(stages, self.convolutions, self.classifiers, strict=True)
+            )
+        }

@@ -23,6 +23,7 @@ METHODS = Catalogue(
             "selfkd.methods.label_smoothing:LabelSmoothing", "labels mixed with the uniform distribution (2016)"
         ),
         "ps_kd": Entry("selfkd.methods.ps_kd:PSKD", "labels softened by the network's own last epoch (ICCV 2021)"),
+        "teskd": Entry("selfkd.methods.teskd:TESKD", "students on its own stages help it to evolve (2021)"),
         "dtskd": Entry("selfkd.methods.dtskd:DTSKD", "its own past and its deepest classifier as dual teachers"),
     },
     listing="'selfkd list methods' shows all",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -14,6 +15,46 @@ from selfkd.errors import BackboneError, BatchError, UserError
 from selfkd.history import History
 
 __all__ = ["Method"]
+
+
+
+def _halving(backbone: Staged) -> bool:
+    return all(
+        later in (earlier // 2, (earlier + 1) // 2) for earlier, later in _steps(backbone.stage_shapes)
+    )
+
+
+def _halving_or_equal(backbone: Staged) -> bool:
+    shapes = (*backbone.stage_shapes[:-1], backbone.final_shape)
+    return all(later in (earlier, (earlier + 1) // 2) for earlier, later in _steps(shapes))
+
+
+def _steps(shapes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
+    """The sides of each map beside those of the next."""
+    for (_, *sides), (_, *next_sides) in pairwise(shapes):
+        yield from zip(sides, next_sides, strict=True)
+
+
+# Needs.stages: what is needed, in words, and whether a network has it.
+_STAGE_RULES: Mapping[str, tuple[str, Callable[[Staged], bool]]] = {
+    "any": ("stages of any size", lambda backbone: True),
+    "halving": ("stages of which each is half the size of the one before", _halving),
+    "halving_or_equal": ("stages of which each is half the size of the one before, or equal", _halving_or_equal),
+}
+
+
+def _check_stages(method: type[Method], backbone: Staged) -> None:
+    wanted, holds = _STAGE_RULES[method.needs.stages]
+    if holds(backbone):
+        return
+    from selfkd.methods import METHODS
+
+    working = [name for name in METHODS if _STAGE_RULES[METHODS.load(name).needs.stages][1](backbone)]
+    sizes = ", ".join(f"{height}x{width}" for _, height, width in (*backbone.stage_shapes, backbone.final_shape))
+    raise BackboneError(
+        f"{method.__name__} needs {wanted}; those of {type(backbone.network).__name__} and its last map are {sizes} "
+        f"pixels. Methods that work on it: {', '.join(working)}"
+    )
 
 
 class Method(nn.Module, ABC):
@@ -29,7 +70,8 @@ class Method(nn.Module, ABC):
     Attributes:
         needs: what the method needs from data and run.
         history: what is remembered across epochs, or None; saved beside the checkpoint, never inside the weights.
-    Raises: BackboneError: if the network and the data differ in the number of classes.
+    Raises: BackboneError: if network and data differ in the number of classes, or the network lacks what the method
+        needs.
     """
 
     needs: ClassVar[Needs] = Needs()
@@ -45,6 +87,7 @@ class Method(nn.Module, ABC):
                 f"the network has {backbone.num_classes} outputs, the data {data.num_classes} classes; "
                 "build the network with the data's number of classes"
             )
+        _check_stages(type(self), backbone)
         self.backbone = backbone
         self.num_classes = data.num_classes
         self.history: History | None = None

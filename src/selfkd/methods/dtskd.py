@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
-from selfkd.branches import PooledFusionBranches
+from selfkd.branches import DirectBranches, PooledFusionBranches
+from selfkd.branches.pooled_fusion import FUSIONS, LATERALS
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import kl_to_target, softened_kl
 from selfkd.methods.base import Method
-from selfkd.option_checks import at_least, non_negative, one_of, positive, unit_interval, weights
+from selfkd.option_checks import at_least, non_negative, one_of, positive, subset_of, unit_interval, weights
 from selfkd.supervision import Historical
 from selfkd.supervision.decay import DECAYS
 
@@ -45,7 +46,12 @@ class DTSKD(Method):
         beta_min: label's share at the end, in [0, beta_max]; beta_max = beta_min = 1 leaves only the structural
             teacher.
         beta_offset: 0 counts epochs from 0 in the decay as the release does, 1 from 1 as the paper does.
-        fusion: how a branch fuses top-down and lateral feature: "mixed" (the paper's), "concat" or "add".
+        fusion: how a branch fuses top-down and lateral feature: "mixed" (the paper's), "concat", "add", or "none" for
+            branches straight on their stages, without top-down path.
+        lateral: how a stage enters a branch: "pooled", then convolved; or "convolved" at full resolution, pooled and
+            convolved again, as the release does for ShuffleNetV2 (not with fusion "none").
+        structural_branches: which branches learn from the structural teacher, 1 the shallowest; the others learn from
+            their historical teacher alone.
         detach_teacher: stop the gradient of the structural loss into the backbone's classifier.
         epsilon: added to all target probabilities, as the release does.
     Raises: OptionError: if an option is out of range.
@@ -67,7 +73,9 @@ class DTSKD(Method):
         beta_max: float = 0.9,
         beta_min: float = 0.0,
         beta_offset: Literal[0, 1] = 0,
-        fusion: Literal["mixed", "concat", "add"] = "mixed",
+        fusion: Literal["mixed", "concat", "add", "none"] = "mixed",
+        lateral: Literal["pooled", "convolved"] = "pooled",
+        structural_branches: tuple[int, ...] = (1, 2, 3),
         detach_teacher: bool = False,
         epsilon: float = 1e-7,
     ) -> None:
@@ -88,7 +96,20 @@ class DTSKD(Method):
         self.detach_teacher = detach_teacher
         self.epsilon = non_negative("epsilon", epsilon)
         channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
-        self.branches = PooledFusionBranches(channels, backbone.num_features, data.num_classes, fusion)
+        self.structural_branches = tuple(
+            f"branch{i}" for i in subset_of("structural_branches", structural_branches, range(1, NUM_STAGES))
+        )
+        one_of("fusion", fusion, (*FUSIONS, "none"))
+        self.branches: nn.Module
+        if fusion != "none":
+            self.branches = PooledFusionBranches(
+                channels, backbone.num_features, data.num_classes, fusion, one_of("lateral", lateral, LATERALS)
+            )
+        elif lateral != "pooled":
+            raise OptionError("lateral", lateral, "left out with fusion=none, whose branches have no lateral link")
+        else:
+            self.branches = DirectBranches(channels, backbone.num_features, data.num_classes)
+        backbone.initialize_branches(self.branches)
         self.supervision = Historical(data, heads, self.label_share)
         self.history = self.supervision.history
 
@@ -110,7 +131,10 @@ class DTSKD(Method):
         )
         teacher_BK = logits["main"].detach() if self.detach_teacher else logits["main"]
         structural = sum(
-            (softened_kl(logits[branch], teacher_BK, self.temperature, self.epsilon) for branch in _BRANCHES),
+            (
+                softened_kl(logits[branch], teacher_BK, self.temperature, self.epsilon)
+                for branch in self.structural_branches
+            ),
             start=logits["main"].new_zeros(()),
         )
         loss = self.historical_weight * historical + self.structural_weight * structural

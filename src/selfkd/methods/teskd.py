@@ -1,0 +1,121 @@
+"""TESKD: the teacher evolves with the help of students that grow on its own stages.
+
+Li, Li, Yang, Yang, Pan: Student Helping Teacher: Teacher Evolution via Self-Knowledge Distillation, 2021.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from selfkd.backbones.staged import NUM_STAGES, Staged
+from selfkd.branches import TopDownStudents
+from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
+from selfkd.errors import BatchError, OptionError
+from selfkd.losses import full_precision, masked_squared_distance, softened_kl
+from selfkd.methods.base import Method
+from selfkd.option_checks import at_least, non_negative, positive, subset_of
+
+__all__ = ["TESKD"]
+
+
+class TESKD(Method):
+    """`L = label_weight * L_ce + distillation_weight * L_kl + feature_weight * L_fea`.
+
+    `L_ce`: every head, the teacher's too, learns from the label. `L_kl`: every student learns from the teacher's
+    softened prediction, through which the gradient flows (the release does not detach it). `L_fea`: every student's
+    pooled feature is drawn to the teacher's, which gets no gradient. The network to deploy is the teacher.
+
+    Args:
+        backbone: the staged network that will be deployed; each stage half the size of the one before.
+        data: what is known of the training set.
+        label_weight: weight of the cross-entropies, the paper's alpha_1: 0.2 on CIFAR, 0.8 on ImageNet.
+        distillation_weight: weight of the divergences, the paper's alpha_2 = 1 - alpha_1; with feature_weight 0 and
+            label_weight 1, a weight of 0 is the paper's "without knowledge distillation".
+        feature_weight: weight of the feature loss, the paper's beta; 0 is its "without F". The loss is a sum over
+            batch and channels.
+        temperature: softening of the divergence, > 0; the release had 3 until October 2021, then 4.
+        students: which students exist, 1 the shallowest.
+        fusion: how a student fuses top-down and lateral map: "mixed" (the paper's), "add" (FPN style), "concat" (UNet
+            style) or "none" (no lateral connection).
+        student_convolutions: of each student before its pooling: 2 (the release) or 1 (the paper's text).
+        student_width: channels of the student maps; None for those of the last stage, the paper's rule, which makes
+            bottleneck networks carry hundreds of millions of parameters while they train.
+        detach_teacher: stop the gradient of the divergence into the teacher's classifier.
+        epsilon: added to all target probabilities, as the release does.
+    Raises:
+        BackboneError: if the stages form no pyramid.
+        OptionError: if an option is out of range.
+    Source: sections 3.2 and 3.3; released code for the details named above.
+    """
+
+    needs: ClassVar[Needs] = Needs(stages="halving")
+
+    def __init__(
+        self,
+        backbone: Staged,
+        data: DatasetInfo,
+        *,
+        label_weight: float = 0.2,
+        distillation_weight: float = 0.8,
+        feature_weight: float = 1e-7,
+        temperature: float = 4.0,
+        students: tuple[int, ...] = (1, 2, 3),
+        fusion: Literal["mixed", "add", "concat", "none"] = "mixed",
+        student_convolutions: Literal[1, 2] = 2,
+        student_width: int | None = None,
+        detach_teacher: bool = False,
+        epsilon: float = 1e-7,
+    ) -> None:
+        super().__init__(backbone, data)
+        self.label_weight = non_negative("label_weight", label_weight)
+        self.distillation_weight = non_negative("distillation_weight", distillation_weight)
+        self.feature_weight = non_negative("feature_weight", feature_weight)
+        self.temperature = positive("temperature", temperature)
+        self.detach_teacher = detach_teacher
+        self.epsilon = non_negative("epsilon", epsilon)
+        if student_convolutions not in (1, 2):
+            raise OptionError("student_convolutions", student_convolutions, "1 or 2")
+        width = backbone.stage_shapes[-1][0] if student_width is None else at_least("student_width", student_width, 1)
+        self.students = TopDownStudents(
+            backbone.stage_shapes,
+            width,
+            backbone.num_features,
+            data.num_classes,
+            subset_of("students", students, range(1, NUM_STAGES)),
+            fusion,
+            student_convolutions,
+        )
+        backbone.initialize_branches(self.students)
+        self._smallest_batch = 2 if backbone.stage_shapes[-1][1:] == (1, 1) else 1
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        if self.training and batch.images.shape[0] < self._smallest_batch:
+            raise BatchError(
+                "TESKD's students normalise over the batch, and the last stage is one pixel large: a training batch "
+                f"needs at least {self._smallest_batch} samples"
+            )
+        features = self.backbone(batch.images)
+        pooled, logits = self.students(features.stages)
+        teacher_BK = features.logits.detach() if self.detach_teacher else features.logits
+        teacher_BD = features.pooled.detach()
+        zero = full_precision(features.logits).new_zeros(())
+        label = sum(
+            (cross_entropy(full_precision(z), batch.labels) for z in (features.logits, *logits.values())), start=zero
+        )
+        distillation = sum(
+            (softened_kl(z, teacher_BK, self.temperature, self.epsilon) for z in logits.values()), start=zero
+        )
+        feature = sum((masked_squared_distance(each, teacher_BD) for each in pooled.values()), start=zero)
+        loss = self.label_weight * label + self.distillation_weight * distillation + self.feature_weight * feature
+        return StepOutput(
+            loss,
+            terms={"label": label, "distillation": distillation, "feature": feature},
+            logits={"main": features.logits, **logits},
+        )
+
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        features: Features = self.backbone(images)
+        return {"main": features.logits, **self.students(features.stages)[1]}
