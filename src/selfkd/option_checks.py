@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from selfkd.errors import OptionError
 
-__all__ = ["at_least", "non_negative", "one_of", "positive", "unit_interval", "weights"]
+__all__ = ["at_least", "multiple_of", "non_negative", "one_of", "positive", "unit_interval", "weights"]
 
 
 def _number(option: str, value: float) -> None:
@@ -67,3 +67,11 @@ def weights(option: str, values: Sequence[float], count: int, meaning: str) -> t
     if len(result) != count or any(not math.isfinite(value) or value < 0 for value in result):
         raise OptionError(option, tuple(values), f"{count} finite numbers >= 0 ({meaning})")
     return result
+
+
+def multiple_of(option: str, value: int, divisor: int) -> int:
+    """A whole number above 0 that `divisor` divides."""
+    at_least(option, value, 1)
+    if value % divisor:
+        raise OptionError(option, value, f"a multiple of {divisor}")
+    return value

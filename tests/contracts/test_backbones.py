@@ -1,5 +1,7 @@
 """What holds for every backbone: ours and a family of timm each."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -29,6 +31,13 @@ FAMILIES = {
     "mixer_s32_224": 224,
 }
 OURS = dict.fromkeys(BACKBONES, 32)
+# As narrow as the groups of a network let it be; 8 for all others.
+WIDTHS = {
+    "resnext18_cifar_grouped": 32,
+    "resnext34_cifar_grouped": 32,
+    "resnext152_cifar_grouped": 16,
+    "shufflenetv1_cifar": 6,
+}
 
 
 def size_of(name):
@@ -36,7 +45,7 @@ def size_of(name):
 
 
 def options_of(name):
-    return {"width": 8} if name in OURS else {}
+    return {"width": WIDTHS.get(name, 8)} if name in OURS else {}
 
 
 def built(name):
@@ -79,3 +88,54 @@ def test_dtskd_trains_on_it(name):
     first = next(staged.network.parameters())
     assert first.grad is not None
     assert torch.isfinite(first.grad).all()
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *OURS])
+def test_cut_after_a_stage_it_gives_that_stages_map_from_the_same_tensors(name):
+    torch.manual_seed(0)
+    staged = built(name).eval()
+    keys = list(staged.network.state_dict())
+    images = torch.randn(2, *staged.input_size)
+    own = {id(tensor) for tensor in (*staged.network.parameters(), *staged.network.buffers())}
+    parts = [staged.up_to(index).eval() for index in range(4)]
+    sizes = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
+    assert sizes == sorted(sizes)
+    with torch.no_grad():
+        features = staged(images)
+        for part, stage_map in zip(parts, features.stages, strict=True):
+            assert torch.equal(part(images), stage_map)
+            assert {id(tensor) for tensor in (*part.parameters(), *part.buffers())} <= own
+        assert torch.equal(staged(images).logits, features.logits), "the network itself stays whole"
+    assert list(staged.network.state_dict()) == keys
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_cut_after_a_stage_it_holds_nothing_that_the_map_does_not_need(name):
+    staged = built(name)
+    for index in range(4):
+        part = staged.up_to(index)
+        part(torch.randn(2, *staged.input_size)).sum().backward()
+        assert all(parameter.grad is not None for parameter in part.parameters())
+        staged.zero_grad()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_stages_and_classifiers_grown_from_it_fit_and_are_fresh(name):
+    torch.manual_seed(0)
+    staged = built(name).eval()
+    features = staged(torch.randn(2, *staged.input_size))
+    for index, (before, after) in enumerate(itertools.pairwise(features.stages), start=1):
+        grown = staged.new_stage(index)
+        assert grown(before).shape == after.shape
+        own = staged.network.get_submodule(staged.network.feature_info[index]["module"])
+        assert [parameter.shape for parameter in grown.parameters()] == [
+            parameter.shape for parameter in own.parameters()
+        ]
+        for fresh, trained in zip(grown.parameters(), own.parameters(), strict=True):
+            assert fresh.ndim < 4 or not torch.equal(fresh, trained), "convolutions are drawn anew"
+        assert staged.new_stage(index, depth=1)(before).shape == after.shape
+        wide = staged.new_stage(index, depth=2, width_factor=2)(before)
+        assert wide.shape[1] == 2 * after.shape[1]
+        assert wide.shape[2:] == after.shape[2:]
+    assert staged.new_stage(0).state_dict().keys() == staged.network.layer1.state_dict().keys()
+    assert staged.new_classifier()(features.pooled).shape == (2, 7)

@@ -17,16 +17,55 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKBONES", "as_staged", "create_backbone", "network_factory"]
 
-_RESNET = "selfkd.backbones.resnet_cifar"
+# Module, then its networks: the function of that name, and what it gives.
+_FAMILIES = {
+    "resnet_cifar": {
+        "resnet18_cifar": "ResNet-18 with a 3x3 stem, for small images",
+        "resnet34_cifar": "ResNet-34 with a 3x3 stem, for small images",
+        "resnet50_cifar": "ResNet-50 with a 3x3 stem, for small images",
+        "resnet101_cifar": "ResNet-101 with a 3x3 stem, for small images",
+        "resnet152_cifar": "ResNet-152 with a 3x3 stem, for small images",
+    },
+    "seresnet_cifar": {
+        "seresnet18_cifar": "SE-ResNet-18 for small images, as in TESKD and DTSKD",
+        "seresnet34_cifar": "SE-ResNet-34 for small images, as in TESKD and DTSKD",
+    },
+    "resnext_cifar": {
+        "resnext18_cifar": "ResNeXt-18 for small images, without groups, as in TESKD and DTSKD",
+        "resnext34_cifar": "ResNeXt-34 for small images, without groups, as in TESKD and DTSKD",
+        "resnext18_cifar_grouped": "ResNeXt-18 for small images, with 32 groups",
+        "resnext34_cifar_grouped": "ResNeXt-34 for small images, with 32 groups",
+        "resnext152_cifar_grouped": "ResNeXt-152 for small images, with 32 groups",
+    },
+    "vgg_cifar": {
+        "vgg11_cifar": "VGG-11 for small images, as in TESKD and DTSKD",
+        "vgg16_cifar": "VGG-16 for small images, as in TESKD and DTSKD",
+        "vgg19_cifar": "VGG-19 for small images, as in TESKD and DTSKD",
+        "vgg11_cifar_loth": "VGG-11 for small images, as in LOTH",
+        "vgg16_cifar_loth": "VGG-16 for small images, as in LOTH",
+        "vgg19_cifar_loth": "VGG-19 for small images, as in LOTH",
+    },
+    "mobilenetv1_cifar": {
+        "mobilenetv1_cifar": "MobileNetV1 for small images, as in LOTH",
+    },
+    "mobilenetv2_cifar": {
+        "mobilenetv2_cifar": "MobileNetV2 for small images, as in LOTH",
+    },
+    "shufflenetv1_cifar": {
+        "shufflenetv1_cifar": "ShuffleNetV1 with three groups for small images, as in LOTH",
+    },
+    "shufflenetv2_cifar": {
+        "shufflenetv2_cifar": "ShuffleNetV2 for small images, as in DTSKD",
+        "shufflenetv2_cifar_loth": "ShuffleNetV2 for small images, as in LOTH",
+    },
+}
 
 BACKBONES = Catalogue(
     "backbone",
     {
-        "resnet18_cifar": Entry(f"{_RESNET}:resnet18_cifar", "ResNet-18 with a 3x3 stem, for small images"),
-        "resnet34_cifar": Entry(f"{_RESNET}:resnet34_cifar", "ResNet-34 with a 3x3 stem, for small images"),
-        "resnet50_cifar": Entry(f"{_RESNET}:resnet50_cifar", "ResNet-50 with a 3x3 stem, for small images"),
-        "resnet101_cifar": Entry(f"{_RESNET}:resnet101_cifar", "ResNet-101 with a 3x3 stem, for small images"),
-        "resnet152_cifar": Entry(f"{_RESNET}:resnet152_cifar", "ResNet-152 with a 3x3 stem, for small images"),
+        name: Entry(f"{__name__}.{module}:{name}", summary)
+        for module, networks in _FAMILIES.items()
+        for name, summary in networks.items()
     },
     listing="'selfkd list backbones' shows ours, timm.list_models() timm's",
     takes_own=True,

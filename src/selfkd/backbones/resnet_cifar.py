@@ -1,22 +1,26 @@
 """ResNets for small images: timm's blocks behind a 3x3 stem without pooling.
 
 Shapes for a 32x32 image and width 64: stem 64@32, stages 64@32, 128@16, 256@8, 512@4 (times 4 with bottlenecks).
-Parameters and initialisation are those of the papers: PyTorch's defaults everywhere, no bias in convolutions.
 Source: He et al. 2016, arXiv:1512.03385; the small-image form as in the releases of TESKD, DTSKD and LOTH.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Literal
 
-from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
+from torch.nn import functional
 
-from selfkd.option_checks import at_least
+from selfkd.backbones.initialization import FAN_OUT
+from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes
+from selfkd.option_checks import one_of
 
 __all__ = [
     "ResNetCifar",
+    "ResidualBlock",
     "resnet18_cifar",
     "resnet34_cifar",
     "resnet50_cifar",
@@ -24,139 +28,218 @@ __all__ = [
     "resnet152_cifar",
 ]
 
-_NUM_STAGES = 4
+_INITIALIZATIONS = {"pytorch": None, "fan_out": FAN_OUT}
+
+Block = Callable[[int, int, int, nn.Module | None], nn.Module]
+"""`block(in_channels, planes, stride, shortcut)`; the shortcut is None where the input itself is added."""
 
 
-class ResNetCifar(nn.Module):
-    """A residual network for small images, with timm's `forward_intermediates` and `forward_head`.
+class ResNetCifar(SmallImageNetwork):
+    """A residual network for small images.
 
     Args:
-        block: timm's `BasicBlock` or `Bottleneck`.
+        block: builds one block, for example timm's `BasicBlock` or `Bottleneck`.
         layers: blocks in each of the four stages.
         num_classes: K.
-        width: channels of the stem; stage i has `width * 2**i` (times the block's expansion).
+        width: channels of the stem; the blocks of stage i have `width * 2**i` planes.
         in_channels: channels of the images.
-    Raises: OptionError: if a size is below 1.
+        expansion: output channels of a block for each of its planes.
+        bias: whether the convolutions of stem and shortcuts have biases.
+        width_multiple: what the blocks need `width` to be a multiple of.
+        initialization: "pytorch" for its defaults; "fan_out" draws convolutions from N(0, sqrt(2 / (9 * channels)))
+            and the like.
+    Raises: OptionError: if a size is below 1, or `width` or `initialization` is not allowed.
     """
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: Block,
         layers: Sequence[int],
         num_classes: int,
         width: int = 64,
         in_channels: int = 3,
+        *,
+        expansion: int = 1,
+        bias: bool = False,
+        width_multiple: int = 1,
+        initialization: str = "pytorch",
     ) -> None:
+        check_sizes(num_classes, width, in_channels, width_multiple)
+        one_of("initialization", initialization, _INITIALIZATIONS)
+        build = functools.partial(_with_shortcut, block=block, expansion=expansion, bias=bias)
+        super().__init__(
+            num_classes,
+            stem={
+                "conv1": nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=bias),
+                "bn1": nn.BatchNorm2d(width),
+                "act1": nn.ReLU(inplace=True),
+            },
+            stem_channels=width,
+            stages=[
+                StagePlan(
+                    build,
+                    channels=[width * 2**index * expansion] * depth,
+                    stride=1 if index == 0 else 2,
+                    channel_multiple=width_multiple * expansion,
+                )
+                for index, depth in enumerate(layers)
+            ],
+            initialize=_INITIALIZATIONS[initialization],
+        )
+
+
+class ResidualBlock(nn.Module):
+    """`relu(residual(x) + shortcut(x))`, for the forms that timm's `BasicBlock` does not take.
+
+    Args:
+        residual: the layers that are added to the input.
+        shortcut: what makes the input fit; None if it fits.
+    """
+
+    def __init__(self, residual: nn.Module, shortcut: nn.Module | None) -> None:
         super().__init__()
-        at_least("width", width, 1)
-        at_least("num_classes", num_classes, 2)
-        self.block, self.layers, self.width, self.num_classes = block, tuple(layers), width, num_classes
-        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=3, stride=1, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.act1 = nn.ReLU(inplace=True)
-        self.layer1, self.layer2, self.layer3, self.layer4 = (self.new_stage(i) for i in range(_NUM_STAGES))
-        self.num_features = self._out_channels(_NUM_STAGES - 1)
-        self.fc = self.new_classifier()
-        self.feature_info = [
-            {"num_chs": self._out_channels(i), "reduction": 2**i, "module": f"layer{i + 1}"} for i in range(_NUM_STAGES)
-        ]
-
-    def _planes(self, index: int) -> int:
-        return self.width * int(2**index)
-
-    def _out_channels(self, index: int) -> int:
-        return self._planes(index) * self.block.expansion
-
-    def new_stage(self, index: int, depth: int | None = None, width_factor: float = 1) -> nn.Sequential:
-        """A freshly initialised stage; arguments as in `Staged.new_stage`."""
-        in_channels = self.width if index == 0 else self._out_channels(index - 1)
-        planes = round(self._planes(index) * width_factor)
-        out_channels = planes * self.block.expansion
-        blocks = []
-        for position in range(self.layers[index] if depth is None else depth):
-            stride = 2 if index > 0 and position == 0 else 1
-            shortcut = None
-            if stride != 1 or in_channels != out_channels:
-                shortcut = downsample_conv(in_channels, out_channels, kernel_size=1, stride=stride)
-            blocks.append(self.block(in_channels, planes, stride=stride, downsample=shortcut))
-            in_channels = out_channels
-        return nn.Sequential(*blocks)
-
-    def new_classifier(self) -> nn.Linear:
-        """A freshly initialised classifier on the pooled vector."""
-        return nn.Linear(self.num_features, self.num_classes)
-
-    def forward_intermediates(
-        self, x: Tensor, indices: Sequence[int] | None = None, output_fmt: str = "NCHW", **ignored: Any
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The last map and the maps of the wanted stages (all four by default), as timm's networks give them."""
-        x = self.act1(self.bn1(self.conv1(x)))
-        maps = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-            maps.append(x)
-        return x, maps if indices is None else [maps[i] for i in indices]
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits `[B, K]` of the last map, or the pooled vector `[B, D]` if `pre_logits`."""
-        pooled = x.mean(dim=(2, 3))
-        return pooled if pre_logits else self.fc(pooled)
+        self.residual = residual
+        self.downsample = nn.Identity() if shortcut is None else shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `[B, K]` of images `[B, C, H, W]`."""
-        return self.forward_head(self.forward_intermediates(x)[0])
+        """A map of the residual's shape."""
+        return functional.relu(self.residual(x) + self.downsample(x), inplace=True)
 
 
-def resnet18_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
+def _with_shortcut(
+    in_channels: int, out_channels: int, stride: int, *, block: Block, expansion: int, bias: bool
+) -> nn.Module:
+    shortcut = None
+    if stride != 1 or in_channels != out_channels:
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=bias), nn.BatchNorm2d(out_channels)
+        )
+    return block(in_channels, out_channels // expansion, stride, shortcut)
+
+
+def resnet18_cifar(
+    num_classes: int,
+    *,
+    width: int = 64,
+    in_channels: int = 3,
+    initialization: Literal["pytorch", "fan_out"] = "pytorch",
+) -> ResNetCifar:
     """ResNet-18 for small images: 11,220,132 parameters at 100 classes.
 
     Args:
         num_classes: K.
         width: channels of the stem and the first stage; the papers' is 64.
         in_channels: channels of the images.
+        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
     """
-    return ResNetCifar(BasicBlock, (2, 2, 2, 2), num_classes, width, in_channels)
+    return ResNetCifar(
+        BasicBlock,
+        (2, 2, 2, 2),
+        num_classes,
+        width,
+        in_channels,
+        initialization=initialization,
+    )
 
 
-def resnet34_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
+def resnet34_cifar(
+    num_classes: int,
+    *,
+    width: int = 64,
+    in_channels: int = 3,
+    initialization: Literal["pytorch", "fan_out"] = "pytorch",
+) -> ResNetCifar:
     """ResNet-34 for small images: 21,328,292 parameters at 100 classes.
 
     Args:
         num_classes: K.
         width: channels of the stem and the first stage; the papers' is 64.
         in_channels: channels of the images.
+        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
     """
-    return ResNetCifar(BasicBlock, (3, 4, 6, 3), num_classes, width, in_channels)
+    return ResNetCifar(
+        BasicBlock,
+        (3, 4, 6, 3),
+        num_classes,
+        width,
+        in_channels,
+        initialization=initialization,
+    )
 
 
-def resnet50_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
+def resnet50_cifar(
+    num_classes: int,
+    *,
+    width: int = 64,
+    in_channels: int = 3,
+    initialization: Literal["pytorch", "fan_out"] = "pytorch",
+) -> ResNetCifar:
     """ResNet-50 for small images: 23,705,252 parameters at 100 classes.
 
     Args:
         num_classes: K.
         width: channels of the stem and a quarter of the first stage's; the papers' is 64.
         in_channels: channels of the images.
+        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
     """
-    return ResNetCifar(Bottleneck, (3, 4, 6, 3), num_classes, width, in_channels)
+    return ResNetCifar(
+        Bottleneck,
+        (3, 4, 6, 3),
+        num_classes,
+        width,
+        in_channels,
+        expansion=Bottleneck.expansion,
+        initialization=initialization,
+    )
 
 
-def resnet101_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
+def resnet101_cifar(
+    num_classes: int,
+    *,
+    width: int = 64,
+    in_channels: int = 3,
+    initialization: Literal["pytorch", "fan_out"] = "pytorch",
+) -> ResNetCifar:
     """ResNet-101 for small images: 42,697,380 parameters at 100 classes.
 
     Args:
         num_classes: K.
         width: channels of the stem and a quarter of the first stage's; the papers' is 64.
         in_channels: channels of the images.
+        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
     """
-    return ResNetCifar(Bottleneck, (3, 4, 23, 3), num_classes, width, in_channels)
+    return ResNetCifar(
+        Bottleneck,
+        (3, 4, 23, 3),
+        num_classes,
+        width,
+        in_channels,
+        expansion=Bottleneck.expansion,
+        initialization=initialization,
+    )
 
 
-def resnet152_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
+def resnet152_cifar(
+    num_classes: int,
+    *,
+    width: int = 64,
+    in_channels: int = 3,
+    initialization: Literal["pytorch", "fan_out"] = "pytorch",
+) -> ResNetCifar:
     """ResNet-152 for small images: 58,341,028 parameters at 100 classes.
 
     Args:
         num_classes: K.
         width: channels of the stem and a quarter of the first stage's; the papers' is 64.
         in_channels: channels of the images.
+        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
     """
-    return ResNetCifar(Bottleneck, (3, 8, 36, 3), num_classes, width, in_channels)
+    return ResNetCifar(
+        Bottleneck,
+        (3, 8, 36, 3),
+        num_classes,
+        width,
+        in_channels,
+        expansion=Bottleneck.expansion,
+        initialization=initialization,
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from selfkd.backbones import BACKBONES
 from selfkd.contract import Features
 from selfkd.errors import BackboneError, OptionError
 from selfkd.eval_mode import eval_mode
@@ -62,10 +63,11 @@ class Staged(nn.Module, ABC):
             index: 0 for the shallowest stage.
             depth: number of blocks; None for as many as the stage has.
             width_factor: multiplies the stage's inner and output channels; its input stays as it is.
-        Returns: a module from stage `index - 1`'s map to a map like stage `index`'s.
+        Returns: a module from stage `index - 1`'s map (for index 0: from what the network's first stage takes) to a map
+            like stage `index`'s.
         Raises:
             OptionError: if an argument is out of range.
-            BackboneError: if the network's family cannot grow stages; the message names those that can.
+            BackboneError: if the network's family cannot grow stages; the message names the networks that can.
         """
         self._check_index(index)
         if depth is not None:
@@ -76,7 +78,7 @@ class Staged(nn.Module, ABC):
     def new_classifier(self) -> nn.Module:
         """A freshly initialised copy of the classifier, from pooled `[B, D]` to logits `[B, K]`.
 
-        Raises: BackboneError: if the network's family cannot say; the message names those that can.
+        Raises: BackboneError: if the network's family cannot say; the message names the networks that can.
         """
         return self._family_part("new_classifier")()  # type: ignore[no-any-return]
 
@@ -116,7 +118,7 @@ class Staged(nn.Module, ABC):
         if part is None:
             raise BackboneError(
                 f"{type(self.network).__name__} does not offer {name}(), which this method needs to grow branches "
-                "from the network's own blocks; the families that do: resnet*_cifar"
+                f"from the network's own blocks; the networks that do: {', '.join(BACKBONES)}"
             )
         return part
 
@@ -180,7 +182,7 @@ class IntermediatesStaged(Staged):
         self._check_index(index)
         tensors = (*self.network.parameters(), *self.network.buffers())
         # A copy of the structure around the same tensors: what the network learns later, the part knows.
-        network = copy.deepcopy(self.network, memo={id(tensor): tensor for tensor in tensors})
+        network: Any = copy.deepcopy(self.network, memo={id(tensor): tensor for tensor in tensors})
         network.prune_intermediate_layers([self.indices[index]], prune_norm=False, prune_head=True)
         return _StageMap(network, self.indices[index])
 

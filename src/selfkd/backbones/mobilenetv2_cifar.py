@@ -1,0 +1,76 @@
+"""MobileNetV2 for small images, as LOTH has it: ReLU in the place of ReLU6.
+
+Shapes for a 32x32 image and width 32: stem 16@32 (with the first block, which expands nothing), stages 24@32, 32@16,
+96@8, 320@4, all linear; the map that is pooled is 1280@4.
+Source: Sandler et al. 2018, arXiv:1801.04381; the small-image form as in the release of LOTH.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from timm.models._efficientnet_blocks import InvertedResidual
+from torch import nn
+from torchvision.ops import Conv2dNormActivation
+
+from selfkd.backbones.initialization import FAN_OUT_SMALL_LINEAR
+from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes, nearest_multiple
+
+__all__ = ["MobileNetV2Cifar", "mobilenetv2_cifar"]
+
+_STEM_WIDTH = 32
+
+
+class MobileNetV2Cifar(SmallImageNetwork):
+    """Inverted residuals behind a 3x3 stem.
+
+    Args:
+        num_classes: K.
+        width: channels of the stem's convolution; the others are as many times the paper's as this is of 32, rounded,
+            the inner ones of the blocks to a multiple of 8.
+        in_channels: channels of the images.
+    Raises: OptionError: if a size is below 1.
+    """
+
+    def __init__(self, num_classes: int, width: int = _STEM_WIDTH, in_channels: int = 3) -> None:
+        check_sizes(num_classes, width, in_channels)
+        scaled = functools.partial(_scaled, factor=width / _STEM_WIDTH)
+        stem = nn.Sequential(
+            Conv2dNormActivation(in_channels, width, 3),
+            Conv2dNormActivation(width, width, 3, groups=width),
+            Conv2dNormActivation(width, scaled(16), 1, activation_layer=None),
+        )
+        final = nn.Sequential(nn.ReLU(), Conv2dNormActivation(scaled(320), scaled(1280), 1))
+        super().__init__(
+            num_classes,
+            stem={"stem": stem},
+            stem_channels=scaled(16),
+            stages=[
+                StagePlan(_inverted_residual, channels=[scaled(24)] * 2, stride=1),
+                StagePlan(_inverted_residual, channels=[scaled(32)] * 3),
+                StagePlan(_inverted_residual, channels=[scaled(64)] * 4 + [scaled(96)] * 3),
+                StagePlan(_inverted_residual, channels=[scaled(160)] * 3 + [scaled(320)]),
+            ],
+            final=final,
+            num_features=scaled(1280),
+            initialize=FAN_OUT_SMALL_LINEAR,
+        )
+
+
+def _scaled(channels: int, factor: float) -> int:
+    return nearest_multiple(factor * channels)
+
+
+def _inverted_residual(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    return InvertedResidual(in_channels, out_channels, stride=stride, exp_ratio=6, act_layer=nn.ReLU)
+
+
+def mobilenetv2_cifar(num_classes: int, *, width: int = _STEM_WIDTH, in_channels: int = 3) -> MobileNetV2Cifar:
+    """MobileNetV2 for small images: 2,351,972 parameters at 100 classes.
+
+    Args:
+        num_classes: K.
+        width: channels of the stem's convolution, which all others follow; the paper's is 32.
+        in_channels: channels of the images.
+    """
+    return MobileNetV2Cifar(num_classes, width, in_channels)

@@ -1,0 +1,133 @@
+"""ShuffleNetV2 1x for small images: one network, staged differently in DTSKD and in LOTH.
+
+Shapes for a 32x32 image and width 24: stem 24@32, units 116@16, 232@8, 464@4, then a 1x1 convolution to 1024@4, which
+is pooled. In `shufflenetv2_cifar`, DTSKD's, that convolution is the fourth stage, the stem has no ReLU and
+initialisation is PyTorch's. In `shufflenetv2_cifar_loth` the stem is the first stage and has a ReLU, and convolutions
+start from N(0, sqrt(2 / (k * k * output channels))). All convolutions have biases.
+Source: Ma et al. 2018, arXiv:1807.11164; the small-image forms as in the releases of DTSKD and LOTH.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.shufflenetv2 import channel_shuffle
+from torchvision.ops import Conv2dNormActivation
+
+from selfkd.backbones.initialization import FAN_OUT
+from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes, nearest_multiple
+
+__all__ = ["ShuffleNetV2Cifar", "ShuffleUnit", "shufflenetv2_cifar", "shufflenetv2_cifar_loth"]
+
+_STEM_WIDTH = 24
+
+
+class ShuffleNetV2Cifar(SmallImageNetwork):
+    """Split-and-shuffle units behind a 3x3 stem, in the form of DTSKD or in that of LOTH.
+
+    Args:
+        num_classes: K.
+        width: channels of the stem; the others are as many times the paper's as this is of 24, rounded, those of the
+            units to even numbers.
+        in_channels: channels of the images.
+        loth: LOTH's form.
+    Raises: OptionError: if a size is below 1.
+    """
+
+    def __init__(self, num_classes: int, width: int = _STEM_WIDTH, in_channels: int = 3, *, loth: bool = False) -> None:
+        check_sizes(num_classes, width, in_channels)
+        factor = width / _STEM_WIDTH
+        units = [
+            StagePlan(ShuffleUnit, channels=[nearest_multiple(factor * channels, 2)] * depth, channel_multiple=2)
+            for channels, depth in ((116, 4), (232, 8), (464, 4))
+        ]
+        num_features = nearest_multiple(factor * 1024)
+        if loth:
+            super().__init__(
+                num_classes,
+                stem={},
+                stem_channels=in_channels,
+                stages=[StagePlan(_stem, channels=[width], stride=1), *units],
+                final=_pointwise_convolution(units[-1].channels[-1], num_features, stride=1),
+                num_features=num_features,
+                initialize=FAN_OUT,
+            )
+        else:
+            super().__init__(
+                num_classes,
+                stem={"stem": _stem(in_channels, width, stride=1, activation=None)},
+                stem_channels=width,
+                stages=[*units, StagePlan(_pointwise_convolution, channels=[num_features], stride=1)],
+            )
+
+
+class ShuffleUnit(nn.Module):
+    """Half of the channels pass by, the other half goes through 1x1, depthwise 3x3, 1x1; then both are shuffled.
+
+    With stride 2 both paths see all channels, and the passing one has a depthwise 3x3 and a 1x1 of its own.
+
+    Args:
+        in_channels: even without stride.
+        out_channels: even; that of the input without stride.
+        stride: 1 or 2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.splits = stride == 1
+        if self.splits:
+            self.shortcut: nn.Module = nn.Identity()
+            inner_channels = half
+        else:
+            self.shortcut = nn.Sequential(
+                _depthwise_convolution(in_channels, stride), _pointwise_convolution(in_channels, half, stride=1)
+            )
+            inner_channels = in_channels
+        self.residual = nn.Sequential(
+            _pointwise_convolution(inner_channels, inner_channels, stride=1),
+            _depthwise_convolution(inner_channels, stride),
+            _pointwise_convolution(inner_channels, half, stride=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map `[B, out_channels, H / stride, W / stride]`."""
+        passing, worked = x.chunk(2, dim=1) if self.splits else (x, x)
+        joined: Tensor = channel_shuffle(torch.cat((self.shortcut(passing), self.residual(worked)), dim=1), 2)
+        return joined
+
+
+def _stem(
+    in_channels: int, out_channels: int, stride: int, activation: type[nn.Module] | None = nn.ReLU
+) -> Conv2dNormActivation:
+    return Conv2dNormActivation(in_channels, out_channels, 3, stride, activation_layer=activation, bias=True)
+
+
+def _pointwise_convolution(in_channels: int, out_channels: int, stride: int) -> Conv2dNormActivation:
+    return Conv2dNormActivation(in_channels, out_channels, 1, stride, bias=True)
+
+
+def _depthwise_convolution(channels: int, stride: int) -> Conv2dNormActivation:
+    return Conv2dNormActivation(channels, channels, 3, stride, groups=channels, activation_layer=None, bias=True)
+
+
+def shufflenetv2_cifar(num_classes: int, *, width: int = _STEM_WIDTH, in_channels: int = 3) -> ShuffleNetV2Cifar:
+    """ShuffleNetV2 1x for small images in DTSKD's form: 1,360,896 parameters at 100 classes.
+
+    Args:
+        num_classes: K.
+        width: channels of the stem, which all others follow; the papers' is 24.
+        in_channels: channels of the images.
+    """
+    return ShuffleNetV2Cifar(num_classes, width, in_channels)
+
+
+def shufflenetv2_cifar_loth(num_classes: int, *, width: int = _STEM_WIDTH, in_channels: int = 3) -> ShuffleNetV2Cifar:
+    """ShuffleNetV2 1x for small images in LOTH's form: 1,360,896 parameters at 100 classes.
+
+    Args:
+        num_classes: K.
+        width: channels of the stem, which all others follow; the papers' is 24.
+        in_channels: channels of the images.
+    """
+    return ShuffleNetV2Cifar(num_classes, width, in_channels, loth=True)

@@ -1,0 +1,211 @@
+"""What the papers' networks for small images share: a stem, four stages, a classifier on the pooled last map."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from selfkd.option_checks import at_least, multiple_of, one_of
+
+__all__ = ["SmallImageNetwork", "StagePlan", "check_sizes", "nearest_multiple"]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """How one stage is built.
+
+    Args:
+        block: `block(in_channels, out_channels, stride)` builds one block.
+        channels: output channels of each block, in order.
+        stride: by what the stage divides the height and width of its input.
+        strided: position of the block that does so, -1 for the last.
+        channel_multiple: what the output channels must be a multiple of.
+    """
+
+    block: Callable[[int, int, int], nn.Module]
+    channels: Sequence[int]
+    stride: int = 2
+    strided: int = 0
+    channel_multiple: int = 1
+
+    def build(self, in_channels: int, depth: int | None = None, width_factor: float = 1) -> nn.Sequential:
+        """The stage, or one of another depth and width.
+
+        A shallower stage has the first blocks, a deeper one repeats the last block; the output stays that of the stage.
+        """
+        channels = self.channels
+        if depth is not None:
+            begin = channels[: depth - 1]
+            channels = [*begin, *[channels[-1]] * (depth - len(begin))]
+        outputs = [nearest_multiple(width_factor * channel, self.channel_multiple) for channel in channels]
+        strided = self.strided % len(outputs)
+        return nn.Sequential(
+            *(
+                self.block(before, after, self.stride if position == strided else 1)
+                for position, (before, after) in enumerate(pairwise([in_channels, *outputs]))
+            )
+        )
+
+
+class SmallImageNetwork(nn.Module, ABC):
+    """A classifier of small images that knows its stages; `forward_intermediates` and its kin follow timm's protocol.
+
+    The stages are the modules `layer1` to `layer4`, the classifier is `fc`.
+
+    Args:
+        num_classes: K.
+        stem: the layers before the first stage by name, in order; empty if the first stage takes the images.
+        stem_channels: channels of the stem's map.
+        stem_reduction: by what the stem divides height and width.
+        stages: the four stages, shallow to deep.
+        final: what stands between the last stage and the pooling; None for nothing.
+        num_features: D, channels of the map that is pooled; None for those of the last stage.
+        classifier: `classifier(D, K)` builds what follows the pooling.
+        initialize: the family's initialisation of a module; None leaves PyTorch's.
+
+    Attributes:
+        num_classes: K.
+        num_features: D.
+        feature_info: for each stage its channels (`num_chs`), by what it divides the image's sides (`reduction`) and
+            its name (`module`).
+    """
+
+    @abstractmethod
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        stem: Mapping[str, nn.Module],
+        stem_channels: int,
+        stem_reduction: int = 1,
+        stages: Sequence[StagePlan],
+        final: nn.Module | None = None,
+        num_features: int | None = None,
+        classifier: Callable[[int, int], nn.Module] = nn.Linear,
+        initialize: Callable[[nn.Module], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = stages[-1].channels[-1] if num_features is None else num_features
+        self.feature_info: list[dict[str, Any]] = []
+        self._plans = tuple(stages)
+        self._in_channels = (stem_channels, *(plan.channels[-1] for plan in stages[:-1]))
+        self._stem_names = tuple(stem)
+        self._classifier = classifier
+        self._initialize = initialize
+        for name, layer in stem.items():
+            self.add_module(name, layer)
+            self.initialize_branches(layer)
+        reduction = stem_reduction
+        for index, plan in enumerate(stages):
+            reduction *= plan.stride
+            name = _stage_name(index)
+            self.add_module(name, self.new_stage(index))
+            self.feature_info.append({"num_chs": plan.channels[-1], "reduction": reduction, "module": name})
+        self.final = nn.Identity() if final is None else final
+        self.initialize_branches(self.final)
+        self.fc = self.new_classifier()
+
+    def new_stage(self, index: int, depth: int | None = None, width_factor: float = 1) -> nn.Sequential:
+        """A freshly initialised stage; arguments as in `Staged.new_stage`.
+
+        Returns: a module from stage `index - 1`'s map (for index 0 the stem's, or the images where there is no stem)
+            to a map like stage `index`'s.
+        """
+        stage = self._plans[index].build(self._in_channels[index], depth, width_factor)
+        self.initialize_branches(stage)
+        return stage
+
+    def new_classifier(self) -> nn.Module:
+        """A freshly initialised classifier, from the pooled `[B, D]` to logits `[B, K]`."""
+        classifier = self._classifier(self.num_features, self.num_classes)
+        self.initialize_branches(classifier)
+        return classifier
+
+    def initialize_branches(self, branches: nn.Module) -> None:
+        """Give all layers of a module the family's initialisation, in place; PyTorch's stays if it has none."""
+        if self._initialize is not None:
+            self._initialize(branches)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Sequence[int] | None = None,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+        **ignored: Any,
+    ) -> Any:
+        """The map that is pooled, and maps of stages, as timm's networks give them.
+
+        Args:
+            x: images `[B, C, H, W]`.
+            indices: the wanted stages, negative ones counted from the end; None for all four.
+            output_fmt: "NCHW", the only layout there is.
+            intermediates_only: leave out what comes after the deepest wanted stage.
+            ignored: what timm's protocol knows and these networks do not need (`norm`, `stop_early`).
+        Returns: (pooled map, maps of the wanted stages), or the maps alone if `intermediates_only`.
+        """
+        one_of("output_fmt", output_fmt, ["NCHW"])
+        wanted = self._stage_indices(indices)
+        for name in self._stem_names:
+            x = getattr(self, name)(x)
+        maps = {}
+        for index in range(max(wanted) + 1 if intermediates_only else len(self._plans)):
+            x = maps[index] = getattr(self, _stage_name(index))(x)
+        intermediates = [maps[index] for index in wanted]
+        return intermediates if intermediates_only else (self.final(x), intermediates)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits `[B, K]` of the map that is pooled, or the pooled vector `[B, D]` if `pre_logits`."""
+        pooled = x.mean(dim=(2, 3))
+        return pooled if pre_logits else self.fc(pooled)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `[B, K]` of images `[B, C, H, W]`."""
+        return self.forward_head(self.forward_intermediates(x)[0])
+
+    def prune_intermediate_layers(
+        self, indices: Sequence[int], prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the layers that the maps of the given stages do not need, as timm's networks do.
+
+        Args:
+            indices: the stages to keep.
+            prune_norm: of timm's protocol; there is no norm of its own after the last stage.
+            prune_head: also drop what comes between the last stage and the logits.
+        Returns: the indices, none negative.
+        """
+        kept = self._stage_indices(indices)
+        for index in range(max(kept) + 1, len(self._plans)):
+            self.add_module(_stage_name(index), nn.Identity())
+        if prune_head:
+            self.final, self.fc = nn.Identity(), nn.Identity()
+        return kept
+
+    def _stage_indices(self, indices: Sequence[int] | None) -> list[int]:
+        every = range(len(self._plans))
+        return list(every) if indices is None else [every[index] for index in indices]
+
+
+def check_sizes(num_classes: int, width: int, in_channels: int, width_multiple: int = 1) -> None:
+    """What every network for small images asks of its sizes.
+
+    Raises: OptionError: if a size is too small, or `width` is no multiple of `width_multiple`.
+    """
+    at_least("num_classes", num_classes, 2)
+    multiple_of("width", width, width_multiple)
+    at_least("in_channels", in_channels, 1)
+
+
+def nearest_multiple(value: float, multiple: int = 1) -> int:
+    """The multiple nearest to a value, at least the multiple itself: 0.3 and 1 give 1, 58 and 12 give 60."""
+    return max(1, round(value / multiple)) * multiple
+
+
+def _stage_name(index: int) -> str:
+    return f"layer{index + 1}"
