@@ -79,3 +79,16 @@ def test_dtskd_trains_on_it(name):
     first = next(staged.network.parameters())
     assert first.grad is not None
     assert torch.isfinite(first.grad).all()
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *OURS])
+def test_loth_trains_on_it(name):
+    torch.manual_seed(0)
+    staged = built(name)
+    method = selfkd.create_method("loth", staged, selfkd.DatasetInfo(4, 7), block="gbn")
+    output = method(selfkd.Batch(torch.randn(2, *staged.input_size), torch.tensor([1, 3])), selfkd.Progress(0, 2))
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    first = next(staged.network.parameters())
+    assert first.grad is not None
+    assert torch.isfinite(first.grad).all()
