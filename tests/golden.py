@@ -19,6 +19,11 @@ def logits() -> list[Tensor]:
     return [(a * torch.sin(b * _N + c)).requires_grad_() for a, b, c in _WAVES]
 
 
+def fused_logits() -> Tensor:
+    """zf (LOTH's virtual teacher), float64, requiring gradients."""
+    return (2.5 * torch.sin(1.3 * _N + 0.9)).requires_grad_()
+
+
 def histories() -> list[Tensor]:
     """h0 to h3, float64."""
     return [torch.softmax(torch.sin((0.4 + 0.1 * b) * _N + 0.2 * b), dim=1) for b in range(4)]
@@ -45,6 +50,9 @@ def fill_by_shape(network: nn.Module) -> nn.Module:
             assert module.running_var is not None
             module.running_mean.fill_(0.05)
             module.running_var.fill_(4)
+    for name, parameter in network.named_parameters():
+        if name.rpartition(".")[2] == "gamma":  # the balance of LOTH's attention
+            parameter.data.fill_(0.3)
     return network
 
 

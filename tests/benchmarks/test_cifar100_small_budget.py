@@ -1,18 +1,13 @@
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cifar100_small_budget.py"
+from benchmark_files import load_benchmark
 
 
 @pytest.fixture
 def benchmark():
-    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("cifar100_small_budget")
 
 
 def test_it_measures_every_method_and_the_page_says_so(benchmark, digits_as_cifar100, tmp_path, monkeypatch):

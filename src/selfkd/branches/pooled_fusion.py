@@ -1,6 +1,6 @@
 """Feather-weight branches on pooled feature vectors (DTSKD).
 
-Features are vectors, maps of one pixel, so the paper's 1x1 convolutions on them are linear layers here: the same
+Features are vectors, maps of one pixel, so the paper's 1x1 convolutions on them are computed as linear layers: the same
 function, the same parameters, less overhead.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torchvision.ops import Conv2dNormActivation
 
 from selfkd.option_checks import one_of
@@ -17,11 +18,19 @@ from selfkd.option_checks import one_of
 __all__ = ["FUSIONS", "LATERALS", "DirectBranches", "PooledFusionBranches"]
 
 
+class _VectorConv(nn.Conv2d):
+    """A 1x1 convolution of vectors `[B, C]`; a convolution by its type, so that it is initialised as one."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1, bias=False)
+
+    def forward(self, vectors_BC: Tensor) -> Tensor:
+        return linear(vectors_BC, self.weight.flatten(1))
+
+
 def _block(in_features: int, out_features: int) -> nn.Sequential:
     """A 1x1 convolution on one pixel, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Linear(in_features, out_features, bias=False), nn.BatchNorm1d(out_features), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(_VectorConv(in_features, out_features), nn.BatchNorm1d(out_features), nn.ReLU(inplace=True))
 
 
 class MixedFusion(nn.Module):

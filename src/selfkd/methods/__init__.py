@@ -25,6 +25,7 @@ METHODS = Catalogue(
         "ps_kd": Entry("selfkd.methods.ps_kd:PSKD", "labels softened by the network's own last epoch (ICCV 2021)"),
         "teskd": Entry("selfkd.methods.teskd:TESKD", "students on its own stages help it to evolve (2021)"),
         "dtskd": Entry("selfkd.methods.dtskd:DTSKD", "its own past and its deepest classifier as dual teachers"),
+        "loth": Entry("selfkd.methods.loth:LOTH", "its exits and a virtual teacher fused from them teach each other"),
     },
     listing="'selfkd list methods' shows all",
     takes_own=True,

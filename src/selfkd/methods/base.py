@@ -17,22 +17,24 @@ from selfkd.history import History
 __all__ = ["Method"]
 
 
-
 def _halving(backbone: Staged) -> bool:
     return all(
-        later in (earlier // 2, (earlier + 1) // 2) for earlier, later in _steps(backbone.stage_shapes)
+        later < earlier and later in (earlier // 2, (earlier + 1) // 2)
+        for size, next_size in _steps(backbone.stage_shapes)
+        for earlier, later in zip(size, next_size, strict=True)
     )
 
 
 def _halving_or_equal(backbone: Staged) -> bool:
-    shapes = (*backbone.stage_shapes[:-1], backbone.final_shape)
-    return all(later in (earlier, (earlier + 1) // 2) for earlier, later in _steps(shapes))
+    return all(
+        next_size in (size, tuple((side + 1) // 2 for side in size))
+        for size, next_size in _steps((*backbone.stage_shapes[:-1], backbone.final_shape))
+    )
 
 
-def _steps(shapes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
-    """The sides of each map beside those of the next."""
-    for (_, *sides), (_, *next_sides) in pairwise(shapes):
-        yield from zip(sides, next_sides, strict=True)
+def _steps(shapes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Height and width of each map beside those of the next."""
+    return pairwise((height, width) for _, height, width in shapes)
 
 
 # Needs.stages: what is needed, in words, and whether a network has it.

@@ -1,0 +1,145 @@
+"""Auxiliary exits (LOTH): from each shallow stage a chain of blocks to the size of the last map, and a classifier.
+
+Every block is one step of the network's own way down, so all chains end where the network's last map is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from selfkd.option_checks import one_of
+
+__all__ = ["BLOCKS", "DeployedExit", "Exit", "ExitChains", "ExitOutput"]
+
+
+def bottleneck(in_channels: int, out_channels: int, stride: int, groups: int = 1) -> nn.Sequential:
+    """1x1, 3x3 with the stride, 1x1; each with batch normalisation and ReLU. Poster: "Bottle" (Bn)."""
+    return nn.Sequential(
+        Conv2dNormActivation(in_channels, out_channels, kernel_size=1),
+        Conv2dNormActivation(out_channels, out_channels, kernel_size=3, stride=stride, groups=groups),
+        Conv2dNormActivation(out_channels, out_channels, kernel_size=1),
+    )
+
+
+def grouped_bottleneck(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """`bottleneck` with a depthwise 3x3. Poster: G-Bn."""
+    return bottleneck(in_channels, out_channels, stride, groups=out_channels)
+
+
+def depthwise_separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """Depthwise 3x3 with the stride, 1x1; each with batch normalisation and ReLU. Poster: DSC (Fig. 4)."""
+    return nn.Sequential(
+        Conv2dNormActivation(in_channels, in_channels, kernel_size=3, stride=stride, groups=in_channels),
+        Conv2dNormActivation(in_channels, out_channels, kernel_size=1),
+    )
+
+
+BLOCKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
+    "bn": bottleneck,
+    "gbn": grouped_bottleneck,
+    "dsc": depthwise_separable,
+}
+"""Auxiliary blocks by name: `(in_channels, out_channels, stride) -> module`."""
+
+
+class ExitOutput(NamedTuple):
+    """What an exit computes: `feature` `[B, P, H, W]`, the end of its chain, and `logits` `[B, K]`."""
+
+    feature: Tensor
+    logits: Tensor
+
+
+class Exit(nn.Module):
+    """A chain of blocks, global average pooling, a linear classifier.
+
+    Args:
+        in_channels: channels of the stage map that it starts from.
+        chain_channels: output channels of each block; the last is P.
+        strides: stride of each block.
+        num_classes: K.
+        block: a name of `BLOCKS`.
+    """
+
+    def __init__(
+        self, in_channels: int, chain_channels: Sequence[int], strides: Sequence[int], num_classes: int, block: str
+    ) -> None:
+        super().__init__()
+        channels = (in_channels, *chain_channels)
+        self.chain = nn.Sequential(
+            *(
+                BLOCKS[block](before, after, stride)
+                for before, after, stride in zip(channels[:-1], channels[1:], strides, strict=True)
+            )
+        )
+        self.classifier = nn.Linear(channels[-1], num_classes)
+
+    def forward(self, stage_map: Tensor) -> ExitOutput:
+        """Feature and logits of a stage map `[B, C, H, W]`."""
+        feature: Tensor = self.chain(stage_map)
+        return ExitOutput(feature, self.classifier(feature.mean(dim=(2, 3))))
+
+
+class DeployedExit(nn.Module):
+    """A network that ends at an exit: images to logits.
+
+    Args:
+        trunk: from images `[B, C, H, W]` to the stage map that the exit starts from (`Staged.up_to`).
+        exit_: what follows; copied in structure around the very same tensors, so that its mode is its own while what
+            the original learns is known here.
+    """
+
+    def __init__(self, trunk: nn.Module, exit_: nn.Module) -> None:
+        super().__init__()
+        tensors = (*exit_.parameters(), *exit_.buffers())
+        self.trunk = trunk
+        self.exit = copy.deepcopy(exit_, memo={id(tensor): tensor for tensor in tensors})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[B, K]`."""
+        logits_BK: Tensor = self.exit(self.trunk(images)).logits
+        return logits_BK
+
+
+class ExitChains(nn.Module):
+    """One exit on each shallow stage; the exit of stage i has the last blocks of the deepest chain.
+
+    Exit i (from 1) starts with `stage_channels[i - 1]` channels and has the blocks `chain_channels[i - 1:]`, of strides
+    `strides[i - 1:]`. No two exits share a parameter.
+
+    Args:
+        stage_channels: channels of stages 1 to 3, shallow to deep.
+        chain_channels: output channels of the blocks of exit 1; the last is P, the same for all exits.
+        strides: strides of the blocks of exit 1.
+        num_classes: K.
+        block: "bn", "gbn" or "dsc".
+    Raises: OptionError: if `block` is unknown.
+    Source: LOTH's poster, Tables 1 and 2 and Fig. 4; every published parameter count is met (tests).
+    """
+
+    def __init__(
+        self,
+        stage_channels: Sequence[int],
+        chain_channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        block: str = "bn",
+    ) -> None:
+        super().__init__()
+        one_of("block", block, BLOCKS)
+        self.exits = nn.ModuleList(
+            Exit(channels, chain_channels[i:], strides[i:], num_classes, block)
+            for i, channels in enumerate(stage_channels)
+        )
+
+    def forward(self, stages: Sequence[Tensor]) -> list[ExitOutput]:
+        """Features and logits of every exit, shallowest first.
+
+        Args:
+            stages: stage maps 1 to 3, `[B, C_i, H_i, W_i]`, shallow to deep.
+        """
+        return [exit_(stage_map) for exit_, stage_map in zip(self.exits, stages, strict=True)]

@@ -1,0 +1,161 @@
+"""LOTH: the exits of a network and a virtual teacher fused from them teach each other.
+
+Wang, Hao, Wu, Bai: Live on the Hump: Self Knowledge Distillation via Virtual Teacher-Students Mutual Learning (poster).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from selfkd.backbones.staged import NUM_STAGES, Staged
+from selfkd.branches import DeployedExit, ExitChains, ExitFusion
+from selfkd.branches.exit_fusion import VECTOR_FUSIONS
+from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
+from selfkd.errors import BatchError, OptionError
+from selfkd.losses import full_precision, softened_kl
+from selfkd.methods.base import Method
+from selfkd.option_checks import at_least, non_negative, positive
+
+__all__ = ["LOTH"]
+
+_BRANCHES = tuple(f"branch{i}" for i in range(1, NUM_STAGES))
+_EXITS = (*_BRANCHES, "main")
+"""The exits' heads, shallowest first."""
+_LARGEST_ALPHA = 2 ** (1 / NUM_STAGES)
+
+
+class LOTH(Method):
+    """`L = L_ts + L_st`: the virtual teacher teaches the exits, their mean teaches the virtual teacher.
+
+    `L_ts = sum_i (2 - alpha^(5-i)) CE(z_i, y) + alpha^(5-i) KL_T(sg(z') || z_i)` over exits i = 1 (shallowest) to 4
+    (the backbone's own classifier); `L_st = CE(z', y) + KL_T(sg(mean of z_i) || z')`. Whoever teaches is detached. The
+    maps that are fused are not: the virtual teacher's loss trains chains and backbone, though no exit's classifier.
+
+    Args:
+        backbone: the staged network that will be deployed; its maps must halve or keep their size from stage to stage.
+        data: what is known of the training set.
+        alpha: how much more shallow exits rely on the teacher, above 0 and at most 2^(1/4) = 1.189, beyond which exit 1
+            would be trained away from its labels; 1 weighs all exits and both losses alike.
+        temperature: softening of both divergences, > 0.
+        block: of what the exits' chains are made: "bn" (ResNets, VGGs), "gbn" (the small networks), "dsc" (Fig. 4).
+        fusion: the virtual teacher: "deca" (the release's last), "deca_g2", "deca_g1" (its earlier generations), "sum",
+            "concat", "pooled_concat", "depthwise_concat", "sample_attention".
+        chain_channels: outputs of the first two blocks of exit 1's chain, of which exit 2 has the second; None for the
+            channels of stages 2 and 3, the poster's choice but for MobileNetV2: 256, 512. All chains end with the
+            channels of the backbone's last map.
+        fusion_weight_decay: of the virtual teacher's parameters; all others follow the optimiser's.
+        epsilon: added to all target probabilities, as the release does.
+    Raises:
+        OptionError: if an option is out of range.
+        BackboneError: if a map is neither as large as the one before it nor half of it.
+    Source: poster, the losses of both directions; released code for temperature, detaching and epsilon.
+    """
+
+    needs: ClassVar[Needs] = Needs(stages="halving_or_equal")
+
+    def __init__(
+        self,
+        backbone: Staged,
+        data: DatasetInfo,
+        *,
+        alpha: float = 1.15,
+        temperature: float = 3.0,
+        block: Literal["bn", "gbn", "dsc"] = "bn",
+        fusion: Literal[
+            "deca", "deca_g2", "deca_g1", "sum", "concat", "pooled_concat", "depthwise_concat", "sample_attention"
+        ] = "deca",
+        chain_channels: tuple[int, int] | None = None,
+        fusion_weight_decay: float = 1e-5,
+        epsilon: float = 1e-7,
+    ) -> None:
+        super().__init__(backbone, data)
+        if positive("alpha", alpha) > _LARGEST_ALPHA:
+            raise OptionError(
+                "alpha",
+                alpha,
+                "at most 2^(1/4) = 1.189: beyond, the weight 2 - alpha^4 of exit 1's cross-entropy is negative "
+                "and would train it away from the labels",
+            )
+        self.teacher_weights = {head: alpha ** (NUM_STAGES - i) for i, head in enumerate(_EXITS)}
+        self.temperature = positive("temperature", temperature)
+        self.fusion_weight_decay = non_negative("fusion_weight_decay", fusion_weight_decay)
+        self.epsilon = non_negative("epsilon", epsilon)
+        stage_channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
+        channels, height, width = backbone.final_shape
+        inner_channels = _checked_channels(chain_channels) if chain_channels is not None else stage_channels[1:]
+        self.chains = ExitChains(
+            stage_channels, (*inner_channels, channels), _strides(backbone), data.num_classes, block
+        )
+        backbone.initialize_branches(self.chains)
+        self.fusion = ExitFusion(channels, (height, width), data.num_classes, fusion)
+        self._smallest_batch = 2 if fusion in VECTOR_FUSIONS or height * width == 1 else 1
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        if self.training and batch.images.shape[0] < self._smallest_batch:
+            raise BatchError(
+                "LOTH normalises vectors over the batch with this fusion and size of maps: "
+                "a training batch needs at least 2 samples"
+            )
+        logits = self._logits(self.backbone(batch.images))
+        virtual_BK = full_precision(logits["fusion"])
+        exits = {head: full_precision(logits[head]) for head in _EXITS}
+
+        mean_BK = torch.stack(list(exits.values())).mean(dim=0).detach()
+        to_teacher = cross_entropy(virtual_BK, batch.labels) + self._divergence(virtual_BK, mean_BK)
+
+        teacher_BK = virtual_BK.detach()
+        to_students = sum(
+            (
+                (2 - self.teacher_weights[head]) * cross_entropy(exit_BK, batch.labels)
+                + self.teacher_weights[head] * self._divergence(exit_BK, teacher_BK)
+                for head, exit_BK in exits.items()
+            ),
+            start=virtual_BK.new_zeros(()),
+        )
+        return StepOutput(to_teacher + to_students, terms={"exits": to_students, "fusion": to_teacher}, logits=logits)
+
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        return self._logits(self.backbone(images))
+
+    def exits(self) -> Mapping[str, nn.Module]:
+        """The plain network as "main", and the networks that end at an exit as "branch1" to "branch3".
+
+        They hold the very tensors that are trained, in a structure of their own: their mode is theirs alone.
+
+        Raises: BackboneError: if the network cannot be cut after a stage; `deployed()` is there nonetheless.
+        """
+        exits = {head: DeployedExit(self.backbone.up_to(i), self.chains.exits[i]) for i, head in enumerate(_BRANCHES)}
+        return {**super().exits(), **exits}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [
+            {"params": [*self.backbone.parameters(), *self.chains.parameters()]},
+            {"params": list(self.fusion.parameters()), "weight_decay": self.fusion_weight_decay},
+        ]
+
+    def _logits(self, features: Features) -> dict[str, Tensor]:
+        exits = self.chains(features.stages[:-1])
+        fused_BK = self.fusion([*(each.feature for each in exits), features.final])
+        branches = {head: each.logits for head, each in zip(_BRANCHES, exits, strict=True)}
+        return {"main": features.logits, **branches, "fusion": fused_BK}
+
+    def _divergence(self, student_BK: Tensor, teacher_BK: Tensor) -> Tensor:
+        return softened_kl(student_BK, teacher_BK, self.temperature, self.epsilon)
+
+
+def _checked_channels(chain_channels: tuple[int, ...]) -> tuple[int, ...]:
+    if len(chain_channels) != NUM_STAGES - 2:
+        raise OptionError("chain_channels", chain_channels, "the output channels of exit 1's first two blocks, or None")
+    return tuple(at_least("chain_channels", channels, 1) for channels in chain_channels)
+
+
+def _strides(backbone: Staged) -> tuple[int, ...]:
+    """The stride of each step from stage 1 over stages 2 and 3 to the final map."""
+    sizes = [shape[1:] for shape in (*backbone.stage_shapes[:-1], backbone.final_shape)]
+    return tuple(1 if after == before else 2 for before, after in pairwise(sizes))
