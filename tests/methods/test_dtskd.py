@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import golden
 import selfkd
@@ -66,28 +67,74 @@ def test_a_detached_teacher_gets_no_structural_gradient(backbone):
     assert z[0].grad.abs().max() > 0
 
 
-# head: first logits of sample 0, sum, norm (specification, section 5.7)
-WHOLE_NETWORK = {
-    "main": ((-1.3507963, -0.67899679, 0.098194704), 1.8537637, 7.4354887),
-    "branch1": ((-0.19374052, -0.09416216, -0.24136989), -3.4496841, 3.5450952),
-    "branch2": ((-0.2080489, -0.3369843, -0.27188884), -5.5876223, 3.8938593),
-    "branch3": ((-0.025379687, -0.35544604, -0.33366591), -2.8333318, 4.3152417),
+# network: options; head: first logits of sample 0, sum, norm (specification, section 5.7)
+WHOLE_NETWORKS = {
+    "resnet18_cifar": (
+        {},
+        {
+            "main": ((-1.3507963, -0.67899679, 0.098194704), 1.8537637, 7.4354887),
+            "branch1": ((-0.19374052, -0.09416216, -0.24136989), -3.4496841, 3.5450952),
+            "branch2": ((-0.2080489, -0.3369843, -0.27188884), -5.5876223, 3.8938593),
+            "branch3": ((-0.025379687, -0.35544604, -0.33366591), -2.8333318, 4.3152417),
+        },
+    ),
+    "vgg16_cifar": (
+        {},
+        {
+            "main": ((-0.079828347, -0.056004563, -0.13590778), 4.0084446, 2.0956008),
+            "branch1": ((-0.19113709, -0.18626668, -0.24410834), -4.5314809, 2.8133811),
+            "branch3": ((-0.25977514, -0.26883757, -0.15498853), -3.0957043, 2.7615294),
+        },
+    ),
+    "shufflenetv2_cifar": (
+        {"lateral": "convolved"},
+        {
+            "main": ((-0.098995893, -0.17541796, -0.12557778), 0.54721646, 1.9558688),
+            "branch1": ((-0.12030226, 0.037775793, -0.18729679), 1.8051974, 2.76918),
+            "branch3": ((-0.080937431, 0.094616242, -0.19279624), 0.50983323, 2.6671992),
+        },
+    ),
 }
 
 
-def test_whole_network_on_resnet18():
-    staged = selfkd.create_backbone("resnet18_cifar", 100)
-    method = selfkd.create_method("dtskd", staged, selfkd.DatasetInfo(50_000, 100))
-    assert sum(parameter.numel() for parameter in method.parameters()) == 13_971_920
-    assert sum(parameter.numel() for parameter in method.branches.parameters()) == 2_751_788
-    golden.fill_by_shape(method)
+def on(name, **options):
+    backbone = selfkd.create_backbone(name, 100)
+    return selfkd.create_method("dtskd", backbone, selfkd.DatasetInfo(50_000, 100), **options)
+
+
+@pytest.mark.parametrize("name", WHOLE_NETWORKS)
+def test_whole_networks(name):
+    options, heads = WHOLE_NETWORKS[name]
+    method = golden.fill_by_shape(on(name, **options))
     with torch.no_grad():
         predicted = method.predict(golden.images())
     assert tuple(predicted) == HEADS
-    for head, (first, total, norm) in WHOLE_NETWORK.items():
+    for head, (first, total, norm) in heads.items():
         assert predicted[head][0, :3].tolist() == pytest.approx(first, rel=1e-6)
         assert predicted[head].sum().item() == pytest.approx(total, rel=1e-6)
         assert predicted[head].norm().item() == pytest.approx(norm, rel=1e-6)
+
+
+# network: options, all parameters in training, those of the branches, mega multiply-adds (specification, section 4)
+TRAINING = {
+    "resnet18_cifar": ({}, 13_971_920, 2_751_788, 558.2),
+    "resnet34_cifar": ({}, 24_080_080, 2_751_788, 1162.2),
+    "resnext18_cifar": ({}, 24_961_232, 2_751_788, 1105.6),
+    "vgg16_cifar": ({}, 18_280_912, 2_981_164, 316.7),
+    "shufflenetv2_cifar": ({"lateral": "convolved"}, 15_107_372, 13_746_476, 109.8),
+}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_training_networks_have_the_published_sizes(name):
+    options, total, branches, mega_macs = TRAINING[name]
+    method = on(name, **options).eval()
+    assert sum(parameter.numel() for parameter in method.parameters()) == total
+    assert sum(parameter.numel() for parameter in method.branches.parameters()) == branches
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        method.predict(torch.zeros(1, 3, 32, 32))
+    assert counter.get_total_flops() / 2e6 == pytest.approx(mega_macs, abs=0.055)
 
 
 def test_the_history_changes_from_epoch_to_epoch_in_one_process(backbone, batch, data):
@@ -134,6 +181,35 @@ def test_fusions_differ_only_in_the_fuser(backbone, batch, data, fusion):
     assert fusers == (0 if fusion == "add" else 3 * (2 * width * width + 2 * width))
 
 
+def test_direct_branches_know_only_their_own_stage(backbone, batch, data):
+    method = selfkd.create_method("dtskd", backbone, data, fusion="none")
+    features = backbone(batch.images)
+    logits = method.branches(features.stages[:-1], features.pooled)
+    assert tuple(logits) == HEADS[1:]
+    maps = (*features.stages[:-1], features.pooled)
+    reached = torch.autograd.grad(logits["branch1"].sum(), maps, allow_unused=True)
+    assert [each is not None for each in reached] == [True, False, False, False]
+    # 1x1 convolution without bias, batch normalisation, linear classifier, at widths 8, 16, 32 to 64
+    sizes = [channels * 64 + 2 * 64 + 64 * 10 + 10 for channels in (8, 16, 32)]
+    assert sum(parameter.numel() for parameter in method.branches.parameters()) == sum(sizes)
+    with pytest.raises(OptionError, match="lateral='convolved' .*fusion=none"):
+        selfkd.create_method("dtskd", backbone, data, fusion="none", lateral="convolved")
+
+
+@pytest.mark.parametrize("chosen", [(1,), (2,), (3,), (1, 2, 3)])
+def test_the_structural_teacher_teaches_whom_it_is_told(backbone, chosen):
+    method, z, batch = with_golden_heads(backbone, structural_branches=chosen, historical_weight=0.0)
+    method(batch, selfkd.Progress(1, 300)).loss.backward()
+    taught = [each.grad is not None and bool(each.grad.abs().max() > 0) for each in z[1:]]
+    assert taught == [number in chosen for number in (1, 2, 3)]
+
+
+def test_the_branches_start_as_the_networks_family_does():
+    block = on("vgg16_cifar").branches.top_down[0][0]
+    assert block.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
+    assert on("vgg16_cifar").branches.classifiers[0].weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
 def test_only_the_plain_network_remains(backbone, data):
     keys = list(backbone.network.state_dict())
     method = selfkd.create_method("dtskd", backbone, data)
@@ -152,7 +228,9 @@ def test_only_the_plain_network_remains(backbone, data):
         ("beta_min", -0.1, r"\[0, 1\]"),
         ("head_weights", (1.0, 1.0), "4 finite numbers.*main, branch1, branch2, branch3"),
         ("decay", "cosin", "cosine, fixed, linear"),
-        ("fusion", "sum", "add, concat, mixed"),
+        ("fusion", "sum", "add, concat, mixed, none"),
+        ("lateral", "pool", "convolved, pooled"),
+        ("structural_branches", (0,), "one or more of 1, 2, 3"),
         ("epsilon", -1e-7, ">= 0"),
     ],
 )

@@ -1,10 +1,13 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import golden
 import selfkd
+from benchmark_files import load_benchmark
 from selfkd.errors import BackboneError, BatchError, OptionError
 
+literal = load_benchmark("literal_teskd").literal
 HEADS = ("main", "branch1", "branch2", "branch3")
 START = selfkd.Progress(0, 200)
 
@@ -144,6 +147,45 @@ def test_the_imagenet_network_has_the_published_size():
     method = on("resnet18", num_classes=1000, input_size=224)
     assert sum(parameter.numel() for parameter in method.parameters()) == 38_905_312
     assert method.backbone.stage_shapes == ((64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7))
+
+
+# network: mega multiply-adds of backbone and students in the release's order of operations (specification, section 4)
+MEGA_MACS = {
+    "resnet18_cifar": 2040.4,
+    "resnet34_cifar": 2644.4,
+    "seresnet34_cifar": 2644.5,
+    "resnext18_cifar": 2587.8,
+    "resnext34_cifar": 3795.7,
+    "vgg16_cifar": 412.8,
+    "vgg19_cifar": 497.7,
+}
+
+
+def mega_macs(method):
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        method.predict(torch.zeros(1, *method.backbone.input_size, device="meta"))
+    return counter.get_total_flops() / 2e6
+
+
+@pytest.mark.parametrize("name", MEGA_MACS)
+def test_the_literal_order_costs_what_was_published_and_ours_less(name):
+    with torch.device("meta"):
+        method = on(name).eval()
+    ours = mega_macs(method)
+    literal(method.students)
+    assert mega_macs(method) == pytest.approx(MEGA_MACS[name], abs=0.055)
+    # Three 1x1 convolutions run on a quarter of the pixels.
+    sides = [shape[1] for shape in method.backbone.stage_shapes[:-1]]
+    saved = sum(0.75 * 512 * 512 * side * side / 1e6 for side in sides)
+    assert ours == pytest.approx(MEGA_MACS[name] - saved, abs=0.055)
+
+
+def test_the_imagenet_network_costs_what_was_published():
+    with torch.device("meta"):
+        method = on("resnet18", num_classes=1000, input_size=224).eval()
+    literal(method.students)
+    assert mega_macs(method) == pytest.approx(6362.8, abs=0.055)
 
 
 def test_the_papers_width_makes_a_bottleneck_network_huge_and_the_option_makes_it_fit():

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from selfkd.losses import masked_squared_distance
+
+
+def raw_features():
+    """The features of the specification, section 5.3, before their ReLU: teacher, then three students, `[4, 6]`."""
+    m = (6 * torch.arange(4)[:, None] + torch.arange(6)).double()
+    return [torch.sin(0.3 * (b + 1) * m + 0.2) for b in range(4)]
+
+
+def test_golden_distances_of_rectified_features_and_their_gradients():
+    teacher, *students = [each.clamp(min=0).requires_grad_() for each in raw_features()]
+    expected = [(5.78798, 4.81165), (6.24945, 4.99978), (6.32240, 5.02887)]
+    for student, (distance, norm) in zip(students, expected, strict=True):
+        value = masked_squared_distance(student, teacher.detach())
+        value.backward()
+        assert value.item() == pytest.approx(distance, rel=3e-6)
+        assert student.grad.norm().item() == pytest.approx(norm, rel=3e-6)
+    assert teacher.grad is None
+
+
+def test_golden_distances_where_the_mask_counts():
+    teacher, *students = raw_features()
+    distances = [masked_squared_distance(student, teacher).item() for student in students]
+    assert distances == pytest.approx([20.3092, 20.2184, 19.7624], rel=3e-6)
+    unmasked = [(student - teacher).square().sum().item() for student in students]
+    assert unmasked == pytest.approx([21.0740, 21.1484, 21.2779], rel=3e-6), "the mask makes a difference here"
+
+
+def test_half_precision_is_summed_in_full():
+    student = torch.full((64, 512), 300.0, dtype=torch.float16, requires_grad=True)
+    value = masked_squared_distance(student, torch.zeros(64, 512, dtype=torch.float16))
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(300.0**2 * 64 * 512, rel=1e-6)
+    (1e-7 * value).backward()
+    assert torch.isfinite(student.grad).all()
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match=r"one shape, got \(2, 3\) and \(2, 4\)"):
+        masked_squared_distance(torch.zeros(2, 3), torch.zeros(2, 4))
