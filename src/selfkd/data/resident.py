@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ class TrainingLoader:
     ) -> None:
         if len(data) < 2:
             raise DataError(f"the training set has {len(data)} sample; batch normalisation needs at least 2")
-        if needs != Needs(sample_index=needs.sample_index):
+        if replace(needs, sample_index=False, stages="any") != Needs():
             raise DataError(f"this loader gives one view of single samples and no second network; needed: {needs}")
         self._resident = _Resident(data, mean, std, channels_last)
         self.augmentation = augmentation
