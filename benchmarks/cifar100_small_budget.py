@@ -27,10 +27,10 @@ _INTRODUCTION = """\
 # A small budget on CIFAR-100
 
 **This is a small budget whose direction is not the papers'.** A quarter-width ResNet-18 trains for 15 epochs of all
-50,000 images, by all methods in DTSKD's protocol, where the papers train the full width for 200 or 300, each in its own.
-So short a budget leaves the network underfitted, as its training accuracy shows, and a regulariser helps only a network
-that can fit its training set. The table shows that real data flows through the whole system and what an epoch costs;
-correctness is shown by golden values in the tests.
+50,000 images, by all methods in DTSKD's protocol; the papers train the full width for 200 or 300 epochs, each in a
+protocol of its own. So short a budget leaves the network underfitted, as its training accuracy shows, and a
+regulariser helps only a network that can fit its training set. The table shows that real data flows through the whole
+system and what an epoch costs; correctness is shown by golden values in the tests.
 """
 
 

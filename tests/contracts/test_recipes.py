@@ -2,7 +2,8 @@
 
 import pytest
 
-from selfkd.recipes.reader import recipe_names, resolve
+from selfkd.recipes.files import recipe_names
+from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 
 SMALL = {"backbone.width": 8, "trainer.epochs": 2, "loader.batch_size": 20}

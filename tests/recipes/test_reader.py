@@ -1,7 +1,8 @@
 import pytest
 
 from selfkd.errors import RecipeError, UnknownNameError, UserError
-from selfkd.recipes.reader import differences, options_help, recipe_names, recipe_summary, resolve, split_overrides
+from selfkd.recipes.files import recipe_names, recipe_summary
+from selfkd.recipes.reader import differences, options_help, resolve, split_overrides
 
 DTSKD = "dtskd/cifar100/resnet18/dtskd"
 

@@ -39,7 +39,7 @@ def _entries(kind: str) -> dict[str, str]:
     from selfkd.backbones import BACKBONES
     from selfkd.data import DATASETS
     from selfkd.methods import METHODS
-    from selfkd.recipes.reader import recipe_names, recipe_summary
+    from selfkd.recipes.files import recipe_names, recipe_summary
 
     if kind == "recipes":
         return {name: recipe_summary(name) for name in recipe_names()}

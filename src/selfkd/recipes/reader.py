@@ -1,4 +1,4 @@
-"""Recipes: files of data that name data set, backbone, method and schedule, resolved against what they configure.
+"""Recipes resolved against what they configure: data set, backbone, method and schedule, with every option checked.
 
 A recipe is flat YAML: `method: dtskd` names a part, `method.beta_max: 0.9` sets one of its options. What options exist
 is said by the signature of the part itself; jsonargparse checks names and types against it.
@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from selfkd.catalogue import Catalogue, import_target
 from selfkd.data import AUGMENTATIONS, DATASETS
 from selfkd.errors import RecipeError, UnknownNameError, UserError
 from selfkd.methods import METHODS, method_class
+from selfkd.recipes.files import ENDINGS, read_recipe
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
 __all__ = [
@@ -31,16 +31,9 @@ __all__ = [
     "Recipe",
     "differences",
     "options_help",
-    "read_recipe",
-    "recipe_names",
-    "recipe_summary",
     "resolve",
     "split_overrides",
 ]
-
-_FOLDER = resources.files("selfkd.recipes")
-_PARTS = "parts"
-_LISTING = "'selfkd list recipes' shows all"
 
 # Sections whose part is chosen by name, and how many leading arguments of the part are not configuration.
 _CHOSEN: Mapping[str, tuple[Catalogue, int]] = {
@@ -60,11 +53,9 @@ _SECTIONS = (*_CHOSEN, *_ALWAYS)
 # Where things lie is no part of the experiment: it changes neither the run's name nor its identity.
 PLACES = frozenset({"data.root"})
 _UNNAMED = PLACES | {"seed"}
-_OWN = frozenset({"name", "published"})
 _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
 _LARGEST_SEED = 2**32 - 1
-_ENDINGS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -110,21 +101,6 @@ class Recipe:
         return replace(self, seed=seed)
 
 
-def recipe_names() -> list[str]:
-    """All recipes of the package, sorted. Imports nothing heavy."""
-    folder = Path(str(_FOLDER))
-    files = (file.relative_to(folder) for file in folder.rglob("*.yaml"))
-    return sorted(file.with_suffix("").as_posix() for file in files if file.parts[0] != _PARTS)
-
-
-def recipe_summary(name: str) -> str:
-    """One line: what the recipe trains and, if it has one, the published figure that it reproduces."""
-    flat = read_recipe(name)
-    published = flat.get("published")
-    figure = f"; published {published['value']}: {published['source']}" if published else ""
-    return f"{flat.get('method')} on {flat.get('data')}, {flat.get('backbone')}{figure}"
-
-
 def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
     """`key=value` arguments as a mapping; values stay text, which the option's type reads.
 
@@ -139,16 +115,6 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
             raise RecipeError(f"{key} is given twice")
         overrides[key] = text
     return overrides
-
-
-def read_recipe(name: str) -> dict[str, Any]:
-    """The flat keys of a recipe, includes merged: later includes win over earlier, the file itself over all.
-
-    Args:
-        name: of a recipe of the package, or the path of a YAML file.
-    Raises: UnknownNameError: if there is no such recipe. RecipeError: if the file cannot be read as one.
-    """
-    return _read(name, seen=())
 
 
 def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
@@ -306,52 +272,8 @@ def _target(section: str, name: str | None) -> Callable[..., Any]:
     return target
 
 
-def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    if name in seen:
-        raise RecipeError(f"recipes include each other in a circle: {' -> '.join((*seen, name))}")
-    path = _path(name)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise RecipeError(f"{path} must hold one mapping of flat keys, for example 'method: dtskd'")
-    for key, value in content.items():
-        if isinstance(value, dict) and key != "published":
-            raise RecipeError(f"{path}: keys are flat; write '{key}.<option>: <value>', not a mapping under {key!r}")
-    merged: dict[str, Any] = {}
-    included = content.pop("include", [])
-    for part in included if isinstance(included, list) else [included]:
-        if not isinstance(part, str):
-            raise RecipeError(f"{path}: include must be the name of a recipe or a list of names, not {included!r}")
-        # A file that is included is looked for beside the one that includes it.
-        merged |= _read(str(path.parent / part) if part.endswith(_ENDINGS) else part, (*seen, name))
-    # Name and published figure are the included recipe's own, not of what builds on it.
-    return {key: value for key, value in merged.items() if key not in _OWN} | content
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that comes twice is an error; plain YAML lets the last win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.YAMLError(f"{', '.join(sorted(twice))} comes twice")
-        return super().construct_mapping(node, deep)
-
-
-def _path(name: str) -> Path:
-    if name.endswith(_ENDINGS):
-        return Path(name).expanduser()
-    path = Path(str(_FOLDER)) / f"{name}.yaml"
-    if not path.is_file():
-        raise UnknownNameError("recipe", name, recipe_names(), _LISTING)
-    return path
-
-
 def _stem(name: str) -> str:
-    return Path(name).stem if name.endswith(_ENDINGS) else name
+    return Path(name).stem if name.endswith(ENDINGS) else name
 
 
 def _suffix(changed: Mapping[str, Any]) -> str:

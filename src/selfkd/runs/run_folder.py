@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from selfkd.atomic_files import written_whole
 from selfkd.errors import RecipeError, RunError
 from selfkd.evaluation.scores import Scores
-from selfkd.recipes.reader import PLACES, Recipe, differences, read_recipe, resolve
+from selfkd.recipes.files import read_recipe
+from selfkd.recipes.reader import PLACES, Recipe, differences, resolve
 from selfkd.training.fit import BEST, LAST
 
 __all__ = ["EpochScores", "RunFolder", "RunScores", "Selection", "read_json", "write_json"]

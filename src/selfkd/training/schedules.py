@@ -38,6 +38,8 @@ def multistep(
     warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
     after = epochs * steps_per_epoch - warmup_steps
     steps = [round(after * m if m <= 1 else steps_per_epoch * m) for m in milestones]
+    # A share below 1 lies within the run, however few steps it has.
+    steps = [min(step, after - 1) if m < 1 else step for step, m in zip(steps, milestones, strict=True)]
     if steps and steps[-1] >= after:
         raise OptionError(
             "schedule.milestones",
