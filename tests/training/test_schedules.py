@@ -37,6 +37,13 @@ def test_a_shorter_run_keeps_its_shape():
     assert used == pytest.approx([1] * 2 * STEPS + [0.1] * STEPS + [0.01] * STEPS)
 
 
+def test_shares_fit_into_the_shortest_run():
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 1.0)
+    scheduler = multistep(optimizer, 1, 2, milestones=(0.375, 0.65, 0.9))
+    assert len(scheduler.milestones) >= 1
+    assert max(scheduler.milestones) < 2
+
+
 def test_warm_up_rises_step_by_step_and_milestones_count_from_its_end():
     used = rates(multistep, 10, warmup_epochs=2, milestones=(0.5,))
     assert used[: 2 * STEPS] == pytest.approx([(step + 1) / (2 * STEPS) for step in range(2 * STEPS)])

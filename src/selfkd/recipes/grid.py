@@ -49,9 +49,8 @@ def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 figures = dict(figure) if isinstance(figure, Mapping) else {_DEPLOYED: figure}
                 if _DEPLOYED in figures:
                     if "value" in record:
-                        raise RecipeError(
-                            f"grid {name}: {method} on {backbone} stands in {record['source']} and {source}"
-                        )
+                        tables = f"{record['source']} and {source}"
+                        raise RecipeError(f"grid {name}: {method} on {backbone} stands in {tables}; give it once")
                     record["value"] = figures.pop(_DEPLOYED)
                     record |= {"head": _DEPLOYED, "source": source}
                     record |= {"reduce": grid["reduce"], "selection": grid["selection"]}

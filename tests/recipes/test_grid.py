@@ -1,0 +1,152 @@
+import pytest
+
+from selfkd.errors import RecipeError
+from selfkd.recipes.files import recipe_names
+from selfkd.recipes.grid import expand
+from selfkd.recipes.reader import resolve
+
+GRID = {
+    "include": "parts/dtskd_cifar100",
+    "backbones": {
+        "small": {"backbone": "resnet18_cifar", "backbone.width": 8},
+        "large": {"backbone": "resnet34_cifar", "with": {"dtskd": {"method.beta_max": 0.5, "method.beta_min": 0.2}}},
+    },
+    "methods": {
+        "plain": {"method": "plain"},
+        "dtskd": {"method": "dtskd", "method.beta_max": 0.9},
+        "dtskd-tenth": {"method.beta_max": 0.1, "method.beta_min": 0.1},
+    },
+    "reduce": "mean of 3 runs",
+    "selection": "last epoch",
+    "published": {
+        "Table 1": {
+            "plain": {"small": 70.0, "large": 71.0},
+            "dtskd": {"small": 72.5, "large": {"main": 73.0, "branch1": 70.1}},
+        },
+        "Table 2": {"dtskd": {"small": {"branch2": 69.9}}, "dtskd-tenth": {"large": 72.0}},
+    },
+    "unpublished": {"dtskd-tenth": ["small"]},
+}
+
+
+def test_every_figure_is_a_recipe_and_says_where_it_stands():
+    cells = expand("paper/cifar100", GRID)
+    assert sorted(cells) == [
+        "paper/cifar100/large/dtskd",
+        "paper/cifar100/large/dtskd-tenth",
+        "paper/cifar100/large/plain",
+        "paper/cifar100/small/dtskd",
+        "paper/cifar100/small/dtskd-tenth",
+        "paper/cifar100/small/plain",
+    ]
+    assert cells["paper/cifar100/small/dtskd"]["published"] == {
+        "value": 72.5,
+        "head": "main",
+        "reduce": "mean of 3 runs",
+        "selection": "last epoch",
+        "source": "Table 1",
+        "other_heads": {"branch2": 69.9},
+    }
+    assert cells["paper/cifar100/large/dtskd"]["published"]["other_heads"] == {"branch1": 70.1}
+    assert "published" not in cells["paper/cifar100/small/dtskd-tenth"]
+
+
+def test_an_ablation_wins_over_the_backbone_and_the_backbone_over_the_method():
+    cells = expand("paper/cifar100", GRID)
+    assert cells["paper/cifar100/small/dtskd"]["method.beta_max"] == 0.9
+    assert cells["paper/cifar100/large/dtskd"]["method.beta_max"] == 0.5
+    ablation = cells["paper/cifar100/large/dtskd-tenth"]
+    assert (ablation["method"], ablation["method.beta_max"], ablation["method.beta_min"]) == ("dtskd", 0.1, 0.1)
+    plain = cells["paper/cifar100/large/plain"]
+    assert not [key for key in plain if key.startswith("method.") or key == "with"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"published": {"Table 1": {"dtskt": {"small": 1.0}}}}, "methods has no 'dtskt'; it has plain, dtskd"),
+        ({"published": {"Table 1": {"plain": {"tiny": 1.0}}}}, "backbones has no 'tiny'; it has small, large"),
+        (
+            {"published": {"A": {"plain": {"small": 1.0}}, "B": {"plain": {"small": 2.0}}}},
+            "plain on small stands in A and B; give it once",
+        ),
+        ({"publishd": {}}, "wrong: publishd"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(change, message):
+    with pytest.raises(RecipeError, match=message):
+        expand("paper/cifar100", {**GRID, **change})
+
+
+def published(prefix, method, backbone="resnet18"):
+    return resolve(f"{prefix}/{backbone}/{method}").published
+
+
+def test_the_tables_of_the_papers_are_complete():
+    def count(prefix, method=""):
+        return sum(name.startswith(f"{prefix}/") and f"/{method}" in name for name in recipe_names())
+
+    assert count("teskd/cifar100") == 7 * 3 + 4 + 2
+    assert count("dtskd/cifar100") == 6 * 3 + 6 + 4 + 4 + 12 + 9 + 6 + 1
+    assert count("loth/cifar100") == 2 * (8 + 2)
+
+
+def test_figures_of_several_heads_come_along():
+    assert published("loth/cifar100", "loth") == {
+        "value": 81.24,
+        "head": "main",
+        "reduce": "single run",
+        "selection": "best-on-test, branches at main's best epoch, fusion at its own",
+        "source": "LOTH, Table 1",
+        "other_heads": {"branch1": 78.47, "branch2": 79.53, "branch3": 80.90, "fusion": 82.08},
+    }
+    assert published("dtskd/cifar100", "dtskd-structure_only")["other_heads"]["branch1"] == 79.12
+
+
+def test_what_a_network_needs_is_in_its_recipe_alone():
+    def options(backbone, method="dtskd"):
+        return resolve(f"dtskd/cifar100/{backbone}/{method}").options["method"]
+
+    assert (options("resnet18")["historical_weight"], options("vgg16")["historical_weight"]) == (0.2, 0.6)
+    assert options("resnext18")["structural_weight"] == 0.2
+    assert options("vgg16", "dtskd-weights_0.8_0.2")["historical_weight"] == 0.8
+    assert options("shufflenetv2", "dtskd-linear")["lateral"] == "convolved"
+    assert options("resnet18")["lateral"] == "pooled"
+    chains = {
+        backbone: resolve(f"loth/cifar100/{backbone}/loth").options["method"] for backbone in ("vgg16", "mobilenetv2")
+    }
+    assert (chains["vgg16"]["block"], chains["mobilenetv2"]["block"]) == ("bn", "gbn")
+    assert chains["mobilenetv2"]["chain_channels"] == (256, 512)
+    assert resolve("loth/cifar100/resnet18/plain").options["backbone"]["initialization"] == "fan_out"
+    assert resolve("teskd/cifar100/resnet18/plain").options["backbone"]["initialization"] == "pytorch"
+
+
+PROTOCOLS = {
+    "teskd": {
+        "trainer.epochs": 200,
+        "trainer.best_after_epoch": 150,
+        "optimizer.nesterov": True,
+        "schedule.milestones": [0.5, 0.75],
+        "augmentation.padding_mode": "zeros",
+        "data.mean": [0.4914, 0.4822, 0.4465],
+        "trainer.precision": "bf16-mixed",
+    },
+    "loth": {
+        "trainer.epochs": 200,
+        "trainer.best_after_epoch": 0,
+        "optimizer.nesterov": False,
+        "schedule.milestones": [75 / 200, 130 / 200, 180 / 200],
+        "augmentation.padding_mode": "reflect",
+        "data.mean": [0.5071, 0.4867, 0.4408],
+        "trainer.precision": "32",
+    },
+}
+SHARED = {"loader.batch_size": 128, "optimizer.lr": 0.1, "optimizer.momentum": 0.9, "optimizer.weight_decay": 5e-4}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_published_protocols(protocol):
+    for method in ("plain", protocol):
+        flat = resolve(f"{protocol}/cifar100/resnet18/{method}").flat()
+        expected = {**PROTOCOLS[protocol], **SHARED}
+        assert {key: flat[key] for key in expected} == expected
