@@ -17,6 +17,7 @@ def load_benchmark(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
     sys.path.insert(0, str(_FOLDER))
     try:
         spec.loader.exec_module(module)

@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("selfkd").setLevel(logging.INFO)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # where somebody's own package.module lies, as with python -m
+    # PyTorch then takes large CPU tensors in huge pages, which spares page faults; read when torch first allocates.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         parsed.execute(parsed)
         sys.stdout.flush()

@@ -1,0 +1,34 @@
+import json
+
+import pytest
+
+from benchmark_files import load_benchmark
+
+
+@pytest.fixture
+def benchmark():
+    return load_benchmark("step_cost")
+
+
+def test_it_measures_every_variant_and_the_page_says_so(benchmark):
+    names = list(benchmark.VARIANTS)
+    record = benchmark.measure(names, "32", "cpu", batch_size=4, width=8, rounds=2, memory=False)
+    assert list(record["rows"]) == names
+    assert record["rows"]["plain"]["relative"] == 1
+    assert all(len(row["rounds"]) == 2 and min(row["rounds"]) > 0 for row in record["rows"].values())
+    page = benchmark.page([record])
+    for name in names:
+        assert f"| {name} " in page
+    assert benchmark.key_of(json.loads(json.dumps(record))) == benchmark.key_of(record)
+
+
+def test_memory_is_that_of_the_steps_alone(benchmark):
+    small = benchmark.memory_of("plain", 64, "32", "cpu", 16)
+    large = benchmark.memory_of("teskd, literal", 64, "32", "cpu", 16)
+    assert 1 < small < large
+
+
+def test_the_page_in_the_docs_is_made_of_the_results(benchmark):
+    if not benchmark.RESULTS.exists():
+        pytest.skip("not measured yet")
+    assert benchmark.page(json.loads(benchmark.RESULTS.read_text())) == benchmark.PAGE.read_text()
