@@ -7,6 +7,7 @@ nothing itself, so neither the number of workers nor who reads what changes a pi
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -129,17 +130,22 @@ def _streamed(reader: _Reader, tasks: Sequence[_Task], workers: int, device: tor
 
     Raises: DataError: naming the file that cannot be read.
     """
-    loader: DataLoader[Tensor | DataError] = DataLoader(
-        reader,
-        batch_size=None,  # a task is a batch
-        sampler=tasks,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_interrupts_to_the_parent,
-        generator=torch.Generator(),  # left alone, it would seed its workers from the model's random numbers
-    )
-    for images in loader:
+    with warnings.catch_warnings():
+        # A number of workers is given on purpose; torch would doubt it in every epoch.
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        batches = iter(
+            DataLoader(
+                reader,
+                batch_size=None,  # a task is a batch
+                sampler=tasks,
+                num_workers=workers,
+                collate_fn=_as_it_is,
+                pin_memory=device.type == "cuda",
+                worker_init_fn=_leave_interrupts_to_the_parent,
+                generator=torch.Generator(),  # left alone, it would take its seed from the model's random numbers
+            )
+        )
+    for images in batches:
         if isinstance(images, DataError):
             raise images
         yield images.to(device, non_blocking=True)
