@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from digit_files import positions_of, save_digit
+
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 SHARED_DATA = Path(os.environ.get("SELFKD_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -28,6 +30,15 @@ def cifar100_root() -> Path:
     if not root.is_dir():
         pytest.skip("CIFAR-100 is not at hand; set SELFKD_SHARED_DATA to the folder that holds cifar100/")
     return root
+
+
+@pytest.fixture
+def photographs() -> list[Path]:
+    """Real photographs of 640x480 pixels, where they are at hand."""
+    files = sorted((SHARED_DATA / "bccd" / "JPEGImages").glob("*.jpg"))[:6]
+    if not files:
+        pytest.skip("the photographs are not at hand; set SELFKD_SHARED_DATA to the folder that holds bccd/")
+    return files
 
 
 def encoded_digits(positions: Sequence[int]) -> list[bytes]:
@@ -67,6 +78,21 @@ def digits_as_cifar100(tmp_path: Path) -> Path:
         )
         table = table.replace_schema_metadata({"huggingface": json.dumps(metadata)})
         parquet.write_table(table, root / f"{name}.parquet")
+    return root
+
+
+@pytest.fixture
+def digits_as_imagenet(tmp_path: Path) -> Path:
+    """Real digits in ImageNet's layout: the classes n0, n1, n2 with 7 JPEG files each for training and 3 for testing.
+
+    One is greyscale and one CMYK, as some of ImageNet's are.
+    """
+    root = tmp_path / "imagenet"
+    for digit in range(3):
+        for rank, position in enumerate(positions_of(digit, 10)):
+            split = "train" if rank < 7 else "val"
+            mode = {(0, 0): "L", (1, 0): "CMYK"}.get((digit, rank), "RGB")
+            save_digit(root / split / f"n{digit}" / f"{position}.JPEG", position, mode)
     return root
 
 

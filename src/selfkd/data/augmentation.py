@@ -1,4 +1,4 @@
-"""Training augmentation of whole batches on the device that trains.
+"""Training augmentation: of whole batches on the device that trains, or of single images in the worker that read them.
 
 Every random number is drawn once per epoch for every sample of the training set, by (seed, epoch, view) alone, and
 looked up by sample index. What a sample goes through is therefore the same in whatever batch, process or order.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torchvision.transforms import v2
 
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least, one_of
 
-__all__ = ["Augmentation", "CropFlip", "Unchanged"]
+__all__ = ["Augmentation", "CropFlip", "RandomResizedCrop", "Unchanged", "WholeImageAugmentation"]
 
 
 class Augmentation(ABC):
@@ -30,6 +32,12 @@ class Augmentation(ABC):
     @abstractmethod
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Images `[B, C, H, W]` uint8 changed as `draws` `[B, P]` say, on the images' device."""
+
+
+class WholeImageAugmentation(Augmentation):
+    """An augmentation that takes images of any size, as their files have them, and gives `[B, C, size, size]`."""
+
+    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,54 @@ class CropFlip(Augmentation):
         rows = _mirrored(images.shape[2], side, images.device)
         columns = _mirrored(images.shape[3], side, images.device)
         return images[:, :, rows][:, :, :, columns]  # torch cannot mirror-pad uint8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomResizedCrop(WholeImageAugmentation):
+    """A random part of an image, scaled (bilinear) to one size, and a horizontal flip with probability one half.
+
+    torchvision's transforms of the same names, each image's random numbers seeded by its draw.
+
+    Args:
+        size: side in pixels of what comes out; it must be the side of the data set's images.
+        scale: smallest and largest share of the image's area that is cut out, in (0, 1].
+        ratio: smallest and largest width by height of what is cut out, > 0.
+        horizontal_flip: whether images are flipped.
+    Raises: OptionError: if a value is out of range.
+    Source: Szegedy et al. 2015, Going Deeper with Convolutions, arXiv:1409.4842, section 6.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    horizontal_flip: bool = True
+
+    def __post_init__(self) -> None:
+        at_least("augmentation.size", self.size, 1)
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise OptionError("augmentation.scale", self.scale, "two rising numbers in (0, 1]")
+        if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1] < float("inf"):
+            raise OptionError("augmentation.ratio", self.ratio, "two rising finite numbers > 0")
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(0, 2**32, (num_samples, 1), generator=generator)  # torch's CPU generator keeps 32 bits
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        seeds = draws[:, 0].tolist()
+        return torch.stack([self._changed(image, seed) for image, seed in zip(images, seeds, strict=True)])
+
+    def _changed(self, image: Tensor, seed: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerator as well
+            changed: Tensor = self._transform(image)
+        return changed
+
+    @cached_property
+    def _transform(self) -> v2.Transform:
+        flip_probability = 0.5 if self.horizontal_flip else 0.0
+        return v2.Compose(
+            [v2.RandomResizedCrop(self.size, self.scale, self.ratio), v2.RandomHorizontalFlip(flip_probability)]
+        )
 
 
 def _mirrored(length: int, side: int, device: torch.device) -> Tensor:

@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
+from selfkd.data.decoding import read_rgb
 from selfkd.data.source import ImageSet
 from selfkd.errors import DataError
 
-__all__ = ["UNREADABLE", "read_parquet_split"]
-
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What PIL raises for files that are no images, are damaged, or would take all memory."""
+__all__ = ["read_parquet_split"]
 
 
 def read_parquet_split(
@@ -72,11 +69,7 @@ def read_parquet_split(
 
 
 def _decode(encoded: bytes | None, where: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(encoded or b"")) as image:
-            return np.asarray(image.convert("RGB"))
-    except UNREADABLE as error:
-        raise DataError(f"{where}: not a readable image: {error}") from error
+    return np.asarray(read_rgb(io.BytesIO(encoded or b""), where))
 
 
 def _check_types(file: Path, table: Any, image_column: str, label_column: str) -> None:

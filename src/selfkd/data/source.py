@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,11 +21,37 @@ from selfkd.contract import DatasetInfo
 from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import weights
 
-__all__ = ["ImageSet", "Source", "Splits"]
+__all__ = ["ImageSet", "Source", "Split", "Splits"]
+
+
+class Split(ABC):
+    """Labelled images, wherever they lie: `ImageSet` in memory, `ImageFiles` on disk.
+
+    Attributes:
+        labels: `[N]` int64 in [0, K).
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    @abstractmethod
+    def input_size(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image as networks are evaluated on it."""
+
+    @abstractmethod
+    def take(self, positions: NDArray[np.int64]) -> Self:
+        """The images at these positions, in this order."""
+
+    @abstractmethod
+    def identity(self) -> Iterator[bytes | memoryview]:
+        """What distinguishes these images and labels from others, to be checksummed."""
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class ImageSet(Split):
     """Images in memory.
 
     Args:
@@ -35,13 +62,19 @@ class ImageSet:
     images: Tensor
     labels: Tensor
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
     def take(self, positions: NDArray[np.int64]) -> ImageSet:
-        """The images at these positions, in this order."""
         chosen = torch.from_numpy(positions)
         return ImageSet(self.images[chosen], self.labels[chosen])
+
+    def identity(self) -> Iterator[bytes | memoryview]:
+        for tensor in (self.images, self.labels):
+            yield repr(tuple(tensor.shape)).encode()
+            yield tensor.contiguous().numpy().data
 
 
 @dataclass(frozen=True)
@@ -55,36 +88,37 @@ class Splits:
         validation: held out from the training set, or None.
     """
 
-    train: ImageSet
-    test: ImageSet
+    train: Split
+    test: Split
     class_names: tuple[str, ...]
-    validation: ImageSet | None = None
+    validation: Split | None = None
 
     @property
-    def selection(self) -> tuple[str, ImageSet]:
+    def selection(self) -> tuple[str, Split]:
         """Name and images of the split that chooses the best epoch."""
         return ("test", self.test) if self.validation is None else ("validation", self.validation)
 
     def fingerprint(self) -> str:
-        """A checksum of class names, images and labels of all splits, which tells other data under the same name."""
+        """A checksum of class names, images and labels of all splits, which tells other data under the same name.
+
+        Raises: DataError: if a file is gone.
+        """
         digest = hashlib.blake2b("\n".join(self.class_names).encode(), digest_size=16)
         for split in (self.train, self.validation, self.test):
             if split is not None:
-                for tensor in (split.images, split.labels):
-                    digest.update(repr(tuple(tensor.shape)).encode())
-                    digest.update(tensor.contiguous().numpy().data)
+                for part in split.identity():
+                    digest.update(part)
         return digest.hexdigest()
 
     @cached_property
     def info(self) -> DatasetInfo:
         """What methods may know of the training set."""
-        _, channels, height, width = self.train.images.shape
         return DatasetInfo(
             num_samples=len(self.train),
             num_classes=len(self.class_names),
             class_names=self.class_names,
             labels=tuple(self.train.labels.tolist()),
-            input_size=(channels, height, width),
+            input_size=self.train.input_size,
         )
 
 
@@ -117,7 +151,7 @@ class Source(ABC):
 
     @abstractmethod
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
-        """From a PIL image to the uint8 `[3, H, W]` that the data set holds."""
+        """From a PIL image to the uint8 `[3, H, W]` on which networks are evaluated."""
 
     def load(self, seed: int) -> Splits:
         """All splits, checked.
@@ -154,7 +188,7 @@ class Source(ABC):
         )
         return transform
 
-    def _check(self, name: str, split: ImageSet, num_classes: int) -> None:
+    def _check(self, name: str, split: Split, num_classes: int) -> None:
         if len(split) == 0:
             raise DataError(f"the {name} split of {type(self).__name__} is empty")
         low, high = int(split.labels.min()), int(split.labels.max())

@@ -27,7 +27,7 @@ from selfkd.recipes.files import ENDINGS, read_recipe
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
 __all__ = [
-    "PLACES",
+    "MACHINE",
     "Recipe",
     "differences",
     "options_help",
@@ -46,13 +46,13 @@ _CHOSEN: Mapping[str, tuple[Catalogue, int]] = {
 }
 # Sections that are always there, with the class of their options.
 _ALWAYS: Mapping[str, str] = {
-    "loader": "selfkd.data.resident:LoaderOptions",
+    "loader": "selfkd.data.batches:LoaderOptions",
     "trainer": "selfkd.training.options:TrainerOptions",
 }
 _SECTIONS = (*_CHOSEN, *_ALWAYS)
-# Where things lie is no part of the experiment: it changes neither the run's name nor its identity.
-PLACES = frozenset({"data.root"})
-_UNNAMED = PLACES | {"seed"}
+# What belongs to a machine is no part of the experiment: it changes neither the run's name nor its identity.
+MACHINE = frozenset({"data.root", "loader.workers"})
+_UNNAMED = MACHINE | {"seed"}
 _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
 _LARGEST_SEED = 2**32 - 1
@@ -174,8 +174,8 @@ def _flat_or_incomplete(stem: str, given: Mapping[str, Any], merged: Mapping[str
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What distinguishes two experiments, given as flat keys, in words; places do not count."""
-    keys = [key for key in dict.fromkeys((*before, *after)) if key not in PLACES and key != "published"]
+    """What distinguishes two experiments, given as flat keys, in words; what belongs to a machine does not count."""
+    keys = [key for key in dict.fromkeys((*before, *after)) if key not in MACHINE and key != "published"]
     return [
         f"{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in keys if before.get(key) != after.get(key)
     ]

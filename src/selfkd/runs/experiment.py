@@ -14,8 +14,9 @@ import torch
 
 from selfkd.backbones import as_staged
 from selfkd.data.augmentation import Augmentation
-from selfkd.data.resident import EvaluationLoader, LoaderOptions, TrainingLoader
-from selfkd.data.source import ImageSet, Source, Splits
+from selfkd.data.batches import EvaluationBatches
+from selfkd.data.loaders import evaluation_loader, training_loader
+from selfkd.data.source import Source, Split, Splits
 from selfkd.errors import OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.export.network_files import save_network
@@ -82,14 +83,12 @@ class Experiment:
         options, recipe = self.recipe.options, self.recipe
         selection_name, selection = self.splits.selection
         augmentation: Augmentation = recipe.target("augmentation")(**options["augmentation"])
-        augmentation(self.splits.train.images[:1], augmentation.draw(1, torch.Generator()))
-        loader_options: LoaderOptions = recipe.target("loader")(**options["loader"])
-        loader = TrainingLoader(
+        loader = training_loader(
             self.splits.train,
             augmentation,
             self.source.mean,
             self.source.std,
-            loader_options.batch_size,
+            recipe.target("loader")(**options["loader"]),
             recipe.seed,
             self.method.needs,
             options["trainer"]["channels_last"],
@@ -106,14 +105,13 @@ class Experiment:
             seed=recipe.seed,
         )
 
-    def evaluation_loader(self, images: ImageSet) -> EvaluationLoader:
+    def evaluation_loader(self, split: Split) -> EvaluationBatches[Any]:
         """A split, ready to be evaluated."""
-        loader_options = self.recipe.target("loader")(**self.recipe.options["loader"])
-        return EvaluationLoader(
-            images,
+        return evaluation_loader(
+            split,
             self.source.mean,
             self.source.std,
-            loader_options.evaluation_batch_size,
+            self.recipe.target("loader")(**self.recipe.options["loader"]),
             self.recipe.options["trainer"]["channels_last"],
         )
 
@@ -211,7 +209,7 @@ def evaluate_run(
         path: the run's folder.
         split: "test", "train" or "validation".
         which: weights of the "last" or the "best" epoch.
-        places: `data.root`, if the data has moved.
+        places: `data.root`, if the data has moved; `loader.workers`, if the machine is another.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
         RunError: if there is no such run, it is not finished, or it has no such split.

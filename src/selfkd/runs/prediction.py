@@ -10,7 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from selfkd.data.parquet_images import UNREADABLE
+from selfkd.data.decoding import UNREADABLE
 from selfkd.errors import DataError, OptionError
 from selfkd.runs.loading import LoadedRun
 

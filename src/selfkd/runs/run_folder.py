@@ -16,7 +16,7 @@ from selfkd.atomic_files import written_whole
 from selfkd.errors import RecipeError, RunError
 from selfkd.evaluation.scores import Scores
 from selfkd.recipes.files import read_recipe
-from selfkd.recipes.reader import PLACES, Recipe, differences, resolve
+from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
 from selfkd.training.fit import BEST, LAST
 
 __all__ = ["EpochScores", "RunFolder", "RunScores", "Selection", "read_json", "write_json"]
@@ -139,13 +139,15 @@ class RunFolder:
         """The stored recipe.
 
         Args:
-            places: `data.root`, if the data has moved.
+            places: `data.root`, if the data has moved; `loader.workers`, if the machine is another.
             trust_imports: let it name `package.module:Name`, whose import runs code.
         Raises: RecipeError: if the file is damaged, or `places` holds anything else.
         """
-        others = set(places or {}) - PLACES
+        others = set(places or {}) - MACHINE
         if others:
-            raise RecipeError(f"{', '.join(sorted(others))} cannot change in a finished run; only data.root can")
+            raise RecipeError(
+                f"{', '.join(sorted(others))} cannot change in a finished run; only {' and '.join(sorted(MACHINE))} can"
+            )
         return resolve(str(self.recipe_file), places, trust_imports)
 
     def scores(self) -> RunScores:

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from selfkd.contract import Batch, Progress, StepOutput
-from selfkd.data.resident import EvaluationLoader, TrainingEpoch, TrainingLoader
+from selfkd.data.batches import EvaluationBatches, TrainingBatches, TrainingEpoch
 from selfkd.errors import NonFiniteLossError
 from selfkd.evaluation.scores import evaluate
 from selfkd.methods.base import Method
@@ -43,8 +43,8 @@ class TrainingParts:
         seed: of the run.
     """
 
-    training_loader: TrainingLoader
-    selection_loader: EvaluationLoader
+    training_loader: TrainingBatches[Any]
+    selection_loader: EvaluationBatches[Any]
     selection_name: str
     make_optimizer: Callable[[list[dict[str, Any]]], Optimizer]
     make_schedule: Callable[[Optimizer, int, int], LRScheduler]

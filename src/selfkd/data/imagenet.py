@@ -1,0 +1,66 @@
+"""ImageNet: 1,281,167 training and 50,000 validation photographs in 1,000 classes, read from disk while training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from selfkd.data.class_folders import check_same_classes, class_folders, labelled_files, root_folder
+from selfkd.data.image_files import ImageFiles
+from selfkd.data.source import Source, Splits
+from selfkd.errors import OptionError
+from selfkd.option_checks import at_least
+
+__all__ = ["ImageNet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNet(Source):
+    """ImageNet (ILSVRC 2012), or any set of photographs in its layout: `train/<class>/*` and `val/<class>/*`.
+
+    The validation images are the test split, since the labels of ImageNet's test images are not public. Labels count
+    the sorted names of the class folders, which are also the class names.
+
+    Args:
+        root: the folder with `train` and `val`.
+        image_size: side in pixels of the centre on which networks are evaluated, and of their input.
+        resize: pixels to which an image's shorter side is scaled (bilinear) before its centre is cut out.
+        validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
+        mean: per channel, of pixel values in [0, 1], subtracted.
+        std: per channel, of pixel values in [0, 1], divided by.
+    Raises: OptionError: if a value is out of range.
+    Source: Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge, arXiv:1409.0575.
+    """
+
+    root: str | None = None
+    image_size: int = 224
+    resize: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("data.image_size", self.image_size, 8)
+        if self.resize < self.image_size:
+            raise OptionError("data.resize", self.resize, f"at least data.image_size={self.image_size}")
+
+    def read(self, seed: int) -> Splits:
+        root = root_folder(self.root, "ImageNet's train/<class>/ and val/<class>/")
+        train, test = root / "train", root / "val"
+        classes = class_folders(train)
+        check_same_classes(classes, class_folders(test), test)
+        transform = self.image_transform()
+        return Splits(
+            train=ImageFiles.of(root, labelled_files(train, classes), transform, self.image_size),
+            test=ImageFiles.of(root, labelled_files(test, classes), transform, self.image_size),
+            class_names=classes,
+        )
+
+    def image_transform(self) -> Callable[[Image.Image], Tensor]:
+        # On PIL images, as the papers evaluate; on tensors, pixels would be rounded differently.
+        transform: Callable[[Image.Image], Tensor] = v2.Compose(
+            [v2.RGB(), v2.Resize(self.resize), v2.CenterCrop(self.image_size), v2.PILToTensor()]
+        )
+        return transform

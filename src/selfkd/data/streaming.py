@@ -1,0 +1,159 @@
+"""The loader for images that do not fit in memory: worker processes read, decode and augment them, batch by batch.
+
+A worker is told the positions of a batch and what each image goes through, and gives uint8 images back. It draws
+nothing itself, so neither the number of workers nor who reads what changes a pixel.
+"""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from selfkd.contract import Needs
+from selfkd.data.augmentation import Augmentation, Unchanged, WholeImageAugmentation
+from selfkd.data.batches import EvaluationBatches, TrainingBatches
+from selfkd.data.image_files import ImageFiles
+from selfkd.errors import DataError
+
+__all__ = ["StreamingEvaluationLoader", "StreamingTrainingLoader"]
+
+_Task = tuple[NDArray[np.int64], NDArray[np.int64]]  # as arrays, since a tensor is sent as a file descriptor
+
+
+class StreamingTrainingLoader(TrainingBatches[ImageFiles]):
+    """Training batches of image files.
+
+    Args:
+        data: the training images.
+        augmentation: how they are changed; unless it takes whole images, it gets them as networks are evaluated on
+            them.
+        mean: per channel, of pixel values in [0, 1].
+        std: per channel, of pixel values in [0, 1].
+        batch_size: B.
+        seed: of the run.
+        needs: what the method needs of a batch.
+        channels_last: memory layout of the batches.
+        workers: processes that read; 0 for the calling one.
+    Raises: DataError: as `TrainingBatches`.
+    """
+
+    def __init__(
+        self,
+        data: ImageFiles,
+        augmentation: Augmentation,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        seed: int,
+        needs: Needs,
+        channels_last: bool = True,
+        workers: int = 0,
+    ) -> None:
+        super().__init__(data, augmentation, mean, std, batch_size, seed, needs, channels_last)
+        self.workers = workers
+
+    def _augmented(self, order: Tensor, draws: Tensor) -> Iterator[Tensor]:
+        reader = _Reader(self.data, self.augmentation)
+        return _streamed(reader, _tasks(order, draws, self.batch_size), self.workers, self._labels.device)
+
+
+class StreamingEvaluationLoader(EvaluationBatches[ImageFiles]):
+    """Evaluation batches of image files.
+
+    Args:
+        data: the images.
+        mean: per channel, of pixel values in [0, 1].
+        std: per channel, of pixel values in [0, 1].
+        batch_size: B.
+        channels_last: memory layout of the batches.
+        workers: processes that read; 0 for the calling one.
+    """
+
+    def __init__(
+        self,
+        data: ImageFiles,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        channels_last: bool = True,
+        workers: int = 0,
+    ) -> None:
+        super().__init__(data, mean, std, batch_size, channels_last)
+        self.workers = workers
+
+    def _images(self) -> Iterator[Tensor]:
+        unchanged = Unchanged()
+        draws = unchanged.draw(len(self.data), torch.Generator())
+        tasks = _tasks(torch.arange(len(self.data)), draws, self.batch_size)
+        return _streamed(_Reader(self.data, unchanged), tasks, self.workers, self._labels.device)
+
+
+class _Reader(Dataset[Tensor | DataError]):
+    """What a worker does: the uint8 images `[B, 3, S, S]` of a batch, from its positions and draws.
+
+    A file that cannot be read comes back as the error itself; raised in a worker, torch would hide the message in a
+    traceback of its own.
+    """
+
+    def __init__(self, files: ImageFiles, augmentation: Augmentation) -> None:
+        self.files = files
+        self.augmentation = augmentation
+
+    def __getitem__(self, task: _Task) -> Tensor | DataError:
+        positions, draws = task[0].tolist(), torch.from_numpy(task[1])
+        try:
+            if isinstance(self.augmentation, WholeImageAugmentation):
+                originals = (self.files.original(position)[None] for position in positions)
+                changed = [
+                    self.augmentation(image, draw) for image, draw in zip(originals, draws[:, None], strict=True)
+                ]
+                return torch.cat(changed)
+            return self.augmentation(torch.stack([self.files.transformed(position) for position in positions]), draws)
+        except DataError as error:
+            return error
+
+
+def _tasks(order: Tensor, draws: Tensor, batch_size: int) -> list[_Task]:
+    return [(chosen.numpy(), draws[chosen].numpy()) for chosen in torch.split(order, batch_size)]
+
+
+def _streamed(reader: _Reader, tasks: Sequence[_Task], workers: int, device: torch.device) -> Iterator[Tensor]:
+    """The images of every task in order, on the device.
+
+    Raises: DataError: naming the file that cannot be read.
+    """
+    with warnings.catch_warnings():
+        # A number of workers is given on purpose; torch would doubt it in every epoch.
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        batches = iter(
+            DataLoader(
+                reader,
+                batch_size=None,  # a task is a batch
+                sampler=tasks,
+                num_workers=workers,
+                collate_fn=_as_it_is,
+                pin_memory=device.type == "cuda",
+                worker_init_fn=_leave_interrupts_to_the_parent,
+                generator=torch.Generator(),  # left alone, it would take its seed from the model's random numbers
+            )
+        )
+    for images in batches:
+        if isinstance(images, DataError):
+            raise images
+        yield images.to(device, non_blocking=True)
+
+
+def _as_it_is(images: Any) -> Any:
+    return images
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
