@@ -83,12 +83,16 @@ def published(prefix, method, backbone="resnet18"):
 
 
 def test_the_tables_of_the_papers_are_complete():
-    def count(prefix, method=""):
-        return sum(name.startswith(f"{prefix}/") and f"/{method}" in name for name in recipe_names())
+    def count(prefix):
+        return sum(name.startswith(f"{prefix}/") for name in recipe_names())
 
     assert count("teskd/cifar100") == 7 * 3 + 4 + 2
     assert count("dtskd/cifar100") == 6 * 3 + 6 + 4 + 4 + 12 + 9 + 6 + 1
     assert count("loth/cifar100") == 2 * (8 + 2)
+    assert count("loth/tiny_imagenet") == 2 * 8 + 3
+    assert count("teskd/imagenet") == 2
+    assert count("dtskd/imagenet") == 2 * 3 + 4
+    assert count("loth/imagenet") == 2
 
 
 def test_figures_of_several_heads_come_along():
@@ -150,3 +154,23 @@ def test_the_published_protocols(protocol):
         flat = resolve(f"{protocol}/cifar100/resnet18/{method}").flat()
         expected = {**PROTOCOLS[protocol], **SHARED}
         assert {key: flat[key] for key in expected} == expected
+
+
+def test_the_published_protocols_on_larger_images():
+    flat = resolve("dtskd/imagenet/resnet18/dtskd").flat()
+    expected = {
+        "trainer.epochs": 90,
+        "loader.batch_size": 256,
+        "optimizer.weight_decay": 1e-4,
+        "augmentation.size": 224,
+        "method.historical_weight": 0.9,
+        "method.head_weights": [4, 1, 1, 1],
+        "method.beta_max": 1,
+        "method.beta_min": 0.8,
+    }
+    assert {key: flat[key] for key in expected} == expected
+    steps = [round(share * 90 * 5005) / 5005 for share in flat["schedule.milestones"]]
+    assert steps == [30, 60], "epochs of ImageNet's 5005 steps"
+    tiny = resolve("loth/tiny_imagenet/resnet18/loth").flat()
+    assert (tiny["data.image_size"], tiny["augmentation.padding_mode"]) == (32, "zeros")
+    assert tiny["data.mean"] == [0.485, 0.456, 0.406]
