@@ -42,10 +42,10 @@ class _Concat(_Mixed):
 class _Strided(nn.Module):
     def __init__(self, fast: PatchConv2d) -> None:
         super().__init__()
-        self.weight, self.bias, self.size = fast.weight, fast.bias, fast.size
+        self.weight, self.bias, self.stride = fast.weight, fast.bias, fast.stride
 
     def forward(self, maps: Tensor) -> Tensor:
-        return conv2d(maps, self.weight, self.bias, stride=self.size)
+        return conv2d(maps, self.weight, self.bias, stride=self.stride)
 
 
 def literal(students: TopDownStudents) -> TopDownStudents:

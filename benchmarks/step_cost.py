@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,7 +229,7 @@ def page(records: list[dict[str, Any]]) -> str:
     return "\n".join(sections)
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
@@ -241,7 +241,7 @@ def main() -> int:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--page", action="store_true", help="only write the page from the results")
     parser.add_argument("--memory-of", choices=list(VARIANTS), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:
         print_memory(arguments.memory_of, arguments.batch, arguments.precision, arguments.device, arguments.width)
@@ -250,15 +250,8 @@ def main() -> int:
     if not arguments.page:
         names = list(dict.fromkeys([YARDSTICK, *arguments.variants]))
         for precision in [arguments.precision] if arguments.precision else ["32", "bf16-mixed"]:
-            record = measure(
-                arguments.batch,
-                arguments.rounds,
-                precision,
-                arguments.device,
-                arguments.compile,
-                arguments.width,
-                names,
-            )
+            sizes = {"batch_size": arguments.batch, "width": arguments.width, "rounds": arguments.rounds}
+            record = measure(names, precision, arguments.device, compiled=arguments.compile, **sizes)
             records = [old for old in records if key_of(old) != key_of(record)] + [record]
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(records, indent=1) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -59,3 +60,11 @@ def fill_by_shape(network: nn.Module) -> nn.Module:
 def images() -> Tensor:
     """`[2, 3, 32, 32]` float64."""
     return (2 * _hash(torch.arange(2 * 3 * 32 * 32) + 5) - 1).view(2, 3, 32, 32)
+
+
+def assert_logits(logits: Tensor, expected: tuple[tuple[float, float, float], float, float]) -> None:
+    """Hold logits to a row of section 5.7: the first three of sample 0, the sum of all, the L2 norm."""
+    first, total, norm = expected
+    assert logits[0, :3].tolist() == pytest.approx(first, rel=1e-6)
+    assert logits.sum().item() == pytest.approx(total, rel=1e-6)
+    assert logits.norm().item() == pytest.approx(norm, rel=1e-6)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 __all__ = ["Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"]
+
+_Stages = Literal["any", "halving", "halving_or_equal"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,11 @@ class Needs:
     same_class: int = 0
     teacher: bool = False
     peer: bool = False
-    stages: Literal["any", "halving", "halving_or_equal"] = "any"
+    stages: _Stages = "any"
+
+    def __post_init__(self) -> None:
+        if self.stages not in get_args(_Stages):
+            raise ValueError(f"Needs(stages={self.stages!r}): expected one of {', '.join(get_args(_Stages))}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from selfkd.errors import OptionError
 
-__all__ = ["at_least", "multiple_of", "non_negative", "one_of", "positive", "unit_interval", "weights"]
+__all__ = ["at_least", "multiple_of", "non_negative", "one_of", "positive", "subset_of", "unit_interval", "weights"]
 
 
 def _number(option: str, value: float) -> None:
@@ -48,10 +48,10 @@ def at_least(option: str, value: int, minimum: int) -> int:
 
 def subset_of(option: str, values: Sequence[int], allowed: Collection[int]) -> tuple[int, ...]:
     """At least one of a few whole numbers, none twice; sorted."""
-    result = tuple(sorted(values))
-    if not result or len(set(result)) < len(result) or not set(result) <= set(allowed):
-        raise OptionError(option, tuple(values), f"one or more of {', '.join(map(str, sorted(allowed)))}, none twice")
-    return result
+    whole = isinstance(values, Sequence) and all(type(value) is int for value in values)
+    if not whole or not values or len(set(values)) < len(values) or not set(values) <= set(allowed):
+        raise OptionError(option, values, f"one or more of {', '.join(map(str, sorted(allowed)))}, none twice")
+    return tuple(sorted(values))
 
 
 def one_of(option: str, value: str, allowed: Collection[str]) -> str:

@@ -22,6 +22,20 @@ def test_it_measures_every_variant_and_the_page_says_so(benchmark):
     assert benchmark.key_of(json.loads(json.dumps(record))) == benchmark.key_of(record)
 
 
+def test_the_command_adds_a_record_and_replaces_it(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results" / "step_cost.json")
+    monkeypatch.setattr(benchmark, "PAGE", tmp_path / "step-cost.md")
+    small = ["--batch", "4", "--width", "8", "--rounds", "1", "--device", "cpu", "--variants", "teskd"]
+    for precision in ("32", "32", "bf16-mixed"):
+        assert benchmark.main([*small, "--precision", precision]) == 0
+    records = json.loads(benchmark.RESULTS.read_text())
+    assert [record["precision"] for record in records] == ["32", "bf16-mixed"]
+    assert list(records[0]["rows"]) == ["plain", "teskd"]
+    assert records[0]["rows"]["teskd"]["peak_memory_mb"] > 0
+    assert benchmark.main(["--page"]) == 0
+    assert benchmark.PAGE.read_text() == benchmark.page(records)
+
+
 def test_memory_is_that_of_the_steps_alone(benchmark):
     small = benchmark.memory_of("plain", 64, "32", "cpu", 16)
     large = benchmark.memory_of("teskd, literal", 64, "32", "cpu", 16)

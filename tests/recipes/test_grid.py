@@ -21,7 +21,7 @@ GRID = {
     "published": {
         "Table 1": {
             "plain": {"small": 70.0, "large": 71.0},
-            "dtskd": {"small": 72.5, "large": {"main": 73.0, "branch1": 70.1}},
+            "dtskd": {"small": [72.5, 0.3], "large": {"main": 73.0, "branch1": 70.1}},
         },
         "Table 2": {"dtskd": {"small": {"branch2": 69.9}}, "dtskd-tenth": {"large": 72.0}},
     },
@@ -41,11 +41,13 @@ def test_every_figure_is_a_recipe_and_says_where_it_stands():
     ]
     assert cells["paper/cifar100/small/dtskd"]["published"] == {
         "value": 72.5,
+        "std": 0.3,
         "head": "main",
         "reduce": "mean of 3 runs",
         "selection": "last epoch",
         "source": "Table 1",
         "other_heads": {"branch2": 69.9},
+        "other_heads_source": "Table 2",
     }
     assert cells["paper/cifar100/large/dtskd"]["published"]["other_heads"] == {"branch1": 70.1}
     assert "published" not in cells["paper/cifar100/small/dtskd-tenth"]
@@ -64,13 +66,25 @@ def test_an_ablation_wins_over_the_backbone_and_the_backbone_over_the_method():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"published": {"Table 1": {"dtskt": {"small": 1.0}}}}, "methods has no 'dtskt'; it has plain, dtskd"),
-        ({"published": {"Table 1": {"plain": {"tiny": 1.0}}}}, "backbones has no 'tiny'; it has small, large"),
         (
-            {"published": {"A": {"plain": {"small": 1.0}}, "B": {"plain": {"small": 2.0}}}},
-            "plain on small stands in A and B; give it once",
+            {"published": {"Table 1": {"dtskt": {"small": 1.0}}}},
+            "methods defined and used differ in dtskd, dtskt, plain",
+        ),
+        ({"published": {"Table 1": {"plain": {"tiny": 1.0}}}}, "backbones defined and used differ in large, tiny"),
+        (
+            {"published": {**GRID["published"], "B": {"plain": {"small": 2.0}}}},
+            "plain on small stands in Table 1 and B; give it once",
         ),
         ({"publishd": {}}, "wrong: publishd"),
+        ({"methods": {**GRID["methods"], "dtskd-unused": {}}}, "methods defined and used differ in dtskd-unused"),
+        (
+            {"backbones": {**GRID["backbones"], "small": {"backbone": "resnet18_cifar", "with": {"dtsdk": {}}}}},
+            "a backbone's with names dtsdk, which no table uses",
+        ),
+        (
+            {"published": {"Table 0": {"dtskd": {"small": {"branch1": 1.0}}}, **GRID["published"]}},
+            "dtskd on small has no figure of main up to Table 0",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(change, message):
@@ -104,7 +118,9 @@ def test_figures_of_several_heads_come_along():
         "source": "LOTH, Table 1",
         "other_heads": {"branch1": 78.47, "branch2": 79.53, "branch3": 80.90, "fusion": 82.08},
     }
-    assert published("dtskd/cifar100", "dtskd-structure_only")["other_heads"]["branch1"] == 79.12
+    without_history = published("dtskd/cifar100", "dtskd-structure_only")
+    assert (without_history["source"], without_history["other_heads_source"]) == ("DTSKD, Table 6", "DTSKD, Table 12")
+    assert without_history["other_heads"]["branch1"] == 79.12
 
 
 def test_what_a_network_needs_is_in_its_recipe_alone():

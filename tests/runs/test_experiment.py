@@ -39,6 +39,9 @@ def test_a_run_folder_holds_everything(short, tmp_path):
     best = max(rows, key=lambda row: row["test/top1/main"])
     assert scores["best"]["epoch"] == best["epoch"]
     assert scores["best"]["scores"]["test"]["main"]["top1"]["value"] == pytest.approx(best["test/top1/main"])
+    own = scores["own_best"]["branch1"]
+    assert own["value"] == max(row["test/top1/branch1"] for row in rows)
+    assert rows[own["epoch"] - 1]["test/top1/branch1"] == own["value"]
     environment = json.loads(folder.environment_file.read_text())
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert str(tmp_path) not in folder.environment_file.read_text() + folder.scores_file.read_text()

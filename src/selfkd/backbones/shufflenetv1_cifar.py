@@ -17,7 +17,7 @@ from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes
 from selfkd.errors import OptionError
 
-__all__ = ["ShuffleNetV1Cifar", "ShuffleUnit", "shufflenetv1_cifar"]
+__all__ = ["GroupedShuffleUnit", "ShuffleNetV1Cifar", "shufflenetv1_cifar"]
 
 _GROUPS = 3
 _BOTTLENECK = 4
@@ -43,15 +43,15 @@ class ShuffleNetV1Cifar(SmallImageNetwork):
             stem_channels=in_channels,
             stages=[
                 StagePlan(_stem, channels=[width], stride=1),
-                StagePlan(ShuffleUnit, channels=[10 * width] * 4, channel_multiple=channel_multiple),
-                StagePlan(ShuffleUnit, channels=[20 * width] * 8, channel_multiple=channel_multiple),
-                StagePlan(ShuffleUnit, channels=[40 * width] * 4, channel_multiple=channel_multiple),
+                StagePlan(GroupedShuffleUnit, channels=[10 * width] * 4, channel_multiple=channel_multiple),
+                StagePlan(GroupedShuffleUnit, channels=[20 * width] * 8, channel_multiple=channel_multiple),
+                StagePlan(GroupedShuffleUnit, channels=[40 * width] * 4, channel_multiple=channel_multiple),
             ],
             initialize=FAN_OUT,
         )
 
 
-class ShuffleUnit(nn.Module):
+class GroupedShuffleUnit(nn.Module):
     """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; the input is added, or with stride 2 averaged and kept beside.
 
     Args:

@@ -17,7 +17,7 @@ from torchvision.ops import Conv2dNormActivation
 from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes, nearest_multiple
 
-__all__ = ["ShuffleNetV2Cifar", "ShuffleUnit", "shufflenetv2_cifar", "shufflenetv2_cifar_loth"]
+__all__ = ["ShuffleNetV2Cifar", "SplitShuffleUnit", "shufflenetv2_cifar", "shufflenetv2_cifar_loth"]
 
 _STEM_WIDTH = 24
 
@@ -38,7 +38,7 @@ class ShuffleNetV2Cifar(SmallImageNetwork):
         check_sizes(num_classes, width, in_channels)
         factor = width / _STEM_WIDTH
         units = [
-            StagePlan(ShuffleUnit, channels=[nearest_multiple(factor * channels, 2)] * depth, channel_multiple=2)
+            StagePlan(SplitShuffleUnit, channels=[nearest_multiple(factor * channels, 2)] * depth, channel_multiple=2)
             for channels, depth in ((116, 4), (232, 8), (464, 4))
         ]
         num_features = nearest_multiple(factor * 1024)
@@ -61,7 +61,7 @@ class ShuffleNetV2Cifar(SmallImageNetwork):
             )
 
 
-class ShuffleUnit(nn.Module):
+class SplitShuffleUnit(nn.Module):
     """Half of the channels pass by, the other half goes through 1x1, depthwise 3x3, 1x1; then both are shuffled.
 
     With stride 2 both paths see all channels, and the passing one has a depthwise 3x3 and a 1x1 of its own.

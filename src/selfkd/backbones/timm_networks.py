@@ -21,6 +21,7 @@ def timm_network(
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
     img_size: int | None = None,
+    zero_init_last: bool | None = None,
 ) -> nn.Module:
     """A network of timm with a fresh classifier.
 
@@ -32,9 +33,12 @@ def timm_network(
         drop_rate: dropout before the classifier; None for the network's own default.
         drop_path_rate: stochastic depth; None for the network's own default.
         img_size: side of the images, for networks that fix it when built (transformers); None for their default.
+        zero_init_last: start the last normalisation of every residual block at 0, for networks that know this option
+            (ResNets); None for their default, which is true in timm and false in torchvision and the papers.
     Raises: BackboneError: if timm has no such network, it refuses an option, or its weights cannot be had.
     """
     given: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "img_size": img_size}
+    given["zero_init_last"] = zero_init_last
     options = {key: value for key, value in given.items() if value is not None}
     try:
         network = timm.create_model(name, pretrained, num_classes=num_classes, in_chans=in_channels, **options)

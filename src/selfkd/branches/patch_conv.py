@@ -22,16 +22,16 @@ class PatchConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
         super().__init__(in_channels, out_channels, size, stride=size)
-        self.size = size
 
     def forward(self, maps: Tensor) -> Tensor:
         """`[B, C, H, W]` to `[B, out, H // size, W // size]`; what no whole window covers is left out."""
         batch, channels, height, width = maps.shape
-        rows, columns = height // self.size, width // self.size
+        size, _ = self.kernel_size
+        rows, columns = height // size, width // size
         patches = (
-            maps[:, :, : rows * self.size, : columns * self.size]
+            maps[:, :, : rows * size, : columns * size]
             .permute(0, 2, 3, 1)
-            .reshape(batch, rows, self.size, columns, self.size, channels)
+            .reshape(batch, rows, size, columns, size, channels)
             .transpose(2, 3)
             .reshape(batch * rows * columns, -1)
         )

@@ -58,13 +58,13 @@ class ConcatFusion(nn.Module):
 
 
 class AddFusion(nn.Module):
-    """`u + t`. Source: Li et al. (DTSKD), Table 8, "add"."""
+    """`u + t`, of vectors or maps. Source: Li et al. (DTSKD), Table 8, "add"; Li et al. (TESKD), Table 4, FPN style."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int) -> None:  # takes what the other fusions take
         super().__init__()
 
-    def forward(self, top_down_BD: Tensor, lateral_BD: Tensor) -> Tensor:
-        return top_down_BD + lateral_BD
+    def forward(self, top_down: Tensor, lateral: Tensor) -> Tensor:
+        return top_down + lateral
 
 
 FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {

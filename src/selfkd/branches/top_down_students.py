@@ -15,6 +15,7 @@ from torch.nn.functional import conv2d, interpolate, relu
 from torchvision.ops import Conv2dNormActivation
 
 from selfkd.branches.patch_conv import PatchConv2d
+from selfkd.branches.pooled_fusion import AddFusion
 from selfkd.option_checks import one_of
 
 __all__ = ["MAP_FUSIONS", "TopDownStudents"]
@@ -62,20 +63,10 @@ class ConcatMapFusion(_ReducingFusion):
         return self._convolved(top_down, on_top_down, lateral, on_lateral)
 
 
-class AddMapFusion(nn.Module):
-    """`u + t`. Source: Li et al. (TESKD), Table 4, "FPN style"."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-
-    def forward(self, top_down: Tensor, lateral: Tensor) -> Tensor:
-        return top_down + lateral
-
-
 MAP_FUSIONS: Mapping[str, Callable[[int], nn.Module] | None] = {
     "mixed": MixedMapFusion,
     "concat": ConcatMapFusion,
-    "add": AddMapFusion,
+    "add": AddFusion,  # Table 4, "FPN style"
     "none": None,  # the upsampled feature alone, Table 4, "no connection"
 }
 

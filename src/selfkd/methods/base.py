@@ -41,7 +41,10 @@ def _steps(shapes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[tuple[int, 
 _STAGE_RULES: Mapping[str, tuple[str, Callable[[Staged], bool]]] = {
     "any": ("stages of any size", lambda backbone: True),
     "halving": ("stages of which each is half the size of the one before", _halving),
-    "halving_or_equal": ("stages of which each is half the size of the one before, or equal", _halving_or_equal),
+    "halving_or_equal": (
+        "stages of which each is half the size of the one before, rounded up, or equal",
+        _halving_or_equal,
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepO
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import kl_to_target, softened_kl
 from selfkd.methods.base import Method
-from selfkd.option_checks import at_least, non_negative, one_of, positive, subset_of, unit_interval, weights
+from selfkd.option_checks import non_negative, one_of, positive, subset_of, unit_interval, weights
 from selfkd.supervision import Historical
 from selfkd.supervision.decay import DECAYS
 
@@ -92,7 +92,9 @@ class DTSKD(Method):
         self.beta_min = unit_interval("beta_min", beta_min)
         if self.beta_min > self.beta_max:
             raise OptionError("beta_min", beta_min, f"at most beta_max={beta_max}")
-        self.beta_offset = at_least("beta_offset", beta_offset, 0)
+        if beta_offset not in (0, 1):
+            raise OptionError("beta_offset", beta_offset, "0 or 1")
+        self.beta_offset = beta_offset
         self.detach_teacher = detach_teacher
         self.epsilon = non_negative("epsilon", epsilon)
         channels = [shape[0] for shape in backbone.stage_shapes[:-1]]

@@ -150,7 +150,7 @@ class LOTH(Method):
 
 
 def _checked_channels(chain_channels: tuple[int, ...]) -> tuple[int, ...]:
-    if len(chain_channels) != NUM_STAGES - 2:
+    if not isinstance(chain_channels, tuple | list) or len(chain_channels) != NUM_STAGES - 2:
         raise OptionError("chain_channels", chain_channels, "the output channels of exit 1's first two blocks, or None")
     return tuple(at_least("chain_channels", channels, 1) for channels in chain_channels)
 

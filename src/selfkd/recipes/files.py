@@ -18,9 +18,8 @@ __all__ = ["ENDINGS", "read_recipe", "recipe_names", "recipe_summary"]
 ENDINGS = (".yaml", ".yml")
 
 _PARTS = "parts"  # what recipes share; no recipes of their own
-_GRID_DEPTH = (
-    2  # a grid is <protocol>/<data set>.yaml, a recipe's own file <protocol>/<data set>/<backbone>/<method>.yaml
-)
+# A grid is <protocol>/<data set>.yaml, the file of a single recipe <protocol>/<data set>/<backbone>/<method>.yaml.
+_GRID_DEPTH = 2
 _OWN = frozenset({"name", "published"})
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from selfkd.export.network_files import save_network
 from selfkd.methods.base import Method
 from selfkd.runs.environment import environment
 from selfkd.recipes.reader import Recipe
-from selfkd.runs.run_folder import EpochScores, RunFolder, RunScores, Selection, write_json
+from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, write_json
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, epochs_done, fit, load_weights
 from selfkd.training.module import TrainingParts
@@ -65,14 +66,11 @@ class Experiment:
         network_options = dict(recipe.options["backbone"])
         if not pretrained and network_options.get("pretrained"):
             network_options["pretrained"] = False
-        network = recipe.target("backbone")(len(splits.class_names), **network_options)
+        with _options_of("backbone"):
+            network = recipe.target("backbone")(len(splits.class_names), **network_options)
         backbone = as_staged(network, splits.info.input_size)
-        try:
+        with _options_of("method"):
             method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"])
-        except OptionError as error:
-            if "." in error.option:
-                raise
-            raise OptionError(f"method.{error.option}", error.value, error.allowed) from error
         return cls(recipe, source, splits, method)
 
     def training_parts(self) -> TrainingParts:
@@ -114,6 +112,17 @@ class Experiment:
             self.recipe.target("loader")(**self.recipe.options["loader"]),
             self.recipe.options["trainer"]["channels_last"],
         )
+
+
+@contextmanager
+def _options_of(section: str) -> Iterator[None]:
+    """Let errors name an option as the user wrote it."""
+    try:
+        yield
+    except OptionError as error:
+        if "." in error.option:
+            raise
+        raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error
 
 
 def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True) -> RunFolder:
@@ -181,6 +190,7 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
         selection=Selection(rule=f"best-on-{selection_name}", after_epoch=options.best_after_epoch if ruled else 0),
         last=last,
         best=best,
+        own_best=_own_best(folder, selection_name, last["scores"][selection_name]),
         seconds=_seconds(folder),
         parameters={
             "deployed": sum(parameter.numel() for parameter in method.deployed().parameters()),
@@ -189,6 +199,13 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
     )
     write_json(folder.environment_file, environment(device))
     write_json(folder.scores_file, record)
+
+
+def _own_best(folder: RunFolder, split: str, heads: Iterable[str]) -> dict[str, OwnBest]:
+    """The best evaluated epoch of each head for itself, from the run's own log; empty where that was switched off."""
+    rows = [row for row in read_epoch_log(folder.metrics_file) if f"{split}/top1/main" in row]
+    best = {head: max(rows, key=lambda row: row[f"{split}/top1/{head}"]) for head in heads if rows}
+    return {head: OwnBest(epoch=int(row["epoch"]), value=row[f"{split}/top1/{head}"]) for head, row in best.items()}
 
 
 def _seconds(folder: RunFolder) -> dict[str, float | None]:

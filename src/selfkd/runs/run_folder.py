@@ -19,7 +19,7 @@ from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
 from selfkd.training.fit import BEST, LAST
 
-__all__ = ["EpochScores", "RunFolder", "RunScores", "Selection", "read_json", "write_json"]
+__all__ = ["EpochScores", "OwnBest", "RunFolder", "RunScores", "Selection", "read_json", "write_json"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,8 +64,15 @@ class Selection(TypedDict):
     after_epoch: int
 
 
+class OwnBest(TypedDict):
+    """A head's highest top-1 accuracy in percent on the selecting split, and the (first) epoch that reached it."""
+
+    epoch: int
+    value: float
+
+
 class RunScores(TypedDict):
-    """A run's scores.json."""
+    """A run's scores.json. `best` holds all heads at the epoch where main was best, `own_best` each at its own."""
 
     recipe: str
     method: str
@@ -73,6 +80,7 @@ class RunScores(TypedDict):
     selection: Selection
     last: EpochScores
     best: EpochScores
+    own_best: dict[str, OwnBest]
     seconds: dict[str, float | None]
     parameters: dict[str, int]
 
