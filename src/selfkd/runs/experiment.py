@@ -22,8 +22,8 @@ from selfkd.errors import OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.export.network_files import save_network
 from selfkd.methods.base import Method
-from selfkd.runs.environment import environment
 from selfkd.recipes.reader import Recipe
+from selfkd.runs.environment import environment
 from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, write_json
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, epochs_done, fit, load_weights
@@ -217,9 +217,7 @@ def _seconds(folder: RunFolder) -> dict[str, float | None]:
     return {"train_epoch_median": statistics.median(train), "train_total": sum(train)}
 
 
-def evaluate_run(
-    path: Path, split: str, which: str, places: Mapping[str, Any], trust_imports: bool = False
-) -> Scores:
+def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], trust_imports: bool = False) -> Scores:
     """Scores of every head of a finished run.
 
     Args:
