@@ -85,7 +85,7 @@ class ParquetTable(ImageTable):
         for column in columns:
             if column not in schema.names or schema.field(column).type != self.schema.field(column).type:
                 raise DataError(
-                    f"{file} has the columns {schema.names}; {column!r} is missing or of another type than in {self.name}"
+                    f"{file} has the columns {schema.names}; in {self.name}, {column!r} has another type or name"
                 )
 
 
