@@ -147,8 +147,8 @@ def read_images(
                 )
             end = done + len(encoded)
             places = [f"{rows.name}, row {rows.first + row}" for row in range(len(encoded))]
-            for position, image in zip(range(done, end), pool.map(decode, encoded, places), strict=True):
-                images[position] = image
+            if encoded:
+                images[done:end] = torch.stack(list(pool.map(decode, encoded, places)))
             labels[done:end] = torch.from_numpy(label.to_numpy(zero_copy_only=False).astype(np.int64))
             done = end
             bar.update(len(encoded))

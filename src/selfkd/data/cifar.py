@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from selfkd.data.arrow_images import find_columns, read_images
 from selfkd.data.parquet_files import ParquetTable, parquet_splits
+from selfkd.data.resizing import unless_sized
 from selfkd.data.source import ImageSet, Source, Splits
 from selfkd.data.torchvision_sets import read_torchvision, set_folder
 from selfkd.errors import DataError
@@ -63,7 +64,7 @@ class CIFAR(Source, ABC):
                 raise DataError(f"data.root={str(root)!r} holds no {split}-*.parquet")
             table = ParquetTable(files[split])
             columns = find_columns(table, "img", self.label_column)
-            sets.append(read_images(table, columns, self.image_transform(), _SIDE, split))
+            sets.append(read_images(table, columns, unless_sized(_SIDE, self.image_transform()), _SIDE, split))
             names.append(columns.class_names)
         if names[0] != names[1]:
             raise DataError(f"data.root={str(root)!r}: training and test images have other classes, or another order")

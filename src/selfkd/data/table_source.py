@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from selfkd.data.arrow_images import Columns, ImageTable, find_columns, first_image, read_images
 from selfkd.data.own_images import OwnImages
+from selfkd.data.resizing import unless_sized
 from selfkd.data.source import Split, Splits
 from selfkd.data.split_names import SplitNames, assigned
 from selfkd.errors import DataError, OptionError
@@ -48,6 +49,8 @@ class TableSource(OwnImages, ABC):
                 f"data.image_size={self.side}; a smaller image size takes less",
             )
         transform = self.image_transform()
+        if self.resize in (None, self.side):
+            transform = unless_sized(self.side, transform)
         splits: dict[str, Split] = {
             name: read_images(tables[name], columns[name], transform, self.side, name) for name in names.used
         }
