@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from selfkd.backbones import as_staged
-from selfkd.data.augmentation import Augmentation
+from selfkd.data.augmentation import Augmentation, WholeImageAugmentation
 from selfkd.data.batches import EvaluationBatches
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
@@ -24,7 +24,7 @@ from selfkd.export.network_files import save_network
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.environment import environment
-from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, write_json
+from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, epochs_done, fit, load_weights
 from selfkd.training.module import TrainingParts
@@ -61,7 +61,8 @@ class Experiment:
         Raises: UserError: if data, network or options are not usable; nothing has been written by then.
         """
         source: Source = recipe.target("data")(**recipe.options["data"])
-        splits = source.load(recipe.seed)
+        augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
+        splits = source.load(recipe.seed, whole_images=isinstance(augmentation, WholeImageAugmentation))
         torch.manual_seed(recipe.seed)
         network_options = dict(recipe.options["backbone"])
         if not pretrained and network_options.get("pretrained"):
@@ -153,6 +154,8 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
         folder.prepare(recipe, experiment.splits.fingerprint(), overwrite)
         if method.history is not None:
             _log.info("the history of predictions takes %.2f MB", method.history.nbytes / 1e6)
+        for name, record in _described(experiment.splits).items():
+            _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
         done = epochs_done(folder.checkpoint("last"))
         if done:
             _log.info("%s continues after epoch %d of %d", folder.path, done, options.epochs)
@@ -170,12 +173,10 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
         folder.network_file,
         {"class_names": splits.class_names, "input_size": splits.info.input_size, "epoch": "last"},
     )
-    evaluated = {"train": splits.train, "test": splits.test}
-    if splits.validation is not None:
-        evaluated["validation"] = splits.validation
 
     def scores() -> dict[str, Scores]:
-        return {name: evaluate(method, experiment.evaluation_loader(part), device) for name, part in evaluated.items()}
+        loaders = {name: experiment.evaluation_loader(split) for name, split in splits.by_name.items()}
+        return {name: evaluate(method, loader, device) for name, loader in loaders.items()}
 
     last = EpochScores(epoch=options.epochs, scores=scores())
     best_file = folder.checkpoint("best")
@@ -191,6 +192,7 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
         last=last,
         best=best,
         own_best=_own_best(folder, selection_name, last["scores"][selection_name]),
+        splits=_described(splits),
         seconds=_seconds(folder),
         parameters={
             "deployed": sum(parameter.numel() for parameter in method.deployed().parameters()),
@@ -199,6 +201,13 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
     )
     write_json(folder.environment_file, environment(device))
     write_json(folder.scores_file, record)
+
+
+def _described(splits: Splits) -> dict[str, SplitRecord]:
+    return {
+        name: SplitRecord(images=len(split), origin=splits.origins.get(name, f"the data set's own {name} split"))
+        for name, split in splits.by_name.items()
+    }
 
 
 def _own_best(folder: RunFolder, split: str, heads: Iterable[str]) -> dict[str, OwnBest]:
@@ -224,7 +233,7 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
         path: the run's folder.
         split: "test", "train" or "validation".
         which: weights of the "last" or the "best" epoch.
-        places: `data.root`, if the data has moved; `loader.workers`, if the machine is another.
+        places: `data.root`, if the data has moved; `loader.workers` and the like, if the machine is another.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
         RunError: if there is no such run, it is not finished, or it has no such split.
