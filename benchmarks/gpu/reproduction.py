@@ -85,16 +85,11 @@ def published_figures(recipes: Iterable[str]) -> Iterator[Figure]:
         published = read_recipe(name).get("published")
         if not published:
             continue
-        figures = {published["head"]: published["value"]} if "value" in published else {}
-        for head, value in {**figures, **published.get("other_heads", {})}.items():
-            yield Figure(
-                name,
-                head,
-                value,
-                published.get("source", "not given"),
-                published.get("reduce", "not given"),
-                published.get("selection", "not given"),
-            )
+        selected = (published["reduce"], published["selection"])
+        yield Figure(name, published["head"], published["value"], published["source"], *selected)
+        source = published.get("other_heads_source", published["source"])
+        for head, value in published.get("other_heads", {}).items():
+            yield Figure(name, head, value, source, *selected)
 
 
 def cell_of(figure: Figure, records: Sequence[Mapping[str, Any]]) -> Cell:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from selfkd.recipes.reader import PLACES, Recipe
+from selfkd.recipes.reader import MACHINE, Recipe
 from selfkd.runs.run_folder import RunFolder, read_json, write_json
 from selfkd.training.epoch_log import read_epoch_log
 
@@ -103,7 +103,7 @@ def source_digest(root: Path = ROOT) -> str:
 
 def experiment_of(recipe: Recipe) -> dict[str, Any]:
     """What was trained, every option; not where the data lay."""
-    return {key: value for key, value in recipe.flat().items() if key not in PLACES and key != "published"}
+    return {key: value for key, value in recipe.flat().items() if key not in MACHINE and key != "published"}
 
 
 def finished_record(folder: RunFolder, recipe: Recipe, pace: Pace | None) -> dict[str, Any]:
