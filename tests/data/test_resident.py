@@ -91,7 +91,7 @@ def test_evaluation_gives_all_in_order_unchanged():
 def test_what_cannot_be_given_is_refused():
     with pytest.raises(DataError, match="needs at least 2"):
         loader(samples=1)
-    with pytest.raises(DataError, match="views=2"):
-        loader(needs=Needs(views=2))
+    with pytest.raises(DataError, match="peer=True"):
+        loader(needs=Needs(peer=True))
     with pytest.raises(OptionError, match="loader.batch_size=1 .* >= 2"):
         LoaderOptions(batch_size=1)

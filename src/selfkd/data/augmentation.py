@@ -1,7 +1,8 @@
 """Training augmentation: of whole batches on the device that trains, or of single images in the worker that read them.
 
 Every random number is drawn once per epoch for every sample of the training set, by (seed, epoch, view) alone, and
-looked up by sample index. What a sample goes through is therefore the same in whatever batch, process or order.
+looked up by sample index. What a sample goes through is therefore the same in whatever batch, process or order. What
+papers add to crop and flip is in `regularization`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,33 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms import v2
 
+from selfkd.data.random_streams import BELOW, seeded
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least, one_of
 
-__all__ = ["Augmentation", "CropFlip", "RandomResizedCrop", "Unchanged", "WholeImageAugmentation"]
+__all__ = ["Augmentation", "CropFlip", "RandomResizedCrop", "Unchanged"]
 
 
 class Augmentation(ABC):
-    """A random change of images that is a function of numbers drawn beforehand."""
+    """A random change of images that is a function of numbers drawn beforehand.
+
+    Attributes:
+        image_by_image: whether it works on one image after the other, so that processes can share its work.
+    """
+
+    image_by_image: ClassVar[bool] = False
+
+    @property
+    def side_of_whole_images(self) -> int | None:
+        """S of what comes out, if images go in as their files have them, of any size; None if it keeps their size."""
+        return None
 
     @abstractmethod
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
@@ -32,12 +45,6 @@ class Augmentation(ABC):
     @abstractmethod
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Images `[B, C, H, W]` uint8 changed as `draws` `[B, P]` say, on the images' device."""
-
-
-class WholeImageAugmentation(Augmentation):
-    """An augmentation that takes images of any size, as their files have them, and gives `[B, C, size, size]`."""
-
-    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +108,7 @@ class CropFlip(Augmentation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomResizedCrop(WholeImageAugmentation):
+class RandomResizedCrop(Augmentation):
     """A random part of an image, scaled (bilinear) to one size, and a horizontal flip with probability one half.
 
     torchvision's transforms of the same names, each image's random numbers seeded by its draw.
@@ -120,6 +127,8 @@ class RandomResizedCrop(WholeImageAugmentation):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     horizontal_flip: bool = True
 
+    image_by_image = True
+
     def __post_init__(self) -> None:
         at_least("augmentation.size", self.size, 1)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
@@ -127,16 +136,19 @@ class RandomResizedCrop(WholeImageAugmentation):
         if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1] < float("inf"):
             raise OptionError("augmentation.ratio", self.ratio, "two rising finite numbers > 0")
 
+    @property
+    def side_of_whole_images(self) -> int:
+        return self.size
+
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
-        return torch.randint(0, 2**32, (num_samples, 1), generator=generator)  # torch's CPU generator keeps 32 bits
+        return torch.randint(0, BELOW, (num_samples, 1), generator=generator)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         seeds = draws[:, 0].tolist()
         return torch.stack([self._changed(image, seed) for image, seed in zip(images, seeds, strict=True)])
 
     def _changed(self, image: Tensor, seed: int) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerator as well
+        with seeded(seed):
             changed: Tensor = self._transform(image)
         return changed
 

@@ -90,6 +90,8 @@ class Experiment:
             recipe.seed,
             self.method.needs,
             options["trainer"]["channels_last"],
+            len(self.splits.class_names),
+            recipe.target("regularization")(**options["regularization"]),
         )
         make_optimizer = partial(recipe.target("optimizer"), **options["optimizer"])
         make_schedule = partial(recipe.target("schedule"), **options["schedule"])
