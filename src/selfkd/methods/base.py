@@ -179,15 +179,17 @@ class Method(nn.Module, ABC):
             wrong = (~((total_B - 1).abs() < _TOLERANCE) | (batch.labels < 0).any(dim=1)).nonzero()
             said = "is no distribution: shares must be >= 0 and sum to 1"
         if len(wrong):
-            raise self._wrong_label(batch, int(wrong[0]), said)
+            raise _wrong_label(batch, int(wrong[0]), said)
         anchors = len(batch.labels) // (1 + self.needs.same_class)
         labels_SAK = batch.labels.reshape(1 + self.needs.same_class, anchors, -1)
         strangers = (labels_SAK != labels_SAK[:1]).any(dim=2).flatten().nonzero()
         if len(strangers):
             position = int(strangers[0])
             said = f"differs from that of its anchor, at position {position % anchors} of the batch"
-            raise self._wrong_label(batch, position, said)
+            raise _wrong_label(batch, position, said)
 
-    def _wrong_label(self, batch: Batch, position: int, said: str) -> BatchError:
-        sample = position if batch.indices is None else int(batch.indices[position])
-        return BatchError(f"label {batch.labels[position].tolist()} of sample {sample} {said}")
+
+def _wrong_label(batch: Batch, position: int, said: str) -> BatchError:
+    sample = position if batch.indices is None else int(batch.indices[position])
+    label = f"label {int(batch.labels[position])}" if batch.labels.ndim == 1 else "the soft label"
+    return BatchError(f"{label} of sample {sample} {said}")
