@@ -137,7 +137,7 @@ def test_mixup_mixes_images_and_labels_by_one_share():
 
 
 def test_cutmix_pastes_a_box_and_labels_by_its_area():
-    mixing = Mixing(0.0, 1.0, 2)
+    mixing = Mixing(0, 1, 2)
     images = torch.cat([torch.zeros(1, 1, 20, 30), torch.ones(1, 1, 20, 30)])
     areas = []
     for seed in range(200):

@@ -87,24 +87,22 @@ class CropFlip(Augmentation):
         if self.padding_mode == "reflect" and self.padding >= min(height, width):
             raise OptionError("augmentation.padding", self.padding, f"below the image's side {min(height, width)}")
         padded = self._padded(images)
+        both = torch.cat([padded, padded.flip(3)])  # image b as it is at b, mirrored at batch + b
+        padded_height, padded_width = both.shape[2:]
         down_B, right_B, flip_B = draws.unbind(dim=1)
-        rows_BH = down_B[:, None] + torch.arange(height, device=images.device)
-        columns_W = torch.arange(width, device=images.device)
-        columns_BW = torch.where(flip_B[:, None] == 1, width - 1 - columns_W, columns_W) + right_B[:, None]
-        return padded[
-            torch.arange(batch, device=images.device)[:, None, None, None],
-            torch.arange(channels, device=images.device)[None, :, None, None],
-            rows_BH[:, None, :, None],
-            columns_BW[:, None, None, :],
-        ]
+        left_B = torch.where(flip_B == 1, 2 * self.padding - right_B, right_B)
+        image_B = torch.arange(batch, device=images.device) + batch * flip_B
+        first_B = (image_B * channels * padded_height + down_B) * padded_width + left_B
+        channel_C1 = torch.arange(channels, device=images.device)[:, None]
+        row_CH = (channel_C1 * padded_height + torch.arange(height, device=images.device)) * padded_width
+        # Every row of a crop is a run of pixels in memory; copying runs is many times faster than gathering pixels.
+        runs = both.flatten().unfold(0, width, 1)
+        return runs.index_select(0, (first_B[:, None, None] + row_CH).flatten()).view(images.shape)
 
     def _padded(self, images: Tensor) -> Tensor:
         if self.padding_mode == "zeros":
             return pad(images, [self.padding] * 4)
-        side = self.padding
-        rows = _mirrored(images.shape[2], side, images.device)
-        columns = _mirrored(images.shape[3], side, images.device)
-        return images[:, :, rows][:, :, :, columns]  # torch cannot mirror-pad uint8
+        return _mirrored(_mirrored(images, 2, self.padding), 3, self.padding)  # torch cannot mirror-pad uint8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +158,8 @@ class RandomResizedCrop(Augmentation):
         )
 
 
-def _mirrored(length: int, side: int, device: torch.device) -> Tensor:
-    """Positions along one axis when `side` pixels are mirrored at both borders, the border pixel not repeated."""
-    positions = torch.arange(-side, length + side, device=device).abs()
-    return torch.where(positions >= length, 2 * (length - 1) - positions, positions)
+def _mirrored(images: Tensor, axis: int, side: int) -> Tensor:
+    """`side` pixels mirrored at both borders of an axis, the border pixel not repeated."""
+    before = images.narrow(axis, 1, side).flip(axis)
+    after = images.narrow(axis, images.shape[axis] - 1 - side, side).flip(axis)
+    return torch.cat([before, images, after], dim=axis)

@@ -149,7 +149,7 @@ class Mixing:
 
     def __init__(self, mixup: float, cutmix: float, num_classes: int) -> None:
         kinds = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
-        self._kinds = [kind(alpha=alpha, num_classes=num_classes) for kind, alpha in kinds if alpha]
+        self._kinds = [kind(alpha=float(alpha), num_classes=num_classes) for kind, alpha in kinds if alpha]
 
     def __call__(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Mixed images `[B, C, H, W]` and their soft labels `[B, K]` float32.

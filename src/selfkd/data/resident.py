@@ -23,7 +23,7 @@ class TrainingLoader(TrainingBatches[ImageSet]):
     def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
         images = self.data.images
         for positions, draws in plan.to(images.device).batches(self.batch_size):
-            chosen = images[positions]
+            chosen = images.index_select(0, positions)  # several times faster than images[positions]
             yield torch.cat([self.augmentation(chosen, draws_BP) for draws_BP in draws])
 
 
