@@ -5,7 +5,8 @@
 A step is forward, backward, optimiser and history, on CIFAR-sized random images with ResNet-18. All variants take
 turns, step by step, in one process, so that what else the machine does hits all alike; the ratio is the median over the
 rounds. Peak memory is measured in a process of its own for each variant. Adds a record to results/step_cost.json, one
-for each device, precision, compilation, batch and width, and writes docs/step-cost.md; `--page` only writes the page.
+for each device, precision, compilation, batch and width, and writes docs/step-cost.md; `--page` only writes the page,
+`--merge FILE` first adds what another machine measured.
 """
 
 from __future__ import annotations
@@ -205,6 +206,17 @@ def key_of(record: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(record[key] for key in ("device", "precision", "compiled", "batch_size", "width"))
 
 
+def merged(records: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Both; of two with the same key the newer."""
+    keys = {key_of(record) for record in newer}
+    return [record for record in records if key_of(record) not in keys] + newer
+
+
+def _write(records: list[dict[str, Any]]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(records, indent=1) + "\n")
+
+
 def _megabytes(value: float | None) -> str:
     return "not measured" if value is None else f"{value:,.0f}"
 
@@ -240,6 +252,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--page", action="store_true", help="only write the page from the results")
+    parser.add_argument("--merge", type=Path, help="only add the records of another machine's step_cost.json")
     parser.add_argument("--memory-of", choices=list(VARIANTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     torch.set_num_threads(arguments.threads)
@@ -247,14 +260,16 @@ def main(given: Sequence[str] | None = None) -> int:
         print_memory(arguments.memory_of, arguments.batch, arguments.precision, arguments.device, arguments.width)
         return 0
     records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    if not arguments.page:
+    if arguments.merge:
+        records = merged(records, json.loads(arguments.merge.read_text()))
+        _write(records)
+    elif not arguments.page:
         names = list(dict.fromkeys([YARDSTICK, *arguments.variants]))
         for precision in [arguments.precision] if arguments.precision else ["32", "bf16-mixed"]:
             sizes = {"batch_size": arguments.batch, "width": arguments.width, "rounds": arguments.rounds}
             record = measure(names, precision, arguments.device, compiled=arguments.compile, **sizes)
-            records = [old for old in records if key_of(old) != key_of(record)] + [record]
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(records, indent=1) + "\n")
+            records = merged(records, [record])
+            _write(records)
     PAGE.write_text(page(records))
     return 0
 

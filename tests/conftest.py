@@ -33,12 +33,18 @@ def cifar100_root() -> Path:
 
 
 @pytest.fixture
-def photographs() -> list[Path]:
-    """Real photographs of 640x480 pixels, where they are at hand."""
-    files = sorted((SHARED_DATA / "bccd" / "JPEGImages").glob("*.jpg"))[:6]
-    if not files:
+def bccd_root() -> Path:
+    """Real photographs of blood cells with a box around each, where they are at hand."""
+    root = SHARED_DATA / "bccd"
+    if not root.is_dir():
         pytest.skip("the photographs are not at hand; set SELFKD_SHARED_DATA to the folder that holds bccd/")
-    return files
+    return root
+
+
+@pytest.fixture
+def photographs(bccd_root: Path) -> list[Path]:
+    """Six of them, of 640x480 pixels."""
+    return sorted((bccd_root / "JPEGImages").glob("*.jpg"))[:6]
 
 
 def encoded_digits(positions: Sequence[int]) -> list[bytes]:

@@ -42,6 +42,26 @@ def test_memory_is_that_of_the_steps_alone(benchmark):
     assert 1 < small < large
 
 
+def test_the_command_measures_writes_and_merges(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "step_cost.json")
+    monkeypatch.setattr(benchmark, "PAGE", tmp_path / "step-cost.md")
+    monkeypatch.setattr(benchmark, "memory_of", lambda *_: 1.0)
+    size = ["--batch", "4", "--width", "8", "--rounds", "2", "--threads", "1", "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["step_cost.py", *size, "--variants", "ps_kd"])
+    assert benchmark.main() == 0
+    (first, second) = json.loads(benchmark.RESULTS.read_text())
+    assert (first["precision"], second["precision"]) == ("32", "bf16-mixed")
+    assert list(first["rows"]) == ["plain", "ps_kd"]
+    fetched = tmp_path / "fetched.json"
+    fetched.write_text(json.dumps([{**first, "device": "cuda"}, {**second, "huge_pages": None}]))
+    monkeypatch.setattr("sys.argv", ["step_cost.py", "--merge", str(fetched)])
+    assert benchmark.main() == 0
+    records = json.loads(benchmark.RESULTS.read_text())
+    assert [record["device"] for record in records] == ["cpu", "cuda", "cpu"]
+    assert records[2]["huge_pages"] is None, "the newer of two"
+    assert "## cuda, 32, eager, batch 4" in benchmark.PAGE.read_text()
+
+
 def test_the_page_in_the_docs_is_made_of_the_results(benchmark):
     if not benchmark.RESULTS.exists():
         pytest.skip("not measured yet")

@@ -36,7 +36,7 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
         CIFAR100().load(seed=0)
     with pytest.raises(DataError, match="nowhere' is not a folder"):
         CIFAR100(root=str(tmp_path / "nowhere")).load(seed=0)
-    with pytest.raises(DataError, match=r"holds no train-\*.parquet"):
+    with pytest.raises(DataError, match=r"no cifar-100-python, or train-\*.parquet .*; data.download=true"):
         CIFAR100(root=str(tmp_path)).load(seed=0)
 
 

@@ -67,10 +67,13 @@ def test_an_ablation_wins_over_the_backbone_and_the_backbone_over_the_method():
     ("change", "message"),
     [
         (
-            {"published": {"Table 1": {"dtskt": {"small": 1.0}}}},
-            "methods defined and used differ in dtskd, dtskt, plain",
+            {"published": {**GRID["published"], "B": {"dtskt": {"small": 1.0}}}},
+            "methods defined and used differ in dtskt",
         ),
-        ({"published": {"Table 1": {"plain": {"tiny": 1.0}}}}, "backbones defined and used differ in large, tiny"),
+        (
+            {"published": {**GRID["published"], "B": {"plain": {"tiny": 1.0}}}},
+            "backbones defined and used differ in tiny",
+        ),
         (
             {"published": {**GRID["published"], "B": {"plain": {"small": 2.0}}}},
             "plain on small stands in Table 1 and B; give it once",

@@ -114,7 +114,7 @@ def test_timm_networks_have_their_options_checked():
         (["method.beta_mx=1"], "unknown option 'method.beta_mx'; nearest: method.beta_max.*of method 'dtskd'"),
         (["method=dtsk"], "unknown method 'dtsk'; nearest: dtskd"),
         (["backbone=resnet18_cifr"], "unknown backbone .*nearest: resnet18_cifar"),
-        (["data=cifar10"], "unknown data set 'cifar10'; nearest: cifar100"),
+        (["data=cifr100"], "unknown data set 'cifr100'; nearest: cifar100"),
         (["trainr.epochs=3"], "unknown option 'trainr.epochs'; nearest: trainer.epochs"),
     ],
 )

@@ -25,7 +25,7 @@ def start(recipe, runs):
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background job, such as a CI run, hands an ignored SIGINT down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -1,9 +1,10 @@
 """A real process whose data breaks under it."""
 
+from test_resume import finish, start, wait_for_epoch
+
 from selfkd.recipes.reader import resolve
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.fit import epochs_done
-from test_resume import finish, start, wait_for_epoch
 
 EPOCHS = 6
 

@@ -7,6 +7,7 @@ function, the same parameters, less overhead.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,33 @@ FUSIONS: Mapping[str, Callable[[int], nn.Module]] = {
 }
 
 
+class _AveragePooling(torch.autograd.Function):
+    """Maps `[B, C, H, W]` averaged over space, `[B, C]`, with a gradient in the maps' own memory layout.
+
+    That of `mean` is a broadcast view; added to the gradient of the network itself it made every later step of the
+    backward pass slower on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        ctx.shape = maps.shape
+        channels_last = maps.is_contiguous(memory_format=torch.channels_last)
+        ctx.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        return maps.mean(dim=(2, 3))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        _, _, height, width = ctx.shape
+        each = (gradients[0] / (height * width))[:, :, None, None]
+        dense: Tensor = each.expand(ctx.shape).contiguous(memory_format=ctx.memory_format)
+        return dense
+
+
+def _pooled(maps: Tensor) -> Tensor:
+    vectors_BC: Tensor = _AveragePooling.apply(maps)
+    return vectors_BC
+
+
 class PooledLateral(nn.Module):
     """Average pooling, then a 1x1 convolution block."""
 
@@ -82,7 +110,7 @@ class PooledLateral(nn.Module):
         self.block = _block(channels, width)
 
     def forward(self, stage_map: Tensor) -> Tensor:
-        vector_BD: Tensor = self.block(stage_map.mean(dim=(2, 3)))
+        vector_BD: Tensor = self.block(_pooled(stage_map))
         return vector_BD
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate, relu
+from torch.nn.functional import conv2d, relu
 from torchvision.ops import Conv2dNormActivation
 
 from selfkd.branches.patch_conv import PatchConv2d
 from selfkd.branches.pooled_fusion import AddFusion
+from selfkd.branches.upsampling import upsampled
 from selfkd.option_checks import one_of
 
 __all__ = ["MAP_FUSIONS", "TopDownStudents"]
@@ -30,8 +31,7 @@ class _Upsampling(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, deeper: Tensor, size: Sequence[int]) -> Tensor:
-        upsampled = interpolate(self.conv(deeper), size=list(size), mode="bilinear", align_corners=True)
-        return relu(self.norm(upsampled), inplace=True)
+        return relu(self.norm(upsampled(self.conv(deeper), size[0], size[1])), inplace=True)
 
 
 class _ReducingFusion(nn.Module):

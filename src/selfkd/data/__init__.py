@@ -8,13 +8,24 @@ DATASETS = Catalogue(
     "data set",
     {
         "digits": Entry("selfkd.data.digits:Digits", "scikit-learn's 1,797 scans of handwritten digits; no download"),
-        "cifar100": Entry("selfkd.data.cifar100:CIFAR100", "CIFAR-100 from Parquet files in the Hub's layout"),
+        "cifar10": Entry(
+            "selfkd.data.cifar10:CIFAR10", "CIFAR-10 from Parquet or torchvision's files, downloaded if asked"
+        ),
+        "cifar100": Entry(
+            "selfkd.data.cifar100:CIFAR100", "CIFAR-100 from Parquet or torchvision's files, downloaded if asked"
+        ),
+        "fashion_mnist": Entry(
+            "selfkd.data.fashion_mnist:FashionMNIST", "Fashion-MNIST from torchvision's files, downloaded if asked"
+        ),
         "tiny_imagenet": Entry(
             "selfkd.data.tiny_imagenet:TinyImageNet", "Tiny-ImageNet's 200 classes at 32x32 or 64x64, held in memory"
         ),
         "imagenet": Entry(
             "selfkd.data.imagenet:ImageNet", "ImageNet, or other photographs in train/<class>/ and val/<class>/"
         ),
+        "folder": Entry("selfkd.data.folder:Folder", "your own images, one folder per class, split or not"),
+        "parquet": Entry("selfkd.data.parquet:Parquet", "your own images in Parquet files in the Hub's layout"),
+        "hub": Entry("selfkd.data.hub:Hub", "any image classification set of the Hugging Face Hub, by name"),
     },
     listing="'selfkd list datasets' shows all",
 )

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.transforms import v2
 
+from selfkd.data.drawing import some_of_each_class
 from selfkd.data.source import ImageSet, Source, Splits
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least
@@ -40,7 +41,6 @@ class Digits(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("data.train_per_class", self.train_per_class, 1)
         at_least("data.image_size", self.image_size, 8)
 
     def read(self, seed: int) -> Splits:
@@ -48,22 +48,20 @@ class Digits(Source):
         grey = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)  # the scans have 17 grey levels
         images = self._scaled(grey.unsqueeze(1).expand(-1, 3, -1, -1))
         everything = ImageSet(images, torch.from_numpy(digits.target.astype(np.int64)))
-        drawn = np.random.default_rng(seed).permutation(len(everything))
-        labels = digits.target[drawn]
-        smallest = int(np.bincount(labels).min())
+        smallest = int(np.bincount(digits.target).min())
         if self.train_per_class >= smallest:
             raise OptionError(
                 "data.train_per_class", self.train_per_class, f"below {smallest}, the size of the smallest class"
             )
-        rank_in_class = np.empty(len(labels), dtype=np.int64)
-        for digit in range(10):
-            members = labels == digit
-            rank_in_class[members] = np.arange(members.sum())
-        chosen = rank_in_class < self.train_per_class
+        chosen, rest = some_of_each_class(digits.target, self.train_per_class, seed)
         return Splits(
-            train=everything.take(np.sort(drawn[chosen])),
-            test=everything.take(np.sort(drawn[~chosen])),
+            train=everything.take(chosen),
+            test=everything.take(rest),
             class_names=tuple(str(name) for name in digits.target_names),
+            origins={
+                "train": f"{self.train_per_class} of each class, drawn by seed {seed}",
+                "test": "all images that are not for training",
+            },
         )
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:

@@ -59,6 +59,9 @@ class ImageFiles(Split):
     def take(self, positions: NDArray[np.int64]) -> ImageFiles:
         return replace(self, names=self.names[positions], labels=self.labels[torch.from_numpy(positions)])
 
+    def relabelled(self, labels: Tensor) -> ImageFiles:
+        return replace(self, labels=labels)
+
     def identity(self) -> Iterator[bytes]:
         """Path, size and label of every file; contents would take as long to read as an epoch.
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
 from selfkd.data.class_folders import check_same_classes, class_folders, labelled_files, root_folder
 from selfkd.data.image_files import ImageFiles
+from selfkd.data.resizing import centre_square
 from selfkd.data.source import Source, Splits
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least
@@ -59,8 +59,4 @@ class ImageNet(Source):
         )
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
-        # On PIL images, as the papers evaluate; on tensors, pixels would be rounded differently.
-        transform: Callable[[Image.Image], Tensor] = v2.Compose(
-            [v2.RGB(), v2.Resize(self.resize), v2.CenterCrop(self.image_size), v2.PILToTensor()]
-        )
-        return transform
+        return centre_square(self.image_size, self.resize)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
@@ -13,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision.transforms import v2
 
 from selfkd.contract import DatasetInfo
+from selfkd.data.drawing import held_out, some_of_each_class
 from selfkd.errors import DataError, OptionError
-from selfkd.option_checks import weights
+from selfkd.option_checks import at_least, weights
 
 __all__ = ["ImageSet", "Source", "Split", "Splits"]
 
@@ -46,6 +47,10 @@ class Split(ABC):
         """The images at these positions, in this order."""
 
     @abstractmethod
+    def relabelled(self, labels: Tensor) -> Self:
+        """The same images with other labels, `[N]` int64."""
+
+    @abstractmethod
     def identity(self) -> Iterator[bytes | memoryview]:
         """What distinguishes these images and labels from others, to be checksummed."""
 
@@ -57,10 +62,13 @@ class ImageSet(Split):
     Args:
         images: `[N, C, H, W]` uint8.
         labels: `[N]` int64 in [0, K).
+        origin: what the images were decoded from, where that and not their pixels identifies them; then it makes no
+            difference to a run whether they were held in memory.
     """
 
     images: Tensor
     labels: Tensor
+    origin: Split | None = None
 
     @property
     def input_size(self) -> tuple[int, int, int]:
@@ -69,9 +77,17 @@ class ImageSet(Split):
 
     def take(self, positions: NDArray[np.int64]) -> ImageSet:
         chosen = torch.from_numpy(positions)
-        return ImageSet(self.images[chosen], self.labels[chosen])
+        origin = None if self.origin is None else self.origin.take(positions)
+        return ImageSet(self.images[chosen], self.labels[chosen], origin)
+
+    def relabelled(self, labels: Tensor) -> ImageSet:
+        origin = None if self.origin is None else self.origin.relabelled(labels)
+        return ImageSet(self.images, labels, origin)
 
     def identity(self) -> Iterator[bytes | memoryview]:
+        if self.origin is not None:
+            yield from self.origin.identity()
+            return
         for tensor in (self.images, self.labels):
             yield repr(tuple(tensor.shape)).encode()
             yield tensor.contiguous().numpy().data
@@ -79,19 +95,28 @@ class ImageSet(Split):
 
 @dataclass(frozen=True)
 class Splits:
-    """Train, test, and validation where a part of the training set is held out.
+    """Train, test, and validation where the data set has one or a part of the training set is held out.
 
     Args:
         train: what is trained on; sample indices count in it.
         test: touched to report, and to choose the best epoch only where there is no validation split.
         class_names: K names in label order.
-        validation: held out from the training set, or None.
+        validation: chooses the best epoch; or None.
+        origins: for each split by name, where its images come from, in words; left out where that is the data set's
+            own split of that name.
     """
 
     train: Split
     test: Split
     class_names: tuple[str, ...]
     validation: Split | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def by_name(self) -> dict[str, Split]:
+        """All there are: "train", "validation" unless there is none, "test"."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
 
     @property
     def selection(self) -> tuple[str, Split]:
@@ -104,10 +129,9 @@ class Splits:
         Raises: DataError: if a file is gone.
         """
         digest = hashlib.blake2b("\n".join(self.class_names).encode(), digest_size=16)
-        for split in (self.train, self.validation, self.test):
-            if split is not None:
-                for part in split.identity():
-                    digest.update(part)
+        for split in self.by_name.values():
+            for part in split.identity():
+                digest.update(part)
         return digest.hexdigest()
 
     @cached_property
@@ -124,20 +148,31 @@ class Splits:
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """A data set by name. Subclasses read; splitting, checking and normalising are said here once.
+    """A data set by name. Subclasses read; cutting down, splitting, checking and normalising are said here once.
 
     Args:
+        classes: names of the classes that are kept, in the order of their new labels, or a number N for the first N;
+            all by default. It holds for every split.
+        train_per_class: training images that are kept of each class, drawn by the run's seed; all by default.
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
         mean: per channel, of pixel values in [0, 1], subtracted.
         std: per channel, of pixel values in [0, 1], divided by.
     Raises: OptionError: if a value is out of range.
     """
 
+    classes: int | tuple[str, ...] | None = None
+    train_per_class: int | None = None
     validation_fraction: float = 0.0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
+        if isinstance(self.classes, int):
+            at_least("data.classes", self.classes, 2)
+        elif self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes):
+            raise OptionError("data.classes", self.classes, "two or more names, none twice, or a number")
+        if self.train_per_class is not None:
+            at_least("data.train_per_class", self.train_per_class, 1)
         if not 0 <= self.validation_fraction < 1:
             raise OptionError("data.validation_fraction", self.validation_fraction, "in [0, 1)")
         weights("data.mean", self.mean, 3, "red, green, blue")
@@ -153,32 +188,73 @@ class Source(ABC):
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         """From a PIL image to the uint8 `[3, H, W]` on which networks are evaluated."""
 
-    def load(self, seed: int) -> Splits:
-        """All splits, checked.
+    def load(self, seed: int, whole_images: bool = False) -> Splits:
+        """All splits, checked and cut down.
 
         Args:
-            seed: decides which samples are held out; the same for every method of a comparison.
-        Raises: DataError: if data is missing, unreadable, empty, of one class, or its labels do not fit.
+            seed: decides which samples are drawn; the same for every method of a comparison.
+            whole_images: whether the training images are wanted as their files have them, which forbids to scale them
+                beforehand; it changes nothing where the data set has no files.
+        Raises:
+            DataError: if data is missing, unreadable, empty, of one class, or its labels do not fit.
+            OptionError: if the data set cannot give what an option asks for.
         """
         splits = self.read(seed)
-        for name, split in (("train", splits.train), ("test", splits.test)):
-            self._check(name, split, len(splits.class_names))
+        for name, split in splits.by_name.items():
+            _check(f"the {name} split of {type(self).__name__}", name, split, len(splits.class_names))
+        return self._with_validation(self._thinned(self._with_classes(splits), seed), seed)
+
+    def _with_classes(self, splits: Splits) -> Splits:
+        """The splits with the chosen classes alone, labelled anew."""
+        if self.classes is None:
+            return splits
+        kept = _labels_of(self.classes, splits.class_names)
+        new_label = torch.full((len(splits.class_names),), -1)
+        new_label[kept] = torch.arange(len(kept))
+        chosen: dict[str, Split] = {}
+        for name, split in splits.by_name.items():
+            labels = new_label[split.labels]
+            positions = labels.ge(0).nonzero().flatten()
+            chosen[name] = split.take(positions.numpy()).relabelled(labels[positions])
+            _check(f"the {name} split, of the classes that data.classes names,", name, chosen[name], len(kept))
+        return replace(
+            splits,
+            class_names=tuple(splits.class_names[label] for label in kept),
+            train=chosen["train"],
+            test=chosen["test"],
+            validation=chosen.get("validation"),
+        )
+
+    def _thinned(self, splits: Splits, seed: int) -> Splits:
+        """The splits with as many training images of each class as were asked for."""
+        if self.train_per_class is None:
+            return splits
+        sizes = splits.train.labels.bincount(minlength=len(splits.class_names))
+        smallest = int(sizes.argmin())
+        if sizes[smallest] < self.train_per_class:
+            raise OptionError(
+                "data.train_per_class",
+                self.train_per_class,
+                f"at most {int(sizes[smallest])}, as many as {splits.class_names[smallest]!r} has to train on",
+            )
+        chosen, _ = some_of_each_class(splits.train.labels.numpy(), self.train_per_class, seed)
+        return replace(splits, train=splits.train.take(chosen))
+
+    def _with_validation(self, splits: Splits, seed: int) -> Splits:
+        """The splits with a part of the training set held out, if that was asked for."""
         if not self.validation_fraction:
             return splits
-        positions = np.arange(len(splits.train))
-        try:
-            kept, held_out = train_test_split(
-                positions, test_size=self.validation_fraction, stratify=splits.train.labels.numpy(), random_state=seed
-            )
-        except ValueError as error:
+        if splits.validation is not None:
             raise OptionError(
-                "data.validation_fraction", self.validation_fraction, f"a share that every class can give: {error}"
-            ) from error
-        return Splits(
-            train=splits.train.take(np.sort(kept)),
-            test=splits.test,
-            class_names=splits.class_names,
-            validation=splits.train.take(np.sort(held_out)),
+                "data.validation_fraction", self.validation_fraction, "0 here: the data has a validation split already"
+            )
+        kept, given = held_out(splits.train.labels.numpy(), self.validation_fraction, seed, "data.validation_fraction")
+        origin = f"{self.validation_fraction:g} of the training images, stratified, drawn by seed {seed}"
+        return replace(
+            splits,
+            train=splits.train.take(kept),
+            validation=splits.train.take(given),
+            origins={**splits.origins, "validation": origin},
         )
 
     def inference_transform(self) -> Callable[[Image.Image], Tensor]:
@@ -188,14 +264,31 @@ class Source(ABC):
         )
         return transform
 
-    def _check(self, name: str, split: Split, num_classes: int) -> None:
-        if len(split) == 0:
-            raise DataError(f"the {name} split of {type(self).__name__} is empty")
-        low, high = int(split.labels.min()), int(split.labels.max())
-        if low < 0 or high >= num_classes:
-            position = int(split.labels.argmin() if low < 0 else split.labels.argmax())
-            raise DataError(
-                f"label {int(split.labels[position])} of {name} sample {position} lies outside [0, {num_classes})"
-            )
-        if name == "train" and low == high:
-            raise DataError(f"all {len(split)} training samples are of one class; at least two are needed")
+
+def _check(what: str, name: str, split: Split, num_classes: int) -> None:
+    if len(split) == 0:
+        raise DataError(f"{what} is empty")
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= num_classes:
+        position = int(split.labels.argmin() if low < 0 else split.labels.argmax())
+        raise DataError(
+            f"label {int(split.labels[position])} of {name} sample {position} lies outside [0, {num_classes})"
+        )
+    if name == "train" and low == high:
+        raise DataError(f"all {len(split)} training samples are of one class; at least two are needed")
+
+
+def _labels_of(classes: int | tuple[str, ...], names: tuple[str, ...]) -> list[int]:
+    """The labels of the first classes, or of the named ones."""
+    if isinstance(classes, int):
+        if classes > len(names):
+            raise OptionError("data.classes", classes, f"at most {len(names)}, the number of classes")
+        return list(range(classes))
+    for name in classes:
+        if names.count(name) == 1:
+            continue
+        if name in names:
+            raise OptionError("data.classes", classes, f"free of {name!r}, which names {names.count(name)} classes")
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:3]
+        raise OptionError("data.classes", classes, f"names of classes; {name!r} is none, nearest: {', '.join(near)}")
+    return [names.index(name) for name in classes]

@@ -22,9 +22,9 @@ from selfkd.errors import OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.export.network_files import save_network
 from selfkd.methods.base import Method
-from selfkd.runs.environment import environment
 from selfkd.recipes.reader import Recipe
-from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, write_json
+from selfkd.runs.environment import environment
+from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, epochs_done, fit, load_weights
 from selfkd.training.module import TrainingParts
@@ -61,7 +61,8 @@ class Experiment:
         Raises: UserError: if data, network or options are not usable; nothing has been written by then.
         """
         source: Source = recipe.target("data")(**recipe.options["data"])
-        splits = source.load(recipe.seed)
+        augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
+        splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
         torch.manual_seed(recipe.seed)
         network_options = dict(recipe.options["backbone"])
         if not pretrained and network_options.get("pretrained"):
@@ -155,6 +156,8 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
         folder.prepare(recipe, experiment.splits.fingerprint(), overwrite)
         if method.history is not None:
             _log.info("the history of predictions takes %.2f MB", method.history.nbytes / 1e6)
+        for name, record in _described(experiment.splits).items():
+            _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
         done = epochs_done(folder.checkpoint("last"))
         if done:
             _log.info("%s continues after epoch %d of %d", folder.path, done, options.epochs)
@@ -172,12 +175,10 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
         folder.network_file,
         {"class_names": splits.class_names, "input_size": splits.info.input_size, "epoch": "last"},
     )
-    evaluated = {"train": splits.train, "test": splits.test}
-    if splits.validation is not None:
-        evaluated["validation"] = splits.validation
 
     def scores() -> dict[str, Scores]:
-        return {name: evaluate(method, experiment.evaluation_loader(part), device) for name, part in evaluated.items()}
+        loaders = {name: experiment.evaluation_loader(split) for name, split in splits.by_name.items()}
+        return {name: evaluate(method, loader, device) for name, loader in loaders.items()}
 
     last = EpochScores(epoch=options.epochs, scores=scores())
     best_file = folder.checkpoint("best")
@@ -193,6 +194,7 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
         last=last,
         best=best,
         own_best=_own_best(folder, selection_name, last["scores"][selection_name]),
+        splits=_described(splits),
         seconds=_seconds(folder),
         parameters={
             "deployed": sum(parameter.numel() for parameter in method.deployed().parameters()),
@@ -201,6 +203,13 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
     )
     write_json(folder.environment_file, environment(device))
     write_json(folder.scores_file, record)
+
+
+def _described(splits: Splits) -> dict[str, SplitRecord]:
+    return {
+        name: SplitRecord(images=len(split), origin=splits.origins.get(name, f"the data set's own {name} split"))
+        for name, split in splits.by_name.items()
+    }
 
 
 def _own_best(folder: RunFolder, split: str, heads: Iterable[str]) -> dict[str, OwnBest]:
@@ -219,16 +228,14 @@ def _seconds(folder: RunFolder) -> dict[str, float | None]:
     return {"train_epoch_median": statistics.median(train), "train_total": sum(train)}
 
 
-def evaluate_run(
-    path: Path, split: str, which: str, places: Mapping[str, Any], trust_imports: bool = False
-) -> Scores:
+def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], trust_imports: bool = False) -> Scores:
     """Scores of every head of a finished run.
 
     Args:
         path: the run's folder.
         split: "test", "train" or "validation".
         which: weights of the "last" or the "best" epoch.
-        places: `data.root`, if the data has moved; `loader.workers`, if the machine is another.
+        places: `data.root`, if the data has moved; `loader.workers` and the like, if the machine is another.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
         RunError: if there is no such run, it is not finished, or it has no such split.

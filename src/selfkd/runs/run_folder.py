@@ -19,7 +19,7 @@ from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
 from selfkd.training.fit import BEST, LAST
 
-__all__ = ["EpochScores", "OwnBest", "RunFolder", "RunScores", "Selection", "read_json", "write_json"]
+__all__ = ["EpochScores", "OwnBest", "RunFolder", "RunScores", "Selection", "SplitRecord", "read_json", "write_json"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,6 +71,13 @@ class OwnBest(TypedDict):
     value: float
 
 
+class SplitRecord(TypedDict):
+    """How many images a split had, and where they came from, in words."""
+
+    images: int
+    origin: str
+
+
 class RunScores(TypedDict):
     """A run's scores.json. `best` holds all heads at the epoch where main was best, `own_best` each at its own."""
 
@@ -81,6 +88,7 @@ class RunScores(TypedDict):
     last: EpochScores
     best: EpochScores
     own_best: dict[str, OwnBest]
+    splits: dict[str, SplitRecord]
     seconds: dict[str, float | None]
     parameters: dict[str, int]
 
@@ -147,14 +155,14 @@ class RunFolder:
         """The stored recipe.
 
         Args:
-            places: `data.root`, if the data has moved; `loader.workers`, if the machine is another.
+            places: `data.root`, if the data has moved; `loader.workers` and the like, if the machine is another.
             trust_imports: let it name `package.module:Name`, whose import runs code.
         Raises: RecipeError: if the file is damaged, or `places` holds anything else.
         """
         others = set(places or {}) - MACHINE
         if others:
             raise RecipeError(
-                f"{', '.join(sorted(others))} cannot change in a finished run; only {' and '.join(sorted(MACHINE))} can"
+                f"{', '.join(sorted(others))} cannot change in a finished run; only {', '.join(sorted(MACHINE))} can"
             )
         return resolve(str(self.recipe_file), places, trust_imports)
 

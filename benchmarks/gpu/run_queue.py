@@ -1,0 +1,79 @@
+"""Train the next unfinished items of the queue for some minutes, and bring back a record of each finished run.
+
+    python benchmarks/gpu/run_queue.py --data ROOT --minutes 9.3 --out DIR [--later 9] [--parallel 4]
+
+Nothing is started that cannot finish in these minutes and the later ones; what has not finished at the end is stopped
+after its last finished epoch, and the next call with the same --runs continues it. What is finished is known from
+results/gpu/ and from the runs. DIR/queue.json is for collect.py. benchmarks/gpu/README.md has the calls for a lent GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from queue_items import QUEUE, read_queue
+from run_records import RESULTS, Bundle, Paces, device_name, read_paces, record_file
+from scheduler import Limits, Scheduler
+
+
+def main(arguments: Sequence[str] | None = None, clock: Callable[[], float] = time.monotonic) -> int:
+    parsed = _parser().parse_args(arguments)
+    # A caller's time limit ends with SIGTERM: stop as at Ctrl-C, so that what trains can be continued.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    items, missing = read_queue(parsed.queue)
+    for name in missing:
+        print(f"skipped: {name}: there is no such recipe yet")
+    pending = [item for item in items if not record_file(parsed.results, item.recipe, item.seed).exists()]
+    print(f"{len(items) - len(pending)} of {len(items)} are in {parsed.results.name}/")
+    if parsed.list:
+        print("\n".join(f"waiting: {item}" for item in pending))
+        return 0
+    limits = Limits(
+        now=60 * parsed.minutes,
+        later=60 * parsed.later,
+        grace=parsed.grace,
+        overhead=parsed.overhead,
+        probe=parsed.probe,
+        parallel=parsed.parallel,
+    )
+    paces = Paces(device_name(), [*read_paces(parsed.results), *read_paces(parsed.runs)])
+    scheduler = Scheduler(
+        pending, limits, parsed.runs, Bundle(parsed.out), paces, str(parsed.data), tiny=parsed.tiny, clock=clock
+    )
+    try:
+        scheduler.work()
+    except KeyboardInterrupt:
+        print("interrupted")
+        return 130
+    return 1 if scheduler.failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-100's Parquet files")
+    parser.add_argument("--minutes", type=float, required=True, help="time of this call, from its start")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is brought back")
+    parser.add_argument(
+        "--later", type=float, default=0, help="minutes of calls that will follow on this machine, with the same --runs"
+    )
+    default_runs = Path(tempfile.gettempdir()) / "selfkd-queue"
+    parser.add_argument("--runs", type=Path, default=default_runs, help=f"folder of the runs ({default_runs})")
+    parser.add_argument("--parallel", type=int, default=1, help="side by side at most, if measured to be faster (1)")
+    parser.add_argument("--tiny", action="store_true", help="a trial: tiny networks, a few epochs")
+    parser.add_argument("--list", action="store_true", help="only say what is finished and what waits")
+    parser.add_argument("--queue", type=Path, default=QUEUE, help="the queue (queue.yaml beside this file)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="finished records (results/gpu)")
+    parser.add_argument("--grace", type=float, default=Limits.grace, help="seconds to stop in (%(default)s)")
+    parser.add_argument("--overhead", type=float, default=Limits.overhead, help="seconds beside epochs (%(default)s)")
+    parser.add_argument("--probe", type=float, default=Limits.probe, help="seconds to try the unknown (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Fashion-MNIST: 70,000 greyscale pictures of clothes, 28x28 pixels, in 10 classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import datasets
+from torchvision.transforms import v2
+
+from selfkd.data.source import ImageSet, Source, Splits
+from selfkd.data.torchvision_sets import read_torchvision, set_folder
+from selfkd.errors import OptionError
+
+__all__ = ["FashionMNIST"]
+
+_SIDE = 28
+_SIDES = (28, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMNIST(Source):
+    """Fashion-MNIST from `FashionMNIST/raw` as torchvision has it, grey in three channels.
+
+    Args:
+        root: the folder that holds FashionMNIST, or will.
+        download: let torchvision fetch what is missing into root.
+        image_size: side in pixels: 28 as the files have them, or 32, to which they are padded with their black ground.
+        mean: per channel, of pixel values in [0, 1], subtracted; the default is that of the training images at 28x28.
+        std: per channel, of pixel values in [0, 1], divided by; the default is that of the training images at 28x28.
+    Raises: OptionError: if a value is out of range.
+    Source: Xiao et al. 2017, Fashion-MNIST, arXiv:1708.07747.
+    """
+
+    root: str | None = None
+    download: bool = False
+    image_size: int = 32
+    mean: tuple[float, ...] = (0.2860, 0.2860, 0.2860)
+    std: tuple[float, ...] = (0.3530, 0.3530, 0.3530)
+
+    torchvision_class: ClassVar[type[datasets.FashionMNIST]] = datasets.FashionMNIST
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size not in _SIDES:
+            raise OptionError("data.image_size", self.image_size, " or ".join(map(str, _SIDES)))
+
+    def read(self, seed: int) -> Splits:
+        holds = "FashionMNIST/raw"
+        root = set_folder(self.root, holds, self.download)
+        train, test = read_torchvision(self.torchvision_class, root / "FashionMNIST", holds, self.download)
+        return Splits(self._image_set(train), self._image_set(test), tuple(train.classes))
+
+    def image_transform(self) -> Callable[[Image.Image], Tensor]:
+        transform: Callable[[Image.Image], Tensor] = v2.Compose(
+            [
+                v2.PILToTensor(),
+                v2.Grayscale(num_output_channels=3),
+                v2.Resize([_SIDE, _SIDE], antialias=True),
+                v2.Pad(self._border),
+            ]
+        )
+        return transform
+
+    @property
+    def _border(self) -> int:
+        return (self.image_size - _SIDE) // 2
+
+    def _image_set(self, part: datasets.FashionMNIST) -> ImageSet:
+        images: Tensor = v2.functional.pad(part.data.unsqueeze(1), [self._border])
+        return ImageSet(images.expand(-1, 3, -1, -1).contiguous(), part.targets.to(torch.int64))

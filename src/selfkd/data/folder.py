@@ -1,0 +1,85 @@
+"""Anyone's image files, sorted into one folder per class."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from selfkd.data.class_folders import check_same_classes, class_folders, labelled_files, root_folder
+from selfkd.data.decoding import read_rgb
+from selfkd.data.image_files import ImageFiles
+from selfkd.data.own_images import OwnImages
+from selfkd.data.source import ImageSet, Splits
+from selfkd.data.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames, assigned
+
+__all__ = ["Folder"]
+
+_log = logging.getLogger("selfkd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(OwnImages):
+    """Image files in `<split>/<class>/*` or, where there are no splits yet, in `<class>/*`.
+
+    Labels count the sorted names of the class folders, which are also the class names. Images that fit in memory are
+    decoded before training, unless the augmentation wants them as their files have them; others are read from disk
+    while training. Neither changes a result.
+
+    Args:
+        root: the folder with the splits, or with the classes.
+    Raises: OptionError: if a value is out of range.
+    """
+
+    root: str | None = None
+
+    def read(self, seed: int) -> Splits:
+        root = root_folder(self.root, "one folder of images per class, or train/<class>/ and test/<class>/")
+        names = self._split_names(root)
+        if names is None:
+            classes = class_folders(root)
+            names = SplitNames("all images", None, None)
+            files = {names.train: labelled_files(root, classes)}
+        else:
+            classes = class_folders(root / names.train)
+            for name in names.used:
+                check_same_classes(classes, class_folders(root / name), root / name)
+            files = {name: labelled_files(root / name, classes) for name in names.used}
+        first, _ = files[names.train][0]
+        self._check_size_given(lambda: read_rgb(Path(first), first))
+        transform = self.image_transform()
+        splits = {name: ImageFiles.of(root, samples, transform, self.side) for name, samples in files.items()}
+        return self._arranged(names, splits, classes, seed)
+
+    def load(self, seed: int, whole_images: bool = False) -> Splits:
+        splits = super().load(seed, whole_images)
+        gigabytes = self._gigabytes(sum(map(len, splits.by_name.values())))
+        if whole_images or gigabytes > self.memory_gb:
+            _log.info("images are read from disk while training; in memory they would take %.2f GB", gigabytes)
+            return splits
+        held = {name: _in_memory(name, cast(ImageFiles, split)) for name, split in splits.by_name.items()}
+        return replace(splits, train=held["train"], test=held["test"], validation=held.get("validation"))
+
+    def _split_names(self, root: Path) -> SplitNames | None:
+        """The names of the split folders; None where the folders are classes."""
+        folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+        if self.train_split is not None or self.test_split is not None:
+            return assigned(folders, self.train_split, self.test_split, str(root))
+        if not _are_splits(root, folders):
+            return None
+        return assigned({name for name in folders if name.lower() in SPLIT_NAMES}, None, None, str(root))
+
+
+def _are_splits(root: Path, folders: set[str]) -> bool:
+    """Whether folders are splits: one trains and holds folders, or all have names of splits.
+
+    A class may be called train, too, but then it holds images.
+    """
+    train = [root / name for name in folders if name.lower() in TRAIN_NAMES]
+    holds_folders = any(entry.is_dir() for folder in train for entry in folder.iterdir())
+    return bool(train) and (holds_folders or all(name.lower() in SPLIT_NAMES for name in folders))
+
+
+def _in_memory(name: str, files: ImageFiles) -> ImageSet:
+    return replace(files.in_memory(name), origin=files)

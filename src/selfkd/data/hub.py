@@ -1,0 +1,65 @@
+"""Image classification sets of the Hugging Face Hub, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfkd.data.arrow_images import BATCH, ImageTable, Rows
+from selfkd.data.table_source import TableSource
+from selfkd.errors import DataError, OptionError, UserError
+
+__all__ = ["Hub"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub(TableSource):
+    """A data set that the library `datasets` loads: from the Hugging Face Hub, or from a folder of any of its layouts.
+
+    Args:
+        name: of the data set, as its page has it ("uoft-cs/cifar10"), or a folder.
+        subset: the configuration, where the data set has several.
+        root: the folder where downloads are kept; by default that of the library.
+    Raises: OptionError: if a value is out of range.
+    """
+
+    name: str | None = None
+    subset: str | None = None
+    root: str | None = None
+
+    def _tables(self) -> tuple[str, Mapping[str, ImageTable]]:
+        if not self.name:
+            raise OptionError("data.name", self.name, "the name of a data set of the Hugging Face Hub")
+        try:
+            import datasets
+        except ImportError as error:
+            raise UserError("data=hub needs the library datasets: pip install 'selfkd[hub]'") from error
+        try:
+            splits = datasets.load_dataset(self.name, self.subset, cache_dir=self.root)
+        except Exception as error:  # a library that downloads may fail in any way
+            reason = " ".join(str(error).split())
+            raise DataError(f"data.name={self.name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
+        return self.name, {split: _HubTable(f"{self.name}, {split}", rows) for split, rows in splits.items()}
+
+
+class _HubTable(ImageTable):
+    """A `datasets.Dataset`; its images are decoded here, as all others are."""
+
+    def __init__(self, name: str, dataset: Any) -> None:
+        self.name = name
+        self.schema: Any = dataset.features.arrow_schema
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Rows]:
+        first = 0
+        for batch in self._dataset.select_columns(list(columns)).with_format("arrow").iter(batch_size=BATCH):
+            yield Rows(self.name, first, batch)
+            first += len(batch)
+
+    def path_of(self, stored: str) -> Path | None:
+        return Path(stored) if stored else None

@@ -1,0 +1,43 @@
+"""How images of any size come to one size, said once for every data set whose images come in many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+__all__ = ["centre_square", "unless_sized"]
+
+
+def centre_square(side: int, resize: int) -> Callable[[Image.Image], Tensor]:
+    """From a PIL image to uint8 `[3, side, side]`: the shorter side scaled (bilinear), then the centre cut out.
+
+    Args:
+        side: of the square, in pixels.
+        resize: pixels of the shorter side before the cut, at least `side`.
+    """
+    # On PIL images, as the papers evaluate; on tensors, pixels would be rounded differently.
+    transform: Callable[[Image.Image], Tensor] = v2.Compose(
+        [v2.RGB(), v2.Resize(resize), v2.CenterCrop(side), v2.PILToTensor()]
+    )
+    return transform
+
+
+def unless_sized(side: int, transform: Callable[[Image.Image], Tensor]) -> Callable[[Image.Image], Tensor]:
+    """The same transform, left out for images that it would not change: it costs more than to decode a small one.
+
+    Args:
+        side: images of `side x side` pixels are as they should be.
+        transform: from an RGB image to uint8 `[3, side, side]`.
+    """
+
+    def sized(image: Image.Image) -> Tensor:
+        if image.size == (side, side) and image.mode == "RGB":
+            return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return transform(image)
+
+    return sized

@@ -1,0 +1,60 @@
+"""Data sets that torchvision downloads and reads; its checksums stand between foreign pickles and us."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+from selfkd.errors import DataError, OptionError
+
+__all__ = ["read_torchvision", "set_folder"]
+
+_UNREADABLE = (RuntimeError, OSError, ValueError, TypeError, LookupError, AssertionError, EOFError)
+"""What torchvision raises for files that are missing, damaged or of another length."""
+
+
+def set_folder(root: str | None, holds: str, download: bool) -> Path:
+    """The folder that holds a data set, or will.
+
+    Args:
+        root: the option `data.root`.
+        holds: what it must hold, in words.
+        download: whether the folder may be missing.
+    Raises:
+        OptionError: if none was given.
+        DataError: if there is no such folder.
+    """
+    if root is None:
+        raise OptionError("data.root", None, f"the folder that holds {holds}")
+    folder = Path(root).expanduser()
+    if not folder.is_dir() and not download:
+        raise DataError(f"data.root={str(folder)!r} is not a folder; data.download=true makes and fills it")
+    return folder
+
+
+def read_torchvision(dataset: Callable[..., Any], folder: Path, holds: str, download: bool) -> tuple[Any, Any]:
+    """Training and test set, read by torchvision.
+
+    Args:
+        dataset: one of its classes.
+        folder: the one below its `root` that it reads.
+        holds: what `root` must hold, in words.
+        download: whether what is missing may be downloaded.
+    Raises: DataError: if the data set is missing, damaged, or cannot be downloaded.
+    """
+    root = folder.parent
+    if not download and not folder.is_dir():
+        raise DataError(f"data.root={str(root)!r} holds no {holds}; data.download=true fetches {folder.name} there")
+    try:
+        train, test = (dataset(str(root), train=train, download=download) for train in (True, False))
+    except URLError as error:
+        raise DataError(f"{folder} could not be downloaded: {error.reason}") from error
+    except _UNREADABLE as error:
+        advice = "" if download else "; once it is deleted, data.download=true fetches it again"
+        raise DataError(f"{folder} is incomplete or damaged: {error}{advice}") from error
+    for name, part in (("training", train), ("test", test)):
+        if len(part.data) != len(part.targets):
+            raise DataError(f"{folder} has {len(part.data)} {name} images but {len(part.targets)} labels")
+    return train, test

@@ -1,0 +1,81 @@
+"""The queue with real processes, at tiny size on a CPU."""
+
+import json
+import time
+
+import pytest
+
+from benchmark_files import load_benchmark
+from selfkd.runs.experiment import run
+
+FIRST, SECOND = "dtskd/cifar100/vgg11/dtskd", "loth/cifar100/vgg16/plain"
+MISSING = "dtskd/cifar100/vgg11/nothing"
+
+
+@pytest.fixture
+def queue_file(tmp_path):
+    file = tmp_path / "queue.yaml"
+    file.write_text(f"- title: all\n  seeds: [1]\n  recipes: [{FIRST}, {MISSING}, {SECOND}]\n")
+    return file
+
+
+@pytest.fixture
+def call(tmp_path, queue_file, digits_as_cifar100, monkeypatch):
+    """The command, in this process; its trainings have their own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    module = load_benchmark("gpu/run_queue")
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # SIGTERM stays this process's own
+    paths = {"data": digits_as_cifar100, "runs": tmp_path / "runs", "queue": queue_file, "results": tmp_path / "gpu"}
+
+    def call(out, *more, clock=time.monotonic):
+        arguments = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+        arguments += ["--minutes", "5", "--probe", "0", "--tiny", "--out", str(tmp_path / out), *more]
+        return module.main(arguments, clock)
+
+    return call
+
+
+def without_times(record):
+    """What two trainings of the same must agree on, bit for bit."""
+    epochs = [{key: value for key, value in row.items() if not key.startswith("seconds")} for row in record["epochs"]]
+    scores = {key: value for key, value in record["scores"].items() if key != "seconds"}
+    return {"experiment": record["experiment"], "scores": scores, "epochs": epochs, "data": record["data"]}
+
+
+def test_an_interrupted_training_continues_and_equals_an_unbroken_one(
+    call, tmp_path, digits_as_cifar100, monkeypatch, capsys
+):
+    items, records = load_benchmark("gpu/queue_items"), load_benchmark("gpu/run_records")
+    monkeypatch.setitem(items.TINY, "trainer.epochs", 10)
+    log = tmp_path / "runs" / "tiny" / FIRST / "seed-1" / "metrics.csv"
+
+    def clock():  # time is up after the second epoch
+        return 1e9 if log.exists() and len(log.read_text().splitlines()) > 2 else 0.0
+
+    assert call("out-1", clock=clock) == 0
+    said = capsys.readouterr().out
+    assert f"skipped: {MISSING}" in said
+    assert f"unfinished: {FIRST} seed 1 after epoch" in said
+    assert f"started: {SECOND}" not in said
+    assert not (tmp_path / "out-1" / "queue.json").exists()
+    done = len(log.read_text().splitlines()) - 1
+    assert 2 <= done < 10
+
+    assert call("out-2", "--parallel", "2") == 0
+    assert f"started: {FIRST} seed 1 after epoch {done}" in capsys.readouterr().out
+    bundle = json.loads((tmp_path / "out-2" / "queue.json").read_text())
+    first, second = sorted(bundle["runs"], key=lambda record: record["scores"]["recipe"])
+    assert first["scores"]["recipe"] == f"tiny/{FIRST}"
+    assert second["scores"]["recipe"] == f"tiny/{SECOND}"
+    assert first["usage"] == {"starts": 2, "peak_memory_mb": None}
+    assert first["environment"]["device"] == "cpu"
+    assert {"train/loss", "test/top1/main", "test/top1/branch3"} <= set(first["epochs"][0])
+    assert str(digits_as_cifar100) not in json.dumps(bundle)
+
+    recipe = items.recipe_of(items.Item(FIRST, 1), str(digits_as_cifar100), tiny=True)
+    unbroken = records.finished_record(run(recipe, tmp_path / "unbroken", show_progress=False), recipe, None)
+    assert without_times(unbroken) == without_times(first)
+    assert records.faults_of(first, recipe) == []
+
+    assert call("out-2") == 0
+    assert json.loads((tmp_path / "out-2" / "queue.json").read_text()) == bundle, "brought back once"

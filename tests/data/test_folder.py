@@ -1,0 +1,167 @@
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from image_sets import write_cells, write_folder
+from selfkd.data.folder import Folder
+from selfkd.data.image_files import ImageFiles
+from selfkd.data.source import ImageSet
+from selfkd.errors import DataError, OptionError
+
+
+def load(root, seed=0, whole_images=False, **options):
+    return Folder(root=str(root), **{"image_size": 32, **options}).load(seed, whole_images)
+
+
+@pytest.fixture
+def unsplit(tmp_path):
+    return write_folder(tmp_path / "set", 10, kind="jpg")
+
+
+@pytest.fixture
+def split(tmp_path):
+    write_folder(tmp_path / "set" / "train", 6)
+    write_folder(tmp_path / "set" / "test", 3, start=6)
+    return tmp_path / "set"
+
+
+def test_a_ready_split_is_taken(split):
+    splits = load(split)
+    assert splits.class_names == ("digit 0", "digit 1", "digit 2")
+    assert splits.train.labels.bincount().tolist() == [6] * 3
+    assert splits.test.labels.bincount().tolist() == [3] * 3
+    assert splits.validation is None
+    assert splits.origins == {"train": "the split train", "test": "the split test"}
+    first = next(iter(sorted((split / "train" / "digit 0").iterdir())))
+    with Image.open(first) as image:
+        assert torch.equal(splits.train.images[0], Folder(image_size=32).image_transform()(image))
+
+
+def test_without_a_split_one_is_held_out(unsplit):
+    splits, again, other = load(unsplit), load(unsplit), load(unsplit, seed=1)
+    assert splits.train.labels.bincount().tolist() == [8] * 3
+    assert splits.test.labels.bincount().tolist() == [2] * 3
+    assert splits.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert splits.origins["test"] == "0.2 of all images, stratified, drawn by seed 0"
+    assert load(unsplit, test_fraction=0.5).test.labels.bincount().tolist() == [5] * 3
+
+
+def test_validation_beside_test_chooses_the_epoch_and_alone_it_tests(split):
+    shutil.copytree(split / "test", split / "val")
+    splits = load(split)
+    assert splits.selection[0] == "validation"
+    assert len(splits.validation) == 9
+    with pytest.raises(OptionError, match="data.validation_fraction=0.1 .* has a validation split already"):
+        load(split, validation_fraction=0.1)
+    shutil.rmtree(split / "test")
+    splits = load(split)
+    assert splits.validation is None
+    assert splits.origins["test"] == "the split val"
+
+
+def test_splits_can_be_named(split):
+    (split / "train").rename(split / "Fit")
+    (split / "test").rename(split / "held")
+    splits = load(split, train_split="Fit", test_split="held")
+    assert (len(splits.train), len(splits.test)) == (18, 9)
+    with pytest.raises(OptionError, match="data.test_split='hold' .* one of Fit, held"):
+        load(split, train_split="Fit", test_split="hold")
+    with pytest.raises(OptionError, match="data.test_split='Fit' .* another split"):
+        load(split, train_split="Fit", test_split="Fit")
+
+
+def test_only_a_training_split_gives_a_test_split(split):
+    shutil.rmtree(split / "test")
+    assert [len(part) for part in load(split, test_fraction=0.5).by_name.values()] == [9, 9]
+
+
+def test_a_class_may_be_called_train(unsplit):
+    (unsplit / "digit 2").rename(unsplit / "train")
+    assert load(unsplit).class_names == ("digit 0", "digit 1", "train")
+
+
+def test_memory_and_augmentation_decide_where_images_live(split):
+    held, streamed = load(split), load(split, memory_gb=1e-5)
+    assert isinstance(held.train, ImageSet)
+    assert isinstance(streamed.train, ImageFiles)
+    assert isinstance(load(split, whole_images=True).train, ImageFiles)
+    for name, part in streamed.by_name.items():
+        assert torch.equal(part.in_memory(name).images, held.by_name[name].images)
+    assert held.fingerprint() == streamed.fingerprint()
+    assert load(split, memory_gb=1e-4).train.images is not None, "27 images of 3072 bytes are 0.08 MB"
+
+
+def test_images_of_many_sizes_are_scaled_and_cut(bccd_root, tmp_path):
+    root = write_cells(bccd_root, tmp_path / "cells", 30, {"RBC": 40, "WBC": 12, "Platelets": 12})
+    splits = load(root, image_size=24, resize=28, test_fraction=0.25)
+    assert splits.class_names == ("Platelets", "RBC", "WBC")
+    assert splits.train.images.shape[1:] == (3, 24, 24)
+    assert splits.train.labels.bincount().tolist() == [9, 30, 9], "the imbalance of the whole"
+    assert splits.train.images.float().std() > 10
+
+
+def test_the_image_size_must_be_given_and_the_first_image_tells_which(unsplit):
+    with pytest.raises(OptionError, match="data.image_size=None .* the first one has 32x32"):
+        load(unsplit, image_size=None)
+    with pytest.raises(OptionError, match="data.image_size=None"):
+        Folder().image_transform()
+
+
+def test_layouts_that_do_not_fit_are_named(split, unsplit, tmp_path):
+    with pytest.raises(OptionError, match="data.root=None"):
+        Folder(image_size=32).load(0)
+    with pytest.raises(DataError, match="nowhere' is not a folder"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no folder"):
+        load(tmp_path / "empty")
+
+
+def test_splits_of_other_classes_are_refused(split):
+    (split / "test" / "digit 1").rename(split / "test" / "digit 7")
+    with pytest.raises(DataError, match="test has other classes .* digit 1 only in training, digit 7 only there"):
+        load(split)
+
+
+def test_a_flat_split_is_no_class(split):
+    for name in ("train", "test"):
+        for folder in list((split / name).iterdir()):
+            for file in folder.iterdir():
+                file.rename(split / name / f"{folder.name}-{file.name}")
+            folder.rmdir()
+    with pytest.raises(DataError, match="train holds no folder; images must be sorted into one folder per class"):
+        load(split)
+
+
+def test_an_empty_class_and_a_damaged_file_are_named(unsplit):
+    file = next((unsplit / "digit 1").iterdir())
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match=rf"{file.name}: not a readable image"):
+        load(unsplit)
+    shutil.rmtree(unsplit / "digit 1")
+    (unsplit / "digit 1").mkdir()
+    with pytest.raises(DataError, match="no valid file for the classes digit 1"):
+        load(unsplit)
+
+
+def test_a_class_of_one_image_can_give_none(unsplit):
+    for file in sorted((unsplit / "digit 1").iterdir())[1:]:
+        file.unlink()
+    with pytest.raises(OptionError, match="data.test_fraction=0.2 .* a share that every class can give"):
+        load(unsplit)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 4}, "data.image_size=4"),
+        ({"image_size": 32, "resize": 24}, "data.resize=24 .* at least data.image_size=32"),
+        ({"test_fraction": 0}, "data.test_fraction=0 .* between 0 and 1"),
+        ({"memory_gb": -1}, "data.memory_gb=-1"),
+    ],
+)
+def test_values_out_of_range_are_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        Folder(**options)

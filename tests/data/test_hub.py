@@ -1,0 +1,58 @@
+"""The library `datasets` reads local folders as it reads the Hub's, so the real loader is tested without a network."""
+
+import sys
+
+import pytest
+import torch
+
+from image_sets import write_folder, write_parquet
+from selfkd.data.folder import Folder
+from selfkd.data.hub import Hub
+from selfkd.data.parquet import Parquet
+from selfkd.errors import DataError, OptionError, UserError
+
+
+@pytest.fixture
+def datasets():
+    library = pytest.importorskip("datasets")
+    library.disable_progress_bars()
+    return library
+
+
+def load(name, cache, **options):
+    return Hub(name=str(name), root=str(cache), **{"image_size": 32, **options}).load(seed=0)
+
+
+@pytest.mark.filterwarnings("default")
+def test_parquet_files_are_read_as_by_us(datasets, tmp_path):
+    write_parquet(tmp_path / "set" / "data" / "train-00000-of-00001.parquet", range(40))
+    write_parquet(tmp_path / "set" / "data" / "test-00000-of-00001.parquet", range(40, 60))
+    splits = load(tmp_path / "set", tmp_path / "cache")
+    ours = Parquet(root=str(tmp_path / "set"), image_size=32).load(seed=0)
+    assert splits.class_names == ours.class_names
+    assert splits.fingerprint() == ours.fingerprint()
+
+
+@pytest.mark.filterwarnings("default")
+def test_image_files_are_read_as_by_us(datasets, tmp_path):
+    write_folder(tmp_path / "set" / "train", 5)
+    write_folder(tmp_path / "set" / "test", 2, start=5)
+    splits = load(tmp_path / "set", tmp_path / "cache")
+    ours = Folder(root=str(tmp_path / "set"), image_size=32).load(seed=0)
+    assert splits.class_names == ours.class_names
+    assert torch.equal(splits.train.images.sum((1, 2, 3)).sort().values, ours.train.images.sum((1, 2, 3)).sort().values)
+    assert splits.test.labels.bincount().tolist() == [2, 2, 2]
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_cannot_be_loaded_is_named(datasets, tmp_path):
+    with pytest.raises(DataError, match="data.name='.*nowhere' cannot be loaded: "):
+        load(tmp_path / "nowhere", tmp_path / "cache")
+    with pytest.raises(OptionError, match="data.name=None .* name of a data set of the Hugging Face Hub"):
+        Hub(image_size=32).load(0)
+
+
+def test_without_the_library_the_user_learns_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r"pip install 'selfkd\[hub\]'"):
+        Hub(name="uoft-cs/cifar10", image_size=32).load(0)

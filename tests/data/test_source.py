@@ -1,0 +1,106 @@
+"""What every data set can do: choose classes, thin the training set, hold out a validation split."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from image_sets import write_folder
+from selfkd.data.digits import Digits
+from selfkd.data.folder import Folder
+from selfkd.data.image_files import ImageFiles
+from selfkd.errors import DataError, OptionError
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_folder(tmp_path / "train", 6, digits=range(4))
+    write_folder(tmp_path / "test", 2, digits=range(4), start=6)
+    return tmp_path
+
+
+def folder(root, **options):
+    return Folder(root=str(root), **{"image_size": 16, **options})
+
+
+def paths(split):
+    return {split.origin.path(position) for position in range(len(split))}
+
+
+def test_named_classes_are_kept_in_the_order_given(root):
+    everything, splits = folder(root).load(0), folder(root, classes=("digit 3", "digit 1")).load(0)
+    assert splits.class_names == ("digit 3", "digit 1")
+    assert splits.train.labels.tolist() == [1] * 6 + [0] * 6
+    assert splits.test.labels.tolist() == [1] * 2 + [0] * 2
+    kept = torch.isin(everything.train.labels, torch.tensor([1, 3]))
+    assert torch.equal(splits.train.images, everything.train.images[kept])
+    assert splits.fingerprint() != everything.fingerprint()
+
+
+def test_a_number_keeps_the_first_classes(root):
+    splits = folder(root, classes=2).load(0)
+    assert splits.class_names == ("digit 0", "digit 1")
+    assert splits.info.num_classes == 2
+    assert splits.train.labels.bincount().tolist() == [6, 6]
+
+
+def test_classes_are_chosen_before_validation_is_held_out(root):
+    splits = folder(root, classes=2, train_per_class=4, validation_fraction=0.5).load(0)
+    assert splits.train.labels.tolist() == splits.validation.labels.tolist() == [0, 0, 1, 1]
+    assert splits.selection[0] == "validation"
+    assert splits.origins["validation"] == "0.5 of the training images, stratified, drawn by seed 0"
+
+
+def test_images_on_disk_are_cut_down_as_those_in_memory(root):
+    options = {"classes": ("digit 2", "digit 0"), "train_per_class": 3, "validation_fraction": 0.34}
+    held, streamed = (folder(root, memory_gb=memory_gb, **options).load(5) for memory_gb in (1, 0))
+    for name, split in streamed.by_name.items():
+        assert isinstance(split, ImageFiles)
+        assert torch.equal(split.labels, held.by_name[name].labels)
+        assert torch.equal(split.in_memory(name).images, held.by_name[name].images)
+    assert held.fingerprint() == streamed.fingerprint(), "where images are held is no part of the data"
+
+
+def test_the_seed_draws_and_smaller_draws_are_parts_of_larger_ones(root):
+    def drawn(count, seed):
+        return paths(folder(root, train_per_class=count).load(seed).train)
+
+    assert drawn(2, 0) == drawn(2, 0) < drawn(4, 0)
+    assert drawn(2, 0) != drawn(2, 1)
+    assert len(drawn(2, 0)) == 8
+
+
+def test_digits_can_be_cut_to_classes():
+    whole, some = Digits().load(0), Digits(classes=("7", "1")).load(0)
+    assert some.class_names == ("7", "1")
+    assert torch.equal(some.train.images, whole.train.images[torch.isin(whole.train.labels, torch.tensor([1, 7]))])
+    assert some.train.labels.bincount().tolist() == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 1}, "data.classes=1 .* >= 2"),
+        ({"classes": 5}, "data.classes=5 .* at most 4, the number of classes"),
+        ({"classes": ("digit 1",)}, "data.classes=.* two or more names"),
+        ({"classes": ("digit 1", "digit 1")}, "data.classes=.* none twice"),
+        ({"classes": ("digit 1", "dgit 2")}, "'dgit 2' is none, nearest: digit 2"),
+        ({"train_per_class": 0}, "data.train_per_class=0"),
+        ({"train_per_class": 7}, "data.train_per_class=7 .* at most 6, as many as 'digit 0' has"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(root, options, message):
+    with pytest.raises(OptionError, match=message):
+        folder(root, **options).load(0)
+
+
+def test_a_test_split_without_the_chosen_classes_is_refused(root):
+    @dataclass(frozen=True, kw_only=True)
+    class OneClassTested(Folder):
+        def read(self, seed):
+            splits = super().read(seed)
+            return replace(splits, test=splits.test.take(np.array([0])))
+
+    with pytest.raises(DataError, match="the test split, of the classes that data.classes names, is empty"):
+        OneClassTested(root=str(root), image_size=16, classes=("digit 1", "digit 2")).load(0)
