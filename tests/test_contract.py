@@ -19,6 +19,12 @@ def test_a_batch_moves_whole():
     assert Batch(torch.zeros(1, 3, 4, 4), torch.tensor([0])).to("meta").indices is None
 
 
+@pytest.mark.parametrize("wrong", [{"views": 0}, {"same_class": -1}, {"stages": "some"}])
+def test_needs_must_make_sense(wrong):
+    with pytest.raises(ValueError, match=f"Needs.*{next(iter(wrong))}="):
+        Needs(**wrong)
+
+
 @pytest.mark.parametrize(("epoch", "total"), [(-1, 3), (3, 3), (0, 0)])
 def test_progress_lies_within_the_run(epoch, total):
     with pytest.raises(ValueError, match="counts from 0"):

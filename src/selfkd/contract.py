@@ -25,7 +25,9 @@ class Needs:
     Args:
         sample_index: every batch carries the index of each sample in the training set.
         views: number of independent augmentations of each image.
-        same_class: number of further images of the same class that follow each anchor.
+        same_class: number n of further samples of the same class that follow each sample, which is their anchor.
+        same_class_distinct: the followers are other samples than their anchor and than each other as far as the class
+            has enough of them (BAKE); else each is drawn from the whole class, anchor included (CS-KD).
         teacher: a frozen teacher network.
         peer: a second network, trained along.
         stages: sizes of the network's stages: "any", "halving" (each half the size of the one before) or
@@ -35,22 +37,30 @@ class Needs:
     sample_index: bool = False
     views: int = 1
     same_class: int = 0
+    same_class_distinct: bool = False
     teacher: bool = False
     peer: bool = False
     stages: _Stages = "any"
 
     def __post_init__(self) -> None:
+        if self.views < 1 or self.same_class < 0:
+            raise ValueError(f"Needs(views={self.views}, same_class={self.same_class}): expected >= 1 and >= 0")
         if self.stages not in get_args(_Stages):
             raise ValueError(f"Needs(stages={self.stages!r}): expected one of {', '.join(get_args(_Stages))}")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch.
+    """One training batch of B samples in V views each.
+
+    With followers of the same class (`Needs.same_class` = n) the samples are A anchors and their followers,
+    B = (1 + n) * A: first all anchors, then the first follower of each anchor in the anchors' order, then the second
+    followers, and so on. So sample `f * A + a` is follower f of anchor a (f = 0: the anchor itself), `labels` and
+    `indices` have an entry for each of them, and `images.unflatten(0, (V, 1 + n, A))` names all three axes.
 
     Args:
-        images: `[V*B, 3, H, W]`, floating, view-major: all first views, then all second.
-        labels: `[B]` int64 class indices, or soft `[B, K]` floating.
+        images: `[V*B, 3, H, W]`, floating, view-major: all samples in their first view, then all in their second.
+        labels: `[B]` int64 class indices, or soft `[B, K]` floating, rows summing to 1.
         indices: `[B]` int64 positions in the training set, or None if nobody needs them.
         views: V.
     """
@@ -146,7 +156,8 @@ class StepOutput:
     Args:
         loss: 0-d tensor to be minimised.
         terms: named 0-d tensors for the log; `loss` is made of them.
-        logits: head name to `[B, K]`; "main" is the deployed classifier.
+        logits: head name to `[B, K]`; "main" is the deployed classifier. Rows follow the batch's images and may be
+            more than B (further views) or fewer (anchors alone).
     """
 
     loss: Tensor

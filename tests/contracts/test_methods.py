@@ -1,5 +1,6 @@
 """What holds for every method."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -19,10 +20,12 @@ def built(name, **options):
 
 
 def batch_for(method, start=0):
+    """Four anchors with as many views and followers as the method needs."""
+    views, members = method.needs.views, 1 + method.needs.same_class
     generator = torch.Generator().manual_seed(start)
-    images = torch.randn(4, 3, SIZE, SIZE, generator=generator)
-    indices = torch.arange(start, start + 4) if method.needs.sample_index else None
-    return selfkd.Batch(images, torch.arange(4) % CLASSES, indices)
+    images = torch.randn(views * members * 4, 3, SIZE, SIZE, generator=generator)
+    indices = torch.arange(start, start + 4).repeat(members) if method.needs.sample_index else None
+    return selfkd.Batch(images, (torch.arange(4) % CLASSES).repeat(members), indices, views)
 
 
 def train(method, epochs=2):
@@ -54,17 +57,46 @@ def test_it_trains_and_speaks_the_contract(name):
     assert output.loss.ndim == 0
     assert output.terms
     assert all(term.ndim == 0 for term in output.terms.values())
-    predicted = method.eval().predict(batch_for(method).images)
+    images = batch_for(method).images
+    predicted = method.eval().predict(images)
     assert list(predicted) == list(output.logits)
     assert next(iter(predicted)) == "main"
-    assert all(logits.shape == (4, CLASSES) for logits in predicted.values())
-    assert torch.equal(predicted["main"], method.deployed()(batch_for(method).images))
+    assert all(logits.shape == (len(images), CLASSES) for logits in predicted.values())
+    assert torch.equal(predicted["main"], method.deployed()(images))
     assert method.exits()["main"] is method.deployed()
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_it_is_deterministic(name):
     assert train(built(name)) == train(built(name))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_labels_may_be_soft(name, dtype):
+    def losses(soften):
+        method = built(name)
+        batch = batch_for(method)
+        batch = dataclasses.replace(batch, labels=soften(torch.nn.functional.one_hot(batch.labels, CLASSES).to(dtype)))
+        found = []
+        for epoch in range(2):  # what was remembered in the first is read in the second
+            progress = selfkd.Progress(epoch, 2)
+            method.begin_epoch(progress)
+            output = method(batch, progress)
+            output.loss.backward()
+            method.after_step(batch, output)
+            method.end_epoch(progress)
+            found.append(output.loss)
+        return torch.stack(found)
+
+    method = built(name)
+    hard = method(batch_for(method), selfkd.Progress(0, 2)).loss
+    certain = losses(lambda one_hot: one_hot)
+    torch.testing.assert_close(certain[0], hard)
+    mixed = losses(lambda one_hot: 0.75 * one_hot + 0.25 * one_hot.roll(1, 1))
+    assert mixed.dtype == torch.float32
+    assert mixed.isfinite().all()
+    assert (mixed != certain).all(), "the shares count"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from scipy.stats import chi2_contingency, chisquare
+from torchvision.transforms import v2
 
 from selfkd.contract import Needs
 from selfkd.data.augmentation import CropFlip, Unchanged
@@ -91,7 +93,34 @@ def test_evaluation_gives_all_in_order_unchanged():
 def test_what_cannot_be_given_is_refused():
     with pytest.raises(DataError, match="needs at least 2"):
         loader(samples=1)
-    with pytest.raises(DataError, match="views=2"):
-        loader(needs=Needs(views=2))
+    with pytest.raises(DataError, match="peer=True"):
+        loader(needs=Needs(peer=True))
     with pytest.raises(OptionError, match="loader.batch_size=1 .* >= 2"):
         LoaderOptions(batch_size=1)
+
+
+def outcomes(images):
+    """Each image as bytes."""
+    return [image.contiguous().numpy().tobytes() for image in images]
+
+
+def test_crops_and_flips_are_uniform_and_distributed_as_torchvisions():
+    """All images are one; what comes out names its offset and flip, for no two look alike."""
+    samples = 6000
+    image = torch.arange(1, 193, dtype=torch.uint8).view(3, 8, 8)
+    data = ImageSet(image.expand(samples, 3, 8, 8), torch.zeros(samples, dtype=torch.int64))
+    batches = list(TrainingLoader(data, CropFlip(padding=2), MEAN, STD, 500, 0, Needs(sample_index=True)).epoch(0))
+    assert torch.cat([batch.indices for batch in batches]).sort().values.tolist() == list(range(samples))
+    ours = outcomes(torch.cat([pixels(batch) for batch in batches]))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(1)
+        change = v2.Compose([v2.RandomCrop(8, padding=2), v2.RandomHorizontalFlip()])
+        theirs = outcomes(change(image) for _ in range(samples))
+    padded = torch.nn.functional.pad(image, [2] * 4)
+    windows = [padded[:, down : down + 8, right : right + 8] for down in range(5) for right in range(5)]
+    possible = outcomes([*windows, *(window.flip(2) for window in windows)])
+    assert len(set(possible)) == 50
+    counts = [[seen.count(outcome) for outcome in possible] for seen in (ours, theirs)]
+    assert list(map(sum, counts)) == [samples, samples]
+    assert chisquare(counts[0]).pvalue > 0.01
+    assert chi2_contingency(counts).pvalue > 0.01

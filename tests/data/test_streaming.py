@@ -28,7 +28,7 @@ def train(source):
 
 def loader(data, augmentation=CROP, batch_size=8, seed=0, needs=None, workers=0):
     options = LoaderOptions(batch_size=batch_size, workers=workers)
-    return training_loader(data, augmentation, MEAN, STD, options, seed, needs or Needs(sample_index=True), True)
+    return training_loader(data, augmentation, MEAN, STD, options, seed, needs or Needs(sample_index=True), True, 3)
 
 
 def evaluation(data, batch_size=4, workers=0):
@@ -156,8 +156,8 @@ def test_what_cannot_work_is_refused(train):
         loader(train.in_memory("digits"))
     with pytest.raises(OptionError, match="augmentation.padding=32"):
         loader(train, CropFlip(padding=32, padding_mode="reflect"))
-    with pytest.raises(DataError, match="views=2"):
-        loader(train, needs=Needs(views=2))
+    with pytest.raises(DataError, match="teacher=True"):
+        loader(train, needs=Needs(teacher=True))
 
 
 def test_the_number_of_workers(monkeypatch):

@@ -1,10 +1,13 @@
 import dataclasses
+from typing import ClassVar
 
 import pytest
 import torch
 
 import selfkd
+from selfkd.contract import Needs
 from selfkd.errors import BackboneError, BatchError, OptionError, UnknownNameError, UserError
+from selfkd.methods.plain import Plain
 
 
 def test_unknown_methods_bring_the_nearest(backbone, data):
@@ -37,12 +40,44 @@ def test_classes_must_agree(backbone):
         ({"labels": torch.tensor([1, -1, 7, 0])}, r"label -1 of sample 0 lies outside \[0, 10\)"),
         ({"views": 2}, "needs views=1, the batch has views=2"),
         ({"labels": torch.tensor([1, 2])}, "4 images for 2 labels"),
+        ({"indices": torch.tensor([1, 2])}, "2 indices for 4 labels"),
+        ({"labels": torch.full((4, 7), 1 / 7)}, "soft labels of 7 classes, the data has 10"),
+        ({"labels": torch.full((4, 10), 0.2)}, "the soft label of sample 5 is no distribution"),
     ],
 )
 def test_bad_batches_are_refused_at_the_first_step(backbone, batch, data, change, message):
     method = selfkd.create_method("dtskd", backbone, data)
     with pytest.raises(BatchError, match=message):
         method(dataclasses.replace(batch, **change), selfkd.Progress(0, 1))
+
+
+def tuples(labels, views=1):
+    images = torch.randn(views * len(labels), 3, 32, 32)
+    return selfkd.Batch(images, torch.tensor(labels), torch.arange(len(labels)) + 20, views)
+
+
+class Pairs(Plain):
+    """A method that needs two views of pairs."""
+
+    needs: ClassVar[Needs] = Needs(views=2, same_class=1)
+
+    def forward(self, batch, progress):
+        logits = self.backbone(batch.images).logits[: len(batch.labels)]
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels)
+        return selfkd.StepOutput(loss, {"loss": loss}, {"main": logits})
+
+
+def test_views_and_followers_have_the_layout_that_the_contract_states(backbone):
+    def step(batch):
+        return Pairs(backbone, selfkd.DatasetInfo(30, 10))(batch, selfkd.Progress(0, 1))
+
+    assert torch.isfinite(step(tuples([3, 5, 7, 3, 5, 7], views=2)).loss)
+    with pytest.raises(BatchError, match="needs same_class=1: 3 labels do not divide into anchors .* 1 followers"):
+        step(tuples([3, 5, 7], views=2))
+    with pytest.raises(BatchError, match="label 6 of sample 24 differs from that of its anchor, at position 1"):
+        step(tuples([3, 5, 7, 3, 6, 7], views=2))
+    with pytest.raises(BatchError, match="6 images for 6 labels and 2 views"):
+        step(dataclasses.replace(tuples([3, 5, 7, 3, 5, 7]), views=2))
 
 
 def test_indices_beyond_the_data_set_are_refused(backbone, batch):

@@ -246,6 +246,8 @@ def test_a_checkpoint_without_its_recipe_is_refused_and_overwrite_starts_afresh(
         {"schedule.milestones": "[0.75,0.5]"},
         {"optimizer.momentum": 2},
         {"augmentation": "crop_flip", "augmentation.padding": 16, "augmentation.padding_mode": "reflect"},
+        {"regularization.cutout": 5},
+        {"regularization.mixup": 0.2},  # its history would speak of mixtures
         {"method.temperature": 0},
     ],
 )
@@ -253,6 +255,23 @@ def test_what_cannot_work_leaves_no_folder(short, tmp_path, overrides):
     with pytest.raises(OptionError, match=list(overrides)[-1] if "augm" not in str(overrides) else "padding"):
         trained(short(**overrides), tmp_path)
     assert not (tmp_path / "runs").exists()
+
+
+def test_every_regularizer_trains(short, tmp_path):
+    recipe = short(
+        "plain",
+        **{
+            "trainer.epochs": 1,
+            "loader.workers": 0,
+            "regularization.policy": "trivialaugment",
+            "regularization.cutout": 4,
+            "regularization.mixup": 0.2,
+            "regularization.cutmix": 1,
+        },
+    )
+    folder = trained(recipe, tmp_path)
+    assert folder.recipe() == recipe
+    assert folder.scores()["last"]["epoch"] == 1
 
 
 def test_half_precision_needs_a_gpu(short, tmp_path):

@@ -26,6 +26,14 @@ def test_soft_labels_count_by_their_largest_share():
     assert meter.compute()["train/accuracy"] == 50
 
 
+def test_rows_without_a_label_and_labels_without_a_row_do_not_count():
+    meter = StepMeter()
+    meter.update(output(1.0, predicted=(0, 1, 2, 2)), torch.tensor([0, 1]))  # two views
+    assert meter.compute()["train/accuracy"] == 100
+    meter.update(output(1.0, predicted=(0, 1)), torch.tensor([2, 2, 0, 1]))  # anchors alone
+    assert meter.compute()["train/accuracy"] == 50
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_the_guard_names_the_term_and_the_steps(bad):
     meter = StepMeter()

@@ -1,7 +1,8 @@
 """Training augmentation: of whole batches on the device that trains, or of single images in the worker that read them.
 
 Every random number is drawn once per epoch for every sample of the training set, by (seed, epoch, view) alone, and
-looked up by sample index. What a sample goes through is therefore the same in whatever batch, process or order.
+looked up by sample index. What a sample goes through is therefore the same in whatever batch, process or order. What
+papers add to crop and flip is in `regularization`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,33 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms import v2
 
+from selfkd.data.random_streams import BELOW, seeded
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least, one_of
 
-__all__ = ["Augmentation", "CropFlip", "RandomResizedCrop", "Unchanged", "WholeImageAugmentation"]
+__all__ = ["Augmentation", "CropFlip", "RandomResizedCrop", "Unchanged"]
 
 
 class Augmentation(ABC):
-    """A random change of images that is a function of numbers drawn beforehand."""
+    """A random change of images that is a function of numbers drawn beforehand.
+
+    Attributes:
+        image_by_image: whether it works on one image after the other, so that processes can share its work.
+    """
+
+    image_by_image: ClassVar[bool] = False
+
+    @property
+    def side_of_whole_images(self) -> int | None:
+        """S of what comes out, if images go in as their files have them, of any size; None if it keeps their size."""
+        return None
 
     @abstractmethod
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
@@ -32,12 +45,6 @@ class Augmentation(ABC):
     @abstractmethod
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Images `[B, C, H, W]` uint8 changed as `draws` `[B, P]` say, on the images' device."""
-
-
-class WholeImageAugmentation(Augmentation):
-    """An augmentation that takes images of any size, as their files have them, and gives `[B, C, size, size]`."""
-
-    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,28 +87,26 @@ class CropFlip(Augmentation):
         if self.padding_mode == "reflect" and self.padding >= min(height, width):
             raise OptionError("augmentation.padding", self.padding, f"below the image's side {min(height, width)}")
         padded = self._padded(images)
+        both = torch.cat([padded, padded.flip(3)])  # image b as it is at b, mirrored at batch + b
+        padded_height, padded_width = both.shape[2:]
         down_B, right_B, flip_B = draws.unbind(dim=1)
-        rows_BH = down_B[:, None] + torch.arange(height, device=images.device)
-        columns_W = torch.arange(width, device=images.device)
-        columns_BW = torch.where(flip_B[:, None] == 1, width - 1 - columns_W, columns_W) + right_B[:, None]
-        return padded[
-            torch.arange(batch, device=images.device)[:, None, None, None],
-            torch.arange(channels, device=images.device)[None, :, None, None],
-            rows_BH[:, None, :, None],
-            columns_BW[:, None, None, :],
-        ]
+        left_B = torch.where(flip_B == 1, 2 * self.padding - right_B, right_B)
+        image_B = torch.arange(batch, device=images.device) + batch * flip_B
+        first_B = (image_B * channels * padded_height + down_B) * padded_width + left_B
+        channel_C1 = torch.arange(channels, device=images.device)[:, None]
+        row_CH = (channel_C1 * padded_height + torch.arange(height, device=images.device)) * padded_width
+        # Every row of a crop is a run of pixels in memory; copying runs is many times faster than gathering pixels.
+        runs = both.flatten().unfold(0, width, 1)
+        return runs.index_select(0, (first_B[:, None, None] + row_CH).flatten()).view(images.shape)
 
     def _padded(self, images: Tensor) -> Tensor:
         if self.padding_mode == "zeros":
             return pad(images, [self.padding] * 4)
-        side = self.padding
-        rows = _mirrored(images.shape[2], side, images.device)
-        columns = _mirrored(images.shape[3], side, images.device)
-        return images[:, :, rows][:, :, :, columns]  # torch cannot mirror-pad uint8
+        return _mirrored(_mirrored(images, 2, self.padding), 3, self.padding)  # torch cannot mirror-pad uint8
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomResizedCrop(WholeImageAugmentation):
+class RandomResizedCrop(Augmentation):
     """A random part of an image, scaled (bilinear) to one size, and a horizontal flip with probability one half.
 
     torchvision's transforms of the same names, each image's random numbers seeded by its draw.
@@ -120,6 +125,8 @@ class RandomResizedCrop(WholeImageAugmentation):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     horizontal_flip: bool = True
 
+    image_by_image = True
+
     def __post_init__(self) -> None:
         at_least("augmentation.size", self.size, 1)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
@@ -127,16 +134,19 @@ class RandomResizedCrop(WholeImageAugmentation):
         if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1] < float("inf"):
             raise OptionError("augmentation.ratio", self.ratio, "two rising finite numbers > 0")
 
+    @property
+    def side_of_whole_images(self) -> int:
+        return self.size
+
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
-        return torch.randint(0, 2**32, (num_samples, 1), generator=generator)  # torch's CPU generator keeps 32 bits
+        return torch.randint(0, BELOW, (num_samples, 1), generator=generator)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         seeds = draws[:, 0].tolist()
         return torch.stack([self._changed(image, seed) for image, seed in zip(images, seeds, strict=True)])
 
     def _changed(self, image: Tensor, seed: int) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerator as well
+        with seeded(seed):
             changed: Tensor = self._transform(image)
         return changed
 
@@ -148,7 +158,8 @@ class RandomResizedCrop(WholeImageAugmentation):
         )
 
 
-def _mirrored(length: int, side: int, device: torch.device) -> Tensor:
-    """Positions along one axis when `side` pixels are mirrored at both borders, the border pixel not repeated."""
-    positions = torch.arange(-side, length + side, device=device).abs()
-    return torch.where(positions >= length, 2 * (length - 1) - positions, positions)
+def _mirrored(images: Tensor, axis: int, side: int) -> Tensor:
+    """`side` pixels mirrored at both borders of an axis, the border pixel not repeated."""
+    before = images.narrow(axis, 1, side).flip(axis)
+    after = images.narrow(axis, images.shape[axis] - 1 - side, side).flip(axis)
+    return torch.cat([before, images, after], dim=axis)

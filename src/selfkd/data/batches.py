@@ -9,17 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from selfkd.contract import Batch, Needs
 from selfkd.data.augmentation import Augmentation
+from selfkd.data.random_streams import generator, seed_of
+from selfkd.data.regularization import Cutout, Mixing
+from selfkd.data.same_class import Followers
 from selfkd.data.source import Split
 from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import at_least
 
-__all__ = ["EvaluationBatches", "LoaderOptions", "Normalisation", "TrainingBatches", "TrainingEpoch"]
+__all__ = ["EpochPlan", "EvaluationBatches", "LoaderOptions", "Normalisation", "TrainingBatches", "TrainingEpoch"]
 
 SplitT = TypeVar("SplitT", bound=Split)
 
@@ -31,7 +33,8 @@ class LoaderOptions:
     """Sizes of batches, and who reads them.
 
     Args:
-        batch_size: images in a training batch.
+        batch_size: samples of the training set in a training batch; a method that needs several views of each, or
+            others of its class beside it (CS-KD, BAKE), gets so many times more images.
         evaluation_batch_size: images in a batch of evaluation.
         workers: processes that read and augment images which lie on disk; 0 for the process that trains, "auto" for
             one per core but one, at most 16. They change no result.
@@ -57,13 +60,32 @@ class LoaderOptions:
         return min(cores - 1, _MOST_WORKERS)
 
 
-def _generator(*key: int) -> torch.Generator:
-    """A generator on the CPU whose stream depends on the key alone, independent for every key."""
-    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state)
+# What a stream of random numbers is for.
+_ORDER, _AUGMENTATION, _FOLLOWERS, _CUTOUT, _MIXING = range(5)
 
 
-_ORDER, _AUGMENTATION = 0, 1  # what a stream of random numbers is for
+@dataclass(frozen=True)
+class EpochPlan:
+    """Who is in which batch of an epoch, and what each of its images goes through; on one device.
+
+    Args:
+        order: positions of the anchors of all batches, one batch after the other.
+        members: `[S, N]`, for every sample of the training set itself and its S - 1 followers.
+        draws: `[V, S, N, P]`, for every view of every sample, as an anchor (0) and of its followers.
+    """
+
+    order: Tensor
+    members: Tensor
+    draws: Tensor
+
+    def to(self, device: torch.device) -> EpochPlan:
+        """The same plan on another device."""
+        return EpochPlan(self.order.to(device), self.members.to(device), self.draws.to(device))
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """For every batch of A anchors the positions `[S*A]` of its samples, and their draws `[V, S*A, P]`."""
+        for anchors in torch.split(self.order, batch_size):
+            yield self.members.index_select(1, anchors).flatten(), self.draws.index_select(2, anchors).flatten(1, 2)
 
 
 class Normalisation:
@@ -77,8 +99,8 @@ class Normalisation:
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], channels_last: bool) -> None:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.mean = torch.tensor(mean).view(1, -1, 1, 1) * 255
-        self.scale = 1 / (torch.tensor(std).view(1, -1, 1, 1) * 255)
+        self.mean = torch.tensor(mean) * 255
+        self.scale = 1 / (torch.tensor(std) * 255)
 
     def to(self, device: torch.device | str) -> None:
         """Work on that device from now on."""
@@ -86,24 +108,32 @@ class Normalisation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images `[B, C, H, W]` uint8 as float32, on their device."""
-        return images.to(torch.float32, memory_format=self.memory_format).sub_(self.mean).mul_(self.scale)
+        normalised = images.to(torch.float32, memory_format=self.memory_format)
+        pixels_BHWC = normalised.permute(0, 2, 3, 1)
+        # A row of values at a time, since one broadcast over three channels is slow where they lie side by side.
+        width = images.shape[3]
+        pixels_BHWC.sub_(self.mean.repeat(width, 1)).mul_(self.scale.repeat(width, 1))
+        return normalised
 
 
 class TrainingBatches(ABC, Generic[SplitT]):
-    """Augmented training batches, one epoch at a time.
+    """Augmented training batches, one epoch at a time, laid out as `Batch` says.
 
-    Order and augmentation are functions of (seed, epoch, sample) alone. The last batch of an epoch may be smaller;
-    if a single sample would remain it is left out, because batch normalisation needs two.
+    Order, followers, augmentation and holes are functions of (seed, epoch, sample, view) alone, mixtures of (seed,
+    epoch, step). Every sample is an anchor once an epoch. The last batch may be smaller; if a single anchor would
+    remain it is left out, because batch normalisation needs two.
 
     Args:
         data: the training images.
         augmentation: how they are changed.
         mean: per channel, of pixel values in [0, 1].
         std: per channel, of pixel values in [0, 1].
-        batch_size: B.
+        batch_size: anchors in a batch.
         seed: of the run.
         needs: what the method needs of a batch.
         channels_last: memory layout of the batches.
+        cutout: a hole in every image, or None.
+        mixing: of the images of a batch, or None; only for batches of single views of single samples.
     Raises: DataError: if the data has fewer than two samples, or the method needs what these batches cannot give.
     """
 
@@ -117,18 +147,25 @@ class TrainingBatches(ABC, Generic[SplitT]):
         seed: int,
         needs: Needs,
         channels_last: bool = True,
+        cutout: Cutout | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         if len(data) < 2:
             raise DataError(f"the training set has {len(data)} sample; batch normalisation needs at least 2")
-        if replace(needs, sample_index=False, stages="any") != Needs():
-            raise DataError(f"this loader gives one view of single samples and no second network; needed: {needs}")
+        if needs.teacher or needs.peer:
+            raise DataError(f"training with a second network is not built yet; needed: {needs}")
         self.data = data
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.seed = seed
         self.needs = needs
+        self.cutout = cutout
+        self.mixing = mixing
         self._labels = data.labels
         self._normalised = Normalisation(mean, std, channels_last)
+        self._followers = (
+            Followers(data.labels, needs.same_class, needs.same_class_distinct) if needs.same_class else None
+        )
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -149,23 +186,40 @@ class TrainingBatches(ABC, Generic[SplitT]):
 
         Raises: DataError: if an image cannot be read.
         """
-        samples = len(self.data)
-        order = torch.randperm(samples, generator=_generator(self.seed, epoch, _ORDER))
-        draws = self.augmentation.draw(samples, _generator(self.seed, epoch, _AUGMENTATION, 0))
-        order = order[: len(self) * self.batch_size]
-        chosen_of_batches = torch.split(order.to(self._labels.device), self.batch_size)
-        for chosen, images in zip(chosen_of_batches, self._augmented(order, draws), strict=True):
-            indices = chosen if self.needs.sample_index else None
-            yield Batch(self._normalised(images), self._labels[chosen], indices)
+        plan = self._plan(epoch)
+        # Holes are cut after the normalisation, so on the device that trains, whoever reads and augments.
+        after = replace(plan, draws=self._draws(self.cutout, epoch, _CUTOUT)).to(self._labels.device)
+        for step, ((positions, holes), images) in enumerate(
+            zip(after.batches(self.batch_size), self._augmented(plan), strict=True)
+        ):
+            normalised = self._normalised(images)
+            labels = self._labels[positions]
+            if self.cutout is not None:
+                normalised = self.cutout(normalised, holes.flatten(0, 1))
+            if self.mixing is not None:
+                normalised, labels = self.mixing(normalised, labels, seed_of(self.seed, epoch, _MIXING, step))
+            yield Batch(normalised, labels, positions if self.needs.sample_index else None, self.needs.views)
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        order = torch.randperm(len(self.data), generator=generator(self.seed, epoch, _ORDER))
+        members = torch.arange(len(self.data))[None]
+        if self._followers is not None:
+            members = torch.cat([members, self._followers.draw(generator(self.seed, epoch, _FOLLOWERS))])
+        draws = self._draws(self.augmentation, epoch, _AUGMENTATION)
+        return EpochPlan(order[: len(self) * self.batch_size], members, draws)
+
+    def _draws(self, drawing: Augmentation | Cutout | None, epoch: int, purpose: int) -> Tensor:
+        """`[V, S, N, P]`: each view, of an anchor and of each of its followers, has a stream of its own."""
+        views, members, samples = self.needs.views, 1 + self.needs.same_class, len(self.data)
+        if drawing is None:
+            return torch.empty(views, members, samples, 0, dtype=torch.int64)
+        streams = [(view, member) if member else (view,) for view in range(views) for member in range(members)]
+        drawn = [drawing.draw(samples, generator(self.seed, epoch, purpose, *stream)) for stream in streams]
+        return torch.stack(drawn).view(views, members, samples, -1)
 
     @abstractmethod
-    def _augmented(self, order: Tensor, draws: Tensor) -> Iterator[Tensor]:
-        """Images `[B, C, H, W]` uint8 of every batch, on the device that trains.
-
-        Args:
-            order: positions of the samples of all batches, one batch after the other, on the CPU.
-            draws: `[N, P]`, what each sample of the training set goes through, on the CPU.
-        """
+    def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
+        """Images `[V*B, C, H, W]` uint8 of every batch of a plan on the CPU, on the device that trains."""
 
 
 class TrainingEpoch:

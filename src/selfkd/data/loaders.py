@@ -8,15 +8,18 @@ from typing import Any
 import torch
 
 from selfkd.contract import Needs
-from selfkd.data.augmentation import Augmentation, WholeImageAugmentation
+from selfkd.data.augmentation import Augmentation
 from selfkd.data.batches import EvaluationBatches, LoaderOptions, TrainingBatches
 from selfkd.data.image_files import ImageFiles
+from selfkd.data.regularization import Regularization
 from selfkd.data.resident import EvaluationLoader, TrainingLoader
 from selfkd.data.source import ImageSet, Split
 from selfkd.data.streaming import StreamingEvaluationLoader, StreamingTrainingLoader
 from selfkd.errors import OptionError
 
 __all__ = ["evaluation_loader", "training_loader"]
+
+_NOTHING_MORE = Regularization()
 
 
 def training_loader(
@@ -28,8 +31,10 @@ def training_loader(
     seed: int,
     needs: Needs,
     channels_last: bool,
+    num_classes: int,
+    regularization: Regularization = _NOTHING_MORE,
 ) -> TrainingBatches[Any]:
-    """Training batches of a split.
+    """Training batches of a split: by the resident loader if its images lie in memory and are augmented together.
 
     Args:
         data: the training images.
@@ -40,18 +45,23 @@ def training_loader(
         seed: of the run.
         needs: what the method needs of a batch.
         channels_last: memory layout of the batches.
+        num_classes: K, which soft labels have.
+        regularization: what follows the augmentation.
     Raises:
-        OptionError: if the augmentation cannot work on these images.
+        OptionError: if the augmentation cannot work on these images, or the method not on mixtures of them.
         DataError: if there are fewer than two samples, or the method needs what no loader can give.
     """
-    if isinstance(augmentation, WholeImageAugmentation):
-        _check_whole_images(augmentation, data)
+    assert isinstance(data, ImageFiles | ImageSet)
+    _check_whole_images(augmentation, data)
+    augmentation = regularization.applied_to(augmentation)
     black = torch.zeros(1, *data.input_size, dtype=torch.uint8)
     augmentation(black, augmentation.draw(1, torch.Generator()))
-    common = (augmentation, mean, std, options.batch_size, seed, needs, channels_last)
-    if isinstance(data, ImageFiles):
+    mixing = regularization.mixing(num_classes)
+    if mixing is not None:
+        _check_mixing(regularization, needs)
+    common = (augmentation, mean, std, options.batch_size, seed, needs, channels_last, regularization.hole(), mixing)
+    if isinstance(data, ImageFiles) or augmentation.image_by_image:
         return StreamingTrainingLoader(data, *common, workers=options.num_workers)
-    assert isinstance(data, ImageSet)
     return TrainingLoader(data, *common)
 
 
@@ -74,7 +84,9 @@ def evaluation_loader(
     return EvaluationLoader(data, *common)
 
 
-def _check_whole_images(augmentation: WholeImageAugmentation, data: Split) -> None:
+def _check_whole_images(augmentation: Augmentation, data: Split) -> None:
+    if augmentation.side_of_whole_images is None:
+        return
     if isinstance(data, ImageSet):
         raise OptionError(
             "augmentation",
@@ -82,5 +94,20 @@ def _check_whole_images(augmentation: WholeImageAugmentation, data: Split) -> No
             "one of images in memory (none or crop_flip): this data set's images are decoded and scaled beforehand",
         )
     side = data.input_size[-1]
-    if augmentation.size != side:
-        raise OptionError("augmentation.size", augmentation.size, f"{side}, the side of the data set's images")
+    if augmentation.side_of_whole_images != side:
+        raise OptionError(
+            "augmentation.size", augmentation.side_of_whole_images, f"{side}, the side of the data set's images"
+        )
+
+
+def _check_mixing(regularization: Regularization, needs: Needs) -> None:
+    option = "mixup" if regularization.mixup else "cutmix"
+    needed = {
+        "the sample index: what it remembers of one sample would be said of a mixture with another": needs.sample_index,
+        "several views of each image: they would be mixed differently": needs.views > 1,
+        "others of each sample's class: a mixture has no class": needs.same_class > 0,
+    }
+    for need, stated in needed.items():
+        if stated:
+            value = getattr(regularization, option)
+            raise OptionError(f"regularization.{option}", value, f"0 with a method that needs {need}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from selfkd.data.batches import EvaluationBatches, LoaderOptions, TrainingBatches, TrainingEpoch
+from selfkd.data.batches import EpochPlan, EvaluationBatches, LoaderOptions, TrainingBatches, TrainingEpoch
 from selfkd.data.source import ImageSet
 
 __all__ = ["EvaluationLoader", "LoaderOptions", "TrainingEpoch", "TrainingLoader"]
@@ -20,11 +20,11 @@ class TrainingLoader(TrainingBatches[ImageSet]):
         super().to(device)
         self.data = ImageSet(self.data.images.to(device), self._labels)
 
-    def _augmented(self, order: Tensor, draws: Tensor) -> Iterator[Tensor]:
+    def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
         images = self.data.images
-        draws = draws.to(images.device)
-        for chosen in torch.split(order.to(images.device), self.batch_size):
-            yield self.augmentation(images[chosen], draws[chosen])
+        for positions, draws in plan.to(images.device).batches(self.batch_size):
+            chosen = images.index_select(0, positions)  # several times faster than images[positions]
+            yield torch.cat([self.augmentation(chosen, draws_BP) for draws_BP in draws])
 
 
 class EvaluationLoader(EvaluationBatches[ImageSet]):

@@ -1,4 +1,4 @@
-"""The loader for images that do not fit in memory: worker processes read, decode and augment them, batch by batch.
+"""The loader for images that do not fit in memory, or that are augmented one by one: worker processes do the work.
 
 A worker is told the positions of a batch and what each image goes through, and gives uint8 images back. It draws
 nothing itself, so neither the number of workers nor who reads what changes a pixel.
@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from selfkd.contract import Needs
-from selfkd.data.augmentation import Augmentation, Unchanged, WholeImageAugmentation
-from selfkd.data.batches import EvaluationBatches, TrainingBatches
+from selfkd.data.augmentation import Augmentation, Unchanged
+from selfkd.data.batches import EpochPlan, EvaluationBatches, TrainingBatches
 from selfkd.data.image_files import ImageFiles
+from selfkd.data.regularization import Cutout, Mixing
+from selfkd.data.source import ImageSet
 from selfkd.errors import DataError
 
 __all__ = ["StreamingEvaluationLoader", "StreamingTrainingLoader"]
@@ -28,26 +30,28 @@ __all__ = ["StreamingEvaluationLoader", "StreamingTrainingLoader"]
 _Task = tuple[NDArray[np.int64], NDArray[np.int64]]  # as arrays, since a tensor is sent as a file descriptor
 
 
-class StreamingTrainingLoader(TrainingBatches[ImageFiles]):
-    """Training batches of image files.
+class StreamingTrainingLoader(TrainingBatches[ImageFiles | ImageSet]):
+    """Training batches of image files, or of images in memory.
 
     Args:
         data: the training images.
-        augmentation: how they are changed; unless it takes whole images, it gets them as networks are evaluated on
-            them.
+        augmentation: how they are changed; unless it takes whole images, which only files have, it gets them as
+            networks are evaluated on them.
         mean: per channel, of pixel values in [0, 1].
         std: per channel, of pixel values in [0, 1].
         batch_size: B.
         seed: of the run.
         needs: what the method needs of a batch.
         channels_last: memory layout of the batches.
+        cutout: a hole in every image, or None.
+        mixing: of the images of a batch, or None.
         workers: processes that read; 0 for the calling one.
     Raises: DataError: as `TrainingBatches`.
     """
 
     def __init__(
         self,
-        data: ImageFiles,
+        data: ImageFiles | ImageSet,
         augmentation: Augmentation,
         mean: Sequence[float],
         std: Sequence[float],
@@ -55,14 +59,16 @@ class StreamingTrainingLoader(TrainingBatches[ImageFiles]):
         seed: int,
         needs: Needs,
         channels_last: bool = True,
+        cutout: Cutout | None = None,
+        mixing: Mixing | None = None,
         workers: int = 0,
     ) -> None:
-        super().__init__(data, augmentation, mean, std, batch_size, seed, needs, channels_last)
+        super().__init__(data, augmentation, mean, std, batch_size, seed, needs, channels_last, cutout, mixing)
         self.workers = workers
 
-    def _augmented(self, order: Tensor, draws: Tensor) -> Iterator[Tensor]:
-        reader = _Reader(self.data, self.augmentation)
-        return _streamed(reader, _tasks(order, draws, self.batch_size), self.workers, self._labels.device)
+    def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
+        tasks = [(positions.numpy(), draws.numpy()) for positions, draws in plan.batches(self.batch_size)]
+        return _streamed(_Reader(self.data, self.augmentation), tasks, self.workers, self._labels.device)
 
 
 class StreamingEvaluationLoader(EvaluationBatches[ImageFiles]):
@@ -90,39 +96,44 @@ class StreamingEvaluationLoader(EvaluationBatches[ImageFiles]):
         self.workers = workers
 
     def _images(self) -> Iterator[Tensor]:
-        unchanged = Unchanged()
-        draws = unchanged.draw(len(self.data), torch.Generator())
-        tasks = _tasks(torch.arange(len(self.data)), draws, self.batch_size)
-        return _streamed(_Reader(self.data, unchanged), tasks, self.workers, self._labels.device)
+        nothing_drawn = np.empty((1, self.batch_size, 0), dtype=np.int64)
+        positions = np.arange(len(self.data))
+        tasks = [
+            (positions[start : start + self.batch_size], nothing_drawn)
+            for start in range(0, len(positions), self.batch_size)
+        ]
+        return _streamed(_Reader(self.data, Unchanged()), tasks, self.workers, self._labels.device)
 
 
 class _Reader(Dataset[Tensor | DataError]):
-    """What a worker does: the uint8 images `[B, 3, S, S]` of a batch, from its positions and draws.
+    """What a worker does: the uint8 images `[V*B, 3, S, S]` of a batch, from its positions and draws.
 
-    A file that cannot be read comes back as the error itself; raised in a worker, torch would hide the message in a
-    traceback of its own.
+    A file is decoded once for all views. One that cannot be read comes back as the error itself; raised in a worker,
+    torch would hide the message in a traceback of its own.
     """
 
-    def __init__(self, files: ImageFiles, augmentation: Augmentation) -> None:
-        self.files = files
+    def __init__(self, data: ImageFiles | ImageSet, augmentation: Augmentation) -> None:
+        self.data = data
         self.augmentation = augmentation
 
     def __getitem__(self, task: _Task) -> Tensor | DataError:
-        positions, draws = task[0].tolist(), torch.from_numpy(task[1])
+        positions, draws_VBP = task[0].tolist(), torch.from_numpy(task[1])
         try:
-            if isinstance(self.augmentation, WholeImageAugmentation):
-                originals = (self.files.original(position)[None] for position in positions)
-                changed = [
-                    self.augmentation(image, draw) for image, draw in zip(originals, draws[:, None], strict=True)
-                ]
-                return torch.cat(changed)
-            return self.augmentation(torch.stack([self.files.transformed(position) for position in positions]), draws)
+            if isinstance(self.data, ImageSet):
+                return self._changed(self.data.images[positions], draws_VBP)
+            if self.augmentation.side_of_whole_images is None:
+                images = torch.stack([self.data.transformed(position) for position in positions])
+                return self._changed(images, draws_VBP)
+            changed = [
+                self._changed(self.data.original(position)[None], draws_VP[:, None])
+                for position, draws_VP in zip(positions, draws_VBP.unbind(dim=1), strict=True)
+            ]
+            return torch.stack(changed, dim=1).flatten(0, 1)
         except DataError as error:
             return error
 
-
-def _tasks(order: Tensor, draws: Tensor, batch_size: int) -> list[_Task]:
-    return [(chosen.numpy(), draws[chosen].numpy()) for chosen in torch.split(order, batch_size)]
+    def _changed(self, images: Tensor, draws_VBP: Tensor) -> Tensor:
+        return torch.cat([self.augmentation(images, draws_BP) for draws_BP in draws_VBP])
 
 
 def _streamed(reader: _Reader, tasks: Sequence[_Task], workers: int, device: torch.device) -> Iterator[Tensor]:

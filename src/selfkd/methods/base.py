@@ -17,6 +17,9 @@ from selfkd.history import History
 __all__ = ["Method"]
 
 
+_TOLERANCE = 1e-2  # of the sum of soft labels, which may come in half precision
+
+
 def _halving(backbone: Staged) -> bool:
     return all(
         later < earlier and later in (earlier // 2, (earlier + 1) // 2)
@@ -154,17 +157,39 @@ class Method(nn.Module, ABC):
             )
         if batch.views != self.needs.views:
             raise BatchError(f"{name} needs views={self.needs.views}, the batch has views={batch.views}")
-        if batch.images.shape[0] != batch.labels.shape[0] * batch.views:
+        samples, followers = batch.labels.shape[0], self.needs.same_class
+        if batch.images.shape[0] != samples * batch.views:
+            raise BatchError(f"{name}: {batch.images.shape[0]} images for {samples} labels and {batch.views} views")
+        if batch.indices is not None and len(batch.indices) != samples:
+            raise BatchError(f"{name}: {len(batch.indices)} indices for {samples} labels")
+        if batch.labels.ndim == 2 and batch.labels.shape[1] != self.num_classes:
+            raise BatchError(f"{name}: soft labels of {batch.labels.shape[1]} classes, the data has {self.num_classes}")
+        if samples % (1 + followers):
             raise BatchError(
-                f"{name}: {batch.images.shape[0]} images for {batch.labels.shape[0]} labels and {batch.views} views"
+                f"{name} needs same_class={followers}: {samples} labels do not divide into anchors and as many times "
+                f"{followers} followers, anchors first (see selfkd.Batch)"
             )
 
     def _check_labels(self, batch: Batch) -> None:
         if batch.labels.ndim == 1:
             wrong = ((batch.labels < 0) | (batch.labels >= self.num_classes)).nonzero()
-            if len(wrong):
-                position = int(wrong[0])
-                sample = position if batch.indices is None else int(batch.indices[position])
-                raise BatchError(
-                    f"label {int(batch.labels[position])} of sample {sample} lies outside [0, {self.num_classes})"
-                )
+            said = f"lies outside [0, {self.num_classes})"
+        else:
+            total_B = batch.labels.float().sum(dim=1)
+            wrong = (~((total_B - 1).abs() < _TOLERANCE) | (batch.labels < 0).any(dim=1)).nonzero()
+            said = "is no distribution: shares must be >= 0 and sum to 1"
+        if len(wrong):
+            raise _wrong_label(batch, int(wrong[0]), said)
+        anchors = len(batch.labels) // (1 + self.needs.same_class)
+        labels_SAK = batch.labels.reshape(1 + self.needs.same_class, anchors, -1)
+        strangers = (labels_SAK != labels_SAK[:1]).any(dim=2).flatten().nonzero()
+        if len(strangers):
+            position = int(strangers[0])
+            said = f"differs from that of its anchor, at position {position % anchors} of the batch"
+            raise _wrong_label(batch, position, said)
+
+
+def _wrong_label(batch: Batch, position: int, said: str) -> BatchError:
+    sample = position if batch.indices is None else int(batch.indices[position])
+    label = f"label {int(batch.labels[position])}" if batch.labels.ndim == 1 else "the soft label"
+    return BatchError(f"{label} of sample {sample} {said}")

@@ -46,6 +46,7 @@ _CHOSEN: Mapping[str, tuple[Catalogue, int]] = {
 }
 # Sections that are always there, with the class of their options.
 _ALWAYS: Mapping[str, str] = {
+    "regularization": "selfkd.data.regularization:Regularization",
     "loader": "selfkd.data.batches:LoaderOptions",
     "trainer": "selfkd.training.options:TrainerOptions",
 }

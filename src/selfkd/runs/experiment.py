@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from selfkd.backbones import as_staged
-from selfkd.data.augmentation import Augmentation, WholeImageAugmentation
+from selfkd.data.augmentation import Augmentation
 from selfkd.data.batches import EvaluationBatches
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
@@ -61,8 +61,8 @@ class Experiment:
         Raises: UserError: if data, network or options are not usable; nothing has been written by then.
         """
         source: Source = recipe.target("data")(**recipe.options["data"])
-        augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
-        splits = source.load(recipe.seed, whole_images=isinstance(augmentation, WholeImageAugmentation))
+        augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
+        splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
         torch.manual_seed(recipe.seed)
         network_options = dict(recipe.options["backbone"])
         if not pretrained and network_options.get("pretrained"):
@@ -91,6 +91,8 @@ class Experiment:
             recipe.seed,
             self.method.needs,
             options["trainer"]["channels_last"],
+            len(self.splits.class_names),
+            recipe.target("regularization")(**options["regularization"]),
         )
         make_optimizer = partial(recipe.target("optimizer"), **options["optimizer"])
         make_schedule = partial(recipe.target("schedule"), **options["schedule"])

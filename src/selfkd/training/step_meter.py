@@ -31,15 +31,22 @@ class StepMeter:
 
     @torch.no_grad()
     def update(self, output: StepOutput, labels: Tensor) -> None:
-        """Count one step, without waiting for the device."""
+        """Count one step, without waiting for the device.
+
+        Args:
+            output: of the step; of the rows of its logits, those that have a label count: the first views of all
+                samples, or of the anchors.
+            labels: `[B]` int64, or soft `[B, K]`, of which the largest share is the class that counts as correct.
+        """
         values = torch.stack([output.loss, *output.terms.values()]).detach().float()
-        hard = labels if labels.ndim == 1 else labels.argmax(dim=1)
-        correct = (output.logits["main"][: len(hard)].argmax(dim=1) == hard).sum()
+        logits_BK = output.logits["main"][: len(labels)]
+        hard_B = (labels if labels.ndim == 1 else labels.argmax(dim=1))[: len(logits_BK)]
+        correct = (logits_BK.argmax(dim=1) == hard_B).sum()
         self._names = ("loss", *output.terms)
         self._sums = values if self._sums is None else self._sums + values
         self._correct = correct if self._correct is None else self._correct + correct
         self._steps += 1
-        self._samples += len(hard)
+        self._samples += len(hard_B)
 
     def guard(self, epoch: int) -> None:
         """Raise if a term is NaN or infinite. Waits for the device.

@@ -1,0 +1,306 @@
+"""Images per second that one core gives to training: in memory beside torchvision's per-image pipeline, and from files.
+
+    python benchmarks/loader_speed.py PHOTOGRAPHS [--rounds 7]
+
+PHOTOGRAPHS is a folder of JPEG photographs, from which files of ImageNet's size are made. All variants of a table take
+turns in one process on one thread, so that what else the machine does hits all alike; a ratio is the median over the
+rounds. Writes results/loader_speed.json and docs/loader-speed.md; `--page` only writes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tabulate import tabulate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms import v2
+
+from selfkd.contract import Needs
+from selfkd.data.augmentation import CropFlip, RandomResizedCrop
+from selfkd.data.batches import LoaderOptions
+from selfkd.data.image_files import ImageFiles
+from selfkd.data.loaders import training_loader
+from selfkd.data.regularization import Regularization
+from selfkd.data.source import ImageSet, Split
+from selfkd.runs.environment import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results" / "loader_speed.json"
+PAGE = ROOT / "docs" / "loader-speed.md"
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLASSES, SIDE, LARGE_SIDE = 100, 32, 224
+PHOTOGRAPH = (500, 375)
+QUALITY = 100  # which brings the photographs at hand, whose detail is fine, near ImageNet's 110 kB a file
+BATCH, LARGE_BATCH = 128, 50
+RESIDENT, PER_IMAGE = "resident loader", "torchvision, uint8 tensors"
+WORKER = "decode with PIL, crop, flip"
+
+Pass = Callable[[], int]
+"""Gives out images once and says how many."""
+
+_INTRODUCTION = """\
+# What a loader gives
+
+Images per second of one core. The variants of a table take turns in one process; `relative` is the median over the
+rounds of a variant's speed by the yardstick's in the same round. The core was shared with other work while this was
+measured, which the turns spread over all variants alike: the ratios are fair, the absolute figures are lower bounds.
+"""
+_SMALL = """\
+## Images in memory: {side}x{side}, batches of {batch}
+
+Crop with padding 4, flip, normalisation to float32. The yardstick is torch's `DataLoader` without worker processes over
+torchvision's v2 transforms, one image at a time, on uint8 tensors; the row below it has PIL images, with which most
+releases train on CIFAR. The resident loader does the same to a whole batch at once on the device that trains, here the
+CPU: every row of a crop is one run of memory, so that a batch is a copy of runs.
+
+torchvision's policies take whole batches with one draw for all images only, and their operations, many of which
+interpolate, come in too many kinds and strengths for a batch to share them. So a policy runs image by image, in as many
+worker processes as `loader.workers` says; the rows are those of one.
+"""
+_LARGE = """\
+## Photographs from files: {width}x{height} JPEG of {kilobytes:.0f} kB, to {side}x{side}
+
+{count} real photographs, in the page cache. The yardstick, `{worker}`, is what a worker process of the streaming loader
+does to an image: it decodes, cuts out a random part, scales and flips. The rows of the `streaming loader` add batching
+and normalisation by the process that trains, which on a GPU are the GPU's.
+
+- torchvision's decoder gives the same pixels in less time, but torchvision 0.29 has deprecated it and will remove it.
+  The loader stays with PIL.
+- Decoding at half scale in the DCT domain (PIL's `draft`) would leave {half_width}x{half_height} pixels, fewer than a
+  part of {side} pixels needs: what it saves is resolution. From about twice this size of files on it would be of use.
+"""
+_CORES = """\
+A worker gives {speed:,.0f} images a second here. A GPU that takes so many images a second never waits with so many
+such cores at work for it, beside the one that trains:
+
+{table}
+
+How many images a ResNet-18 at {side} takes on one GPU was not measured here; `seconds/train` in any run's `metrics.csv`
+tells. `loader.workers=auto` starts one process for each core but one, at most 16. Where the cores are too few, scale
+the files down once: a file of half the width and height decodes in about a quarter of the time.
+"""
+
+
+class PerImage(Dataset[tuple[Any, int]]):
+    """torchvision's way: one image, its transform, its label."""
+
+    def __init__(self, images: Sequence[Any], labels: Sequence[int], transform: v2.Transform) -> None:
+        self.images, self.labels, self.transform = images, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, position: int) -> tuple[Any, int]:
+        return self.transform(self.images[position]), self.labels[position]
+
+
+def loaded(data: Split, augmentation: Any, batch_size: int, **regularization: Any) -> Pass:
+    """A pass over one epoch of our loader, in this process."""
+    options = LoaderOptions(batch_size=batch_size, workers=0)
+    loader = training_loader(
+        data, augmentation, MEAN, STD, options, 0, Needs(), True, CLASSES, Regularization(**regularization)
+    )
+    return lambda: sum(len(batch.images) for batch in loader.epoch(0))
+
+
+def each(function: Callable[[bytes], Tensor], files: Iterable[bytes]) -> Pass:
+    """A pass over encoded images, one after the other."""
+    return lambda: sum(function(file).ndim == 3 for file in files)
+
+
+def small_variants(resident: int, per_image: int) -> dict[str, Pass]:
+    """Loaders of images of CIFAR's size, of random pixels, on which no speed here depends.
+
+    Args:
+        resident: images where batches are changed at once.
+        per_image: images where they are changed one by one.
+    """
+    pixels = torch.randint(0, 256, (resident, 3, SIDE, SIDE), dtype=torch.uint8)
+    labels = torch.arange(resident) % CLASSES
+    data, few = ImageSet(pixels, labels), ImageSet(pixels[:per_image], labels[:per_image])
+    geometry = [v2.RandomCrop(SIDE, padding=4), v2.RandomHorizontalFlip()]
+    normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+
+    def theirs(images: Sequence[Any], *transforms: Any) -> Pass:
+        dataset = PerImage(images, few.labels.tolist(), v2.Compose(transforms))
+        loader = DataLoader(dataset, BATCH, shuffle=True)
+        return lambda: sum(len(batch) for batch, _ in loader)
+
+    pictures = [v2.functional.to_pil_image(image) for image in few.images]
+    return {
+        PER_IMAGE: theirs(list(few.images), *geometry, *normalise),
+        "torchvision, PIL images": theirs(pictures, *geometry, v2.PILToTensor(), *normalise),
+        RESIDENT: loaded(data, CropFlip(), BATCH),
+        "resident loader, Cutout": loaded(data, CropFlip(), BATCH, cutout=8),
+        "resident loader, Mixup": loaded(data, CropFlip(), BATCH, mixup=0.4),
+        "resident loader, CutMix": loaded(data, CropFlip(), BATCH, cutmix=1.0),
+        "with TrivialAugment": loaded(few, CropFlip(), BATCH, policy="trivialaugment"),
+        "with AutoAugment": loaded(few, CropFlip(), BATCH, policy="autoaugment_cifar10"),
+        "with RandAugment": loaded(few, CropFlip(), BATCH, policy="randaugment"),
+    }
+
+
+def large_variants(folder: Path) -> dict[str, Pass]:
+    """Ways from JPEG files to what a network takes."""
+    paths = sorted(folder.iterdir())
+    data = ImageFiles.of(folder, [(str(path), i % 2) for i, path in enumerate(paths)], _unused, LARGE_SIDE)
+    encoded = [path.read_bytes() for path in paths]
+    crop = v2.Compose([v2.RandomResizedCrop(LARGE_SIDE), v2.RandomHorizontalFlip()])
+    return {
+        WORKER: each(lambda file: crop(by_pil(file)), encoded),
+        "decode with torchvision, crop, flip": each(lambda file: crop(by_torchvision(file)), encoded),
+        "decode at half scale, crop, flip": each(lambda file: crop(at_half_scale(file)), encoded),
+        "decode with PIL alone": each(by_pil, encoded),
+        "decode with torchvision alone": each(by_torchvision, encoded),
+        "decode at half scale alone": each(at_half_scale, encoded),
+        "streaming loader": loaded(data, RandomResizedCrop(size=LARGE_SIDE), LARGE_BATCH),
+        "streaming loader, TrivialAugment": loaded(
+            data, RandomResizedCrop(size=LARGE_SIDE), LARGE_BATCH, policy="trivialaugment"
+        ),
+    }
+
+
+def by_torchvision(file: bytes) -> Tensor:
+    """Decoded to uint8 `[3, H, W]`."""
+    return decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8), mode=ImageReadMode.RGB)
+
+
+def by_pil(file: bytes) -> Tensor:
+    """Decoded to uint8 `[3, H, W]`."""
+    with Image.open(io.BytesIO(file)) as image:
+        return v2.functional.pil_to_tensor(image.convert("RGB"))
+
+
+def at_half_scale(file: bytes) -> Tensor:
+    """Decoded to uint8 `[3, H/2, W/2]`, scaled in the DCT domain."""
+    with Image.open(io.BytesIO(file)) as image:
+        image.draft("RGB", (image.width // 2, image.height // 2))
+        return v2.functional.pil_to_tensor(image.convert("RGB"))
+
+
+def _unused(image: Image.Image) -> Tensor:
+    raise AssertionError("training parts are cut out of the original")
+
+
+def make_photographs(source: Path, folder: Path, count: int) -> float:
+    """Write JPEG files of ImageNet's size; the mean of their sizes in kilobytes."""
+    originals = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[:count]
+    for position, path in enumerate(originals):
+        with Image.open(path) as image:
+            image.convert("RGB").resize(PHOTOGRAPH, Image.Resampling.BICUBIC).save(
+                folder / f"{position}.jpg", quality=QUALITY
+            )
+    return statistics.mean(path.stat().st_size for path in folder.iterdir()) / 1e3
+
+
+def measure(variants: Mapping[str, Pass], yardstick: str, rounds: int) -> dict[str, Any]:
+    """Speeds of all variants, taking turns."""
+    speeds: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(rounds + 1):
+        for name, run in variants.items():
+            started = time.perf_counter()
+            images = run()
+            speed = images / (time.perf_counter() - started)
+            if turn:  # the first warms up
+                speeds[name].append(speed)
+    return {
+        name: {
+            "images_per_second": round(statistics.median(measured), 1),
+            "relative": round(statistics.median(m / y for m, y in zip(measured, speeds[yardstick], strict=True)), 3),
+            "rounds": [round(speed, 1) for speed in measured],
+        }
+        for name, measured in speeds.items()
+    }
+
+
+def measure_all(photographs: Path, rounds: int, resident: int, per_image: int, files: int) -> dict[str, Any]:
+    """Both tables."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
+        kilobytes = make_photographs(photographs, Path(folder), files)
+        large = large_variants(Path(folder))
+        return {
+            "environment": environment(torch.device("cpu")),
+            "rounds": rounds,
+            "load": os.getloadavg()[0],
+            "files": {"count": len(list(Path(folder).iterdir())), "kilobytes": round(kilobytes, 1)},
+            "small": measure(small_variants(resident, per_image), PER_IMAGE, rounds),
+            "large": measure(large, WORKER, rounds),
+        }
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """The documentation page, made of nothing but the results."""
+
+    def table(rows: Mapping[str, Any]) -> str:
+        cells = [[name, f"{row['images_per_second']:,.0f}", f"{row['relative']:.2f}"] for name, row in rows.items()]
+        header = ["variant", "images/s and core", "relative"]
+        return tabulate(cells, header, tablefmt="github", disable_numparse=True) + "\n"
+
+    width, height = PHOTOGRAPH
+    speed = results["large"][WORKER]["images_per_second"]
+    needed = [[f"{taken:,}", f"{taken / speed:.1f}"] for taken in (500, 1000, 2000, 4000)]
+    cores = tabulate(needed, ["images/s", "cores"], tablefmt="github", disable_numparse=True)
+    machine = results["environment"]
+    return "\n".join(
+        [
+            _INTRODUCTION,
+            _SMALL.format(side=SIDE, batch=BATCH),
+            table(results["small"]),
+            _LARGE.format(
+                **results["files"],
+                width=width,
+                height=height,
+                half_width=(width + 1) // 2,
+                half_height=(height + 1) // 2,
+                side=LARGE_SIDE,
+                worker=WORKER,
+            ),
+            table(results["large"]),
+            _CORES.format(speed=speed, table=cores, side=LARGE_SIDE),
+            f"{machine['device']}, {machine['threads']} thread(s), torch {machine['packages']['torch']}, "
+            f"{results['rounds']} rounds, load average {results['load']:.1f} at the start.\n",
+            f"Written by `python benchmarks/loader_speed.py PHOTOGRAPHS` from `results/{RESULTS.name}`.\n",
+        ]
+    )
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path, nargs="?", metavar="PHOTOGRAPHS")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--resident", type=int, default=50_000, help="images of an epoch in memory")
+    parser.add_argument("--per-image", type=int, default=5_000, help="images of an epoch taken one by one")
+    parser.add_argument("--files", type=int, default=300)
+    parser.add_argument("--page", action="store_true", help="only write the page from the results")
+    arguments = parser.parse_args(given)
+    torch.set_num_threads(1)
+    if not arguments.page:
+        if arguments.photographs is None:
+            parser.error("name a folder of photographs")
+        sizes = {"resident": arguments.resident, "per_image": arguments.per_image, "files": arguments.files}
+        results = measure_all(arguments.photographs, arguments.rounds, **sizes)
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""What papers add to crop and flip: policies of single images, holes, and mixtures of two images with soft labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from selfkd.data.augmentation import Augmentation
+from selfkd.data.random_streams import BELOW, below, seeded
+from selfkd.errors import OptionError
+from selfkd.option_checks import non_negative, one_of
+
+__all__ = ["Cutout", "Mixing", "Regularization", "WithPolicy"]
+
+Policy = Literal["none", "autoaugment_cifar10", "autoaugment_imagenet", "randaugment", "trivialaugment"]
+
+_POLICIES: Mapping[str, Callable[[], v2.Transform]] = {
+    "autoaugment_cifar10": partial(v2.AutoAugment, v2.AutoAugmentPolicy.CIFAR10),
+    "autoaugment_imagenet": partial(v2.AutoAugment, v2.AutoAugmentPolicy.IMAGENET),
+    "randaugment": v2.RandAugment,
+    "trivialaugment": v2.TrivialAugmentWide,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularization:
+    """What changes training images after the augmentation, whichever that is; nothing by default.
+
+    Args:
+        policy: colour and shape of each image by torchvision's autoaugment_cifar10, autoaugment_imagenet, randaugment
+            or trivialaugment, with its defaults; image by image, so loader.workers help even with data in memory.
+        cutout: side of a square hole in pixels, even, centred anywhere in the image; 16 on CIFAR-10 in its paper, 8 on
+            CIFAR-100, 0 for none.
+        mixup: alpha of Mixup, whose papers' values are 0.2 to 1; 0 for none. Labels become soft.
+        cutmix: alpha of CutMix, whose paper's value is 1; 0 for none. Labels become soft. If mixup is set too, each
+            batch draws one of the two.
+    Raises: OptionError: if a value is out of range.
+    """
+
+    policy: Policy = "none"
+    cutout: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        one_of("regularization.policy", self.policy, get_args(Policy))
+        if not isinstance(self.cutout, int) or self.cutout < 0 or self.cutout % 2:
+            raise OptionError("regularization.cutout", self.cutout, "an even whole number >= 0")
+        non_negative("regularization.mixup", self.mixup)
+        non_negative("regularization.cutmix", self.cutmix)
+
+    def applied_to(self, augmentation: Augmentation) -> Augmentation:
+        """The augmentation, followed by the policy if there is one."""
+        return augmentation if self.policy == "none" else WithPolicy(augmentation, self.policy)
+
+    def hole(self) -> Cutout | None:
+        """The hole that every image gets, if any."""
+        return Cutout(self.cutout) if self.cutout else None
+
+    def mixing(self, num_classes: int) -> Mixing | None:
+        """What mixes the images of a batch, if anything does."""
+        return Mixing(self.mixup, self.cutmix, num_classes) if self.mixup or self.cutmix else None
+
+
+@dataclass(frozen=True)
+class WithPolicy(Augmentation):
+    """An augmentation, then one of torchvision's policies, each image's random numbers seeded by its draw.
+
+    Args:
+        augmentation: what comes first.
+        policy: a name of `Policy` but "none".
+    Source: AutoAugment: Cubuk et al. 2019, arXiv:1805.09501; RandAugment: Cubuk et al. 2020, arXiv:1909.13719;
+        TrivialAugment: Müller and Hutter 2021, arXiv:2103.10158.
+    """
+
+    augmentation: Augmentation
+    policy: Policy
+
+    image_by_image = True
+
+    @property
+    def side_of_whole_images(self) -> int | None:
+        return self.augmentation.side_of_whole_images
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        first = self.augmentation.draw(num_samples, generator)
+        return torch.cat([first, torch.randint(0, BELOW, (num_samples, 1), generator=generator)], dim=1)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        changed = self.augmentation(images, draws[:, :-1])
+        seeds = draws[:, -1].tolist()
+        return torch.stack([self._changed(image, seed) for image, seed in zip(changed, seeds, strict=True)])
+
+    def _changed(self, image: Tensor, seed: int) -> Tensor:
+        with seeded(seed):
+            changed: Tensor = self._transform(image)
+        return changed
+
+    @cached_property
+    def _transform(self) -> v2.Transform:
+        return _POLICIES[self.policy]()
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A square hole in every image; what of it lies beyond the border is lost.
+
+    Args:
+        side: in pixels, even.
+    Source: DeVries and Taylor 2017, arXiv:1708.04552, section 3.2, and the authors' release.
+    """
+
+    side: int
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        """`[N, 2]` int64 on the CPU that fix the centre of each hole, whatever the size of the images."""
+        return torch.randint(0, BELOW, (num_samples, 2), generator=generator)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Normalised images `[B, C, H, W]`, set to 0, the mean colour, in the holes of `draws` `[B, 2]`; in place."""
+        in_rows_BH, in_columns_BW = (
+            self._inside(below(centres_B, length)[:, None], length)
+            for centres_B, length in zip(draws.unbind(dim=1), images.shape[2:], strict=True)
+        )
+        return images.masked_fill_(in_rows_BH[:, None, :, None] & in_columns_BW[:, None, None, :], 0.0)
+
+    def _inside(self, centres_B1: Tensor, length: int) -> Tensor:
+        distance_BL = torch.arange(length, device=centres_B1.device) - centres_B1
+        return (distance_BL >= -(self.side // 2)) & (distance_BL < self.side // 2)
+
+
+class Mixing:
+    """Mixup or CutMix, as torchvision does them: one share a batch, each image with its neighbour in the batch.
+
+    Neighbours in a batch of random order are a random pairing.
+
+    Args:
+        mixup: alpha of Mixup, 0 for none.
+        cutmix: alpha of CutMix, 0 for none; one of the two is above 0.
+        num_classes: K.
+    Source: Zhang et al. 2018, arXiv:1710.09412, section 2; Yun et al. 2019, arXiv:1905.04899, section 3.
+    """
+
+    def __init__(self, mixup: float, cutmix: float, num_classes: int) -> None:
+        kinds = ((v2.MixUp, mixup), (v2.CutMix, cutmix))
+        self._kinds = [kind(alpha=float(alpha), num_classes=num_classes) for kind, alpha in kinds if alpha]
+
+    def __call__(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Mixed images `[B, C, H, W]` and their soft labels `[B, K]` float32.
+
+        Args:
+            images: `[B, C, H, W]` floating.
+            labels: `[B]` int64.
+            seed: decides kind, share and place.
+        """
+        with seeded(seed):
+            kind = self._kinds[int(torch.randint(len(self._kinds), ()))]
+            mixed: tuple[Tensor, Tensor] = kind(images, labels)
+        return mixed
