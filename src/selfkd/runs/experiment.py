@@ -153,7 +153,7 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     parts = experiment.training_parts()
     method = experiment.method
     for finding in first_look(experiment.source, experiment.splits, stem_of(recipe.parts["backbone"], method.backbone)):
-        _log.warning("%s", finding)
+        _log.warning("%s", finding.line())
     with folder.locked():
         folder.prepare(recipe, experiment.splits.fingerprint(), overwrite)
         if method.history is not None:

@@ -78,7 +78,7 @@ def class_sizes(seen: Examination) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 "tiny classes",
-                f"{len(tiny)} classes have fewer than {_TINY} training images",
+                f"classes with fewer than {_TINY} training images: {len(tiny)}",
                 tuple(f"{seen.class_names[label]}: {sizes[label]}" for label in tiny),
             )
     for split, counts in seen.counts.items():
@@ -87,7 +87,7 @@ def class_sizes(seen: Examination) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 "empty classes",
-                f"{len(absent)} classes have no image in {split}",
+                f"classes without an image in {split}: {len(absent)}",
                 tuple(seen.class_names[label] for label in absent),
             )
 
@@ -157,9 +157,9 @@ def normalisation(seen: Examination) -> Iterator[Finding]:
     yield Finding(
         "warning" if far else "note",
         "normalisation",
-        f"the training images have mean {_row(mean)} and deviation {_row(std)}; normalised with "
-        f"data.mean={_row(seen.source.mean)} data.std={_row(seen.source.std)} the network sees mean {_row(shift, 2)} and "
-        f"deviation {_row(scale, 2)}{advice}",
+        f"the training images have mean {_row(mean)} and deviation {_row(std)}; "
+        f"normalised with data.mean={_row(seen.source.mean)} data.std={_row(seen.source.std)} "
+        f"the network sees mean {_row(shift, 2)} and deviation {_row(scale, 2)}{advice}",
     )
 
 
@@ -169,21 +169,27 @@ def unreadable(seen: Examination) -> Iterator[Finding]:
         return
     found = [f"{place}: {why}" for place, why in zip(seen.survey.where, seen.survey.failures, strict=True) if why]
     if found:
-        message = f"{len(found)} images cannot be decoded; replace or delete them"
+        message = f"images that cannot be decoded: {len(found)}; replace or delete them"
         yield Finding("error", "unreadable images", message, tuple(found))
 
 
-# Trait, how severe it is, and what happens to such images.
+# Trait, how severe it is, and what happens to so many such images.
 _TRAITS: Mapping[str, tuple[Severity, str]] = {
-    "greyscale": ("note", "are greyscale; their grey becomes three equal channels"),
-    "other colours": ("note", "have other colours than RGB (CMYK, YCbCr, ...) and are converted"),
-    "alpha": ("warning", "have transparent parts; transparency is dropped, and what is hidden beneath becomes visible"),
+    "greyscale": ("note", "greyscale images: {}; their grey becomes three equal channels"),
+    "other colours": ("note", "images in other colours than RGB (CMYK, YCbCr, ...): {}; they are converted"),
+    "alpha": (
+        "warning",
+        "transparent images: {}; transparency is dropped, and what it hides becomes visible",
+    ),
     "deep grey": (
         "warning",
-        "have more than 8 bits of grey; values are not scaled: all above 255 become white. Save them with 8 bits",
+        "images with more than 8 bits of grey: {}; values above 255 become white, so save them with 8 bits",
     ),
-    "deep colour": ("note", "have 16 bits a channel, of which the upper 8 are kept"),
-    "turned": ("warning", "are to be turned or mirrored, say their EXIF data; training takes the pixels as they lie"),
+    "deep colour": ("note", "images with 16 bits a channel: {}; the upper 8 are kept"),
+    "turned": (
+        "warning",
+        "images that their EXIF data turn or mirror: {}; training takes the pixels as they lie",
+    ),
 }
 
 
@@ -197,7 +203,7 @@ def colours(seen: Examination) -> Iterator[Finding]:
             places[trait].append(place)
     for trait, (severity, what) in _TRAITS.items():
         if places[trait]:
-            yield Finding(severity, "colours", f"{len(places[trait])} images {what}", tuple(places[trait]))
+            yield Finding(severity, "colours", what.format(len(places[trait])), tuple(places[trait]))
 
 
 def sizes(seen: Examination) -> Iterator[Finding]:
@@ -219,15 +225,11 @@ def sizes(seen: Examination) -> Iterator[Finding]:
     yield Finding("note", "image sizes", message)
     small = tuple(f"{place}: {w}x{h}" for place, (w, h) in known if min(w, h) * _ENLARGED < seen.side)
     if len(small) * 2 > len(known):
-        message = (
-            f"{len(small)} images are enlarged more than {_ENLARGED} times to reach {seen.side} pixels, which adds "
-        )
+        message = f"images enlarged more than {_ENLARGED} times to reach {seen.side} pixels: {len(small)}; that adds "
         yield Finding("warning", "image sizes", message + "work and no detail; a smaller data.image_size fits them")
     long = tuple(f"{place}: {w}x{h}" for place, (w, h) in known if max(w, h) > _ELONGATED * min(w, h))
     if long:
-        message = (
-            f"{len(long)} images are more than {_ELONGATED} times as long as wide; what overhangs their centre is cut"
-        )
+        message = f"images over {_ELONGATED} times as long as wide: {len(long)}; what overhangs their centre is cut"
         yield Finding("note", "image sizes", message, long)
 
 
@@ -247,13 +249,13 @@ def duplicates(seen: Examination) -> Iterator[Finding]:
         if len(splits) == 1 and len(labels) == 1:
             repeated.append(line)
     if leaked:
-        message = f"{len(leaked)} images are in several splits; scores on them measure memory"
+        message = f"images in several splits: {len(leaked)}; scores on them measure memory"
         yield Finding("warning", "duplicates", message, tuple(leaked))
     if contradictory:
-        message = f"{len(contradictory)} images have several classes; at most one of the labels is right"
+        message = f"images with several classes: {len(contradictory)}; at most one of the labels is right"
         yield Finding("warning", "duplicates", message, tuple(contradictory))
     if repeated:
-        message = f"{len(repeated)} images are there more than once in a class of one split"
+        message = f"images that are there more than once in a class of one split: {len(repeated)}"
         if len(seen.counts) == 1:
             message += "; once a test split is held out, the same image can be in both"
         yield Finding("note", "duplicates", message, tuple(repeated))

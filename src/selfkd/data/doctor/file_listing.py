@@ -142,7 +142,7 @@ def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) 
         yield Finding("error", "layout", message, shown)
         return
     if loose:
-        yield Finding("warning", "layout", f"{len(loose)} images lie beside the class folders and are left out", shown)
+        yield Finding("warning", "layout", f"images beside the class folders, which are left out: {len(loose)}", shown)
     if names == ("images",):
         table = " (val_annotations.txt has them)" if (folder / "val_annotations.txt").exists() else ""
         yield Finding(
@@ -187,7 +187,7 @@ def _empty(split: str, names: Collection[str], files: _Files, classes: Sequence[
     if empty:
         hidden = any(name.startswith(".") for name in empty)
         hint = "; folders whose names begin with a dot count, too, and can be deleted" if hidden else ""
-        message = f"{len(empty)} class folders hold no image file; fill them or delete them{hint}"
+        message = f"class folders without an image file: {len(empty)}; fill them or delete them{hint}"
         yield Finding("error", "empty classes", message, tuple(_under(split, name) for name in empty))
 
 
@@ -196,10 +196,10 @@ def _left_out(paths: Sequence[str]) -> Iterator[Finding]:
     pictures = tuple(path for path in paths if Path(path).suffix.lower() in readable)
     others = tuple(path for path in paths if path not in set(pictures))
     if pictures:
-        message = f"{len(pictures)} files are images of a kind that training leaves out; convert them to PNG or JPEG"
+        message = f"images of a kind that training leaves out: {len(pictures)}; convert them to PNG or JPEG"
         yield Finding("warning", "other files", message, pictures)
     if others:
-        message = f"{len(others)} files are no images by their names and are left out"
+        message = f"files that are no images by their names and are left out: {len(others)}"
         yield Finding("note", "other files", message, others)
 
 

@@ -16,6 +16,7 @@ _TITLES: Mapping[Severity, str] = {
     "note": "notes",
 }
 _SHOWN = 10
+_LOGGED = 5
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.message}"
+
+    def line(self) -> str:
+        """All of it in one line, for a log; a long list cut with a count."""
+        more = [f"and {len(self.where) - _LOGGED} more"] if len(self.where) > _LOGGED else []
+        places = ", ".join([*self.where[:_LOGGED], *more])
+        return f"{self} ({places})" if places else str(self)
 
 
 @dataclass(frozen=True)

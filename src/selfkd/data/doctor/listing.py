@@ -101,7 +101,7 @@ def list_tables(source: Source, seed: int) -> Listing:
         outside = (labels[name] < -1) | (labels[name] >= len(class_names))
         if outside.any():
             rows = tuple(f"{name}, row {row}, label {labels[name][row]}" for row in np.flatnonzero(outside))
-            message = f"{len(rows)} labels lie outside [0, {len(class_names)})"
+            message = f"labels outside [0, {len(class_names)}): {len(rows)}"
             findings.append(Finding("error", "labels", message, rows))
 
     def specimens() -> Iterator[Specimen]:
@@ -146,7 +146,7 @@ def _labels(table: ImageTable, columns: Columns) -> tuple[NDArray[np.int64], lis
         gaps += [f"{rows.name}, row {rows.first + row}" for row in np.flatnonzero(column.is_null())]
         parts.append(column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
     labels = np.concatenate(parts) if parts else np.empty(0, np.int64)
-    missing = Finding("error", "labels", f"{len(gaps)} rows have no label in column {columns.label!r}", tuple(gaps))
+    missing = Finding("error", "labels", f"rows without a label in column {columns.label!r}: {len(gaps)}", tuple(gaps))
     return labels, [missing] if gaps else []
 
 
