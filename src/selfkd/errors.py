@@ -18,6 +18,7 @@ __all__ = [
     "RunInterruptedError",
     "SelfKDError",
     "StorageError",
+    "UnfitDataError",
     "UnknownNameError",
     "UserError",
 ]
@@ -100,6 +101,10 @@ class NonFiniteLossError(SelfKDError):
 
 class ParityError(SelfKDError):
     """An exported network that does not give the same logits as the trained one."""
+
+
+class UnfitDataError(SelfKDError):
+    """A data set on which training would fail."""
 
 
 class RunInterruptedError(SelfKDError):

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from selfkd.cli import evaluate, export, listing, predict, train
+from selfkd.cli import check, evaluate, export, listing, predict, train
 from selfkd.errors import SelfKDError
 
 __all__ = ["main"]
 
-_VERBS = (train, evaluate, predict, export, listing)
+_VERBS = (train, evaluate, predict, export, check, listing)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

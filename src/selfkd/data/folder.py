@@ -36,7 +36,7 @@ class Folder(OwnImages):
 
     def read(self, seed: int) -> Splits:
         root = root_folder(self.root, "one folder of images per class, or train/<class>/ and test/<class>/")
-        names = self._split_names(root)
+        names = self.split_names(root)
         if names is None:
             classes = class_folders(root)
             names = SplitNames("all images", None, None)
@@ -61,7 +61,7 @@ class Folder(OwnImages):
         held = {name: _in_memory(name, cast(ImageFiles, split)) for name, split in splits.by_name.items()}
         return replace(splits, train=held["train"], test=held["test"], validation=held.get("validation"))
 
-    def _split_names(self, root: Path) -> SplitNames | None:
+    def split_names(self, root: Path) -> SplitNames | None:
         """The names of the split folders; None where the folders are classes."""
         folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
         if self.train_split is not None or self.test_split is not None:

@@ -29,7 +29,7 @@ class Hub(TableSource):
     subset: str | None = None
     root: str | None = None
 
-    def _tables(self) -> tuple[str, Mapping[str, ImageTable]]:
+    def tables(self) -> tuple[str, Mapping[str, ImageTable]]:
         if not self.name:
             raise OptionError("data.name", self.name, "the name of a data set of the Hugging Face Hub")
         try:

@@ -28,7 +28,7 @@ class Parquet(TableSource):
 
     root: str | None = None
 
-    def _tables(self) -> tuple[str, Mapping[str, ImageTable]]:
+    def tables(self) -> tuple[str, Mapping[str, ImageTable]]:
         folder = root_folder(self.root, "train-*.parquet and, if there are, test-*.parquet")
         splits = parquet_splits(folder)
         if not splits:

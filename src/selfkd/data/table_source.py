@@ -30,11 +30,11 @@ class TableSource(OwnImages, ABC):
     label_column: str | None = None
 
     @abstractmethod
-    def _tables(self) -> tuple[str, Mapping[str, ImageTable]]:
+    def tables(self) -> tuple[str, Mapping[str, ImageTable]]:
         """What errors call the data set, and the table of every split, by its name."""
 
     def read(self, seed: int) -> Splits:
-        where, tables = self._tables()
+        where, tables = self.tables()
         names = assigned(tables, self.train_split, self.test_split, where)
         columns = {name: find_columns(tables[name], self.image_column, self.label_column) for name in names.used}
         class_names = _class_names(names, columns, where)

@@ -16,7 +16,7 @@ from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import Source, Splits
 from selfkd.errors import DataError, OptionError
 
-__all__ = ["TinyImageNet"]
+__all__ = ["TinyImageNet", "validation_files"]
 
 _SIDES = (32, 64)
 
@@ -54,7 +54,7 @@ class TinyImageNet(Source):
         transform = self.image_transform()
         train_files, test_files = (
             ImageFiles.of(root, files, transform, self.image_size)
-            for files in (labelled_files(train, classes), _validation_files(test, classes))
+            for files in (labelled_files(train, classes), validation_files(test, classes))
         )
         return Splits(
             train=train_files.in_memory("Tiny-ImageNet train"),
@@ -70,7 +70,7 @@ class TinyImageNet(Source):
         return transform
 
 
-def _validation_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
+def validation_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
     """Paths and labels in either layout, in the same order: by class, then by name."""
     flat = folder / "images"
     if flat.is_dir() and any(flat.iterdir()):

@@ -16,6 +16,7 @@ import torch
 from selfkd.backbones import as_staged
 from selfkd.data.augmentation import Augmentation
 from selfkd.data.batches import EvaluationBatches
+from selfkd.data.doctor.examination import first_look
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
 from selfkd.errors import OptionError, RunError
@@ -23,6 +24,7 @@ from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.export.network_files import save_network
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
+from selfkd.runs.checkup import stem_of
 from selfkd.runs.environment import environment
 from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
 from selfkd.training.epoch_log import read_epoch_log
@@ -152,6 +154,8 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     experiment = Experiment.build(recipe, pretrained=overwrite or not folder.checkpoint("last").exists())
     parts = experiment.training_parts()
     method = experiment.method
+    for finding in first_look(experiment.source, experiment.splits, stem_of(recipe.parts["backbone"], method.backbone)):
+        _log.warning("%s", finding.line())
     with folder.locked():
         folder.prepare(recipe, experiment.splits.fingerprint(), overwrite)
         if method.history is not None:

@@ -1,0 +1,43 @@
+"""`selfkd check DATA [key=value ...]`"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+__all__ = ["add_parser"]
+
+_EPILOG = """\
+Options of the data set and of the network are those of training: data.image_size=32, data.mean=[0.5,0.5,0.5],
+backbone=resnet18 (whose stem is then compared with the size of the images).
+
+Exit status: 0 if training would work, whatever the warnings; 1 if it would fail; 2 if the command is wrong.
+"""
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "check",
+        help="what is wrong with a data set, before hours are spent on it",
+        description="Open every image of a data set and say what is wrong with it or strange about it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", metavar="DATA", help="a folder, or a name of 'selfkd list datasets' with data.root=")
+    parser.add_argument("arguments", nargs="*", metavar="key=value", help="options of data and backbone")
+    parser.add_argument("--quick", action="store_true", help="open no image: layout, classes and sizes only")
+    parser.add_argument("--json", action="store_true", help="print JSON, with nothing cut")
+    parser.set_defaults(execute=_execute)
+
+
+def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.errors import UnfitDataError
+    from selfkd.recipes.reader import split_overrides
+    from selfkd.runs.checkup import check
+
+    report = check(parsed.data, split_overrides(parsed.arguments), parsed.quick)
+    print(json.dumps(report.to_json(), indent=2) if parsed.json else report.text())
+    if report.errors:
+        raise UnfitDataError(f"training would fail; found {len(report.errors)}, the first: {report.errors[0]}")

@@ -1,0 +1,90 @@
+"""What the doctor found, as a user reads it and as a program does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Finding", "Report", "Severity"]
+
+Severity = Literal["error", "warning", "note"]
+
+_TITLES: Mapping[Severity, str] = {
+    "error": "errors: training would fail",
+    "warning": "warnings: training would work, but hardly as intended",
+    "note": "notes",
+}
+_SHOWN = 10
+_LOGGED = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about a data set.
+
+    Args:
+        severity: "error" if training would fail, "warning" if it would work but hardly as intended, else "note".
+        subject: what was looked at, in a word or two; the same for all findings of a check.
+        message: what was found and what to do.
+        where: every file, row or class that is meant; empty where that is the data set.
+    """
+
+    severity: Severity
+    subject: str
+    message: str
+    where: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}"
+
+    def line(self) -> str:
+        """All of it in one line, for a log; a long list cut with a count."""
+        more = [f"and {len(self.where) - _LOGGED} more"] if len(self.where) > _LOGGED else []
+        places = ", ".join([*self.where[:_LOGGED], *more])
+        return f"{self} ({places})" if places else str(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings about a data set.
+
+    Args:
+        layout: what the data set was recognised as, in words.
+        options: the options to train on it with, as they are written on the command line.
+        num_classes: K; 0 if that is not known.
+        splits: how many images there are, by the data set's own name of the split.
+        findings: most severe first.
+    """
+
+    layout: str
+    options: tuple[str, ...]
+    num_classes: int
+    splits: Mapping[str, int]
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Those that keep training from working."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, nothing cut."""
+        return {**asdict(self), "trainable": not self.errors}
+
+    def text(self) -> str:
+        """A page for people: most severe first, long lists cut with a count."""
+        sizes = ", ".join(f"{count} images in {name}" for name, count in self.splits.items())
+        lines = [self.layout, f"{self.num_classes} classes; {sizes}" if sizes else "no image found"]
+        for severity, title in _TITLES.items():
+            of_this = [finding for finding in self.findings if finding.severity == severity]
+            if of_this:
+                lines += ["", title]
+            for finding in of_this:
+                lines.append(f"  {finding}")
+                lines += [f"      {place}" for place in finding.where[:_SHOWN]]
+                if len(finding.where) > _SHOWN:
+                    lines.append(f"      and {len(finding.where) - _SHOWN} more (all of them with --json)")
+        if not self.errors:
+            lines += ["", f"no error: selfkd train RECIPE {' '.join(self.options)}"]
+        return "\n".join(lines)

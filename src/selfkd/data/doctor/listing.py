@@ -1,0 +1,165 @@
+"""Every image of a data set with its label, bad ones included: loading stops at the first of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from selfkd.data.arrow_images import Columns, ImageTable, find_columns
+from selfkd.data.cifar import CIFAR
+from selfkd.data.doctor.findings import Finding
+from selfkd.data.parquet_files import ParquetTable, parquet_splits
+from selfkd.data.source import ImageSet, Source
+from selfkd.data.split_names import SplitNames, assigned
+from selfkd.data.table_source import TableSource
+from selfkd.errors import DataError
+
+__all__ = ["Listing", "Specimen", "list_loaded", "list_tables"]
+
+
+class Specimen(NamedTuple):
+    """One image that was not opened yet.
+
+    Args:
+        where: its file or row, for people.
+        split: the data set's own name of its split.
+        label: its class.
+        open: opens it, as `PIL.Image.open` does, and raises what that raises.
+    """
+
+    where: str
+    split: str
+    label: int
+    open: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a data set consists of.
+
+    Args:
+        class_names: in label order.
+        roles: which split trains and which tests.
+        counts: images of each class, `[K]`, by split.
+        specimens: begins to list all images.
+        findings: what kept images from being listed.
+    """
+
+    class_names: tuple[str, ...]
+    roles: SplitNames
+    counts: Mapping[str, NDArray[np.int64]]
+    specimens: Callable[[], Iterator[Specimen]]
+    findings: tuple[Finding, ...] = ()
+
+
+def list_loaded(source: Source, seed: int) -> Listing:
+    """A data set that is read as a whole, such as torchvision's: its images in memory.
+
+    Raises: UserError: if it cannot be read.
+    """
+    splits = source.read(seed)
+    sets = {name: split for name, split in splits.by_name.items() if isinstance(split, ImageSet)}
+
+    def specimens() -> Iterator[Specimen]:
+        for name, split in sets.items():
+            for position, label in enumerate(split.labels.tolist()):
+                pixels = split.images[position].permute(1, 2, 0).contiguous().numpy()
+                yield Specimen(f"{name} sample {position}", name, label, partial(Image.fromarray, pixels))
+
+    counts = {name: _counted(split.labels.numpy(), len(splits.class_names)) for name, split in splits.by_name.items()}
+    roles = SplitNames("train", "test", "validation" if splits.validation is not None else None)
+    return Listing(splits.class_names, roles, counts, specimens)
+
+
+def list_tables(source: Source, seed: int) -> Listing:
+    """A data set in tables of encoded images.
+
+    Raises: UserError: if tables or columns are not to be found.
+    """
+    roles, tables = _tables_of(source)
+    columns = {name: columns for name, (_, columns) in tables.items()}
+    findings: list[Finding] = []
+    labels: dict[str, NDArray[np.int64]] = {}
+    for name, (table, its_columns) in tables.items():
+        labels[name], bad = _labels(table, its_columns)
+        findings += bad
+    class_names = columns[roles.train].class_names
+    if class_names is None:
+        class_names = tuple(map(str, range(int(labels[roles.train].max(initial=-1)) + 1)))
+    for name, its_columns in columns.items():
+        if its_columns.class_names not in (None, columns[roles.train].class_names):
+            message = f"the splits {roles.train} and {name} name other classes, or in another order"
+            findings.append(Finding("error", "classes", message))
+        outside = (labels[name] < -1) | (labels[name] >= len(class_names))
+        if outside.any():
+            rows = tuple(f"{name}, row {row}, label {labels[name][row]}" for row in np.flatnonzero(outside))
+            message = f"labels outside [0, {len(class_names)}): {len(rows)}"
+            findings.append(Finding("error", "labels", message, rows))
+
+    def specimens() -> Iterator[Specimen]:
+        for name, (table, its_columns) in tables.items():
+            position = 0
+            for rows in table.batches([its_columns.image]):
+                for row, encoded in enumerate(rows.batch.column(its_columns.image).to_pylist()):
+                    where = f"{Path(rows.name).name}, row {rows.first + row}"
+                    yield Specimen(where, name, int(labels[name][position]), partial(_opened, table, encoded))
+                    position += 1
+
+    counts = {name: _counted(its_labels, len(class_names)) for name, its_labels in labels.items()}
+    return Listing(class_names, roles, counts, specimens, tuple(findings))
+
+
+def _tables_of(source: Source) -> tuple[SplitNames, dict[str, tuple[ImageTable, Columns]]]:
+    """Which split is what, and the table and columns of each that is used."""
+    tables: Mapping[str, ImageTable]
+    if isinstance(source, CIFAR):
+        roles = SplitNames("train", "test", None)
+        files = parquet_splits(Path(str(source.root)).expanduser())
+        missing = [name for name in roles.used if name not in files]
+        if missing:
+            raise DataError(f"data.root={source.root!r} holds no {missing[0]}-*.parquet")
+        tables = {name: ParquetTable(files[name]) for name in roles.used}
+        return roles, {name: (table, find_columns(table, "img", source.label_column)) for name, table in tables.items()}
+    assert isinstance(source, TableSource)
+    where, tables = source.tables()
+    roles = assigned(tables, source.train_split, source.test_split, where)
+    return roles, {
+        name: (tables[name], find_columns(tables[name], source.image_column, source.label_column))
+        for name in roles.used
+    }
+
+
+def _labels(table: ImageTable, columns: Columns) -> tuple[NDArray[np.int64], list[Finding]]:
+    """The labels of a table, -1 where there is none."""
+    parts: list[NDArray[np.int64]] = []
+    gaps: list[str] = []
+    for rows in table.batches([columns.label]):
+        column = rows.batch.column(columns.label)
+        gaps += [f"{rows.name}, row {rows.first + row}" for row in np.flatnonzero(column.is_null())]
+        parts.append(column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
+    labels = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    missing = Finding("error", "labels", f"rows without a label in column {columns.label!r}: {len(gaps)}", tuple(gaps))
+    return labels, [missing] if gaps else []
+
+
+def _opened(table: ImageTable, encoded: Mapping[str, Any] | None) -> Image.Image:
+    encoded = encoded or {}
+    if encoded.get("bytes") is not None:
+        return Image.open(io.BytesIO(encoded["bytes"]))
+    path = table.path_of(encoded.get("path") or "")
+    if path is None:
+        raise OSError("it has no bytes")
+    return Image.open(path)
+
+
+def _counted(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    known = labels[(labels >= 0) & (labels < num_classes)]
+    return np.bincount(known, minlength=num_classes)

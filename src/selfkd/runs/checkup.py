@@ -1,0 +1,97 @@
+"""From what a user names to the doctor's report: data set and network resolved as training resolves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from selfkd.backbones import as_staged
+from selfkd.backbones.staged import Staged
+from selfkd.data import DATASETS
+from selfkd.data.doctor.checks import Stem
+from selfkd.data.doctor.examination import examine
+from selfkd.data.doctor.findings import Report
+from selfkd.data.doctor.layouts import LAYOUTS, recognised
+from selfkd.data.own_images import OwnImages
+from selfkd.data.source import Source
+from selfkd.errors import DataError, RecipeError
+from selfkd.recipes.reader import resolve
+
+__all__ = ["check", "stem_of"]
+
+_RECIPE = "demo/digits/resnet18/plain"  # any: only its data and its backbone are looked at
+_SECTIONS = ("data", "backbone", "seed")
+
+
+def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = False) -> Report:
+    """Examine a data set.
+
+    Args:
+        data: a name of `selfkd list datasets`, or a folder, whose layout is recognised.
+        overrides: `data.<option>`, `seed`, and `backbone` with its options, as for training; `data` says what a folder
+            is to be read as.
+        quick: open no image.
+    Raises: UserError: if there is no such data set or folder, or an option is not allowed.
+    """
+    overrides = dict(overrides or {})
+    for key in overrides:
+        if key.partition(".")[0] not in _SECTIONS:
+            raise RecipeError(f"{key} has no meaning here; check takes data.<option>, backbone, its options, and seed")
+    layout = _locate(data, overrides)
+    recipe = resolve(_RECIPE, overrides)
+    options = recipe.options["data"]
+    if options.get("root") is not None and not options.get("download") and not Path(options["root"]).is_dir():
+        raise DataError(f"data.root={options['root']!r} is not a folder")
+    source: Source = recipe.target("data")(**options)
+
+    def stem_at(num_classes: int, side: int) -> Stem:
+        network = recipe.target("backbone")(num_classes, **_untrained(recipe.options["backbone"]))
+        return stem_of(recipe.parts["backbone"], as_staged(network, (3, side, side)))
+
+    listing, findings = examine(source, recipe.seed, stem_at if "backbone" in overrides else None, quick)
+    written = [f"{key}={value}" for key, value in overrides.items()]
+    if isinstance(source, OwnImages) and source.image_size is None:
+        written.append("data.image_size=...")
+    return Report(
+        layout=layout,
+        options=tuple(written),
+        num_classes=len(listing.class_names),
+        splits={name: int(counts.sum()) for name, counts in listing.counts.items()},
+        findings=tuple(findings),
+    )
+
+
+def stem_of(name: str, backbone: Staged) -> Stem:
+    """How a network begins.
+
+    Args:
+        name: of the network.
+        backbone: staged for the size of its images.
+    """
+    first = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
+    stride = 1 if first is None else int(first.stride[0])
+    return Stem(name, stride, tuple(height for _, height, _ in backbone.stage_shapes))
+
+
+def _locate(data: str, overrides: dict[str, str]) -> str:
+    """Say in the overrides what the data set is and where, and in words what it was recognised as."""
+    if data in DATASETS:
+        if overrides.setdefault("data", data) != data:
+            raise RecipeError(f"data={overrides['data']} contradicts {data!r}; name a folder, or one data set")
+        return f"data set {data}: {DATASETS[data].summary}"
+    if "data.root" in overrides:
+        raise RecipeError(f"data.root={overrides['data.root']} contradicts {data!r}; name a data set, or a folder")
+    folder = Path(data).expanduser()
+    found = recognised(folder)
+    name = overrides.setdefault("data", found)
+    overrides["data.root"] = str(folder)
+    words, _ = LAYOUTS[found]
+    return f"{folder} looks like {words}" + (f", read as data={name}" if name != found else f" (data={name})")
+
+
+def _untrained(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a network without its weights, which need not be fetched to know its shapes."""
+    return {**options, "pretrained": False} if options.get("pretrained") else dict(options)

@@ -1,0 +1,391 @@
+"""The data doctor on real images: healthy sets give no error, and each thing that was broken is found by name."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import encoded_digits
+from image_sets import digit, write_cells, write_folder, write_parquet
+from selfkd.cli import main
+from selfkd.data.doctor.layouts import recognised
+from selfkd.errors import DataError, OptionError, RecipeError
+from selfkd.recipes.reader import resolve
+from selfkd.runs.checkup import check
+from selfkd.runs.experiment import run
+
+
+def found(report, subject, severity=None):
+    """Messages and places of a subject's findings, as one text."""
+    return "\n".join(
+        "\n".join((str(finding), *finding.where))
+        for finding in report.findings
+        if finding.subject == subject and severity in (None, finding.severity)
+    )
+
+
+def severities(report):
+    return {finding.severity for finding in report.findings}
+
+
+def check_folder(root, *arguments, quick=False):
+    return check(str(root), {"data.image_size": "32", **dict(each.split("=") for each in arguments)}, quick)
+
+
+@pytest.fixture
+def split(tmp_path):
+    """Three classes, 12 training and 4 test images each, none twice."""
+    write_folder(tmp_path / "set" / "train", 12)
+    write_folder(tmp_path / "set" / "test", 4, start=12)
+    return tmp_path / "set"
+
+
+def first(folder):
+    return min(folder.iterdir())
+
+
+def test_healthy_images_give_no_error_and_say_how_to_train(split):
+    report = check_folder(split)
+    assert severities(report) <= {"note", "warning"}
+    assert report.layout.endswith("set looks like image files in class folders (data=folder)")
+    assert (report.num_classes, report.splits) == (3, {"train": 36, "test": 12})
+    assert not found(report, "duplicates")
+    assert not found(report, "colours")
+    assert "all are 32x32" in found(report, "image sizes", "note")
+    assert f"data.root={split}" in report.text()
+    assert json.loads(json.dumps(report.to_json()))["trainable"] is True
+
+
+def test_unreadable_truncated_and_empty_files_are_named_each_with_its_reason(split):
+    truncated, text, empty, moved = (split / "train" / "digit 1" / f"{name}.jpg" for name in ("cut", "text", "0", "mv"))
+    digit(100).save(truncated, quality=95)
+    truncated.write_bytes(truncated.read_bytes()[:-200])
+    with Image.open(truncated) as header:
+        assert header.size == (32, 32), "the header is whole: only decoding tells"
+    text.write_text("not an image")
+    empty.write_bytes(b"")
+    moved.symlink_to(split / "nowhere.jpg")
+    report = check_folder(split)
+    errors = found(report, "unreadable images", "error")
+    assert "images that cannot be decoded: 4;" in errors
+    assert "train/digit 1/cut.jpg: image file is truncated" in errors
+    assert "train/digit 1/text.jpg: it is no image" in errors
+    assert "train/digit 1/0.jpg: it is no image" in errors
+    assert "train/digit 1/mv.jpg: [Errno 2] No such file" in errors
+    assert report.to_json()["trainable"] is False
+
+
+def test_files_that_training_leaves_out_are_named(split):
+    (split / "train" / "digit 0" / "notes.txt").write_text("seen in May")
+    digit(3).save(split / "train" / "digit 0" / "moving.gif")
+    report = check_folder(split)
+    assert "digit 0/notes.txt" in found(report, "other files", "note")
+    assert "digit 0/moving.gif" in found(report, "other files", "warning")
+    assert not report.errors
+
+
+def test_empty_and_tiny_classes_are_named(split):
+    (split / "train" / "digit 9").mkdir()
+    (split / "test" / "digit 9").mkdir()
+    (split / "train" / ".ipynb_checkpoints").mkdir()
+    for file in sorted((split / "train" / "digit 2").iterdir())[3:]:
+        file.unlink()
+    report = check_folder(split)
+    errors = found(report, "empty classes", "error")
+    assert "train/digit 9" in errors
+    assert "test/digit 9" in errors
+    assert "train/.ipynb_checkpoints" in errors
+    assert "begin with a dot" in errors
+    assert "digit 2: 3" in found(report, "tiny classes", "warning")
+    assert "4.0 times as many" in found(report, "class imbalance", "note")
+
+
+def test_a_class_that_cannot_give_a_test_image_is_an_error(tmp_path):
+    root = write_folder(tmp_path / "set", 12)
+    for file in sorted((root / "digit 1").iterdir())[1:]:
+        file.unlink()
+    report = check_folder(root)
+    assert "data.test_fraction=0.2 is not allowed" in found(report, "loading", "error")
+
+
+def test_classes_of_only_one_split_are_named(split):
+    (split / "test" / "digit 1").rename(split / "test" / "Digit 1")
+    (split / "test" / "digit 2").rename(split / "test" / "seven")
+    errors = found(check_folder(split), "classes", "error")
+    for expected in (
+        "2 only in training",
+        "digit 1 (only in training)",
+        "seven (only in test)",
+        "differ only in capit",
+    ):
+        assert expected in errors
+
+
+def flatten(folder):
+    for inner in list(folder.iterdir()):
+        for file in inner.iterdir():
+            file.rename(folder / f"{inner.name}-{file.name}")
+        inner.rmdir()
+
+
+def test_flat_validation_is_told_from_class_folders(split):
+    (split / "test").rename(split / "val")
+    flatten(split / "val")
+    report = check_folder(split)
+    assert "val holds 12 images beside each other, as ImageNet's" in found(report, "layout", "error")
+    assert "val holds 12 images" in found(check_folder(split, "data=imagenet"), "layout", "error")
+
+
+def test_flat_tiny_imagenet_validation_is_told_from_class_folders(split):
+    (split / "test").rename(split / "images")
+    flatten(split / "images")
+    (split / "val").mkdir()
+    (split / "images").rename(split / "val" / "images")
+    assert "as Tiny-ImageNet's validation images lie" in found(check_folder(split), "layout", "error")
+    (split / "wnids.txt").write_text("")
+    report = check(str(split))
+    assert "data=tiny_imagenet" in report.layout
+    assert "val_annotations.txt is missing" in found(report, "layout", "error")
+    rows = [f"{file.name}\t{file.name.partition('-')[0]}\t0\t0\t1\t1" for file in (split / "val" / "images").iterdir()]
+    (split / "val" / "val_annotations.txt").write_text("\n".join(rows))
+    report = check(str(split))
+    assert not report.errors
+    assert report.splits == {"train": 36, "val": 12}
+    assert "val_annotations.txt has them" in found(check_folder(split, "data=folder"), "layout", "error")
+
+
+def test_other_wrong_folders_say_what_they_look_like(split, tmp_path):
+    report = check_folder(split / "train" / "digit 0")
+    assert "all images holds 12 images beside each other" in found(report, "layout", "error")
+    (tmp_path / "outer").mkdir()
+    split.rename(tmp_path / "outer" / "set")
+    assert "data.root must name that" in found(check_folder(tmp_path / "outer"), "layout", "error")
+    assert "digit 0 (only in" not in found(check_folder(tmp_path / "outer"), "classes")
+    (tmp_path / "empty").mkdir()
+    assert "holds no folder" in found(check_folder(tmp_path / "empty"), "layout", "error")
+
+
+def test_colours_that_conversion_changes_are_named_with_what_happens(split):
+    folder = split / "train" / "digit 0"
+    grey = digit(40).convert("L")
+    grey.save(folder / "grey.png")
+    clear = digit(41).convert("RGBA")
+    clear.putalpha(grey)
+    clear.save(folder / "clear.png")
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(folder / "deep.png")
+    digit(42).convert("CMYK").save(folder / "print.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    digit(43).save(folder / "turned.jpg", exif=turned)
+    report = check_folder(split)
+    expected = {"grey": "note", "clear": "warning", "deep": "warning", "print": "note", "turned": "warning"}
+    for severity in ("note", "warning"):
+        named = {name for name in expected if f"train/digit 0/{name}." in found(report, "colours", severity)}
+        assert named == {name for name, its_severity in expected.items() if its_severity == severity}
+    assert not report.errors
+    with Image.open(folder / "deep.png") as image:
+        assert set(np.unique(image.convert("RGB"))) <= {0, 255}, "what the warning says"
+
+
+def test_duplicates_between_splits_and_with_other_labels_are_named(split):
+    copied = first(split / "train" / "digit 0")
+    shutil.copy(copied, split / "test" / "digit 0" / "leak.png")
+    with Image.open(first(split / "train" / "digit 1")) as image:
+        image.save(split / "train" / "digit 2" / "again.bmp")
+    with Image.open(first(split / "train" / "digit 2")) as image:
+        image.save(split / "train" / "digit 2" / "twice.png", compress_level=0)
+    report = check_folder(split)
+    warnings, notes = found(report, "duplicates", "warning"), found(report, "duplicates", "note")
+    assert f"train/digit 0/{copied.name} = test/digit 0/leak.png" in warnings
+    assert "= train/digit 2/again.bmp" in warnings, "another file format, the same pixels"
+    assert "images with several classes: 1;" in warnings
+    assert "= train/digit 2/twice.png" in notes
+
+
+def test_imbalance_says_what_guessing_gives(split):
+    for file in sorted((split / "train" / "digit 2").iterdir())[1:]:
+        file.unlink()
+    message = found(check_folder(split), "class imbalance", "warning")
+    assert "12.0 times as many" in message
+    assert "right in 48% of them" in message
+
+
+def test_measured_mean_and_deviation_are_those_of_the_pixels(split):
+    pixels = [np.asarray(Image.open(file)) / 255 for file in (split / "train").rglob("*.png")]
+    mean, std = np.mean(pixels, axis=(0, 1, 2)), np.std(pixels, axis=(0, 1, 2))
+    message = found(check_folder(split), "normalisation")
+    assert f"mean [{','.join(str(round(value, 4)) for value in mean)}]" in message
+    assert f"deviation [{','.join(str(round(value, 4)) for value in std)}]" in message
+    assert found(check_folder(split, "data.std=[0.05,0.05,0.05]"), "normalisation", "warning")
+    given = [f"data.{name}=[{','.join(map(str, values))}]" for name, values in (("mean", mean), ("std", std))]
+    message = found(check_folder(split, *given), "normalisation", "note").replace("-0.0", "0.0")
+    assert "network sees mean [0.0,0.0,0.0] and deviation [1.0,1.0,1.0]" in message
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side", "warned"),
+    [("resnet18", 32, True), ("resnet18", 64, True), ("resnet18", 96, False)]
+    + [(name, 32, False) for name in ("resnet18_cifar", "vgg16_cifar", "mobilenetv2_cifar", "shufflenetv2_cifar")],
+)
+def test_a_stem_for_large_images_on_small_ones_is_a_warning(split, backbone, side, warned):
+    report = check_folder(split, f"data.image_size={side}", f"backbone={backbone}", quick=True)
+    assert bool(found(report, "stem", "warning")) is warned
+    if side == 32 and warned:
+        assert "reduces 32x32 to 8x8" in found(report, "stem")
+
+
+def test_memory_of_images_and_history_is_told(split):
+    message = found(check_folder(split), "memory", "note")
+    assert "48 decoded images take 0.15 MB at 32x32" in message
+    assert "4 heads takes 0.00 MB" in message
+
+
+def test_without_an_image_size_the_usual_one_is_taken(split):
+    report = check(str(split))
+    assert "taken as 32" in found(report, "image sizes", "note")
+    assert "data.image_size=..." in report.text()
+    assert not report.errors
+    assert "enlarged more than 2 times" in found(check_folder(split, "data.image_size=96"), "image sizes", "warning")
+
+
+def test_a_quick_look_opens_no_image(split):
+    first(split / "train" / "digit 0").write_text("no image")
+    assert not check_folder(split, quick=True).errors
+    assert check_folder(split).errors
+
+
+def test_cells_cut_from_photographs(bccd_root, tmp_path):
+    root = write_cells(bccd_root, tmp_path / "cells", 60, {"RBC": 150, "WBC": 40, "Platelets": 12})
+    report = check_folder(root)
+    assert not report.errors
+    assert report.num_classes == 3
+    assert "RBC has 12.5 times as many training images as Platelets" in found(report, "class imbalance", "warning")
+    assert "different ones" in found(report, "image sizes", "note")
+    cell = first(root / "WBC")
+    cell.write_bytes(cell.read_bytes()[:-300])
+    other = first(root / "RBC")
+    shutil.copy(other, root / "Platelets" / "mistaken.jpg")
+    report = check_folder(root)
+    assert f"WBC/{cell.name}: image file is truncated" in found(report, "unreadable images", "error")
+    assert f"Platelets/mistaken.jpg = RBC/{other.name}" in found(report, "duplicates", "warning")
+
+
+def test_images_of_cifar100_as_png_files(cifar100_root, tmp_path):
+    pytest.importorskip("pyarrow")
+    from pyarrow import compute, parquet
+
+    rows = parquet.ParquetFile(cifar100_root / "test-00000-of-00001.parquet").read_row_group(0)
+    few = rows.filter(compute.less(rows["fine_label"], 5))
+    for position, (image, label) in enumerate(zip(few["img"].to_pylist(), few["fine_label"].to_pylist(), strict=True)):
+        folder = tmp_path / "set" / ("test" if position % 3 == 0 else "train") / f"class {label:02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{position}.png").write_bytes(image["bytes"])
+    report = check_folder(tmp_path / "set")
+    assert not report.errors
+    assert (report.num_classes, sum(report.splits.values())) == (5, len(few))
+    assert found(report, "normalisation", "note")
+    file = first(tmp_path / "set" / "test" / "class 03")
+    file.write_bytes(file.read_bytes()[:-700])
+    assert f"test/class 03/{file.name}: " in found(check_folder(tmp_path / "set"), "unreadable images", "error")
+
+
+def test_parquet_rows_are_named(tmp_path):
+    pytest.importorskip("pyarrow")
+    root = tmp_path / "set"
+    write_parquet(root / "train.parquet", range(100))
+    write_parquet(root / "test.parquet", range(99, 130))
+    report = check_folder(root)
+    assert "data=parquet" in report.layout
+    assert not report.errors
+    assert "train.parquet, row 99 (digit 1) = test.parquet, row 0 (digit 1)" in found(report, "duplicates", "warning")
+
+
+def test_damaged_rows_and_labels_of_parquet_are_named(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    root = tmp_path / "set"
+    table = parquet.read_table(write_parquet(root / "train.parquet", range(60)))
+    images, labels = table["image"].to_pylist(), table["label"].to_pylist()
+    images[7] = {"bytes": images[7]["bytes"][:60], "path": None}
+    images[8] = {"bytes": None, "path": "elsewhere.png"}
+    labels[3], labels[4] = None, 11
+    changed = pyarrow.table({"image": images, "label": labels}).replace_schema_metadata(table.schema.metadata)
+    parquet.write_table(changed, root / "train.parquet")
+    report = check_folder(root)
+    errors = found(report, "unreadable images", "error")
+    assert "train.parquet, row 7: " in errors
+    assert "train.parquet, row 8: it has no bytes" in errors
+    assert "train.parquet, row 3" in found(report, "labels", "error")
+    assert "row 4, label 11" in found(report, "labels", "error")
+    (root / "train.parquet").write_bytes(b"PAR1, but no more")
+    assert "cannot be read as Parquet" in found(check_folder(root), "layout", "error")
+
+
+def test_layouts_are_recognised(digits_as_cifar100, digits_as_imagenet, tmp_path):
+    assert recognised(digits_as_cifar100) == "cifar100"
+    assert recognised(digits_as_imagenet) == "folder"
+    for name, inner in {"cifar10": "cifar-10-batches-py", "fashion_mnist": "FashionMNIST/raw"}.items():
+        (tmp_path / name / inner).mkdir(parents=True)
+        assert recognised(tmp_path / name) == name
+        assert found(check(str(tmp_path / name)), "layout", "error"), "empty: it is named, and no error of ours"
+    assert not check(str(digits_as_cifar100)).errors
+    with pytest.raises(DataError, match="neither a folder nor the name of a data set"):
+        recognised(tmp_path / "nowhere")
+
+
+def test_what_the_user_wrote_wrongly_is_refused(split):
+    with pytest.raises(RecipeError, match="method has no meaning here"):
+        check("digits", {"method": "plain"})
+    with pytest.raises(RecipeError, match="contradicts"):
+        check(str(split), {"data.root": "elsewhere"})
+    with pytest.raises(RecipeError, match="contradicts"):
+        check("digits", {"data": "folder"})
+    with pytest.raises(OptionError, match="data.root=None"):
+        check("folder")
+    with pytest.raises(OptionError, match="data.train_split='fit'"):
+        check_folder(split, "data.train_split=fit")
+    with pytest.raises(DataError, match="nowhere' is not a folder"):
+        check("cifar100", {"data.root": "nowhere"})
+
+
+def test_long_lists_are_cut_in_text_and_whole_in_json(split):
+    for position in range(15):
+        (split / "train" / "digit 0" / f"bad{position:02}.png").write_bytes(encoded_digits([0])[0][:50])
+    report = check_folder(split)
+    assert "bad09.png" in report.text()
+    assert "bad10.png" not in report.text()
+    assert "and 5 more" in report.text()
+    assert "bad14.png" in json.dumps(report.to_json())
+
+
+def test_the_command_ends_with_0_or_2(split, capsys):
+    assert main(["check", str(split), "data.image_size=32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trainable"] is True
+    assert main(["check", "nowhere"]) == 2
+    assert "neither a folder nor the name of a data set" in capsys.readouterr().err
+    assert main(["check", str(split), "data.image_sise=32"]) == 2
+    assert "nearest: data.image_size" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_1_where_training_would_fail(selfkd, split):
+    file = first(split / "test" / "digit 0")
+    file.write_text("no image")
+    broken = selfkd("check", split, "data.image_size=32")
+    assert broken.returncode == 1
+    assert f"test/digit 0/{file.name}: it is no image" in broken.stdout
+    assert broken.stderr.startswith("selfkd: training would fail")
+    assert "Traceback" not in broken.stderr
+
+
+def test_training_begins_with_what_costs_nothing_to_find(split, tmp_path, caplog):
+    for file in sorted((split / "train" / "digit 2").iterdir())[1:]:
+        file.unlink()
+    overrides = {"data": "folder", "data.root": str(split), "data.image_size": "32", "trainer.epochs": "1"}
+    run(resolve("demo/digits/resnet18/plain", {**overrides, "backbone.width": "4"}), tmp_path, show_progress=False)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any(message.startswith("tiny classes: classes with fewer than 10") for message in warnings)
+    assert any("digit 2: 1" in message for message in warnings)
+    assert any("12.0 times as many" in message for message in warnings)
