@@ -41,6 +41,11 @@ def test_a_validation_split_is_held_out_stratified(digits_as_imagenet):
     assert splits.fingerprint() != source(digits_as_imagenet).load(seed=0).fingerprint()
 
 
+def test_hidden_folders_are_no_classes(digits_as_imagenet):
+    (digits_as_imagenet / "train" / ".ipynb_checkpoints").mkdir()
+    assert source(digits_as_imagenet).load(seed=0).class_names == ("n0", "n1", "n2")
+
+
 def test_layouts_that_do_not_fit_are_named(digits_as_imagenet, tmp_path):
     root = digits_as_imagenet
     with pytest.raises(OptionError, match="data.root=None .* ImageNet"):

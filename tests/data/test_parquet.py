@@ -43,6 +43,13 @@ def test_columns_are_found_without_metadata_and_can_be_given(tmp_path):
         load(tmp_path, label_column="label")
 
 
+def test_an_image_column_called_label_is_not_taken_for_the_images(tmp_path):
+    masks = [{"bytes": b"no image", "path": None}] * 30
+    write_parquet(tmp_path / "train.parquet", range(30), ("image", "category"), metadata=False, label=masks)
+    splits = load(tmp_path, test_fraction=0.4)
+    assert (len(splits.train), len(splits.class_names)) == (18, 10)
+
+
 def test_splits_can_be_named(tmp_path):
     write_parquet(tmp_path / "fit-00000-of-00001.parquet", range(30))
     write_parquet(tmp_path / "held-00000-of-00001.parquet", range(30, 50))

@@ -103,6 +103,7 @@ def test_unsorted_images_without_annotations_are_refused(archive):
         (lambda text: text.replace("\t", " "), "val_annotations.txt is damaged"),
         (lambda text: "".join(text.splitlines(keepends=True)[1:]), "val_0.JPEG has no line in"),
         (lambda text: text + "val_99.JPEG\tn01\n", "val_99.JPEG: not a readable image"),
+        (lambda text: text + "../../secret.JPEG\tn01\n", "names '../../secret.JPEG', which does not lie in"),
     ],
 )
 def test_annotations_that_do_not_fit_are_refused(archive, change, message):

@@ -196,8 +196,9 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 def _only(option: str, candidates: Sequence[str], table: ImageTable) -> str:
-    if "label" in candidates:
-        return "label"
+    usual = option.removeprefix("data.").removesuffix("_column")  # "image", "label"
+    if usual in candidates:
+        return usual
     if len(candidates) == 1:
         return candidates[0]
     raise OptionError(option, None, f"one of the columns {', '.join(candidates or table.schema.names)} of {table.name}")

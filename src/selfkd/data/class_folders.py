@@ -33,7 +33,7 @@ def root_folder(root: str | None, holds: str) -> Path:
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders, sorted; their order is that of the labels.
+    """The names of the class folders, sorted; their order is that of the labels. Hidden folders are none.
 
     Raises: DataError: if the folder does not exist or holds no folder.
     """
@@ -43,7 +43,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
         names, _ = find_classes(folder)
     except FileNotFoundError as error:
         raise DataError(f"{folder} holds no folder; images must be sorted into one folder per class") from error
-    return tuple(names)
+    return tuple(name for name in names if not name.startswith("."))
 
 
 def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:

@@ -94,6 +94,9 @@ def _annotated_files(folder: Path, annotations: Path, classes: Sequence[str]) ->
     without = sorted({path.name for path in folder.iterdir() if is_image_file(path.name)} - set(class_of))
     if without:
         raise DataError(f"{folder / without[0]} has no line in {annotations}, nor have {len(without) - 1} others")
+    elsewhere = sorted(name for name in class_of if Path(name).name != name)
+    if elsewhere:
+        raise DataError(f"{annotations} names {elsewhere[0]!r}, which does not lie in {folder}")
     check_same_classes(classes, set(class_of.values()), annotations)
     label_of = {name: label for label, name in enumerate(classes)}
     labelled = sorted((label_of[name], file) for file, name in class_of.items())
