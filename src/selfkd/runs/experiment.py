@@ -6,7 +6,7 @@ import logging
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from selfkd.runs.environment import environment
 from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, epochs_done, fit, load_weights
+from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import TrainingParts
 from selfkd.training.options import TrainerOptions
 
@@ -76,6 +77,12 @@ class Experiment:
             method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"])
         return cls(recipe, source, splits, method)
 
+    @property
+    def channels_last(self) -> bool:
+        """The layout asked for, unless the network would get wrong gradients in it."""
+        asked: bool = self.recipe.options["trainer"]["channels_last"]
+        return asked and trains_in_channels_last(self.method)
+
     def training_parts(self) -> TrainingParts:
         """Loaders, optimiser and schedule, each tried, so that what cannot work is refused before anything is written.
 
@@ -92,7 +99,7 @@ class Experiment:
             recipe.target("loader")(**options["loader"]),
             recipe.seed,
             self.method.needs,
-            options["trainer"]["channels_last"],
+            self.channels_last,
             len(self.splits.class_names),
             recipe.target("regularization")(**options["regularization"]),
         )
@@ -115,7 +122,7 @@ class Experiment:
             self.source.mean,
             self.source.std,
             self.recipe.target("loader")(**self.recipe.options["loader"]),
-            self.recipe.options["trainer"]["channels_last"],
+            self.channels_last,
         )
 
 
@@ -154,6 +161,9 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     experiment = Experiment.build(recipe, pretrained=overwrite or not folder.checkpoint("last").exists())
     parts = experiment.training_parts()
     method = experiment.method
+    if options.channels_last and not experiment.channels_last:
+        _log.info("trained in contiguous layout: narrow strided 1x1 convolutions fail in channels-last on a CPU")
+        options = replace(options, channels_last=False)
     for finding in first_look(experiment.source, experiment.splits, stem_of(recipe.parts["backbone"], method.backbone)):
         _log.warning("%s", finding.line())
     with folder.locked():

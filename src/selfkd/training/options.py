@@ -21,7 +21,8 @@ class TrainerOptions:
         epochs: passes over the training set.
         precision: "32", "bf16-mixed" or "16-mixed" (GPU only); losses and evaluation are in float32 in any case.
         accelerator: "auto", "cpu", "gpu", ... as Lightning names them.
-        channels_last: keep images and weights in channels-last layout, faster on most hardware.
+        channels_last: keep images and weights in channels-last layout, faster on most hardware; not done where
+            `memory_layout.trains_in_channels_last` says that gradients would be wrong.
         evaluate_every: epochs between evaluations; only evaluated epochs can be the best.
         best_after_epoch: the best epoch is sought after this many epochs, as some papers do; 0 for all.
         loggers: "csv" (metrics.csv) and "tensorboard" (needs the extra `tensorboard`).
