@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
 
-from digit_files import positions_of, save_digit
+from image_sets import positions_of, save_digit, write_parquet
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -47,43 +42,17 @@ def photographs(bccd_root: Path) -> list[Path]:
     return sorted((bccd_root / "JPEGImages").glob("*.jpg"))[:6]
 
 
-def encoded_digits(positions: Sequence[int]) -> list[bytes]:
-    """Real digits as 32x32 RGB PNG files."""
-    files = []
-    for scan in load_digits().images[list(positions)]:
-        file = io.BytesIO()
-        grey = Image.fromarray(np.uint8(scan * (255 / 16)))
-        grey.convert("RGB").resize((32, 32)).save(file, "PNG")
-        files.append(file.getvalue())
-    return files
-
-
 @pytest.fixture
 def digits_as_cifar100(tmp_path: Path) -> Path:
     """Real digits in CIFAR-100's Parquet layout: 60 for training in two files, 20 for testing, ten classes."""
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
+    pytest.importorskip("pyarrow")
     root = tmp_path / "parquet"
-    root.mkdir()
-    targets = load_digits().target
-    names = [f"digit {digit}" for digit in range(10)]
-    metadata = {
-        "info": {"features": {"img": {"_type": "Image"}, "fine_label": {"names": names, "_type": "ClassLabel"}}}
-    }
     for name, positions in {
         "train-00000-of-00002": range(30),
         "train-00001-of-00002": range(30, 60),
         "test-00000-of-00001": range(60, 80),
     }.items():
-        table = pyarrow.table(
-            {
-                "img": [{"bytes": data, "path": None} for data in encoded_digits(positions)],
-                "fine_label": targets[list(positions)],
-            }
-        )
-        table = table.replace_schema_metadata({"huggingface": json.dumps(metadata)})
-        parquet.write_table(table, root / f"{name}.parquet")
+        write_parquet(root / f"{name}.parquet", positions, ("img", "fine_label"))
     return root
 
 

@@ -12,15 +12,30 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from digit_files import positions_of
-
 KINDS = {"png": "PNG", "jpg": "JPEG"}
 
 
 def digit(position: int, side: int = 32) -> Image.Image:
     """A real digit in colour."""
-    grey = Image.fromarray(np.uint8(load_digits().images[position] * (255 / 16)))
-    return grey.convert("RGB").resize((side, side))
+    return _scan(position).convert("RGB").resize((side, side))
+
+
+def _scan(position: int) -> Image.Image:
+    """An 8x8 scan, grey."""
+    return Image.fromarray(np.uint8(load_digits().images[position] * (255 / 16)))
+
+
+def positions_of(digit: int, count: int) -> list[int]:
+    """Where the first scans of a digit stand."""
+    positions: list[int] = np.flatnonzero(load_digits().target == digit)[:count].tolist()
+    return positions
+
+
+def save_digit(path: Path, position: int, mode: str = "RGB", size: tuple[int, int] | None = None) -> None:
+    """A real digit as a JPEG file; unless a size is given, width and height vary with its position."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = size or (40 + position % 7 * 5, 40 + position % 5 * 8)
+    _scan(position).resize(size).convert(mode).save(path, "JPEG", quality=95)
 
 
 def write_folder(

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from benchmark_files import load_benchmark
-from digit_files import save_digit
+from image_sets import save_digit
 
 
 @pytest.fixture

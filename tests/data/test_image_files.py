@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from digit_files import save_digit
+from image_sets import save_digit
 from selfkd.data.decoding import read_rgb
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import Splits

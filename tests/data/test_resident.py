@@ -5,7 +5,8 @@ from torchvision.transforms import v2
 
 from selfkd.contract import Needs
 from selfkd.data.augmentation import CropFlip, Unchanged
-from selfkd.data.resident import EvaluationLoader, LoaderOptions, TrainingLoader
+from selfkd.data.batches import LoaderOptions
+from selfkd.data.resident import EvaluationLoader, TrainingLoader
 from selfkd.data.source import ImageSet
 from selfkd.errors import DataError, OptionError
 

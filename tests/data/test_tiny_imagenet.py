@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from digit_files import positions_of, save_digit
+from image_sets import positions_of, save_digit
 from selfkd.data.tiny_imagenet import TinyImageNet
 from selfkd.errors import DataError, OptionError
 

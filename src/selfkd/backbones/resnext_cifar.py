@@ -40,6 +40,7 @@ def _double_width_block(
 
 
 _grouped_block = functools.partial(_double_width_block, groups=_GROUPS)
+_grouped_network = functools.partial(ResNetCifar, _grouped_block, width_multiple=_GROUPS, initialization="fan_out")
 _grouped_bottleneck = functools.partial(Bottleneck, cardinality=_GROUPS, base_width=_GROUP_WIDTH)
 
 
@@ -73,15 +74,7 @@ def resnext18_cifar_grouped(num_classes: int, *, width: int = 64, in_channels: i
         width: channels of the stem and the first stage, a multiple of 32.
         in_channels: channels of the images.
     """
-    return ResNetCifar(
-        _grouped_block,
-        (2, 2, 2, 2),
-        num_classes,
-        width,
-        in_channels,
-        width_multiple=_GROUPS,
-        initialization="fan_out",
-    )
+    return _grouped_network((2, 2, 2, 2), num_classes, width, in_channels)
 
 
 def resnext34_cifar_grouped(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
@@ -92,15 +85,7 @@ def resnext34_cifar_grouped(num_classes: int, *, width: int = 64, in_channels: i
         width: channels of the stem and the first stage, a multiple of 32.
         in_channels: channels of the images.
     """
-    return ResNetCifar(
-        _grouped_block,
-        (3, 4, 6, 3),
-        num_classes,
-        width,
-        in_channels,
-        width_multiple=_GROUPS,
-        initialization="fan_out",
-    )
+    return _grouped_network((3, 4, 6, 3), num_classes, width, in_channels)
 
 
 def resnext152_cifar_grouped(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms import v2
 
-from selfkd.data.random_streams import BELOW, seeded
+from selfkd.data.random_streams import BELOW, each_seeded
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least, one_of
 
@@ -142,13 +142,7 @@ class RandomResizedCrop(Augmentation):
         return torch.randint(0, BELOW, (num_samples, 1), generator=generator)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        seeds = draws[:, 0].tolist()
-        return torch.stack([self._changed(image, seed) for image, seed in zip(images, seeds, strict=True)])
-
-    def _changed(self, image: Tensor, seed: int) -> Tensor:
-        with seeded(seed):
-            changed: Tensor = self._transform(image)
-        return changed
+        return each_seeded(self._transform, images, draws[:, 0])
 
     @cached_property
     def _transform(self) -> v2.Transform:

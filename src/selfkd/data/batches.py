@@ -134,6 +134,7 @@ class TrainingBatches(ABC, Generic[SplitT]):
         channels_last: memory layout of the batches.
         cutout: a hole in every image, or None.
         mixing: of the images of a batch, or None; only for batches of single views of single samples.
+        workers: processes that read what is not in memory; 0 for the calling one.
     Raises: DataError: if the data has fewer than two samples, or the method needs what these batches cannot give.
     """
 
@@ -149,6 +150,7 @@ class TrainingBatches(ABC, Generic[SplitT]):
         channels_last: bool = True,
         cutout: Cutout | None = None,
         mixing: Mixing | None = None,
+        workers: int = 0,
     ) -> None:
         if len(data) < 2:
             raise DataError(f"the training set has {len(data)} sample; batch normalisation needs at least 2")
@@ -161,6 +163,7 @@ class TrainingBatches(ABC, Generic[SplitT]):
         self.needs = needs
         self.cutout = cutout
         self.mixing = mixing
+        self.workers = workers
         self._labels = data.labels
         self._normalised = Normalisation(mean, std, channels_last)
         self._followers = (
@@ -245,6 +248,7 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         std: per channel, of pixel values in [0, 1].
         batch_size: B.
         channels_last: memory layout of the batches.
+        workers: processes that read what is not in memory; 0 for the calling one.
     """
 
     def __init__(
@@ -254,9 +258,11 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         std: Sequence[float],
         batch_size: int,
         channels_last: bool = True,
+        workers: int = 0,
     ) -> None:
         self.data = data
         self.batch_size = batch_size
+        self.workers = workers
         self._labels = data.labels
         self._normalised = Normalisation(mean, std, channels_last)
 

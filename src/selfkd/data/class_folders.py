@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from selfkd.errors import DataError, OptionError
 
-__all__ = ["check_same_classes", "class_folders", "labelled_files", "root_folder"]
+__all__ = ["check_same_classes", "class_folders", "labelled_files", "root_folder", "visible_folders"]
 
 _SHOWN = 5
 
 
-def root_folder(root: str | None, holds: str) -> Path:
+def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
     """The folder of a data set.
 
     Args:
         root: the option `data.root`.
         holds: what the folder must hold, in words.
+        advice: ends the error, if there is no such folder.
     Raises:
         OptionError: if none was given.
         DataError: if there is no such folder.
@@ -28,22 +29,28 @@ def root_folder(root: str | None, holds: str) -> Path:
         raise OptionError("data.root", None, f"the folder that holds {holds}")
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise DataError(f"data.root={str(folder)!r} is not a folder")
+        raise DataError(f"data.root={str(folder)!r} is not a folder{advice}")
     return folder
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders, sorted; their order is that of the labels. Hidden folders are none.
+    """The names of the class folders, sorted; their order is that of the labels.
 
     Raises: DataError: if the folder does not exist or holds no folder.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is missing; data.root must name the folder that holds it")
-    try:
-        names, _ = find_classes(folder)
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no folder; images must be sorted into one folder per class") from error
-    return tuple(name for name in names if not name.startswith("."))
+    names = visible_folders(folder)
+    if not names:
+        raise DataError(f"{folder} holds no folder; images must be sorted into one folder per class")
+    return names
+
+
+def visible_folders(folder: Path) -> tuple[str, ...]:
+    """The names of the folders in a folder, sorted, without the hidden ones that programs leave; none if it is none."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
 
 def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:

@@ -59,10 +59,21 @@ def training_loader(
     mixing = regularization.mixing(num_classes)
     if mixing is not None:
         _check_mixing(regularization, needs)
-    common = (augmentation, mean, std, options.batch_size, seed, needs, channels_last, regularization.hole(), mixing)
-    if isinstance(data, ImageFiles) or augmentation.image_by_image:
-        return StreamingTrainingLoader(data, *common, workers=options.num_workers)
-    return TrainingLoader(data, *common)
+    streamed = isinstance(data, ImageFiles) or augmentation.image_by_image
+    loader: type[TrainingBatches[Any]] = StreamingTrainingLoader if streamed else TrainingLoader
+    return loader(
+        data,
+        augmentation,
+        mean,
+        std,
+        options.batch_size,
+        seed,
+        needs,
+        channels_last,
+        cutout=regularization.hole(),
+        mixing=mixing,
+        workers=options.num_workers,
+    )
 
 
 def evaluation_loader(
@@ -77,11 +88,9 @@ def evaluation_loader(
         options: sizes and workers.
         channels_last: memory layout of the batches.
     """
-    common = (mean, std, options.evaluation_batch_size, channels_last)
-    if isinstance(data, ImageFiles):
-        return StreamingEvaluationLoader(data, *common, workers=options.num_workers)
-    assert isinstance(data, ImageSet)
-    return EvaluationLoader(data, *common)
+    streamed = isinstance(data, ImageFiles)
+    loader: type[EvaluationBatches[Any]] = StreamingEvaluationLoader if streamed else EvaluationLoader
+    return loader(data, mean, std, options.evaluation_batch_size, channels_last, workers=options.num_workers)
 
 
 def _check_whole_images(augmentation: Augmentation, data: Split) -> None:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["BELOW", "below", "generator", "seed_of", "seeded"]
+__all__ = ["BELOW", "below", "each_seeded", "generator", "seed_of", "seeded"]
 
 BELOW = 2**32
 """Numbers drawn before their range is known lie in [0, BELOW); `below` scales them, `seeded` takes them as seeds."""
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator on the CPU whose stream depends on the key alone, independent for every key."""
+    """A generator on the CPU whose stream depends on the key alone.
+
+    Streams of different keys are independent, but trailing zeros do not count: (1, 2) and (1, 2, 0) are one key.
+    """
     state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state)
 
 
 def seed_of(*key: int) -> int:
-    """A seed for `seeded`, independent for every key."""
+    """A seed for `seeded`; keys as in `generator`."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0])
 
 
@@ -41,3 +44,12 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerator as well
         yield
+
+
+def each_seeded(change: Callable[[Tensor], Tensor], images: Tensor, seeds: Tensor) -> Tensor:
+    """Images `[B, C, H, W]` changed one by one, what is random in it seeded by `seeds` `[B]`; stacked again."""
+    changed = []
+    for image, seed in zip(images, seeds.tolist(), strict=True):
+        with seeded(seed):
+            changed.append(change(image))
+    return torch.stack(changed)

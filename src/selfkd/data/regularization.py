@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from selfkd.data.augmentation import Augmentation
-from selfkd.data.random_streams import BELOW, below, seeded
+from selfkd.data.random_streams import BELOW, below, each_seeded, seeded
 from selfkd.errors import OptionError
 from selfkd.option_checks import non_negative, one_of
 
@@ -94,13 +94,7 @@ class WithPolicy(Augmentation):
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         changed = self.augmentation(images, draws[:, :-1])
-        seeds = draws[:, -1].tolist()
-        return torch.stack([self._changed(image, seed) for image, seed in zip(changed, seeds, strict=True)])
-
-    def _changed(self, image: Tensor, seed: int) -> Tensor:
-        with seeded(seed):
-            changed: Tensor = self._transform(image)
-        return changed
+        return each_seeded(self._transform, changed, draws[:, -1])
 
     @cached_property
     def _transform(self) -> v2.Transform:

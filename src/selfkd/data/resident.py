@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from selfkd.data.batches import EpochPlan, EvaluationBatches, LoaderOptions, TrainingBatches, TrainingEpoch
+from selfkd.data.batches import EpochPlan, EvaluationBatches, TrainingBatches
 from selfkd.data.source import ImageSet
 
-__all__ = ["EvaluationLoader", "LoaderOptions", "TrainingEpoch", "TrainingLoader"]
+__all__ = ["EvaluationLoader", "TrainingLoader"]
 
 
 class TrainingLoader(TrainingBatches[ImageSet]):

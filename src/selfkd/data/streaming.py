@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from selfkd.contract import Needs
 from selfkd.data.augmentation import Augmentation, Unchanged
 from selfkd.data.batches import EpochPlan, EvaluationBatches, TrainingBatches
 from selfkd.data.image_files import ImageFiles
-from selfkd.data.regularization import Cutout, Mixing
 from selfkd.data.source import ImageSet
 from selfkd.errors import DataError
 
@@ -31,40 +29,10 @@ _Task = tuple[NDArray[np.int64], NDArray[np.int64]]  # as arrays, since a tensor
 
 
 class StreamingTrainingLoader(TrainingBatches[ImageFiles | ImageSet]):
-    """Training batches of image files, or of images in memory.
+    """Training batches of image files, or of images in memory whose augmentation goes image by image.
 
-    Args:
-        data: the training images.
-        augmentation: how they are changed; unless it takes whole images, which only files have, it gets them as
-            networks are evaluated on them.
-        mean: per channel, of pixel values in [0, 1].
-        std: per channel, of pixel values in [0, 1].
-        batch_size: B.
-        seed: of the run.
-        needs: what the method needs of a batch.
-        channels_last: memory layout of the batches.
-        cutout: a hole in every image, or None.
-        mixing: of the images of a batch, or None.
-        workers: processes that read; 0 for the calling one.
-    Raises: DataError: as `TrainingBatches`.
+    Unless the augmentation takes whole images, it gets files as networks are evaluated on them.
     """
-
-    def __init__(
-        self,
-        data: ImageFiles | ImageSet,
-        augmentation: Augmentation,
-        mean: Sequence[float],
-        std: Sequence[float],
-        batch_size: int,
-        seed: int,
-        needs: Needs,
-        channels_last: bool = True,
-        cutout: Cutout | None = None,
-        mixing: Mixing | None = None,
-        workers: int = 0,
-    ) -> None:
-        super().__init__(data, augmentation, mean, std, batch_size, seed, needs, channels_last, cutout, mixing)
-        self.workers = workers
 
     def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
         tasks = [(positions.numpy(), draws.numpy()) for positions, draws in plan.batches(self.batch_size)]
@@ -72,28 +40,7 @@ class StreamingTrainingLoader(TrainingBatches[ImageFiles | ImageSet]):
 
 
 class StreamingEvaluationLoader(EvaluationBatches[ImageFiles]):
-    """Evaluation batches of image files.
-
-    Args:
-        data: the images.
-        mean: per channel, of pixel values in [0, 1].
-        std: per channel, of pixel values in [0, 1].
-        batch_size: B.
-        channels_last: memory layout of the batches.
-        workers: processes that read; 0 for the calling one.
-    """
-
-    def __init__(
-        self,
-        data: ImageFiles,
-        mean: Sequence[float],
-        std: Sequence[float],
-        batch_size: int,
-        channels_last: bool = True,
-        workers: int = 0,
-    ) -> None:
-        super().__init__(data, mean, std, batch_size, channels_last)
-        self.workers = workers
+    """Evaluation batches of image files."""
 
     def _images(self) -> Iterator[Tensor]:
         nothing_drawn = np.empty((1, self.batch_size, 0), dtype=np.int64)

@@ -1,4 +1,8 @@
-"""Data sets that torchvision downloads and reads; its checksums stand between foreign pickles and us."""
+"""Data sets that torchvision downloads and reads.
+
+CIFAR's files are pickles, which torchvision compares with its checksums before it opens them. Fashion-MNIST's are plain
+numbers, whose checksums it looks at when it downloads them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from selfkd.errors import DataError, OptionError
+from selfkd.data.class_folders import root_folder
+from selfkd.errors import DataError
 
 __all__ = ["read_torchvision", "set_folder"]
 
@@ -26,12 +31,9 @@ def set_folder(root: str | None, holds: str, download: bool) -> Path:
         OptionError: if none was given.
         DataError: if there is no such folder.
     """
-    if root is None:
-        raise OptionError("data.root", None, f"the folder that holds {holds}")
-    folder = Path(root).expanduser()
-    if not folder.is_dir() and not download:
-        raise DataError(f"data.root={str(folder)!r} is not a folder; data.download=true makes and fills it")
-    return folder
+    if root is not None and download:
+        return Path(root).expanduser()
+    return root_folder(root, holds, "; data.download=true makes and fills it")
 
 
 def read_torchvision(dataset: Callable[..., Any], folder: Path, holds: str, download: bool) -> tuple[Any, Any]:

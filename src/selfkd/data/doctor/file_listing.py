@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets.folder import is_image_file
 
-from selfkd.data.class_folders import root_folder
+from selfkd.data.class_folders import root_folder, visible_folders
 from selfkd.data.doctor.findings import Finding
 from selfkd.data.doctor.listing import Listing, Specimen
 from selfkd.data.folder import Folder
@@ -94,7 +94,7 @@ def _walked(
     files: dict[str, list[tuple[str, int]]] = {}
     classes: tuple[str, ...] | None = None
     for split, folder in folders.items():
-        names = _subfolders(folder)
+        names = visible_folders(folder)
         findings += _wrong_layout(root, split, folder, names)
         if classes is None:
             classes = names
@@ -112,11 +112,6 @@ def _walked(
         findings += _empty(split, names, files[split], classes)
         findings += _left_out(left_out)
     return classes or (), files, findings
-
-
-def _subfolders(folder: Path) -> tuple[str, ...]:
-    """As torchvision finds classes: hidden folders, too."""
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir())) if folder.is_dir() else ()
 
 
 def _files_below(folder: Path) -> Iterator[str]:
@@ -153,7 +148,7 @@ def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) 
             f"{split}/<class>/",
         )
     elif len(names) == 1:
-        inner = _subfolders(folder / names[0])
+        inner = visible_folders(folder / names[0])
         hint = f"; if {folder / names[0]} is the data set, data.root must name that" if inner else ""
         yield Finding("error", "layout", f"{split} holds a single class, {names[0]}; at least two are needed{hint}")
     nested = [name for name in names if name.lower() in SPLIT_NAMES]
@@ -185,9 +180,7 @@ def _empty(split: str, names: Collection[str], files: _Files, classes: Sequence[
     filled = {classes[label] for _, label in files}
     empty = [name for name in names if name not in filled and name in classes]
     if empty:
-        hidden = any(name.startswith(".") for name in empty)
-        hint = "; folders whose names begin with a dot count, too, and can be deleted" if hidden else ""
-        message = f"class folders without an image file: {len(empty)}; fill them or delete them{hint}"
+        message = f"class folders without an image file: {len(empty)}; fill them or delete them"
         yield Finding("error", "empty classes", message, tuple(_under(split, name) for name in empty))
 
 
