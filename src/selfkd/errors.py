@@ -21,6 +21,7 @@ __all__ = [
     "UnfitDataError",
     "UnknownNameError",
     "UserError",
+    "WorkerKilledError",
 ]
 
 
@@ -105,6 +106,10 @@ class ParityError(SelfKDError):
 
 class UnfitDataError(SelfKDError):
     """A data set on which training would fail."""
+
+
+class WorkerKilledError(SelfKDError):
+    """The system ended a process that read images; the run can be continued."""
 
 
 class RunInterruptedError(SelfKDError):

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from scipy.stats import chi2_contingency, chisquare
@@ -6,7 +8,7 @@ from torchvision.transforms import v2
 from selfkd.contract import Needs
 from selfkd.data.augmentation import CropFlip, Unchanged
 from selfkd.data.batches import LoaderOptions
-from selfkd.data.resident import EvaluationLoader, TrainingLoader
+from selfkd.data.resident import EvaluationLoader, TrainingLoader, _placed
 from selfkd.data.source import ImageSet
 from selfkd.errors import DataError, OptionError
 
@@ -125,3 +127,24 @@ def test_crops_and_flips_are_uniform_and_distributed_as_torchvisions():
     assert list(map(sum, counts)) == [samples, samples]
     assert chisquare(counts[0]).pvalue > 0.01
     assert chi2_contingency(counts).pvalue > 0.01
+
+
+def test_images_stay_in_main_memory_where_the_device_has_no_room(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100_000, 1_000_000))
+    labels = SimpleNamespace(device=torch.device("cuda", 0))  # what of the labels is looked at; no GPU is needed
+    data = ImageSet(torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64))
+    assert _placed(data, labels, share=0.25).images.device.type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_device_without_room_gives_the_same_batches(share):
+    images = torch.randint(0, 256, (10, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = ImageSet(images, torch.arange(10))
+    arguments = (data, CropFlip(padding=4), (0.5,) * 3, (0.5,) * 3, 4, 0, Needs(sample_index=True))
+    expected, loader = TrainingLoader(*arguments), TrainingLoader(*arguments, device_share=share)
+    loader.to("cuda")
+    assert loader.data.images.is_cuda == (share > 0)
+    for batch, other in zip(loader.epoch(1), expected.epoch(1), strict=True):
+        torch.testing.assert_close(batch.images.cpu(), other.images)
+        assert batch.indices.tolist() == other.indices.tolist()

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -161,8 +163,6 @@ def test_what_cannot_work_is_refused(train):
 
 
 def test_the_number_of_workers(monkeypatch):
-    import os
-
     assert LoaderOptions(workers=3).num_workers == 3
     for cores, expected in ((1, 0), (2, 1), (8, 7), (64, 16)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)

@@ -26,6 +26,8 @@ __all__ = ["EpochPlan", "EvaluationBatches", "LoaderOptions", "Normalisation", "
 SplitT = TypeVar("SplitT", bound=Split)
 
 _MOST_WORKERS = 16
+_FEWEST = 2
+"""Images in a batch without which batch normalisation has no variance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +40,24 @@ class LoaderOptions:
         evaluation_batch_size: images in a batch of evaluation.
         workers: processes that read and augment images which lie on disk; 0 for the process that trains, "auto" for
             one per core but one, at most 16. They change no result.
-    Raises: OptionError: if a size is below 1 (training: 2, since batch normalisation needs two), or workers below 0.
+        device_share: share of an accelerator's free memory that decoded images may take there; a split that needs more
+            stays in main memory, from where its batches are brought. It changes no result.
+    Raises: OptionError: if a size is below 1 (training: 2, since batch normalisation needs two), workers below 0, or
+        the share outside [0, 1].
     """
 
     batch_size: int = 128
     evaluation_batch_size: int = 500
     workers: int | Literal["auto"] = "auto"
+    device_share: float = 0.25
 
     def __post_init__(self) -> None:
-        at_least("loader.batch_size", self.batch_size, 2)
+        at_least("loader.batch_size", self.batch_size, _FEWEST)
         at_least("loader.evaluation_batch_size", self.evaluation_batch_size, 1)
         if self.workers != "auto" and (not isinstance(self.workers, int) or self.workers < 0):
             raise OptionError("loader.workers", self.workers, "a whole number >= 0, or auto")
+        if not 0 <= self.device_share <= 1:
+            raise OptionError("loader.device_share", self.device_share, "in [0, 1]")
 
     @property
     def num_workers(self) -> int:
@@ -70,21 +78,23 @@ class EpochPlan:
 
     Args:
         order: positions of the anchors of all batches, one batch after the other.
+        sizes: anchors of each batch.
         members: `[S, N]`, for every sample of the training set itself and its S - 1 followers.
         draws: `[V, S, N, P]`, for every view of every sample, as an anchor (0) and of its followers.
     """
 
     order: Tensor
+    sizes: Sequence[int]
     members: Tensor
     draws: Tensor
 
     def to(self, device: torch.device) -> EpochPlan:
         """The same plan on another device."""
-        return EpochPlan(self.order.to(device), self.members.to(device), self.draws.to(device))
+        return EpochPlan(self.order.to(device), self.sizes, self.members.to(device), self.draws.to(device))
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """For every batch of A anchors the positions `[S*A]` of its samples, and their draws `[V, S*A, P]`."""
-        for anchors in torch.split(self.order, batch_size):
+        for anchors in torch.split(self.order, list(self.sizes)):
             yield self.members.index_select(1, anchors).flatten(), self.draws.index_select(2, anchors).flatten(1, 2)
 
 
@@ -121,20 +131,21 @@ class TrainingBatches(ABC, Generic[SplitT]):
 
     Order, followers, augmentation and holes are functions of (seed, epoch, sample, view) alone, mixtures of (seed,
     epoch, step). Every sample is an anchor once an epoch. The last batch may be smaller; if a single anchor would
-    remain it is left out, because batch normalisation needs two.
+    remain it is left out, because batch normalisation needs two. Processes that train together share out each batch.
 
     Args:
         data: the training images.
         augmentation: how they are changed.
         mean: per channel, of pixel values in [0, 1].
         std: per channel, of pixel values in [0, 1].
-        batch_size: anchors in a batch.
+        batch_size: anchors in a batch, of all processes together.
         seed: of the run.
         needs: what the method needs of a batch.
         channels_last: memory layout of the batches.
         cutout: a hole in every image, or None.
         mixing: of the images of a batch, or None; only for batches of single views of single samples.
         workers: processes that read what is not in memory; 0 for the calling one.
+        device_share: of the device's free memory, that images in memory may take there.
     Raises: DataError: if the data has fewer than two samples, or the method needs what these batches cannot give.
     """
 
@@ -151,8 +162,9 @@ class TrainingBatches(ABC, Generic[SplitT]):
         cutout: Cutout | None = None,
         mixing: Mixing | None = None,
         workers: int = 0,
+        device_share: float = 1.0,
     ) -> None:
-        if len(data) < 2:
+        if len(data) < _FEWEST:
             raise DataError(f"the training set has {len(data)} sample; batch normalisation needs at least 2")
         if needs.teacher or needs.peer:
             raise DataError(f"training with a second network is not built yet; needed: {needs}")
@@ -164,8 +176,10 @@ class TrainingBatches(ABC, Generic[SplitT]):
         self.cutout = cutout
         self.mixing = mixing
         self.workers = workers
+        self.device_share = device_share
         self._labels = data.labels
         self._normalised = Normalisation(mean, std, channels_last)
+        self._rank, self._processes = 0, 1
         self._followers = (
             Followers(data.labels, needs.same_class, needs.same_class_distinct) if needs.same_class else None
         )
@@ -173,7 +187,19 @@ class TrainingBatches(ABC, Generic[SplitT]):
     def __len__(self) -> int:
         """Batches in an epoch."""
         full, rest = divmod(len(self.data), self.batch_size)
-        return full + (rest > 1)
+        return full + (rest >= _FEWEST * self._processes)
+
+    def share_out(self, rank: int, processes: int) -> None:
+        """Give every `processes`-th anchor of each batch from now on, beginning with number `rank`.
+
+        A last batch that does not give each process two is left out by all.
+
+        Raises: OptionError: if a batch cannot be shared out evenly.
+        """
+        if self.batch_size % processes or self.batch_size < _FEWEST * processes:
+            allowed = f"a multiple of the {processes} processes that train, at least {_FEWEST} for each"
+            raise OptionError("loader.batch_size", self.batch_size, allowed)
+        self._rank, self._processes = rank, processes
 
     def to(self, device: torch.device | str) -> None:
         """Give batches on the device that trains."""
@@ -192,9 +218,7 @@ class TrainingBatches(ABC, Generic[SplitT]):
         plan = self._plan(epoch)
         # Holes are cut after the normalisation, so on the device that trains, whoever reads and augments.
         after = replace(plan, draws=self._draws(self.cutout, epoch, _CUTOUT)).to(self._labels.device)
-        for step, ((positions, holes), images) in enumerate(
-            zip(after.batches(self.batch_size), self._augmented(plan), strict=True)
-        ):
+        for step, ((positions, holes), images) in enumerate(zip(after.batches(), self._augmented(plan), strict=True)):
             normalised = self._normalised(images)
             labels = self._labels[positions]
             if self.cutout is not None:
@@ -209,7 +233,10 @@ class TrainingBatches(ABC, Generic[SplitT]):
         if self._followers is not None:
             members = torch.cat([members, self._followers.draw(generator(self.seed, epoch, _FOLLOWERS))])
         draws = self._draws(self.augmentation, epoch, _AUGMENTATION)
-        return EpochPlan(order[: len(self) * self.batch_size], members, draws)
+        # By the whole batch, so that neither order nor draws depend on how many processes share it.
+        batches = torch.split(order, self.batch_size)[: len(self)]
+        mine = [anchors[self._rank :: self._processes] for anchors in batches]
+        return EpochPlan(torch.cat(mine), [len(anchors) for anchors in mine], members, draws)
 
     def _draws(self, drawing: Augmentation | Cutout | None, epoch: int, purpose: int) -> Tensor:
         """`[V, S, N, P]`: each view, of an anchor and of each of its followers, has a stream of its own."""
@@ -249,6 +276,7 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         batch_size: B.
         channels_last: memory layout of the batches.
         workers: processes that read what is not in memory; 0 for the calling one.
+        device_share: of the device's free memory, that images in memory may take there.
     """
 
     def __init__(
@@ -259,10 +287,12 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         batch_size: int,
         channels_last: bool = True,
         workers: int = 0,
+        device_share: float = 1.0,
     ) -> None:
         self.data = data
         self.batch_size = batch_size
         self.workers = workers
+        self.device_share = device_share
         self._labels = data.labels
         self._normalised = Normalisation(mean, std, channels_last)
 

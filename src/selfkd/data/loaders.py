@@ -73,6 +73,7 @@ def training_loader(
         cutout=regularization.hole(),
         mixing=mixing,
         workers=options.num_workers,
+        device_share=options.device_share,
     )
 
 
@@ -90,7 +91,15 @@ def evaluation_loader(
     """
     streamed = isinstance(data, ImageFiles)
     loader: type[EvaluationBatches[Any]] = StreamingEvaluationLoader if streamed else EvaluationLoader
-    return loader(data, mean, std, options.evaluation_batch_size, channels_last, workers=options.num_workers)
+    return loader(
+        data,
+        mean,
+        std,
+        options.evaluation_batch_size,
+        channels_last,
+        workers=options.num_workers,
+        device_share=options.device_share,
+    )
 
 
 def _check_whole_images(augmentation: Augmentation, data: Split) -> None:

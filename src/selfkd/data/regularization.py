@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,7 +15,7 @@ from torchvision.transforms import v2
 from selfkd.data.augmentation import Augmentation
 from selfkd.data.random_streams import BELOW, below, each_seeded, seeded
 from selfkd.errors import OptionError
-from selfkd.option_checks import non_negative, one_of
+from selfkd.option_checks import one_of
 
 __all__ = ["Cutout", "Mixing", "Regularization", "WithPolicy"]
 
@@ -26,6 +27,9 @@ _POLICIES: Mapping[str, Callable[[], v2.Transform]] = {
     "randaugment": v2.RandAugment,
     "trivialaugment": v2.TrivialAugmentWide,
 }
+
+_LEAST_ALPHA = 0.01
+"""Of mixtures; Beta(alpha, alpha) cannot be drawn from in floating point where alpha is tiny."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +56,10 @@ class Regularization:
         one_of("regularization.policy", self.policy, get_args(Policy))
         if not isinstance(self.cutout, int) or self.cutout < 0 or self.cutout % 2:
             raise OptionError("regularization.cutout", self.cutout, "an even whole number >= 0")
-        non_negative("regularization.mixup", self.mixup)
-        non_negative("regularization.cutmix", self.cutmix)
+        for option in ("mixup", "cutmix"):
+            alpha = getattr(self, option)
+            if alpha and not _LEAST_ALPHA <= alpha < math.inf:
+                raise OptionError(f"regularization.{option}", alpha, f"0 or at least {_LEAST_ALPHA}")
 
     def applied_to(self, augmentation: Augmentation) -> Augmentation:
         """The augmentation, followed by the policy if there is one."""

@@ -14,25 +14,38 @@ __all__ = ["EvaluationLoader", "TrainingLoader"]
 
 
 class TrainingLoader(TrainingBatches[ImageSet]):
-    """Training batches of images in memory; `to` moves all of them."""
+    """Training batches of images in memory; `to` moves all of them, if the device has room."""
 
     def to(self, device: torch.device | str) -> None:
         super().to(device)
-        self.data = ImageSet(self.data.images.to(device), self._labels)
+        self.data = _placed(self.data, self._labels, self.device_share)
 
     def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
-        images = self.data.images
-        for positions, draws in plan.to(images.device).batches(self.batch_size):
-            chosen = images.index_select(0, positions)  # several times faster than images[positions]
+        images, device = self.data.images, self._labels.device
+        plan_there = plan.to(images.device)
+        plan_here = plan_there.to(device)
+        for (positions, _), (_, draws) in zip(plan_there.batches(), plan_here.batches(), strict=True):
+            chosen = images.index_select(0, positions).to(device)  # several times faster than images[positions]
             yield torch.cat([self.augmentation(chosen, draws_BP) for draws_BP in draws])
 
 
 class EvaluationLoader(EvaluationBatches[ImageSet]):
-    """Evaluation batches of images in memory; `to` moves all of them."""
+    """Evaluation batches of images in memory; `to` moves all of them, if the device has room."""
 
     def to(self, device: torch.device | str) -> None:
         super().to(device)
-        self.data = ImageSet(self.data.images.to(device), self._labels)
+        self.data = _placed(self.data, self._labels, self.device_share)
 
     def _images(self) -> Iterator[Tensor]:
-        yield from torch.split(self.data.images, self.batch_size)
+        for images in torch.split(self.data.images, self.batch_size):
+            yield images.to(self._labels.device)
+
+
+def _placed(data: ImageSet, labels: Tensor, share: float) -> ImageSet:
+    """The images where the labels are, or in main memory where they would take more than a share of what is free."""
+    device = labels.device
+    if device.type == "cuda" and data.images.device != device:
+        free, _ = torch.cuda.mem_get_info(device)
+        if data.images.nbytes > share * free:
+            return ImageSet(data.images, labels)
+    return ImageSet(data.images.to(device), labels)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from selfkd.data.augmentation import Augmentation, Unchanged
 from selfkd.data.batches import EpochPlan, EvaluationBatches, TrainingBatches
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import ImageSet
-from selfkd.errors import DataError
+from selfkd.errors import DataError, WorkerKilledError
 
-__all__ = ["StreamingEvaluationLoader", "StreamingTrainingLoader"]
+__all__ = ["StreamingEvaluationLoader", "StreamingTrainingLoader", "killed_workers_named"]
 
 _Task = tuple[NDArray[np.int64], NDArray[np.int64]]  # as arrays, since a tensor is sent as a file descriptor
 
@@ -35,7 +36,7 @@ class StreamingTrainingLoader(TrainingBatches[ImageFiles | ImageSet]):
     """
 
     def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
-        tasks = [(positions.numpy(), draws.numpy()) for positions, draws in plan.batches(self.batch_size)]
+        tasks = [(positions.numpy(), draws.numpy()) for positions, draws in plan.batches()]
         return _streamed(_Reader(self.data, self.augmentation), tasks, self.workers, self._labels.device)
 
 
@@ -50,6 +51,25 @@ class StreamingEvaluationLoader(EvaluationBatches[ImageFiles]):
             for start in range(0, len(positions), self.batch_size)
         ]
         return _streamed(_Reader(self.data, Unchanged()), tasks, self.workers, self._labels.device)
+
+
+@contextmanager
+def killed_workers_named() -> Iterator[None]:
+    """Let the loss of a worker process end what is done here with an error of ours.
+
+    torch raises it from a signal handler, so anywhere in the process that trains.
+
+    Raises: WorkerKilledError: if a worker process was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise WorkerKilledError(
+            "a process that reads images was killed, perhaps for want of memory: a smaller loader.workers takes less; "
+            "the same command continues after the last finished epoch"
+        ) from error
 
 
 class _Reader(Dataset[Tensor | DataError]):

@@ -19,6 +19,7 @@ from selfkd.data.batches import EvaluationBatches
 from selfkd.data.doctor.examination import first_look
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
+from selfkd.data.streaming import killed_workers_named
 from selfkd.errors import OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.export.network_files import save_network
@@ -149,6 +150,7 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
         RunError: if the folder holds another experiment or another process trains in it.
         UserError: if data, network or options are not usable.
         RunInterruptedError, NonFiniteLossError, CheckpointError, StorageError: as `fit` does.
+        WorkerKilledError: if a process that reads images was killed; the last finished epoch is saved.
     """
     folder = RunFolder.of(recipe, runs)
     if not overwrite:
@@ -176,8 +178,9 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
         if done:
             _log.info("%s continues after epoch %d of %d", folder.path, done, options.epochs)
         title = f"{recipe.parts['method']} seed {recipe.seed}"
-        device = fit(method, parts, options, folder.path, title, show_progress)
-        _finish(folder, experiment, options, device)
+        with killed_workers_named():
+            device = fit(method, parts, options, folder.path, title, show_progress)
+            _finish(folder, experiment, options, device)
     return folder
 
 
@@ -255,6 +258,7 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
         RunError: if there is no such run, it is not finished, or it has no such split.
         RecipeError: if `places` holds anything else.
         CheckpointError: if the checkpoint is damaged.
+        DataError, WorkerKilledError: if an image cannot be read, or a process that reads was killed.
     """
     folder = RunFolder.finished(path)
     experiment = Experiment.build(folder.recipe(places, trust_imports), pretrained=False)
@@ -265,4 +269,5 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
         raise RunError(f"the run {path} held out no validation split; data.validation_fraction was 0")
     load_weights(experiment.method, folder.checkpoint(which))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return evaluate(experiment.method.to(device), experiment.evaluation_loader(images), device)
+    with killed_workers_named():
+        return evaluate(experiment.method.to(device), experiment.evaluation_loader(images), device)

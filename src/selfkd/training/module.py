@@ -76,6 +76,9 @@ class MethodModule(pl.LightningModule):
         self._epoch_started = 0.0
         self._first_lr = 0.0
 
+    def setup(self, stage: str) -> None:
+        self.parts.training_loader.share_out(self.global_rank, self.trainer.world_size)
+
     def train_dataloader(self) -> TrainingEpoch:
         self.parts.training_loader.to(self.device)
         return self.parts.training_loader.epoch(min(self.current_epoch, self.options.epochs - 1))

@@ -1,0 +1,82 @@
+"""Processes that train together see of each batch what one process alone would see."""
+
+import pytest
+import torch
+
+from image_sets import digit
+from selfkd.contract import Needs
+from selfkd.data.augmentation import CropFlip, RandomResizedCrop
+from selfkd.data.batches import LoaderOptions
+from selfkd.data.image_files import ImageFiles
+from selfkd.data.loaders import training_loader
+from selfkd.data.regularization import Regularization
+from selfkd.data.resizing import centre_square
+from selfkd.data.streaming import StreamingTrainingLoader
+from selfkd.errors import OptionError
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+NUM_SAMPLES = 21
+NEEDS = {
+    "single": Needs(sample_index=True),
+    "views": Needs(sample_index=True, views=2),
+    "pairs": Needs(sample_index=True, same_class=1),
+    "views of others": Needs(sample_index=True, views=2, same_class=2, same_class_distinct=True),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Digits of three classes, seven each."""
+    root = tmp_path_factory.mktemp("digits")
+    samples = []
+    for position in range(NUM_SAMPLES):
+        samples.append((str(root / f"{position}.png"), position % 3))
+        digit(position).save(samples[-1][0])
+    return ImageFiles.of(root, samples, centre_square(32, 32), 32)
+
+
+def loader(data, augmentation, needs, batch_size=8, workers=0):
+    options = LoaderOptions(batch_size=batch_size, workers=workers)
+    third = (1 / 3,) * 3
+    hole = Regularization(cutout=8)
+    return training_loader(data, augmentation, third, third, options, 3, needs, True, 3, hole)
+
+
+def by_member(batch, needs):
+    """Images, labels and indices as `[V, S, A, ...]`, `[S, A]` and `[S, A]`."""
+    members = 1 + needs.same_class
+    images = batch.images.unflatten(0, (needs.views, members, -1))
+    return images, batch.labels.view(members, -1), batch.indices.view(members, -1)
+
+
+@pytest.mark.parametrize("needs", NEEDS.values(), ids=NEEDS.keys())
+@pytest.mark.parametrize("kind", ["resident", "streaming", "streaming with workers"])
+@pytest.mark.parametrize("processes", [2, 4])
+def test_each_process_gets_its_part_of_every_batch(files, needs, kind, processes):
+    data = files.in_memory("digits") if kind == "resident" else files
+    augmentation = CropFlip(padding=4) if kind == "resident" else RandomResizedCrop(size=32)
+    workers = 2 if kind == "streaming with workers" else 0
+    whole = list(loader(data, augmentation, needs).epoch(5))
+    assert [batch.labels.numel() // (1 + needs.same_class) for batch in whole] == [8, 8, 5]
+    if processes == 4:
+        whole = whole[:2]  # five samples do not give each of four processes two
+    for rank in range(processes):
+        shared = loader(data, augmentation, needs, workers=workers)
+        shared.share_out(rank, processes)
+        assert len(shared) == len(whole)
+        for part, batch in zip(shared.epoch(5), whole, strict=True):
+            mine, of_all = by_member(part, needs), by_member(batch, needs)
+            assert torch.equal(mine[0], of_all[0][:, :, rank::processes])
+            for values, expected in zip(mine[1:], of_all[1:], strict=True):
+                assert torch.equal(values, expected[:, rank::processes])
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(files):
+    for batch_size, processes in ((8, 3), (4, 4)):
+        shared = loader(files, RandomResizedCrop(size=32), NEEDS["single"], batch_size)
+        assert isinstance(shared, StreamingTrainingLoader)
+        with pytest.raises(
+            OptionError, match=f"loader.batch_size={batch_size} .*multiple of the {processes} processes"
+        ):
+            shared.share_out(0, processes)

@@ -1,0 +1,86 @@
+"""Real processes whose data breaks under them, or whose workers are killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from test_resume import finish, start, wait_for_epoch
+
+from selfkd.recipes.reader import resolve
+from selfkd.runs.run_folder import RunFolder
+from selfkd.training.fit import epochs_done
+
+EPOCHS = 6
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "runs" / "broken" / "seed-0")
+
+
+@pytest.fixture
+def train(digits_as_imagenet, tmp_path):
+    """`train()`: a process that trains on images read from disk."""
+    recipe = resolve(
+        "dtskd/imagenet/resnet18/dtskd",
+        {
+            "name": "broken",
+            "data.root": str(digits_as_imagenet),
+            "data.image_size": 32,
+            "data.resize": 36,
+            "augmentation.size": 32,
+            "backbone": "resnet18_cifar",
+            "backbone.width": 8,
+            "trainer.epochs": EPOCHS,
+            "loader.batch_size": 2,
+            "loader.evaluation_batch_size": 2,
+            "loader.workers": 1,
+        },
+    )
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    return lambda: start(file, tmp_path / "runs")
+
+
+def check_it_continues(train, folder):
+    done = epochs_done(folder.checkpoint("last"))
+    assert 1 <= done < EPOCHS
+    status, errors = finish(train())
+    assert status == 0, errors
+    assert f"continues after epoch {done} of {EPOCHS}" in errors
+    assert folder.scores()["last"]["epoch"] == EPOCHS
+
+
+def test_a_file_that_becomes_unreadable_is_named_and_the_run_continues_once_it_is_mended(
+    train, folder, digits_as_imagenet
+):
+    image = sorted((digits_as_imagenet / "train").rglob("*.JPEG"))[10]
+    whole = image.read_bytes()
+    process = train()
+    wait_for_epoch(folder, 1, process)
+    image.write_bytes(whole[: len(whole) // 2])
+    status, errors = finish(process)  # returns only when the workers have ended, too
+    assert status == 2
+    assert f"{image}: not a readable image" in errors
+    assert "Traceback" not in errors
+    image.write_bytes(whole)
+    check_it_continues(train, folder)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers in /proc")
+def test_a_killed_worker_ends_the_run_with_a_message_and_it_continues(train, folder):
+    process = train()
+    wait_for_epoch(folder, 1, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    idle = set(children.read_text().split())  # what served the finished epoch
+    while not (working := set(children.read_text().split()) - idle):
+        assert process.poll() is None
+    (worker,) = map(int, working)
+    os.kill(worker, signal.SIGSTOP)  # so that it cannot end its work before it is killed
+    os.kill(worker, signal.SIGKILL)
+    status, errors = finish(process)
+    assert status == 1, errors
+    assert "a process that reads images was killed" in errors
+    assert "Traceback" not in errors
+    check_it_continues(train, folder)
