@@ -1,0 +1,123 @@
+"""CIFAR-100 by every path that images take to the network: held in memory, from a folder, and read from disk.
+
+    python benchmarks/loader_paths.py DATA_ROOT [--runs runs] [--images FOLDER]
+
+DATA_ROOT holds CIFAR-100's Parquet files; its images are first written as PNG files, one folder per class, below
+--images. A quarter-width ResNet-18 trains for 3 epochs of all 50,000, plain, with 3 seeds by each path. Writes
+results/loader_paths.json and docs/loader-paths.md; interrupted, it continues. `--page` only writes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results" / "loader_paths.json"
+PAGE = ROOT / "docs" / "loader-paths.md"
+RECIPE = "dtskd/cifar100/resnet18/plain"
+SEEDS = (0, 1, 2)
+OVERRIDES = {"backbone.width": 16, "trainer.epochs": 3, "trainer.best_after_epoch": 0, "loader.workers": 1}
+FOLDER = {"data": "folder", "data.image_size": 32}
+PATHS = {
+    "Parquet, in memory": {},
+    "folder, in memory": {**FOLDER, "data.memory_gb": 4},
+    "folder, read from disk": {**FOLDER, "data.memory_gb": 0},
+}
+
+_INTRODUCTION = """\
+# One result by every path
+
+CIFAR-100 as Parquet files, which `cifar100` holds in memory; as PNG files in class folders, which `folder` holds in
+memory; and the same folder read from disk by a worker process (`data.memory_gb=0`). A quarter-width ResNet-18 trains
+for 3 epochs of all 50,000 images, plain, DTSKD's protocol. Where a folder's images are kept changes nothing, to the
+last digit; Parquet files list them in another order than sorted folders, which is another draw of the same experiment.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_root", nargs="?", help="folder with CIFAR-100's Parquet files")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--images", type=Path, default=Path("runs") / "cifar100-images", help="gets the PNG files")
+    parser.add_argument("--page", action="store_true", help="only write the page from the results")
+    arguments = parser.parse_args()
+    if not arguments.page:
+        if arguments.data_root is None:
+            parser.error("DATA_ROOT is needed")
+        write_images(arguments.data_root, arguments.images)
+        results = measure(arguments.data_root, arguments.images, arguments.runs)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+    return 0
+
+
+def write_images(data_root: str, folder: Path) -> None:
+    """CIFAR-100 as `<split>/<class>/<position>.png`, without loss; what is there is kept."""
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from selfkd.data.cifar100 import CIFAR100
+
+    splits = CIFAR100(root=data_root).load(seed=0)
+    for name, split in splits.by_name.items():
+        for position, (image, label) in enumerate(zip(split.images, split.labels.tolist(), strict=True)):
+            file = folder / name / splits.class_names[label] / f"{position:05}.png"
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                to_pil_image(image).save(file)
+
+
+def measure(data_root: str, images: Path, runs: Path) -> dict[str, Any]:
+    """Train by every path with every seed, or continue, and collect what the run folders hold."""
+    from selfkd.recipes.reader import resolve
+    from selfkd.runs.experiment import run
+    from selfkd.training.epoch_log import read_epoch_log
+
+    records = []
+    for seed in SEEDS:
+        for path, options in PATHS.items():
+            root = str(images) if options else data_root
+            name = f"loader_paths/{path.replace(', ', '-').replace(' ', '_')}"
+            overrides = {**OVERRIDES, **options, "data.root": root, "seed": seed, "name": name}
+            folder = run(resolve(RECIPE, overrides), runs)
+            scores = folder.scores()
+            records.append(
+                {
+                    "path": path,
+                    "seed": seed,
+                    "accuracy": {split: of["main"]["top1"]["value"] for split, of in scores["last"]["scores"].items()},
+                    "seconds": scores["seconds"],
+                    "epochs": read_epoch_log(folder.metrics_file),
+                    "environment": json.loads(folder.environment_file.read_text()),
+                }
+            )
+    return {"command": "python benchmarks/loader_paths.py DATA_ROOT", "runs": records}
+
+
+def page(results: dict[str, Any]) -> str:
+    """The documentation page, made of nothing but the results."""
+    rows = []
+    for path in PATHS:
+        runs = [record for record in results["runs"] if record["path"] == path]
+        test = [record["accuracy"]["test"] for record in runs]
+        seconds = statistics.median(record["seconds"]["train_epoch_median"] for record in runs)
+        mean = f"{statistics.mean(test):.2f} ± {statistics.stdev(test):.2f}"
+        rows.append([path, *(f"{accuracy:.2f}" for accuracy in test), mean, f"{seconds:.1f}"])
+    environment = results["runs"][0]["environment"]
+    headers = ["path", *(f"seed {seed}" for seed in SEEDS), "mean ± std", "s an epoch"]
+    return (
+        f"{_INTRODUCTION}\n{tabulate(rows, headers, tablefmt='github', disable_numparse=True)}\n\n"
+        f"Test accuracy in % after the last epoch, {len(SEEDS)} seeds. bf16 autocast, channels-last, "
+        f"{environment['threads']} CPU thread(s), torch {environment['packages']['torch']}.\n\n"
+        f"Written by `{results['command']}` from `results/{RESULTS.name}`.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
