@@ -51,6 +51,8 @@ in your own script set it before torch is imported.
 
 CLASSES, SAMPLES, SIDE = 100, 50_000, 32
 YARDSTICK = "plain"
+AIMS = {("teskd", False): 5.0, ("teskd", True): 4.0, ("dtskd", False): 1.05, ("dtskd", True): 1.05}
+"""Times of a plain step that a method's should stay below, (method, compiled); TESKD's multiply-adds, 1x1 convolutions first, allow 3.2."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +239,22 @@ def page(records: list[dict[str, Any]]) -> str:
         where = f"{machine['device']}, {machine['threads']} thread(s), torch {torch_version}, {rounds} rounds."
         header = ["variant", "ms a step", "relative", "peak memory (MB)"]
         sections += [title, tabulate(rows, header, tablefmt="github", disable_numparse=True), "", where, ""]
+    sections += ["## Aims\n", _against_aims(records), ""]
     sections.append(f"Written by `python benchmarks/step_cost.py` from `results/{RESULTS.name}`.\n")
     return "\n".join(sections)
+
+
+def _against_aims(records: Sequence[dict[str, Any]]) -> str:
+    """What was aimed at on a CPU, and the records that meet or miss it."""
+    rows = []
+    for (method, compiled), aim in AIMS.items():
+        for record in records:
+            if record["device"] == "cpu" and record["compiled"] == compiled and method in record["rows"]:
+                relative = record["rows"][method]["relative"]
+                form = f"{'compiled' if compiled else 'eager'}, {record['precision']}, batch {record['batch_size']}"
+                rows.append([method, form, f"{aim:g}", f"{relative:.2f}", "met" if relative <= aim else "missed"])
+    header = ["variant", "form", "at most", "relative", ""]
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -15,14 +15,14 @@ _N = (10 * torch.arange(B)[:, None] + torch.arange(K)).double()
 _WAVES = ((2.0, 0.5, 0.1), (1.5, 0.7, 0.3), (1.8, 0.9, 0.5), (2.2, 1.1, 0.7))
 
 
-def logits() -> list[Tensor]:
-    """z0 (main) to z3, float64, requiring gradients."""
-    return [(a * torch.sin(b * _N + c)).requires_grad_() for a, b, c in _WAVES]
+def logits(dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """z0 (main) to z3, requiring gradients."""
+    return [(a * torch.sin(b * _N + c)).to(dtype).requires_grad_() for a, b, c in _WAVES]
 
 
-def fused_logits() -> Tensor:
-    """zf (LOTH's virtual teacher), float64, requiring gradients."""
-    return (2.5 * torch.sin(1.3 * _N + 0.9)).requires_grad_()
+def fused_logits(dtype: torch.dtype = torch.float64) -> Tensor:
+    """zf (LOTH's virtual teacher), requiring gradients."""
+    return (2.5 * torch.sin(1.3 * _N + 0.9)).to(dtype).requires_grad_()
 
 
 def histories() -> list[Tensor]:

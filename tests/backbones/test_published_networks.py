@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,6 +47,14 @@ GROUPED = {
     "resnext152_cifar_grouped": (58_099_620, None, BOTTLENECK),
 }
 ALL = {**PUBLISHED, **GROUPED}
+
+# Section 4, at 224x224 and 1000 classes: timm's networks.
+IMAGENET = {
+    "resnet18": (11_689_512, 1814.1),
+    "vgg16": (138_357_544, 15470),
+    "vgg16_bn": (138_365_992, 15470),
+    "resnet152": (60_192_808, 11514),
+}
 
 # Section 5.7: three logits of the first image, sum and L2 norm of all.
 GOLDEN = {
@@ -110,6 +119,17 @@ def test_parameters_multiply_adds_and_maps_are_the_published(name):
     assert staged.stage_shapes == tuple((channels, side, side) for channels, side in maps)
     assert staged.final_shape == (channels, side, side)
     assert staged.num_features == staged.network.num_features == channels
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_imagenet_networks_have_the_published_parameters_and_multiply_adds(name):
+    parameters, mega_macs = IMAGENET[name]
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    assert count(network) == parameters
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, 224, 224, device="meta"))
+    assert counter.get_total_flops() / 2e6 == pytest.approx(mega_macs, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -8,14 +8,26 @@ from selfkd.losses import kl_to_target, label_probabilities, soft_cross_entropy,
 EPSILON = 1e-7
 
 
+PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+@PRECISIONS
+def test_cross_entropy_golden_values(dtype):
+    """The inputs of all others (section 5.2)."""
+    values = [cross_entropy(z, golden.LABELS).item() for z in (*golden.logits(dtype), golden.fused_logits(dtype))]
+    assert values == pytest.approx([1.71457, 2.43337, 2.16766, 2.98588, 2.99924], rel=1e-5)
+
+
+@PRECISIONS
 @pytest.mark.parametrize(("branch", "value"), [(1, 1.17596), (2, 1.58120), (3, 2.28732)])
-def test_softened_kl_golden_values(branch, value):
-    z = golden.logits()
+def test_softened_kl_golden_values(branch, value, dtype):
+    z = golden.logits(dtype)
     assert softened_kl(z[branch], z[0], 4, EPSILON).item() == pytest.approx(value, rel=1e-5)
 
 
-def test_softened_kl_golden_gradients_reach_both_sides():
-    z = golden.logits()
+@PRECISIONS
+def test_softened_kl_golden_gradients_reach_both_sides(dtype):
+    z = golden.logits(dtype)
     softened_kl(z[1], z[0], 4, EPSILON).backward()
     assert z[1].grad.norm().item() == pytest.approx(0.239283, rel=1e-5)
     assert z[0].grad.norm().item() == pytest.approx(0.222672, rel=1e-5)
@@ -31,10 +43,11 @@ def test_softened_kl_gradient_of_the_teacher_is_the_formula():
     assert torch.allclose(z[0].grad, formula, rtol=1e-9, atol=0)
 
 
-def test_golden_gradients_of_hard_labels_with_structural_loss():
+@PRECISIONS
+def test_golden_gradients_of_hard_labels_with_structural_loss(dtype):
     """TESKD's total without its feature loss, which touches no logits; the specification lists z0's first entries
     beside the single divergence, but they are those of this total."""
-    z = golden.logits()
+    z = golden.logits(dtype)
     hard = sum(cross_entropy(each, golden.LABELS) for each in z)
     structural = sum(softened_kl(each, z[0], 4, EPSILON) for each in z[1:])
     (0.2 * hard + 0.8 * structural).backward()
@@ -81,10 +94,12 @@ HISTORICAL = [
 ]
 
 
+@PRECISIONS
 @pytest.mark.parametrize(("beta", "value", "gradient", "soft"), HISTORICAL)
-def test_kl_to_target_golden_values(beta, value, gradient, soft):
-    z0 = golden.logits()[0]
-    target = beta * label_probabilities(golden.LABELS, golden.K, torch.float64) + (1 - beta) * golden.histories()[0]
+def test_kl_to_target_golden_values(beta, value, gradient, soft, dtype):
+    z0 = golden.logits(dtype)[0]
+    history = golden.histories()[0].to(dtype)
+    target = beta * label_probabilities(golden.LABELS, golden.K, dtype) + (1 - beta) * history
     loss = kl_to_target(z0, target, EPSILON)
     loss.backward()
     assert loss.item() == pytest.approx(value, rel=1e-5)
