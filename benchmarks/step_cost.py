@@ -52,7 +52,7 @@ in your own script set it before torch is imported.
 CLASSES, SAMPLES, SIDE = 100, 50_000, 32
 YARDSTICK = "plain"
 AIMS = {("teskd", False): 5.0, ("teskd", True): 4.0, ("dtskd", False): 1.05, ("dtskd", True): 1.05}
-"""Times of a plain step that a method's should stay below, (method, compiled); TESKD's multiply-adds, 1x1 convolutions first, allow 3.2."""
+"""Times of a plain step that a method's should stay below, (method, compiled); TESKD's multiply-adds allow 3.2."""
 
 
 @dataclass(frozen=True)

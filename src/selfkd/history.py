@@ -81,7 +81,8 @@ class History:
             probabilities: every head's `[B, K]` after softmax.
         Raises:
             ValueError: if a head is missing or unknown.
-            BatchError: if an index is out of range (looked at on the CPU only, where it costs nothing).
+            BatchError: if an index is out of range (looked at on the CPU only, where it costs nothing, and not in a
+                compiled step).
         """
         if set(probabilities) != set(self.heads):
             raise ValueError(f"History has the heads {self.heads}, got {tuple(probabilities)}")
@@ -154,7 +155,7 @@ class History:
         return self._next, self._next_written
 
     def _check_range(self, indices: Tensor) -> None:
-        if indices.device.type == "cpu" and len(indices):
+        if indices.device.type == "cpu" and len(indices) and not torch.compiler.is_compiling():
             low, high = int(indices.min()), int(indices.max())
             if low < 0 or high >= self.num_samples:
                 raise BatchError(

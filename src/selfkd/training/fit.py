@@ -68,12 +68,19 @@ def fit(
             plugins=[CheckpointFiles()],
             default_root_dir=folder,
         )
+        if options.compile_mode is not None:
+            # The method alone, not Lightning's module around it, whose logging and hooks would break the graph.
+            method.compile(fullgraph=True, mode=options.compile_mode)
         try:
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
         except (SystemExit, Exception) as error:
             if isinstance(error, SystemExit) or _hides_interrupt(error):  # SystemExit is Lightning's end after Ctrl-C
                 raise RunInterruptedError(
                     f"stopped after epoch {epochs_done(last)} of {options.epochs}; the same command continues"
+                ) from error
+            if options.compile_mode is not None and _comes_from_the_compiler(error):
+                raise OptionError(
+                    "trainer.compile", options.compile, f"false here: {type(error).__name__}: {str(error).strip()}"
                 ) from error
             if isinstance(error, KeyError | RuntimeError | ValueError) and trainer.global_step == 0 and last.exists():
                 raise CheckpointError(f"{last} does not fit this run: {error}") from error
@@ -85,6 +92,13 @@ def _hides_interrupt(error: BaseException) -> bool:
     """Whether an error only followed from Ctrl-C, as one of torch's file writer does that was broken off."""
     cause = error.__cause__ or error.__context__
     return cause is not None and (isinstance(cause, KeyboardInterrupt) or _hides_interrupt(cause))
+
+
+def _comes_from_the_compiler(error: BaseException) -> bool:
+    """Whether torch could not compile: a graph that breaks, a compiler that is missing."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
 
 
 def check_hardware(options: TrainerOptions) -> None:

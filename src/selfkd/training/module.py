@@ -104,6 +104,8 @@ class MethodModule(pl.LightningModule):
         self.method.begin_epoch(self._progress(0))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        # Of a compiled method, the last step's outputs may be overwritten.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         self._output = self.method(batch, self._progress(batch_idx))
         return self._output.loss
 

@@ -10,6 +10,7 @@ from selfkd.option_checks import at_least, one_of
 __all__ = ["TrainerOptions"]
 
 _PRECISIONS = ("32", "bf16-mixed", "16-mixed")
+_MODES = ("default", "reduce-overhead", "max-autotune")
 _LOGGERS = ("csv", "tensorboard")
 
 
@@ -26,6 +27,8 @@ class TrainerOptions:
         evaluate_every: epochs between evaluations; only evaluated epochs can be the best.
         best_after_epoch: the best epoch is sought after this many epochs, as some papers do; 0 for all.
         loggers: "csv" (metrics.csv) and "tensorboard" (needs the extra `tensorboard`).
+        compile: compile the method's forward and backward pass with torch.compile (true, or one of its modes: default,
+            reduce-overhead, max-autotune); costs a minute or so at the start.
         guard_every: steps between looks for NaN and infinity, each of which waits for the device.
     Raises: OptionError: if a value is out of range.
     """
@@ -37,6 +40,7 @@ class TrainerOptions:
     evaluate_every: int = 1
     best_after_epoch: int = 0
     loggers: tuple[Literal["csv", "tensorboard"], ...] = ("csv",)
+    compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
     guard_every: int = 100
 
     def __post_init__(self) -> None:
@@ -44,6 +48,13 @@ class TrainerOptions:
         one_of("trainer.precision", self.precision, _PRECISIONS)
         at_least("trainer.evaluate_every", self.evaluate_every, 1)
         at_least("trainer.best_after_epoch", self.best_after_epoch, 0)
+        if not isinstance(self.compile, bool):
+            one_of("trainer.compile", self.compile, _MODES)
         at_least("trainer.guard_every", self.guard_every, 1)
         for logger in self.loggers:
             one_of("trainer.loggers", logger, _LOGGERS)
+
+    @property
+    def compile_mode(self) -> str | None:
+        """The mode of torch.compile; None to leave the method as it is."""
+        return "default" if self.compile is True else self.compile or None

@@ -1,0 +1,93 @@
+"""Compiled methods: one graph, few compilations, the same training."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import selfkd
+from selfkd.errors import OptionError
+from selfkd.methods import METHODS
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import run
+from selfkd.training.epoch_log import read_epoch_log
+from selfkd.training.options import TrainerOptions
+
+SAMPLES, BATCH = 24, 8
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_compiled():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def trained(method, epochs=4):
+    """Losses of some epochs of steps, after each of which the method remembers what it wants."""
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.SGD(method.parameter_groups(), lr=0.01)
+    losses = []
+    for epoch in range(epochs):
+        method.begin_epoch(selfkd.Progress(epoch, epochs))
+        for step, indices in enumerate(torch.randperm(SAMPLES, generator=generator).split(BATCH)):
+            images = torch.randn(BATCH, 3, 32, 32, generator=generator).double()
+            batch = selfkd.Batch(images, indices % 10, indices)
+            output = method(batch, selfkd.Progress(epoch, epochs, step, SAMPLES // BATCH))
+            output.loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            method.after_step(batch, output)
+            losses.append(output.loss.item())
+        method.end_epoch(selfkd.Progress(epoch, epochs))
+    return losses
+
+
+def small(name):
+    torch.manual_seed(0)
+    backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4)
+    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10)).double()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_one_graph_compiled_at_most_twice(name):
+    """Twice: with an empty history, and with one. No epoch and no step has a graph of its own."""
+    method = small(name)
+    keys = set(method.state_dict())
+    eager = trained(copy.deepcopy(method))
+    counter = CompileCounterWithBackend("aot_eager")
+    method.compile(backend=counter, fullgraph=True)
+    assert trained(method) == pytest.approx(eager, rel=1e-9)
+    assert counter.frame_count <= 2
+    assert set(method.state_dict()) == keys
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["teskd", "dtskd", "loth"])
+def test_inductor_computes_the_same(name):
+    method = small(name)
+    eager = trained(copy.deepcopy(method))
+    method.compile(fullgraph=True)
+    assert trained(method) == pytest.approx(eager, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_a_run_like_any_other(tmp_path):
+    losses = []
+    for compiled in (False, True):
+        options = {"name": f"compiled-{compiled}", "trainer.compile": compiled, "trainer.epochs": 2}
+        folder = run(resolve("demo/digits/resnet18/dtskd", options), tmp_path, show_progress=False)
+        losses.append([row["train/loss"] for row in read_epoch_log(folder.metrics_file)])
+        assert set(folder.scores()["last"]["scores"]["test"]) == {"main", "branch1", "branch2", "branch3"}
+        assert not any("_orig_mod" in key for key in load_file(folder.network_file))
+    assert losses[1] == pytest.approx(losses[0], rel=0.2), "rounding grows where the rate of learning is high"
+
+
+def test_modes_are_those_of_torch():
+    assert TrainerOptions().compile_mode is None
+    assert TrainerOptions(compile=True).compile_mode == "default"
+    assert TrainerOptions(compile="reduce-overhead").compile_mode == "reduce-overhead"
+    with pytest.raises(OptionError, match="trainer.compile='fast' .*reduce-overhead"):
+        TrainerOptions(compile="fast")
