@@ -359,6 +359,37 @@ def test_long_lists_are_cut_in_text_and_whole_in_json(split):
     assert "bad14.png" in json.dumps(report.to_json())
 
 
+def test_many_equal_images_are_cut_in_text_and_whole_in_json(split):
+    for file in (split / "train").rglob("*.png"):
+        digit(0).save(file)
+    report = check_folder(split)
+    assert max(map(len, report.text().splitlines())) < 500
+    assert "... (all of it with --json)" in report.text()
+    everything = sorted(f"train/{file.relative_to(split / 'train')}" for file in (split / "train").rglob("*.png"))
+    assert all(place in json.dumps(report.to_json()) for place in everything)
+
+
+def test_file_names_of_any_bytes_keep_one_line_and_send_no_codes_to_the_terminal(selfkd, split, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    names = ("new\nline.png", "\x1b[31mred.png", "\udcff.png", "ümläut 猫.png")
+    for name in names:
+        (split / "train" / "digit 0" / name).write_text("no image")
+    broken = selfkd("check", split, "data.image_size=32")
+    assert broken.returncode == 1
+    assert "Traceback" not in broken.stderr
+    for printed in (r"new\nline.png: it is", r"\x1b[31mred.png: it is", r"\udcff.png: it is", "ümläut 猫.png: it is"):
+        assert f"train/digit 0/{printed}" in broken.stdout
+    places = json.loads(selfkd("check", split, "data.image_size=32", "--json").stdout)["findings"][0]["where"]
+    assert {place.partition(":")[0] for place in places} == {f"train/digit 0/{name}" for name in names}
+
+
+def test_the_command_to_train_is_quoted_for_a_shell(split):
+    spaced = split.rename(split.parent / "my images")
+    report = check_folder(spaced)
+    assert f"'data.root={spaced}'" in report.text()
+    assert f"data.root={spaced}" in report.options
+
+
 def test_the_command_ends_with_0_or_2(split, capsys):
     assert main(["check", str(split), "data.image_size=32", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trainable"] is True
