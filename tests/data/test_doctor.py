@@ -1,6 +1,7 @@
 """The data doctor on real images: healthy sets give no error, and each thing that was broken is found by name."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -74,6 +75,37 @@ def test_unreadable_truncated_and_empty_files_are_named_each_with_its_reason(spl
     assert "train/digit 1/0.jpg: it is no image" in errors
     assert "train/digit 1/mv.jpg: [Errno 2] No such file" in errors
     assert report.to_json()["trainable"] is False
+
+
+def test_a_pipe_is_named_and_not_waited_for(split):
+    os.mkfifo(split / "train" / "digit 1" / "pipe.png")
+    assert "train/digit 1/pipe.png: it is no file" in found(check_folder(split), "unreadable images", "error")
+
+
+def test_folders_that_must_not_be_read_are_named(split, monkeypatch):
+    inner = split / "train" / "digit 0" / "more"
+    inner.mkdir()
+    closed = inner
+
+    def forbid(function):
+        def guarded(path=".", **how):
+            if path in (closed, str(closed)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, **how)
+
+        return guarded
+
+    # Not by their mode: whoever runs the tests as root may read everything.
+    monkeypatch.setattr(os, "scandir", forbid(os.scandir))
+    monkeypatch.setattr(os, "listdir", forbid(os.listdir))
+    assert "train/digit 0/more" in found(check_folder(split), "layout", "error")
+    closed = split / "test"
+    assert f"Permission denied: '{closed}'" in found(check_folder(split), "layout", "error")
+    closed = split
+    assert f"Permission denied: '{closed}'" in found(check_folder(split), "layout", "error")
+    monkeypatch.setattr(os, "stat", forbid(os.stat))
+    with pytest.raises(DataError, match="set cannot be read: .*Permission denied"):
+        check_folder(split)
 
 
 def test_files_that_training_leaves_out_are_named(split):

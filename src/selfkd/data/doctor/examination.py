@@ -111,7 +111,7 @@ def _listed(source: Source, seed: int) -> Listing:
     lister = next(lister for kind, lister in _LISTERS.items() if isinstance(source, kind))
     try:
         return lister(source, seed)
-    except DataError as error:
+    except (DataError, OSError) as error:  # the latter of a folder that must not be read
         roles = SplitNames("train", None, None)
         nothing = {roles.train: np.zeros(0, np.int64)}
         return Listing((), roles, nothing, lambda: iter(()), (Finding("error", "layout", str(error)),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,7 @@ def _listing(
     def specimens() -> Iterator[Specimen]:
         for split, its_files in files.items():
             for path, label in its_files:
-                yield Specimen(os.path.relpath(path, root), split, label, partial(Image.open, path))
+                yield Specimen(os.path.relpath(path, root), split, label, partial(_opened, path))
 
     counts = {
         split: np.bincount([label for _, label in its_files], minlength=len(classes)).astype(np.int64)
@@ -103,21 +104,44 @@ def _walked(
         label_of = {name: label for label, name in enumerate(classes)}
         files[split] = []
         left_out: list[str] = []
+        closed: list[str] = []
         for name in names:
-            for path in _files_below(folder / name):
+            for path in _files_below(folder / name, closed):
                 if not is_image_file(path):
                     left_out.append(os.path.relpath(path, root))
                 elif name in label_of:
                     files[split].append((path, label_of[name]))
+        findings += _closed(root, closed)
         findings += _empty(split, names, files[split], classes)
         findings += _left_out(left_out)
     return classes or (), files, findings
 
 
-def _files_below(folder: Path) -> Iterator[str]:
-    """In the order of torchvision's `make_dataset`."""
-    for place, _, names in sorted(os.walk(folder, followlinks=True)):
+def _files_below(folder: Path, closed: list[str]) -> Iterator[str]:
+    """In the order of torchvision's `make_dataset`.
+
+    Args:
+        folder: of a class.
+        closed: gets the folders that cannot be listed; torchvision leaves them out.
+    """
+
+    def remember(error: OSError) -> None:
+        closed.append(str(error.filename))
+
+    for place, _, names in sorted(os.walk(folder, onerror=remember, followlinks=True)):
         yield from (str(Path(place, name)) for name in sorted(names))
+
+
+def _opened(path: str) -> Image.Image:
+    if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would be waited for, for ever
+        raise OSError("it is no file")
+    return Image.open(path)
+
+
+def _closed(root: Path, folders: Sequence[str]) -> Iterator[Finding]:
+    if folders:
+        message = f"folders that cannot be opened, whose images training would leave out: {len(folders)}"
+        yield Finding("error", "layout", message, tuple(os.path.relpath(folder, root) for folder in folders))
 
 
 def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) -> Iterator[Finding]:
