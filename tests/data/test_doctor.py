@@ -111,9 +111,13 @@ def test_folders_that_must_not_be_read_are_named(split, monkeypatch):
 def test_files_that_training_leaves_out_are_named(split):
     (split / "train" / "digit 0" / "notes.txt").write_text("seen in May")
     digit(3).save(split / "train" / "digit 0" / "moving.gif")
+    (split / "train" / "digit 0" / "phone.HEIC").write_bytes(b"as telephones save photographs")
+    (split / "train" / "digit 0" / "paper.pdf").write_bytes(b"%PDF-1.4")
     report = check_folder(split)
     assert "digit 0/notes.txt" in found(report, "other files", "note")
+    assert "digit 0/paper.pdf" in found(report, "other files", "note"), "PIL only writes them"
     assert "digit 0/moving.gif" in found(report, "other files", "warning")
+    assert "digit 0/phone.HEIC" in found(report, "other files", "warning")
     assert not report.errors
 
 
@@ -188,13 +192,34 @@ def test_flat_tiny_imagenet_validation_is_told_from_class_folders(split):
 
 def test_other_wrong_folders_say_what_they_look_like(split, tmp_path):
     report = check_folder(split / "train" / "digit 0")
-    assert "all images holds 12 images beside each other" in found(report, "layout", "error")
+    errors = found(report, "layout", "error")
+    assert f"{split / 'train' / 'digit 0'} holds 12 images beside each other" in errors
+    assert "if they are one class of the data set, data.root must name the folder above" in errors
     (tmp_path / "outer").mkdir()
     split.rename(tmp_path / "outer" / "set")
     assert "data.root must name that" in found(check_folder(tmp_path / "outer"), "layout", "error")
     assert "digit 0 (only in" not in found(check_folder(tmp_path / "outer"), "classes")
     (tmp_path / "empty").mkdir()
     assert "holds no folder" in found(check_folder(tmp_path / "empty"), "layout", "error")
+
+
+def test_flat_training_images_are_no_archive_and_no_other_classes(split):
+    flatten(split / "train")
+    report = check_folder(split)
+    assert "train holds 36 images beside each other; nobody" in found(report, "layout", "error")
+    assert not found(report, "classes"), "that training has none is said already"
+
+
+def test_splits_inside_class_folders_are_told(split):
+    for folder in list((split / "train").iterdir()):
+        (split / folder.name).mkdir()
+        folder.rename(split / folder.name / "train")
+        (split / "test" / folder.name).rename(split / folder.name / "test")
+    (split / "train").rmdir()
+    (split / "test").rmdir()
+    warnings = found(check_folder(split), "layout", "warning")
+    assert "folders called like splits: 6;" in warnings
+    assert "digit 2/test" in warnings
 
 
 def test_colours_that_conversion_changes_are_named_with_what_happens(split):
@@ -252,6 +277,14 @@ def test_measured_mean_and_deviation_are_those_of_the_pixels(split):
     given = [f"data.{name}=[{','.join(map(str, values))}]" for name, values in (("mean", mean), ("std", std))]
     message = found(check_folder(split, *given), "normalisation", "note").replace("-0.0", "0.0")
     assert "network sees mean [0.0,0.0,0.0] and deviation [1.0,1.0,1.0]" in message
+
+
+def test_images_of_one_colour_are_not_to_be_normalised_by_a_deviation_of_zero(split):
+    for file in (split / "train").rglob("*.png"):
+        Image.new("RGB", (32, 32)).save(file)
+    message = found(check_folder(split), "normalisation", "warning")
+    assert "look at the images" in message
+    assert "give data.mean" not in message
 
 
 @pytest.mark.parametrize(
@@ -429,6 +462,11 @@ def test_the_command_ends_with_0_or_2(split, capsys):
     assert "neither a folder nor the name of a data set" in capsys.readouterr().err
     assert main(["check", str(split), "data.image_sise=32"]) == 2
     assert "nearest: data.image_size" in capsys.readouterr().err
+
+
+def test_the_command_prints_nothing_but_its_report(selfkd, split):
+    digit(50).save(split / "train" / "digit 0" / "odd.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")  # PIL warns
+    assert selfkd("check", split, "data.image_size=32").stderr == ""
 
 
 def test_the_command_ends_with_1_where_training_would_fail(selfkd, split):

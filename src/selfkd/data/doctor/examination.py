@@ -124,7 +124,7 @@ def _judged(checks: Iterable[Check], examination: Examination) -> list[Finding]:
 def _refused(source: Source, seed: int) -> list[Finding]:
     """Why training would refuse the data, though every image is readable."""
     try:
-        source.load(seed, whole_images=True)
+        Source.load(source, seed)  # not its own, which may go on to hold all images in memory
     except UserError as error:
         return [Finding("error", "loading", str(error))]
     return []

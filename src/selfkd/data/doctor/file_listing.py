@@ -18,13 +18,14 @@ from selfkd.data.doctor.listing import Listing, Specimen
 from selfkd.data.folder import Folder
 from selfkd.data.imagenet import ImageNet
 from selfkd.data.source import Source
-from selfkd.data.split_names import SPLIT_NAMES, SplitNames
+from selfkd.data.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames
 from selfkd.data.tiny_imagenet import TinyImageNet, validation_files
 from selfkd.errors import DataError
 
 __all__ = ["list_folder", "list_imagenet", "list_tiny_imagenet"]
 
 _ALL = "all images"
+_PHONES = {".heic", ".heif", ".avif"}  # of telephones; whether PIL reads them depends on how it was built
 _Files = Sequence[tuple[str, int]]  # path and label
 
 
@@ -99,7 +100,7 @@ def _walked(
         findings += _wrong_layout(root, split, folder, names)
         if classes is None:
             classes = names
-        elif names:
+        elif names and classes:
             findings += _other_classes(split, classes, names)
         label_of = {name: label for label, name in enumerate(classes)}
         files[split] = []
@@ -149,14 +150,17 @@ def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) 
     if not folder.is_dir():
         yield Finding("error", "layout", f"{folder} is missing; data.root must name the folder that holds it")
         return
+    held = str(folder) if split == _ALL else split
     loose = [entry.name for entry in sorted(folder.iterdir()) if entry.is_file() and is_image_file(entry.name)]
     shown = tuple(os.path.relpath(folder / name, root) for name in loose)
     if not names:
-        message = f"{split} holds no folder; images must be sorted into one folder per class, {split}/<class>/"
+        message = f"{held} holds no folder; images must be sorted into one folder per class, {held}/<class>/"
         if loose:
+            origin = "" if split.lower() in TRAIN_NAMES else ", as ImageNet's validation archive unpacks"
+            hint = "; if they are one class of the data set, data.root must name the folder above"
             message = (
-                f"{split} holds {len(loose)} images beside each other, as ImageNet's validation archive unpacks; "
-                f"nobody knows their classes until they are sorted into {split}/<class>/"
+                f"{held} holds {len(loose)} images beside each other{origin}; nobody knows their classes until they "
+                f"are sorted into {held}/<class>/{hint if split == _ALL else ''}"
             )
         yield Finding("error", "layout", message, shown)
         return
@@ -167,19 +171,23 @@ def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) 
         yield Finding(
             "error",
             "layout",
-            f"{split} holds one folder, images, as Tiny-ImageNet's validation images lie in their archive; their "
+            f"{held} holds one folder, images, as Tiny-ImageNet's validation images lie in their archive; their "
             f"classes are not told by folders{table}: data=tiny_imagenet reads the whole archive, or sort them into "
-            f"{split}/<class>/",
+            f"{held}/<class>/",
         )
     elif len(names) == 1:
         inner = visible_folders(folder / names[0])
         hint = f"; if {folder / names[0]} is the data set, data.root must name that" if inner else ""
-        yield Finding("error", "layout", f"{split} holds a single class, {names[0]}; at least two are needed{hint}")
+        yield Finding("error", "layout", f"{held} holds a single class, {names[0]}; at least two are needed{hint}")
     nested = [name for name in names if name.lower() in SPLIT_NAMES]
     if nested:
         yield Finding(
             "warning", "layout", f"the folders {', '.join(nested)} are taken for classes, though splits are called so"
         )
+    inside = [f"{name}/{inner}" for name in names for inner in SPLIT_NAMES if (folder / name / inner).is_dir()]
+    if inside and len(names) > 1:
+        message = f"class folders hold folders called like splits: {len(inside)}; their images are taken together; "
+        yield Finding("warning", "layout", message + "splits must lie outside, train/<class>/", tuple(inside))
 
 
 def _other_classes(split: str, train: Collection[str], names: Collection[str]) -> Iterator[Finding]:
@@ -209,7 +217,7 @@ def _empty(split: str, names: Collection[str], files: _Files, classes: Sequence[
 
 
 def _left_out(paths: Sequence[str]) -> Iterator[Finding]:
-    readable = Image.registered_extensions()
+    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN} | _PHONES
     pictures = tuple(path for path in paths if Path(path).suffix.lower() in readable)
     others = tuple(path for path in paths if path not in set(pictures))
     if pictures:
