@@ -305,6 +305,18 @@ def test_memory_of_images_and_history_is_told(split):
     assert "4 heads takes 0.00 MB" in message
 
 
+def test_a_data_set_that_is_cut_down_is_judged_as_training_sees_it(split):
+    first(split / "train" / "digit 1").write_text("no image")
+    report = check_folder(split, "data.classes=[digit 2,digit 0]", "data.train_per_class=5")
+    assert (report.num_classes, report.splits) == (2, {"train": 24, "test": 8})
+    assert not report.errors, "the broken image is of a class that is left out"
+    assert "18 decoded images take" in found(report, "memory", "note")
+    shutil.copy(first(split / "train" / "digit 2"), split / "test" / "digit 0" / "mistaken.png")
+    assert "= test/digit 0/mistaken.png" in found(check_folder(split, "data.classes=[digit 2,digit 0]"), "duplicates")
+    first(split / "train" / "digit 1").unlink()
+    assert "nearest: digit" in found(check_folder(split, "data.classes=[digit 2,digit]"), "loading", "error")
+
+
 def test_without_an_image_size_the_usual_one_is_taken(split):
     report = check(str(split))
     assert "taken as 32" in found(report, "image sizes", "note")

@@ -132,8 +132,9 @@ def stem(seen: Examination) -> Iterator[Finding]:
 
 def memory(seen: Examination) -> Iterator[Finding]:
     """What the images and a history of predictions take."""
-    images = sum(int(counts.sum()) for counts in seen.counts.values())
-    num_classes, train = len(seen.class_names), int(seen.counts[seen.train].sum())
+    sizes, most = seen.counts[seen.train], seen.source.train_per_class
+    num_classes, train = len(seen.class_names), int((sizes if most is None else np.minimum(sizes, most)).sum())
+    images = train + sum(int(counts.sum()) for split, counts in seen.counts.items() if split != seen.train)
     if not train or num_classes < 2:
         return
     history = History(train, num_classes, _HEADS).nbytes

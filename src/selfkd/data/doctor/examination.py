@@ -110,7 +110,7 @@ def first_look(source: Source, splits: Splits, stem: Stem | None) -> list[Findin
 def _listed(source: Source, seed: int) -> Listing:
     lister = next(lister for kind, lister in _LISTERS.items() if isinstance(source, kind))
     try:
-        return lister(source, seed)
+        return lister(source, seed).of_classes(source.classes)
     except (DataError, OSError) as error:  # the latter of a folder that must not be read
         roles = SplitNames("train", None, None)
         nothing = {roles.train: np.zeros(0, np.int64)}
