@@ -1,6 +1,7 @@
 """The data doctor on real images: healthy sets give no error, and each thing that was broken is found by name."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -76,12 +77,47 @@ def test_unreadable_truncated_and_empty_files_are_named_each_with_its_reason(spl
     assert report.to_json()["trainable"] is False
 
 
+def test_a_pipe_is_named_and_not_waited_for(split):
+    os.mkfifo(split / "train" / "digit 1" / "pipe.png")
+    assert "train/digit 1/pipe.png: it is no file" in found(check_folder(split), "unreadable images", "error")
+
+
+def test_folders_that_must_not_be_read_are_named(split, monkeypatch):
+    inner = split / "train" / "digit 0" / "more"
+    inner.mkdir()
+    closed = inner
+
+    def forbid(function):
+        def guarded(path=".", **how):
+            if path in (closed, str(closed)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, **how)
+
+        return guarded
+
+    # Not by their mode: whoever runs the tests as root may read everything.
+    monkeypatch.setattr(os, "scandir", forbid(os.scandir))
+    monkeypatch.setattr(os, "listdir", forbid(os.listdir))
+    assert "train/digit 0/more" in found(check_folder(split), "layout", "error")
+    closed = split / "test"
+    assert f"Permission denied: '{closed}'" in found(check_folder(split), "layout", "error")
+    closed = split
+    assert f"Permission denied: '{closed}'" in found(check_folder(split), "layout", "error")
+    monkeypatch.setattr(os, "stat", forbid(os.stat))
+    with pytest.raises(DataError, match="set cannot be read: .*Permission denied"):
+        check_folder(split)
+
+
 def test_files_that_training_leaves_out_are_named(split):
     (split / "train" / "digit 0" / "notes.txt").write_text("seen in May")
     digit(3).save(split / "train" / "digit 0" / "moving.gif")
+    (split / "train" / "digit 0" / "phone.HEIC").write_bytes(b"as telephones save photographs")
+    (split / "train" / "digit 0" / "paper.pdf").write_bytes(b"%PDF-1.4")
     report = check_folder(split)
     assert "digit 0/notes.txt" in found(report, "other files", "note")
+    assert "digit 0/paper.pdf" in found(report, "other files", "note"), "PIL only writes them"
     assert "digit 0/moving.gif" in found(report, "other files", "warning")
+    assert "digit 0/phone.HEIC" in found(report, "other files", "warning")
     assert not report.errors
 
 
@@ -156,13 +192,34 @@ def test_flat_tiny_imagenet_validation_is_told_from_class_folders(split):
 
 def test_other_wrong_folders_say_what_they_look_like(split, tmp_path):
     report = check_folder(split / "train" / "digit 0")
-    assert "all images holds 12 images beside each other" in found(report, "layout", "error")
+    errors = found(report, "layout", "error")
+    assert f"{split / 'train' / 'digit 0'} holds 12 images beside each other" in errors
+    assert "if they are one class of the data set, data.root must name the folder above" in errors
     (tmp_path / "outer").mkdir()
     split.rename(tmp_path / "outer" / "set")
     assert "data.root must name that" in found(check_folder(tmp_path / "outer"), "layout", "error")
     assert "digit 0 (only in" not in found(check_folder(tmp_path / "outer"), "classes")
     (tmp_path / "empty").mkdir()
     assert "holds no folder" in found(check_folder(tmp_path / "empty"), "layout", "error")
+
+
+def test_flat_training_images_are_no_archive_and_no_other_classes(split):
+    flatten(split / "train")
+    report = check_folder(split)
+    assert "train holds 36 images beside each other; nobody" in found(report, "layout", "error")
+    assert not found(report, "classes"), "that training has none is said already"
+
+
+def test_splits_inside_class_folders_are_told(split):
+    for folder in list((split / "train").iterdir()):
+        (split / folder.name).mkdir()
+        folder.rename(split / folder.name / "train")
+        (split / "test" / folder.name).rename(split / folder.name / "test")
+    (split / "train").rmdir()
+    (split / "test").rmdir()
+    warnings = found(check_folder(split), "layout", "warning")
+    assert "folders called like splits: 6;" in warnings
+    assert "digit 2/test" in warnings
 
 
 def test_colours_that_conversion_changes_are_named_with_what_happens(split):
@@ -222,6 +279,14 @@ def test_measured_mean_and_deviation_are_those_of_the_pixels(split):
     assert "network sees mean [0.0,0.0,0.0] and deviation [1.0,1.0,1.0]" in message
 
 
+def test_images_of_one_colour_are_not_to_be_normalised_by_a_deviation_of_zero(split):
+    for file in (split / "train").rglob("*.png"):
+        Image.new("RGB", (32, 32)).save(file)
+    message = found(check_folder(split), "normalisation", "warning")
+    assert "look at the images" in message
+    assert "give data.mean" not in message
+
+
 @pytest.mark.parametrize(
     ("backbone", "side", "warned"),
     [("resnet18", 32, True), ("resnet18", 64, True), ("resnet18", 96, False)]
@@ -238,6 +303,18 @@ def test_memory_of_images_and_history_is_told(split):
     message = found(check_folder(split), "memory", "note")
     assert "48 decoded images take 0.15 MB at 32x32" in message
     assert "4 heads takes 0.00 MB" in message
+
+
+def test_a_data_set_that_is_cut_down_is_judged_as_training_sees_it(split):
+    first(split / "train" / "digit 1").write_text("no image")
+    report = check_folder(split, "data.classes=[digit 2,digit 0]", "data.train_per_class=5")
+    assert (report.num_classes, report.splits) == (2, {"train": 24, "test": 8})
+    assert not report.errors, "the broken image is of a class that is left out"
+    assert "18 decoded images take" in found(report, "memory", "note")
+    shutil.copy(first(split / "train" / "digit 2"), split / "test" / "digit 0" / "mistaken.png")
+    assert "= test/digit 0/mistaken.png" in found(check_folder(split, "data.classes=[digit 2,digit 0]"), "duplicates")
+    first(split / "train" / "digit 1").unlink()
+    assert "nearest: digit" in found(check_folder(split, "data.classes=[digit 2,digit]"), "loading", "error")
 
 
 def test_without_an_image_size_the_usual_one_is_taken(split):
@@ -359,6 +436,37 @@ def test_long_lists_are_cut_in_text_and_whole_in_json(split):
     assert "bad14.png" in json.dumps(report.to_json())
 
 
+def test_many_equal_images_are_cut_in_text_and_whole_in_json(split):
+    for file in (split / "train").rglob("*.png"):
+        digit(0).save(file)
+    report = check_folder(split)
+    assert max(map(len, report.text().splitlines())) < 500
+    assert "... (all of it with --json)" in report.text()
+    everything = sorted(f"train/{file.relative_to(split / 'train')}" for file in (split / "train").rglob("*.png"))
+    assert all(place in json.dumps(report.to_json()) for place in everything)
+
+
+def test_file_names_of_any_bytes_keep_one_line_and_send_no_codes_to_the_terminal(selfkd, split, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    names = ("new\nline.png", "\x1b[31mred.png", "\udcff.png", "ümläut 猫.png")
+    for name in names:
+        (split / "train" / "digit 0" / name).write_text("no image")
+    broken = selfkd("check", split, "data.image_size=32")
+    assert broken.returncode == 1
+    assert "Traceback" not in broken.stderr
+    for printed in (r"new\nline.png: it is", r"\x1b[31mred.png: it is", r"\udcff.png: it is", "ümläut 猫.png: it is"):
+        assert f"train/digit 0/{printed}" in broken.stdout
+    places = json.loads(selfkd("check", split, "data.image_size=32", "--json").stdout)["findings"][0]["where"]
+    assert {place.partition(":")[0] for place in places} == {f"train/digit 0/{name}" for name in names}
+
+
+def test_the_command_to_train_is_quoted_for_a_shell(split):
+    spaced = split.rename(split.parent / "my images")
+    report = check_folder(spaced)
+    assert f"'data.root={spaced}'" in report.text()
+    assert f"data.root={spaced}" in report.options
+
+
 def test_the_command_ends_with_0_or_2(split, capsys):
     assert main(["check", str(split), "data.image_size=32", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trainable"] is True
@@ -366,6 +474,11 @@ def test_the_command_ends_with_0_or_2(split, capsys):
     assert "neither a folder nor the name of a data set" in capsys.readouterr().err
     assert main(["check", str(split), "data.image_sise=32"]) == 2
     assert "nearest: data.image_size" in capsys.readouterr().err
+
+
+def test_the_command_prints_nothing_but_its_report(selfkd, split):
+    digit(50).save(split / "train" / "digit 0" / "odd.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")  # PIL warns
+    assert selfkd("check", split, "data.image_size=32").stderr == ""
 
 
 def test_the_command_ends_with_1_where_training_would_fail(selfkd, split):

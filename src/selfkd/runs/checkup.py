@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     layout = _locate(data, overrides)
     recipe = resolve(_RECIPE, overrides)
     options = recipe.options["data"]
-    if options.get("root") is not None and not options.get("download") and not Path(options["root"]).is_dir():
+    if options.get("root") is not None and not options.get("download") and not _is_folder(options["root"]):
         raise DataError(f"data.root={options['root']!r} is not a folder")
     source: Source = recipe.target("data")(**options)
 
@@ -51,7 +52,9 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
         network = recipe.target("backbone")(num_classes, **_untrained(recipe.options["backbone"]))
         return stem_of(recipe.parts["backbone"], as_staged(network, (3, side, side)))
 
-    listing, findings = examine(source, recipe.seed, stem_at if "backbone" in overrides else None, quick)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks, without a name, on files that it does decode
+        listing, findings = examine(source, recipe.seed, stem_at if "backbone" in overrides else None, quick)
     written = [f"{key}={value}" for key, value in overrides.items()]
     if isinstance(source, OwnImages) and source.image_size is None:
         written.append("data.image_size=...")
@@ -90,6 +93,13 @@ def _locate(data: str, overrides: dict[str, str]) -> str:
     overrides["data.root"] = str(folder)
     words, _ = LAYOUTS[found]
     return f"{folder} looks like {words}" + (f", read as data={name}" if name != found else f" (data={name})")
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # one above it must not be entered
+        return False
 
 
 def _untrained(options: Mapping[str, Any]) -> dict[str, Any]:

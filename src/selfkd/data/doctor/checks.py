@@ -19,6 +19,7 @@ __all__ = ["FULL", "QUICK", "Check", "Examination", "Stem"]
 _TINY = 10  # training images of a class, fewer than which are little to learn from
 _IMBALANCED, _UNEVEN = 10, 3  # largest class by smallest
 _SHIFT, _SCALE = 0.5, 2  # of normalised data: mean in deviations, deviation by which it is off
+_CONSTANT = 1e-4  # deviation of a channel, below which it is not one
 _SMALL_IMAGE = 64
 _STEM_REDUCTION = 4
 _ENLARGED = 2
@@ -131,8 +132,9 @@ def stem(seen: Examination) -> Iterator[Finding]:
 
 def memory(seen: Examination) -> Iterator[Finding]:
     """What the images and a history of predictions take."""
-    images = sum(int(counts.sum()) for counts in seen.counts.values())
-    num_classes, train = len(seen.class_names), int(seen.counts[seen.train].sum())
+    sizes, most = seen.counts[seen.train], seen.source.train_per_class
+    num_classes, train = len(seen.class_names), int((sizes if most is None else np.minimum(sizes, most)).sum())
+    images = train + sum(int(counts.sum()) for split, counts in seen.counts.items() if split != seen.train)
     if not train or num_classes < 2:
         return
     history = History(train, num_classes, _HEADS).nbytes
@@ -154,6 +156,8 @@ def normalisation(seen: Examination) -> Iterator[Finding]:
     far = bool(np.abs(shift).max() > _SHIFT or scale.max() > _SCALE or scale.min() < 1 / _SCALE)
     measured = f"data.mean={_row(mean)} data.std={_row(std)}"
     advice = f", far from 0 and 1; unless the network's weights are pretrained, give {measured}" if far else ""
+    if std.min() < _CONSTANT:
+        advice = "; a channel that is the same in all of them teaches nothing: look at the images"
     yield Finding(
         "warning" if far else "note",
         "normalisation",

@@ -110,8 +110,8 @@ def first_look(source: Source, splits: Splits, stem: Stem | None) -> list[Findin
 def _listed(source: Source, seed: int) -> Listing:
     lister = next(lister for kind, lister in _LISTERS.items() if isinstance(source, kind))
     try:
-        return lister(source, seed)
-    except DataError as error:
+        return lister(source, seed).of_classes(source.classes)
+    except (DataError, OSError) as error:  # the latter of a folder that must not be read
         roles = SplitNames("train", None, None)
         nothing = {roles.train: np.zeros(0, np.int64)}
         return Listing((), roles, nothing, lambda: iter(()), (Finding("error", "layout", str(error)),))
@@ -124,7 +124,7 @@ def _judged(checks: Iterable[Check], examination: Examination) -> list[Finding]:
 def _refused(source: Source, seed: int) -> list[Finding]:
     """Why training would refuse the data, though every image is readable."""
     try:
-        source.load(seed, whole_images=True)
+        Source.load(source, seed)  # not its own, which may go on to hold all images in memory
     except UserError as error:
         return [Finding("error", "loading", str(error))]
     return []

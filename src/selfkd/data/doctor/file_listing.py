@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,14 @@ from selfkd.data.doctor.listing import Listing, Specimen
 from selfkd.data.folder import Folder
 from selfkd.data.imagenet import ImageNet
 from selfkd.data.source import Source
-from selfkd.data.split_names import SPLIT_NAMES, SplitNames
+from selfkd.data.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames
 from selfkd.data.tiny_imagenet import TinyImageNet, validation_files
 from selfkd.errors import DataError
 
 __all__ = ["list_folder", "list_imagenet", "list_tiny_imagenet"]
 
 _ALL = "all images"
+_PHONES = {".heic", ".heif", ".avif"}  # of telephones; whether PIL reads them depends on how it was built
 _Files = Sequence[tuple[str, int]]  # path and label
 
 
@@ -70,7 +72,7 @@ def _listing(
     def specimens() -> Iterator[Specimen]:
         for split, its_files in files.items():
             for path, label in its_files:
-                yield Specimen(os.path.relpath(path, root), split, label, partial(Image.open, path))
+                yield Specimen(os.path.relpath(path, root), split, label, partial(_opened, path))
 
     counts = {
         split: np.bincount([label for _, label in its_files], minlength=len(classes)).astype(np.int64)
@@ -98,26 +100,49 @@ def _walked(
         findings += _wrong_layout(root, split, folder, names)
         if classes is None:
             classes = names
-        elif names:
+        elif names and classes:
             findings += _other_classes(split, classes, names)
         label_of = {name: label for label, name in enumerate(classes)}
         files[split] = []
         left_out: list[str] = []
+        closed: list[str] = []
         for name in names:
-            for path in _files_below(folder / name):
+            for path in _files_below(folder / name, closed):
                 if not is_image_file(path):
                     left_out.append(os.path.relpath(path, root))
                 elif name in label_of:
                     files[split].append((path, label_of[name]))
+        findings += _closed(root, closed)
         findings += _empty(split, names, files[split], classes)
         findings += _left_out(left_out)
     return classes or (), files, findings
 
 
-def _files_below(folder: Path) -> Iterator[str]:
-    """In the order of torchvision's `make_dataset`."""
-    for place, _, names in sorted(os.walk(folder, followlinks=True)):
+def _files_below(folder: Path, closed: list[str]) -> Iterator[str]:
+    """In the order of torchvision's `make_dataset`.
+
+    Args:
+        folder: of a class.
+        closed: gets the folders that cannot be listed; torchvision leaves them out.
+    """
+
+    def remember(error: OSError) -> None:
+        closed.append(str(error.filename))
+
+    for place, _, names in sorted(os.walk(folder, onerror=remember, followlinks=True)):
         yield from (str(Path(place, name)) for name in sorted(names))
+
+
+def _opened(path: str) -> Image.Image:
+    if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would be waited for, for ever
+        raise OSError("it is no file")
+    return Image.open(path)
+
+
+def _closed(root: Path, folders: Sequence[str]) -> Iterator[Finding]:
+    if folders:
+        message = f"folders that cannot be opened, whose images training would leave out: {len(folders)}"
+        yield Finding("error", "layout", message, tuple(os.path.relpath(folder, root) for folder in folders))
 
 
 def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) -> Iterator[Finding]:
@@ -125,14 +150,17 @@ def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) 
     if not folder.is_dir():
         yield Finding("error", "layout", f"{folder} is missing; data.root must name the folder that holds it")
         return
+    held = str(folder) if split == _ALL else split
     loose = [entry.name for entry in sorted(folder.iterdir()) if entry.is_file() and is_image_file(entry.name)]
     shown = tuple(os.path.relpath(folder / name, root) for name in loose)
     if not names:
-        message = f"{split} holds no folder; images must be sorted into one folder per class, {split}/<class>/"
+        message = f"{held} holds no folder; images must be sorted into one folder per class, {held}/<class>/"
         if loose:
+            origin = "" if split.lower() in TRAIN_NAMES else ", as ImageNet's validation archive unpacks"
+            hint = "; if they are one class of the data set, data.root must name the folder above"
             message = (
-                f"{split} holds {len(loose)} images beside each other, as ImageNet's validation archive unpacks; "
-                f"nobody knows their classes until they are sorted into {split}/<class>/"
+                f"{held} holds {len(loose)} images beside each other{origin}; nobody knows their classes until they "
+                f"are sorted into {held}/<class>/{hint if split == _ALL else ''}"
             )
         yield Finding("error", "layout", message, shown)
         return
@@ -143,19 +171,23 @@ def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) 
         yield Finding(
             "error",
             "layout",
-            f"{split} holds one folder, images, as Tiny-ImageNet's validation images lie in their archive; their "
+            f"{held} holds one folder, images, as Tiny-ImageNet's validation images lie in their archive; their "
             f"classes are not told by folders{table}: data=tiny_imagenet reads the whole archive, or sort them into "
-            f"{split}/<class>/",
+            f"{held}/<class>/",
         )
     elif len(names) == 1:
         inner = visible_folders(folder / names[0])
         hint = f"; if {folder / names[0]} is the data set, data.root must name that" if inner else ""
-        yield Finding("error", "layout", f"{split} holds a single class, {names[0]}; at least two are needed{hint}")
+        yield Finding("error", "layout", f"{held} holds a single class, {names[0]}; at least two are needed{hint}")
     nested = [name for name in names if name.lower() in SPLIT_NAMES]
     if nested:
         yield Finding(
             "warning", "layout", f"the folders {', '.join(nested)} are taken for classes, though splits are called so"
         )
+    inside = [f"{name}/{inner}" for name in names for inner in SPLIT_NAMES if (folder / name / inner).is_dir()]
+    if inside and len(names) > 1:
+        message = f"class folders hold folders called like splits: {len(inside)}; their images are taken together; "
+        yield Finding("warning", "layout", message + "splits must lie outside, train/<class>/", tuple(inside))
 
 
 def _other_classes(split: str, train: Collection[str], names: Collection[str]) -> Iterator[Finding]:
@@ -185,7 +217,7 @@ def _empty(split: str, names: Collection[str], files: _Files, classes: Sequence[
 
 
 def _left_out(paths: Sequence[str]) -> Iterator[Finding]:
-    readable = Image.registered_extensions()
+    readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN} | _PHONES
     pictures = tuple(path for path in paths if Path(path).suffix.lower() in readable)
     others = tuple(path for path in paths if path not in set(pictures))
     if pictures:

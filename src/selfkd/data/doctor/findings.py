@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,7 @@ _TITLES: Mapping[Severity, str] = {
 }
 _SHOWN = 10
 _LOGGED = 5
+_LONGEST = 300  # characters of a place; equal images are one, and there may be thousands of them
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Finding:
     def line(self) -> str:
         """All of it in one line, for a log; a long list cut with a count."""
         more = [f"and {len(self.where) - _LOGGED} more"] if len(self.where) > _LOGGED else []
-        places = ", ".join([*self.where[:_LOGGED], *more])
-        return f"{self} ({places})" if places else str(self)
+        places = ", ".join([*map(_cut, self.where[:_LOGGED]), *more])
+        return _printable(f"{self} ({places})" if places else str(self))
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,18 @@ class Report:
                 lines += ["", title]
             for finding in of_this:
                 lines.append(f"  {finding}")
-                lines += [f"      {place}" for place in finding.where[:_SHOWN]]
+                lines += [f"      {_cut(place)}" for place in finding.where[:_SHOWN]]
                 if len(finding.where) > _SHOWN:
                     lines.append(f"      and {len(finding.where) - _SHOWN} more (all of them with --json)")
         if not self.errors:
-            lines += ["", f"no error: selfkd train RECIPE {' '.join(self.options)}"]
-        return "\n".join(lines)
+            lines += ["", f"no error: selfkd train RECIPE {shlex.join(self.options)}"]
+        return "\n".join(map(_printable, lines))
+
+
+def _cut(place: str) -> str:
+    return place if len(place) <= _LONGEST else f"{place[:_LONGEST]}... (all of it with --json)"
+
+
+def _printable(line: str) -> str:
+    """Escaped where file names hold line breaks, control codes of a terminal, or bytes that are no text."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)

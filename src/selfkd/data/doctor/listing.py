@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +58,26 @@ class Listing:
     counts: Mapping[str, NDArray[np.int64]]
     specimens: Callable[[], Iterator[Specimen]]
     findings: tuple[Finding, ...] = ()
+
+    def of_classes(self, classes: int | tuple[str, ...] | None) -> Listing:
+        """What training sees of it with the option `data.classes`; all, where it names a class that is not listed."""
+        chosen = self.class_names[:classes] if isinstance(classes, int) else classes
+        if chosen is None or not set(chosen) <= set(self.class_names):
+            return self
+        kept = [self.class_names.index(name) for name in chosen]
+        new_label = {label: position for position, label in enumerate(kept)}
+
+        def specimens() -> Iterator[Specimen]:
+            for specimen in self.specimens():
+                if specimen.label in new_label:
+                    yield specimen._replace(label=new_label[specimen.label])
+
+        return replace(
+            self,
+            class_names=tuple(self.class_names[label] for label in kept),
+            counts={split: counts[kept] for split, counts in self.counts.items()},
+            specimens=specimens,
+        )
 
 
 def list_loaded(source: Source, seed: int) -> Listing:
