@@ -43,22 +43,37 @@ def read_queue(file: Path = QUEUE) -> tuple[list[Item], list[str]]:
     return list(items), list(missing)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where and how items are trained here.
+
+    Args:
+        data_root: folder of the data.
+        tiny: whether it is a trial, at a size that trains in seconds.
+        compiled: the option `trainer.compile`.
+    """
+
+    data_root: str
+    tiny: bool = False
+    compiled: str = "false"
+
+
 def run_name(item: Item, tiny: bool) -> str:
     """The run's name, which is its recipe's; a trial has one of its own, so that it is never taken for the recipe's."""
     return f"tiny/{item.recipe}" if tiny else item.recipe
 
 
-def overrides_of(item: Item, data_root: str, tiny: bool) -> dict[str, Any]:
-    """What is set beside the recipe: where the data lies and, for a trial, a size that trains in seconds."""
-    overrides: dict[str, Any] = {"data.root": data_root, "seed": item.seed}
-    if not tiny:
+def overrides_of(item: Item, place: Place) -> dict[str, Any]:
+    """What is set beside the recipe."""
+    overrides: dict[str, Any] = {"data.root": place.data_root, "trainer.compile": place.compiled, "seed": item.seed}
+    if not place.tiny:
         return overrides
     backbone = resolve(item.recipe).parts["backbone"]
     if backbone in BACKBONES:
         overrides["backbone.width"] = TINY_WIDTHS.get(backbone, TINY_WIDTH)
-    return {**overrides, **TINY, "name": run_name(item, tiny)}
+    return {**overrides, **TINY, "name": run_name(item, place.tiny)}
 
 
-def recipe_of(item: Item, data_root: str, tiny: bool) -> Recipe:
+def recipe_of(item: Item, place: Place) -> Recipe:
     """The item resolved: what is trained."""
-    return resolve(item.recipe, overrides_of(item, data_root, tiny))
+    return resolve(item.recipe, overrides_of(item, place))

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from queue_items import QUEUE, read_queue
+from queue_items import QUEUE, Place, read_queue
 from run_records import RESULTS, Bundle, Paces, device_name, read_paces, record_file
 from scheduler import Limits, Scheduler
 
@@ -43,9 +43,8 @@ def main(arguments: Sequence[str] | None = None, clock: Callable[[], float] = ti
         parallel=parsed.parallel,
     )
     paces = Paces(device_name(), [*read_paces(parsed.results), *read_paces(parsed.runs)])
-    scheduler = Scheduler(
-        pending, limits, parsed.runs, Bundle(parsed.out), paces, str(parsed.data), tiny=parsed.tiny, clock=clock
-    )
+    place = Place(str(parsed.data), parsed.tiny, parsed.compile)
+    scheduler = Scheduler(pending, limits, parsed.runs, Bundle(parsed.out), paces, place, clock=clock)
     try:
         scheduler.work()
     except KeyboardInterrupt:
@@ -66,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=default_runs, help=f"folder of the runs ({default_runs})")
     parser.add_argument("--parallel", type=int, default=1, help="side by side at most, if measured to be faster (1)")
     parser.add_argument("--tiny", action="store_true", help="a trial: tiny networks, a few epochs")
+    parser.add_argument("--compile", default="false", metavar="MODE", help="true, or a mode of torch.compile (false)")
     parser.add_argument("--list", action="store_true", help="only say what is finished and what waits")
     parser.add_argument("--queue", type=Path, default=QUEUE, help="the queue (queue.yaml beside this file)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="finished records (results/gpu)")

@@ -125,6 +125,7 @@ def finished_record(folder: RunFolder, recipe: Recipe, pace: Pace | None) -> dic
             "data": read_json(folder.data_file),
             "source": source_digest(),
             "pace": None if pace is None else asdict(pace),
+            "compiled": recipe.options["trainer"]["compile"],
             "usage": read_json(usage) if usage.exists() else None,
         }
         write_json(file, record)
@@ -135,7 +136,7 @@ def finished_record(folder: RunFolder, recipe: Recipe, pace: Pace | None) -> dic
 
 def faults_of(record: Any, recipe: Recipe) -> list[str]:
     """What is wrong with a record of this recipe, in words; nothing if it can be trusted."""
-    keys = {"experiment", "scores", "epochs", "environment", "data", "source", "pace", "usage"}
+    keys = {"experiment", "scores", "epochs", "environment", "data", "source", "pace", "compiled", "usage"}
     if not isinstance(record, dict) or set(record) != keys:
         return [f"it must be a mapping with the keys {', '.join(sorted(keys))}"]
     expected = json.loads(json.dumps(experiment_of(recipe)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from queue_items import Item, overrides_of, recipe_of, run_name
+from queue_items import Item, Place, overrides_of, recipe_of, run_name
 from run_records import Bundle, Pace, Paces, add_paces, finished_record
 
 from selfkd.recipes.reader import Recipe
@@ -134,10 +134,10 @@ def epochs_logged(folder: RunFolder) -> int:
     return len(read_epoch_log(folder.metrics_file))
 
 
-def start_process(item: Item, folder: RunFolder, runs: Path, data_root: str, tiny: bool) -> Process:
+def start_process(item: Item, folder: RunFolder, runs: Path, place: Place) -> Process:
     """Train an item in a process of its own; what it says goes into the run's folder."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    overrides = [f"{key}={value}" for key, value in overrides_of(item, data_root, tiny).items()]
+    overrides = [f"{key}={value}" for key, value in overrides_of(item, place).items()]
     with (folder.path / _LOG).open("a") as log:
         # A group of its own keeps a terminal's Ctrl-C from it, which the scheduler passes on once.
         return subprocess.Popen(
@@ -157,8 +157,7 @@ class Scheduler:
         runs: folder of all runs, outside the repository; the next call on the same machine continues what is there.
         bundle: gets records and paces.
         paces: known so far.
-        data_root: of CIFAR-100.
-        tiny: whether this is a trial at tiny size.
+        place: where and how they are trained.
         start: starts a training.
         clock: seconds.
         sleep: between two looks at the trainings.
@@ -172,10 +171,9 @@ class Scheduler:
         runs: Path,
         bundle: Bundle,
         paces: Paces,
-        data_root: str,
+        place: Place,
         *,
-        tiny: bool = False,
-        start: Callable[[Item, RunFolder, Path, str, bool], Process] = start_process,
+        start: Callable[[Item, RunFolder, Path, Place], Process] = start_process,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         poll: float = 0.25,
@@ -183,7 +181,7 @@ class Scheduler:
         self.failed: list[Item] = []
         self._pending = list(items)
         self._limits, self._runs, self._bundle, self._paces = limits, runs, bundle, paces
-        self._data_root, self._tiny = data_root, tiny
+        self._place = place
         self._start, self._clock, self._sleep, self._poll = start, clock, sleep, poll
         self._trainings: list[Training] = []
         self._training_set: frozenset[Item] = frozenset()
@@ -216,8 +214,8 @@ class Scheduler:
     def _bring_back_finished(self) -> None:
         """Bring back what finished in earlier calls on this machine and is not in the repository."""
         for item in list(self._pending):
-            if (self._runs / run_name(item, self._tiny)).is_dir():
-                recipe = recipe_of(item, self._data_root, self._tiny)
+            if (self._runs / run_name(item, self._place.tiny)).is_dir():
+                recipe = recipe_of(item, self._place)
                 folder = RunFolder.of(recipe, self._runs)
                 if folder.scores_file.exists():
                     self._pending.remove(item)
@@ -227,7 +225,7 @@ class Scheduler:
         """Start what fits, in the queue's order, while there is room; what does not fit is left for other calls."""
         while self._pending and len(self._trainings) < self._crowd.limit and self._room_for_another():
             item = self._pending.pop(0)
-            recipe = recipe_of(item, self._data_root, self._tiny)
+            recipe = recipe_of(item, self._place)
             folder = RunFolder.of(recipe, self._runs)
             needed = self._seconds_needed(recipe, folder, len(self._trainings) + 1)
             if needed is None and self._left() < self._limits.probe:
@@ -235,7 +233,7 @@ class Scheduler:
             elif needed is not None and needed > self._left() + self._limits.later:
                 self._say(f"not started: {item}: needs {needed:.0f} s; {self._time_left()}")
             else:
-                process = self._start(item, folder, self._runs, self._data_root, self._tiny)
+                process = self._start(item, folder, self._runs, self._place)
                 self._trainings.append(Training(item, recipe, folder, process, unknown=needed is None))
                 about = "pace not known" if needed is None else f"needs about {needed:.0f} s"
                 self._say(f"started: {item} after epoch {epochs_logged(folder)}; {about}")

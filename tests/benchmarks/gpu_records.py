@@ -45,5 +45,6 @@ def made_up_record(records: Any, name: str, seed: int = 0, last: float = 70.0, b
         "data": {"fingerprint": "made up"},
         "source": records.source_digest(),
         "pace": None,
+        "compiled": False,
         "usage": None,
     }

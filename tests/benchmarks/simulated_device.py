@@ -91,8 +91,8 @@ class SimulatedDevice:
     def clock(self) -> float:
         return self.now
 
-    def start(self, item: Any, folder: RunFolder, runs: Path, data_root: str, tiny: bool) -> SimulatedProcess:
-        assert not tiny
+    def start(self, item: Any, folder: RunFolder, runs: Path, place: Any) -> SimulatedProcess:
+        assert not place.tiny
         folder.path.mkdir(parents=True, exist_ok=True)
         process = SimulatedProcess(folder, made_up_record(self.records, item.recipe, item.seed), self.deaf)
         if folder.metrics_file.exists():

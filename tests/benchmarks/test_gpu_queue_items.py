@@ -49,7 +49,7 @@ def test_the_queue_begins_with_the_claims_that_matter(module):
 
 def test_a_trial_never_takes_the_recipes_name(module):
     item = module.Item("loth/cifar100/shufflenetv1/loth", 2)
-    tiny, full = (module.recipe_of(item, "nowhere", tiny) for tiny in (True, False))
+    tiny, full = (module.recipe_of(item, module.Place("nowhere", tiny)) for tiny in (True, False))
     assert tiny.name == module.run_name(item, tiny=True) != full.name == item.recipe
     assert (tiny.seed, full.seed) == (2, 2)
     assert full.options["trainer"]["epochs"] == 200

@@ -73,11 +73,12 @@ def test_an_interrupted_training_continues_and_equals_an_unbroken_one(
     assert {"train/loss", "test/top1/main", "test/top1/branch3"} <= set(first["epochs"][0])
     assert str(digits_as_cifar100) not in json.dumps(bundle)
 
-    item, data_root, elsewhere = items.Item(FIRST, 1), str(digits_as_cifar100), tmp_path / "unbroken"
-    recipe = items.recipe_of(item, data_root, tiny=True)
+    item, elsewhere = items.Item(FIRST, 1), tmp_path / "unbroken"
+    place = items.Place(str(digits_as_cifar100), tiny=True)
+    recipe = items.recipe_of(item, place)
     folder = RunFolder.of(recipe, elsewhere)
     # In a process like the queue's: the number of threads decides how sums are rounded.
-    assert load_benchmark("gpu/scheduler").start_process(item, folder, elsewhere, data_root, True).wait() == 0
+    assert load_benchmark("gpu/scheduler").start_process(item, folder, elsewhere, place).wait() == 0
     assert without_times(records.finished_record(folder, recipe, None)) == without_times(first)
     assert records.faults_of(first, recipe) == []
 

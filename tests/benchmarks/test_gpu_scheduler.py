@@ -34,7 +34,7 @@ def call(module, records, tmp_path):
             tmp_path,
             bundles[-1],
             paces,
-            "nowhere",
+            module.Place("nowhere"),
             start=device.start,
             clock=device.clock,
             sleep=device.sleep,

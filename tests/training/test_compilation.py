@@ -85,6 +85,16 @@ def test_a_compiled_run_is_a_run_like_any_other(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=0.2), "rounding grows where the rate of learning is high"
 
 
+@pytest.mark.slow
+def test_without_a_compiler_it_is_refused(selfkd, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "/nonexistent/cxx")
+    options = ("trainer.compile=true", "trainer.epochs=1", "--runs", tmp_path)
+    done = selfkd("train", "demo/digits/resnet18/plain", *options)
+    assert done.returncode == 2
+    assert "trainer.compile must be false here: InvalidCxxCompiler: No working C++ compiler" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_modes_are_those_of_torch():
     assert TrainerOptions().compile_mode is None
     assert TrainerOptions(compile=True).compile_mode == "default"

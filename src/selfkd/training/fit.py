@@ -79,9 +79,8 @@ def fit(
                     f"stopped after epoch {epochs_done(last)} of {options.epochs}; the same command continues"
                 ) from error
             if options.compile_mode is not None and _comes_from_the_compiler(error):
-                raise OptionError(
-                    "trainer.compile", options.compile, f"false here: {type(error).__name__}: {str(error).strip()}"
-                ) from error
+                reason = str(error).strip().partition("\n")[0]
+                raise OptionError("trainer.compile", options.compile, f"false here: {reason}") from error
             if isinstance(error, KeyError | RuntimeError | ValueError) and trainer.global_step == 0 and last.exists():
                 raise CheckpointError(f"{last} does not fit this run: {error}") from error
             raise
