@@ -1,6 +1,7 @@
 """The data doctor on real images: healthy sets give no error, and each thing that was broken is found by name."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -182,9 +183,22 @@ def test_colours_that_conversion_changes_are_named_with_what_happens(split):
     for severity in ("note", "warning"):
         named = {name for name in expected if f"train/digit 0/{name}." in found(report, "colours", severity)}
         assert named == {name for name, its_severity in expected.items() if its_severity == severity}
+    assert "the upper 8 of 16 are kept" in found(report, "colours")
     assert not report.errors
-    with Image.open(folder / "deep.png") as image:
-        assert set(np.unique(image.convert("RGB"))) <= {0, 255}, "what the warning says"
+
+
+def test_images_are_judged_as_training_reads_them(split):
+    folder = split / "train" / "digit 0"
+    grey = np.asarray(digit(40).convert("L"))
+    Image.fromarray(grey).save(folder / "plain.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.fromarray(grey.astype(np.float32)).save(folder / "floats.tif")
+    os.mkfifo(folder / "pipe.png")
+    report = check_folder(split)
+    assert "train/digit 0/deep.png = train/digit 0/plain.png" in found(report, "duplicates", "note")
+    errors = found(report, "unreadable images", "error")
+    assert "train/digit 0/floats.tif: its pixels are floating-point numbers; store it with 8 or 16 bits" in errors
+    assert "train/digit 0/pipe.png: it is no regular file" in errors
 
 
 def test_duplicates_between_splits_and_with_other_labels_are_named(split):

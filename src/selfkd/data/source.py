@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from selfkd.contract import DatasetInfo
+from selfkd.data.decoding import eight_bits
 from selfkd.data.drawing import held_out, some_of_each_class
 from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import at_least, weights
@@ -260,7 +261,12 @@ class Source(ABC):
     def inference_transform(self) -> Callable[[Image.Image], Tensor]:
         """From a PIL image to the normalised float `[3, H, W]` that the network takes."""
         transform: Callable[[Image.Image], Tensor] = v2.Compose(
-            [self.image_transform(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
+            [
+                eight_bits,
+                self.image_transform(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(self.mean, self.std),
+            ]
         )
         return transform
 

@@ -183,7 +183,8 @@ _TRAITS: Mapping[str, tuple[Severity, str]] = {
     ),
     "deep grey": (
         "warning",
-        "images with more than 8 bits of grey: {}; values above 255 become white, so save them with 8 bits",
+        "images with more than 8 bits of grey: {}; the upper 8 of 16 are kept, which leaves those dark that use the "
+        "lower ones alone",
     ),
     "deep colour": ("note", "images with 16 bits a channel: {}; the upper 8 are kept"),
     "turned": (

@@ -12,6 +12,7 @@ from PIL import Image
 from torchvision.datasets.folder import is_image_file
 
 from selfkd.data.class_folders import root_folder, visible_folders
+from selfkd.data.decoding import open_image
 from selfkd.data.doctor.findings import Finding
 from selfkd.data.doctor.listing import Listing, Specimen
 from selfkd.data.folder import Folder
@@ -70,7 +71,7 @@ def _listing(
     def specimens() -> Iterator[Specimen]:
         for split, its_files in files.items():
             for path, label in its_files:
-                yield Specimen(os.path.relpath(path, root), split, label, partial(Image.open, path))
+                yield Specimen(os.path.relpath(path, root), split, label, partial(open_image, Path(path)))
 
     counts = {
         split: np.bincount([label for _, label in its_files], minlength=len(classes)).astype(np.int64)
