@@ -155,6 +155,16 @@ def test_flat_tiny_imagenet_validation_is_told_from_class_folders(split):
     assert "val_annotations.txt has them" in found(check_folder(split, "data=folder"), "layout", "error")
 
 
+def test_linked_folders_are_errors(split):
+    (split / "train" / "digit 1" / "around").symlink_to(split / "train")
+    shutil.rmtree(split / "test" / "digit 2")
+    (split / "test" / "digit 2").symlink_to(split / "train" / "digit 2")
+    errors = found(check_folder(split), "layout", "error")
+    assert "train/digit 1/around/digit 1 is linked to" in errors
+    assert "test/digit 2 and " in errors
+    assert "train/digit 2 are the same folder, by a link" in errors
+
+
 def test_other_wrong_folders_say_what_they_look_like(split, tmp_path):
     report = check_folder(split / "train" / "digit 0")
     assert "all images holds 12 images beside each other" in found(report, "layout", "error")

@@ -121,6 +121,15 @@ def test_other_classes_in_validation_are_refused(archive):
         load(archive)
 
 
+def test_validation_images_linked_to_those_of_training_are_refused(archive):
+    sort_validation(archive)
+    shutil.rmtree(archive / "val" / "images")
+    shutil.rmtree(archive / "val" / "n02")
+    (archive / "val" / "n02").symlink_to(archive / "train" / "n02" / "images")
+    with pytest.raises(DataError, match="val/n02 and .*train/n02/images are the same folder"):
+        load(archive)
+
+
 def test_an_unreadable_image_is_named(archive):
     file = archive / "train" / "n02" / "images" / "n02_3.JPEG"
     file.write_bytes(file.read_bytes()[:200])

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from selfkd.data.class_folders import check_same_classes, class_folders, labelled_files, root_folder
+from selfkd.data.class_folders import (
+    check_listed_once,
+    check_same_classes,
+    class_folders,
+    labelled_files,
+    root_folder,
+)
 from selfkd.data.decoding import read_rgb
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.own_images import OwnImages
@@ -46,6 +52,7 @@ class Folder(OwnImages):
             for name in names.used:
                 check_same_classes(classes, class_folders(root / name), root / name)
             files = {name: labelled_files(root / name, classes) for name in names.used}
+        check_listed_once(*files.values())
         first, _ = files[names.train][0]
         self._check_size_given(lambda: read_rgb(Path(first), first))
         transform = self.image_transform()

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets.folder import is_image_file
 
-from selfkd.data.class_folders import root_folder, visible_folders
+from selfkd.data.class_folders import check_listed_once, files_below, root_folder, visible_folders
 from selfkd.data.decoding import open_image
 from selfkd.data.doctor.findings import Finding
 from selfkd.data.doctor.listing import Listing, Specimen
@@ -79,7 +79,7 @@ def _listing(
         else np.zeros(len(classes), np.int64)
         for split, its_files in files.items()
     }
-    return Listing(classes, roles, counts, specimens, tuple(findings))
+    return Listing(classes, roles, counts, specimens, (*findings, *_linked(files)))
 
 
 def _walked(
@@ -105,7 +105,9 @@ def _walked(
         files[split] = []
         left_out: list[str] = []
         for name in names:
-            for path in _files_below(folder / name):
+            below, endless = _listed_below(folder / name)
+            findings += endless
+            for path in below:
                 if not is_image_file(path):
                     left_out.append(os.path.relpath(path, root))
                 elif name in label_of:
@@ -115,10 +117,19 @@ def _walked(
     return classes or (), files, findings
 
 
-def _files_below(folder: Path) -> Iterator[str]:
-    """In the order of torchvision's `make_dataset`."""
-    for place, _, names in sorted(os.walk(folder, followlinks=True)):
-        yield from (str(Path(place, name)) for name in sorted(names))
+def _listed_below(folder: Path) -> tuple[list[str], list[Finding]]:
+    try:
+        return list(files_below(folder)), []
+    except DataError as error:  # a folder linked to one above it
+        return [], [Finding("error", "layout", str(error))]
+
+
+def _linked(files: Mapping[str, _Files]) -> Iterator[Finding]:
+    """Class folders or splits that are one, by a link."""
+    try:
+        check_listed_once(*files.values())
+    except DataError as error:
+        yield Finding("error", "layout", str(error))
 
 
 def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) -> Iterator[Finding]:
