@@ -11,6 +11,7 @@ from selfkd.data.digits import Digits
 from selfkd.data.folder import Folder
 from selfkd.data.image_files import ImageFiles
 from selfkd.errors import DataError, OptionError
+from selfkd.recipes.reader import resolve
 
 
 @pytest.fixture
@@ -78,9 +79,18 @@ def test_digits_can_be_cut_to_classes():
     assert some.train.labels.bincount().tolist() == [10, 10]
 
 
+@pytest.mark.parametrize("written", ["[7,1]", "['7',1]", "['7','1']"])
+def test_classes_whose_names_are_numbers_can_be_written_as_such(written):
+    recipe = resolve("demo/digits/resnet18/plain", {"data.classes": written})
+    splits = recipe.target("data")(**recipe.options["data"]).load(0)
+    assert splits.class_names == ("7", "1")
+    assert splits.fingerprint() == Digits(classes=("7", "1")).load(0).fingerprint()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"classes": (1, "1")}, "data.classes=.* none twice"),
         ({"classes": 1}, "data.classes=1 .* >= 2"),
         ({"classes": 5}, "data.classes=5 .* at most 4, the number of classes"),
         ({"classes": ("digit 1",)}, "data.classes=.* two or more names"),

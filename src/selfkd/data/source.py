@@ -153,7 +153,7 @@ class Source(ABC):
 
     Args:
         classes: names of the classes that are kept, in the order of their new labels, or a number N for the first N;
-            all by default. It holds for every split.
+            all by default. It holds for every split. Names that are numbers may be given as such.
         train_per_class: training images that are kept of each class, drawn by the run's seed; all by default.
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
         mean: per channel, of pixel values in [0, 1], subtracted.
@@ -161,7 +161,7 @@ class Source(ABC):
     Raises: OptionError: if a value is out of range.
     """
 
-    classes: int | tuple[str, ...] | None = None
+    classes: int | tuple[int | str, ...] | None = None
     train_per_class: int | None = None
     validation_fraction: float = 0.0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -170,7 +170,7 @@ class Source(ABC):
     def __post_init__(self) -> None:
         if isinstance(self.classes, int):
             at_least("data.classes", self.classes, 2)
-        elif self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes):
+        elif self.classes is not None and not 2 <= len(set(map(str, self.classes))) == len(self.classes):
             raise OptionError("data.classes", self.classes, "two or more names, none twice, or a number")
         if self.train_per_class is not None:
             at_least("data.train_per_class", self.train_per_class, 1)
@@ -284,17 +284,18 @@ def _check(what: str, name: str, split: Split, num_classes: int) -> None:
         raise DataError(f"all {len(split)} training samples are of one class; at least two are needed")
 
 
-def _labels_of(classes: int | tuple[str, ...], names: tuple[str, ...]) -> list[int]:
+def _labels_of(classes: int | tuple[int | str, ...], names: tuple[str, ...]) -> list[int]:
     """The labels of the first classes, or of the named ones."""
     if isinstance(classes, int):
         if classes > len(names):
             raise OptionError("data.classes", classes, f"at most {len(names)}, the number of classes")
         return list(range(classes))
-    for name in classes:
+    chosen = [str(name) for name in classes]
+    for name in chosen:
         if names.count(name) == 1:
             continue
         if name in names:
             raise OptionError("data.classes", classes, f"free of {name!r}, which names {names.count(name)} classes")
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:3]
         raise OptionError("data.classes", classes, f"names of classes; {name!r} is none, nearest: {', '.join(near)}")
-    return [names.index(name) for name in classes]
+    return [names.index(name) for name in chosen]
