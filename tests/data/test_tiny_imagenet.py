@@ -85,6 +85,13 @@ def test_they_are_scaled_as_pil_scales(archive):
     assert torch.equal(load(archive).train.images[0], torch.from_numpy(expected).permute(2, 0, 1))
 
 
+def test_only_what_remains_is_decoded(archive):
+    for left_out in ("train/n01/images/n01_1.JPEG", "val/images/val_1.JPEG"):
+        (archive / left_out).write_text("no image")
+    splits = load(archive, classes=("two", "nought"))
+    assert splits.train.labels.tolist() == [0] * 4 + [1] * 4
+
+
 def test_without_words_classes_have_their_ids(archive):
     (archive / "words.txt").unlink()
     assert load(archive).class_names == ("n01", "n02", "n03")

@@ -61,10 +61,13 @@ class TinyImageNet(Source):
         check_listed_once(train_files, test_files)
         transform = self.image_transform()
         return Splits(
-            train=ImageFiles.of(root, train_files, transform, self.image_size).in_memory("Tiny-ImageNet train"),
-            test=ImageFiles.of(root, test_files, transform, self.image_size).in_memory("Tiny-ImageNet val"),
+            train=ImageFiles.of(root, train_files, transform, self.image_size),
+            test=ImageFiles.of(root, test_files, transform, self.image_size),
             class_names=_class_names(root / "words.txt", classes),
         )
+
+    def _held(self, splits: Splits, whole_images: bool) -> Splits:
+        return splits.in_memory()
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         # On PIL images, as LOTH scales them; on tensors, pixels would be rounded differently.
