@@ -333,14 +333,16 @@ def test_damaged_rows_and_labels_of_parquet_are_named(tmp_path):
     images, labels = table["image"].to_pylist(), table["label"].to_pylist()
     images[7] = {"bytes": images[7]["bytes"][:60], "path": None}
     images[8] = {"bytes": None, "path": "elsewhere.png"}
-    labels[3], labels[4] = None, 11
+    labels[3], labels[4], labels[5] = None, 11, -1
     changed = pyarrow.table({"image": images, "label": labels}).replace_schema_metadata(table.schema.metadata)
     parquet.write_table(changed, root / "train.parquet")
     report = check_folder(root)
     errors = found(report, "unreadable images", "error")
     assert "train.parquet, row 7: " in errors
     assert "train.parquet, row 8: it has no bytes" in errors
+    assert "rows without a label (empty or -1) in column 'label': 2" in found(report, "labels", "error")
     assert "train.parquet, row 3" in found(report, "labels", "error")
+    assert "train.parquet, row 5" in found(report, "labels", "error")
     assert "row 4, label 11" in found(report, "labels", "error")
     (root / "train.parquet").write_bytes(b"PAR1, but no more")
     assert "cannot be read as Parquet" in found(check_folder(root), "layout", "error")
@@ -381,6 +383,11 @@ def test_long_lists_are_cut_in_text_and_whole_in_json(split):
     assert "bad10.png" not in report.text()
     assert "and 5 more" in report.text()
     assert "bad14.png" in json.dumps(report.to_json())
+
+
+def test_a_folder_may_be_given_below_the_home_folder(digits_as_cifar100, monkeypatch):
+    monkeypatch.setenv("HOME", str(digits_as_cifar100.parent))
+    assert not check("cifar100", {"data.root": f"~/{digits_as_cifar100.name}"}).errors
 
 
 def test_the_command_ends_with_0_or_2(split, capsys):

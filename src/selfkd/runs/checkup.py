@@ -43,7 +43,11 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     layout = _locate(data, overrides)
     recipe = resolve(_RECIPE, overrides)
     options = recipe.options["data"]
-    if options.get("root") is not None and not options.get("download") and not Path(options["root"]).is_dir():
+    if (
+        options.get("root") is not None
+        and not options.get("download")
+        and not Path(options["root"]).expanduser().is_dir()
+    ):
         raise DataError(f"data.root={options['root']!r} is not a folder")
     source: Source = recipe.target("data")(**options)
 

@@ -32,7 +32,7 @@ _SMALLEST_SIDE = 8
 
 def _list_cifar(source: Source, seed: int) -> Listing:
     assert isinstance(source, CIFAR)
-    unpacked = source.root is None or (Path(source.root) / source.torchvision_class.base_folder).is_dir()
+    unpacked = source.root is None or (Path(source.root).expanduser() / source.torchvision_class.base_folder).is_dir()
     return (list_loaded if unpacked or source.download else list_tables)(source, seed)
 
 
