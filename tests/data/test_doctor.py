@@ -79,7 +79,7 @@ def test_unreadable_truncated_and_empty_files_are_named_each_with_its_reason(spl
 
 def test_a_pipe_is_named_and_not_waited_for(split):
     os.mkfifo(split / "train" / "digit 1" / "pipe.png")
-    assert "train/digit 1/pipe.png: it is no file" in found(check_folder(split), "unreadable images", "error")
+    assert "train/digit 1/pipe.png: it is no regular file" in found(check_folder(split), "unreadable images", "error")
 
 
 def test_folders_that_must_not_be_read_are_named(split, monkeypatch):
@@ -190,6 +190,16 @@ def test_flat_tiny_imagenet_validation_is_told_from_class_folders(split):
     assert "val_annotations.txt has them" in found(check_folder(split, "data=folder"), "layout", "error")
 
 
+def test_linked_folders_are_errors(split):
+    (split / "train" / "digit 1" / "around").symlink_to(split / "train")
+    shutil.rmtree(split / "test" / "digit 2")
+    (split / "test" / "digit 2").symlink_to(split / "train" / "digit 2")
+    errors = found(check_folder(split), "layout", "error")
+    assert "train/digit 1/around/digit 1 is linked to" in errors
+    assert "test/digit 2 and " in errors
+    assert "train/digit 2 are the same folder, by a link" in errors
+
+
 def test_other_wrong_folders_say_what_they_look_like(split, tmp_path):
     report = check_folder(split / "train" / "digit 0")
     errors = found(report, "layout", "error")
@@ -239,9 +249,22 @@ def test_colours_that_conversion_changes_are_named_with_what_happens(split):
     for severity in ("note", "warning"):
         named = {name for name in expected if f"train/digit 0/{name}." in found(report, "colours", severity)}
         assert named == {name for name, its_severity in expected.items() if its_severity == severity}
+    assert "the upper 8 of 16 are kept" in found(report, "colours")
     assert not report.errors
-    with Image.open(folder / "deep.png") as image:
-        assert set(np.unique(image.convert("RGB"))) <= {0, 255}, "what the warning says"
+
+
+def test_images_are_judged_as_training_reads_them(split):
+    folder = split / "train" / "digit 0"
+    grey = np.asarray(digit(40).convert("L"))
+    Image.fromarray(grey).save(folder / "plain.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.fromarray(grey.astype(np.float32)).save(folder / "floats.tif")
+    os.mkfifo(folder / "pipe.png")
+    report = check_folder(split)
+    assert "train/digit 0/deep.png = train/digit 0/plain.png" in found(report, "duplicates", "note")
+    errors = found(report, "unreadable images", "error")
+    assert "train/digit 0/floats.tif: its pixels are floating-point numbers; store it with 8 or 16 bits" in errors
+    assert "train/digit 0/pipe.png: it is no regular file" in errors
 
 
 def test_duplicates_between_splits_and_with_other_labels_are_named(split):
@@ -386,14 +409,16 @@ def test_damaged_rows_and_labels_of_parquet_are_named(tmp_path):
     images, labels = table["image"].to_pylist(), table["label"].to_pylist()
     images[7] = {"bytes": images[7]["bytes"][:60], "path": None}
     images[8] = {"bytes": None, "path": "elsewhere.png"}
-    labels[3], labels[4] = None, 11
+    labels[3], labels[4], labels[5] = None, 11, -1
     changed = pyarrow.table({"image": images, "label": labels}).replace_schema_metadata(table.schema.metadata)
     parquet.write_table(changed, root / "train.parquet")
     report = check_folder(root)
     errors = found(report, "unreadable images", "error")
     assert "train.parquet, row 7: " in errors
     assert "train.parquet, row 8: it has no bytes" in errors
+    assert "rows without a label (empty or -1) in column 'label': 2" in found(report, "labels", "error")
     assert "train.parquet, row 3" in found(report, "labels", "error")
+    assert "train.parquet, row 5" in found(report, "labels", "error")
     assert "row 4, label 11" in found(report, "labels", "error")
     (root / "train.parquet").write_bytes(b"PAR1, but no more")
     assert "cannot be read as Parquet" in found(check_folder(root), "layout", "error")
@@ -465,6 +490,11 @@ def test_the_command_to_train_is_quoted_for_a_shell(split):
     report = check_folder(spaced)
     assert f"'data.root={spaced}'" in report.text()
     assert f"data.root={spaced}" in report.options
+
+
+def test_a_folder_may_be_given_below_the_home_folder(digits_as_cifar100, monkeypatch):
+    monkeypatch.setenv("HOME", str(digits_as_cifar100.parent))
+    assert not check("cifar100", {"data.root": f"~/{digits_as_cifar100.name}"}).errors
 
 
 def test_the_command_ends_with_0_or_2(split, capsys):

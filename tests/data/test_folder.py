@@ -142,7 +142,41 @@ def test_an_empty_class_and_a_damaged_file_are_named(unsplit):
         load(unsplit)
     shutil.rmtree(unsplit / "digit 1")
     (unsplit / "digit 1").mkdir()
-    with pytest.raises(DataError, match="no valid file for the classes digit 1"):
+    with pytest.raises(DataError, match="no image file for the classes digit 1"):
+        load(unsplit)
+
+
+def test_linked_folders_are_followed(split, tmp_path):
+    whole = load(split)
+    (split / "train" / "digit 1").rename(tmp_path / "elsewhere")
+    (split / "train" / "digit 1").symlink_to(tmp_path / "elsewhere")
+    (split / "test").rename(tmp_path / "tests")
+    (split / "test").symlink_to(tmp_path / "tests")
+    assert load(split).fingerprint() == whole.fingerprint()
+
+
+def test_a_class_linked_to_another_is_refused(unsplit):
+    (unsplit / "digit 7").symlink_to(unsplit / "digit 1")
+    with pytest.raises(DataError, match="digit 7 and .*digit 1 are the same folder, by a link"):
+        load(unsplit)
+
+
+def test_a_split_linked_into_the_other_is_refused(split):
+    shutil.rmtree(split / "test" / "digit 2")
+    (split / "test" / "digit 2").symlink_to(split / "train" / "digit 2")
+    with pytest.raises(DataError, match="test/digit 2 and .*train/digit 2 are the same folder"):
+        load(split)
+    shutil.rmtree(split / "test")
+    (split / "test").symlink_to("train")
+    with pytest.raises(DataError, match="test/digit 0 and .*train/digit 0 are the same folder"):
+        load(split)
+
+
+def test_folders_linked_in_a_circle_are_refused(unsplit):
+    for label in range(3):  # followed, they would be listed for ever
+        for name in ("around", "again"):
+            (unsplit / f"digit {label}" / name).symlink_to(unsplit)
+    with pytest.raises(DataError, match="around is linked to .*set, a folder above it"):
         load(unsplit)
 
 

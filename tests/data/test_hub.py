@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from image_sets import write_folder, write_parquet
+from image_sets import digit, write_folder, write_parquet
 from selfkd.data.folder import Folder
 from selfkd.data.hub import Hub
 from selfkd.data.parquet import Parquet
@@ -42,6 +42,40 @@ def test_image_files_are_read_as_by_us(datasets, tmp_path):
     assert splits.class_names == ours.class_names
     assert torch.equal(splits.train.images.sum((1, 2, 3)).sort().values, ours.train.images.sum((1, 2, 3)).sort().values)
     assert splits.test.labels.bincount().tolist() == [2, 2, 2]
+
+
+@pytest.mark.filterwarnings("default")
+def test_paths_in_a_table_are_followed_inside_the_data_set_alone(datasets, tmp_path):
+    from pyarrow import parquet
+
+    digit(0).save(tmp_path / "secret.png")
+    root = tmp_path / "set"
+    file = write_parquet(root / "train-00000-of-00001.parquet", range(40))
+    table = parquet.read_table(file)
+    digit(4).save(root / "4.png")
+    (root / "link.png").symlink_to(tmp_path / "secret.png")
+
+    def load_with(path):
+        rows = table.to_pylist()
+        rows[4]["image"] = {"bytes": None, "path": str(path)}
+        parquet.write_table(type(table).from_pylist(rows, schema=table.schema), file)
+        return load(root, tmp_path / "cache", test_fraction=0.3)
+
+    ours = Parquet(root=str(root), image_size=32, test_fraction=0.3).load(seed=0)
+    assert load_with(root / "4.png").fingerprint() == ours.fingerprint()
+    for path in (tmp_path / "secret.png", root / "link.png", root / ".." / "secret.png"):
+        with pytest.raises(
+            DataError, match="row 4: not a readable image: it has no bytes, and its path .* is not foll"
+        ):
+            load_with(path)
+
+
+@pytest.mark.filterwarnings("default")
+def test_downloads_can_be_kept_below_the_home_folder(datasets, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_parquet(tmp_path / "set" / "train-00000-of-00001.parquet", range(40))
+    load(tmp_path / "set", "~/cache", test_fraction=0.3)
+    assert any((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.filterwarnings("default")

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pickle
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from image_sets import save_digit
+from image_sets import digit, save_digit
 from selfkd.data.decoding import read_rgb
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import Splits
@@ -89,7 +90,7 @@ def test_a_fingerprint_tells_names_from_sizes(files):
     assert parts.startswith(f"grün/0.JPEG\0{files.path(0).stat().st_size}\0{0}\n".encode())
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "gone", "folder"])
+@pytest.mark.parametrize("damage", ["truncated", "text", "gone", "folder", "pipe"])
 def test_what_cannot_be_read_is_named(files, damage):
     path = files.path(3)
     whole = path.read_bytes()
@@ -100,6 +101,8 @@ def test_what_cannot_be_read_is_named(files, damage):
         path.write_text("no image")
     elif damage == "folder":
         path.mkdir()
+    elif damage == "pipe":
+        os.mkfifo(path)
     with pytest.raises(DataError, match="3.JPEG: not a readable image"):
         files.in_memory("digits")
 
@@ -108,3 +111,51 @@ def test_every_kind_of_colour_becomes_rgb(tmp_path):
     for mode in ("L", "CMYK", "RGB", "1"):
         save_digit(tmp_path / mode, 8, mode)
         assert read_rgb(tmp_path / mode, mode).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "ending"),
+    [("<u2", "I;16", "png"), ("<u2", "I;16", "tif"), (">u2", "I;16B", "tif"), ("i4", "I", "tif")],
+)
+def test_of_16_bits_of_grey_the_upper_8_are_kept(tmp_path, kind, mode, ending):
+    grey = np.asarray(digit(3).convert("L"))
+    stored = grey.astype(kind) * 257
+    path = tmp_path / f"deep.{ending}"
+    Image.frombytes(mode, (32, 32), stored.tobytes()).save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    read = np.asarray(read_rgb(path, "deep"))
+    assert np.array_equal(read, np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.full((8, 8), 65536, np.int32), r"whole numbers outside \[0, 65535\]; store it with 8 or 16 bits"),
+        (np.full((8, 8), -1, np.int32), "whole numbers outside"),
+        (np.full((8, 8), 0.5, np.float32), "floating-point numbers; store it with 8 or 16 bits"),
+    ],
+)
+def test_greys_of_more_than_16_bits_are_refused(tmp_path, pixels, message):
+    Image.fromarray(pixels).save(tmp_path / "deep.tif")
+    with pytest.raises(DataError, match=f"deep: not a readable image: its pixels are {message}"):
+        read_rgb(tmp_path / "deep.tif", "deep")
+
+
+def test_a_pipe_is_not_waited_for(files):
+    files.path(0).unlink()
+    os.mkfifo(files.path(0))
+    with pytest.raises(DataError, match=r"0.JPEG cannot be read: it is no regular file"):
+        fingerprint(files)
+
+
+def test_transparency_and_orientation_are_ignored_as_by_torchvision(tmp_path):
+    colours = digit(5)
+    clear = colours.copy()
+    clear.putalpha(0)
+    clear.save(tmp_path / "clear.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    colours.save(tmp_path / "turned.png", exif=turned)
+    for name in ("clear.png", "turned.png"):
+        assert read_rgb(tmp_path / name, name).tobytes() == colours.tobytes()

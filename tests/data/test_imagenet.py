@@ -46,6 +46,13 @@ def test_hidden_folders_are_no_classes(digits_as_imagenet):
     assert source(digits_as_imagenet).load(seed=0).class_names == ("n0", "n1", "n2")
 
 
+def test_a_validation_set_linked_to_the_training_set_is_refused(digits_as_imagenet):
+    shutil.rmtree(digits_as_imagenet / "val")
+    (digits_as_imagenet / "val").symlink_to(digits_as_imagenet / "train")
+    with pytest.raises(DataError, match="val/n0 and .*train/n0 are the same folder"):
+        source(digits_as_imagenet).load(seed=0)
+
+
 def test_layouts_that_do_not_fit_are_named(digits_as_imagenet, tmp_path):
     root = digits_as_imagenet
     with pytest.raises(OptionError, match="data.root=None .* ImageNet"):
@@ -60,7 +67,7 @@ def test_layouts_that_do_not_fit_are_named(digits_as_imagenet, tmp_path):
     (root / "val" / "n7").rename(root / "val" / "n1")
     for file in (root / "train" / "n2").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match="no valid file for the classes n2"):
+    with pytest.raises(DataError, match="no image file for the classes n2"):
         source(root).load(seed=0)
     shutil.rmtree(root / "val")
     (root / "val").mkdir()

@@ -1,9 +1,16 @@
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
-from image_sets import digit, write_parquet
+from image_sets import digit, positions_of, write_parquet
+from selfkd.data.arrow_images import find_columns
+from selfkd.data.decoding import read_rgb
 from selfkd.data.parquet import Parquet
+from selfkd.data.parquet_files import ParquetTable
+from selfkd.data.table_images import TableImages, read_labels
 from selfkd.errors import DataError, OptionError
+from selfkd.runs.checkup import check
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -60,8 +67,10 @@ def test_splits_can_be_named(tmp_path):
 
 def test_too_much_for_memory_is_refused_before_it_is_decoded(tmp_path):
     write_parquet(tmp_path / "train.parquet", range(30))
-    with pytest.raises(OptionError, match="data.memory_gb=0.001 .* at least 0.01, which the 30 images"):
-        load(tmp_path, image_size=256, memory_gb=0.001)
+    with pytest.raises(OptionError, match="data.memory_gb=0.001 .* at least 0.0059, which the 30 images"):
+        load(tmp_path, image_size=256, memory_gb=0.001, test_fraction=0.4)
+    with pytest.raises(OptionError, match=r"data.memory_gb=0 .* at least 9.3e-05, which the 30 images"):
+        load(tmp_path, memory_gb=0, test_fraction=0.4)
 
 
 def test_the_image_size_must_be_given(tmp_path):
@@ -95,7 +104,7 @@ def test_paths_in_a_file_are_not_followed(tmp_path):
     rows[4]["image"] = {"bytes": None, "path": str(tmp_path / "secret.png")}
     parquet.write_table(type(table).from_pylist(rows, schema=table.schema), file)
     with pytest.raises(DataError, match=r"train.parquet, row 4: not a readable image: it has no bytes"):
-        load(tmp_path)
+        load(tmp_path, test_fraction=0.4)
 
 
 def test_rows_are_numbered_within_their_file(tmp_path):
@@ -112,12 +121,84 @@ def test_rows_are_numbered_within_their_file(tmp_path):
 
 
 def test_unlabelled_test_images_are_refused(tmp_path):
-    import numpy as np
     from pyarrow import parquet
 
     write_parquet(tmp_path / "train.parquet", range(30))
     file = write_parquet(tmp_path / "test.parquet", range(30, 40))
     table = parquet.read_table(file)
     parquet.write_table(table.set_column(1, "label", pyarrow.array(np.full(10, -1))), file)
-    with pytest.raises(DataError, match=r"label -1 of test sample 0 lies outside \[0, 10\)"):
+    with pytest.raises(
+        DataError, match=r"10 of 10 images of the split test have no label \(-1\); data.test_split names"
+    ):
         load(tmp_path)
+    write_parquet(tmp_path / "validation.parquet", range(40, 60))
+    assert len(load(tmp_path, test_split="validation").test) == 20
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            lambda row: row,
+            "'row' of .* has 60 different values in 60 rows, fewer than two images a class; data.label_col",
+        ),
+        (
+            lambda row: row % 3 + 1,
+            "'row' of .* must count its classes 0, 1, 2 .* no training image has 0, but some have 1",
+        ),
+        (lambda row: row % 3 * 10**12, "no training image has 1, but some have 1000000000000; data.label_column names"),
+        (lambda row: row % 3 * 2 - 2, "no training image has 0, but some have -2"),
+    ],
+)
+def test_numbers_that_count_no_classes_are_refused(tmp_path, column, message):
+    rows = [column(row) for row in range(60)]
+    file = write_parquet(tmp_path / "train.parquet", range(60), metadata=False, row=rows)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, label_column="row")
+    report = check(str(file.parent), {"data.image_size": "32", "data.label_column": "row"})
+    errors = "\n".join(map(str, report.errors))
+    assert "labels: column 'row' of the split train" in errors
+
+
+def test_only_what_remains_is_decoded(tmp_path, monkeypatch):
+    read = []
+
+    def noted(file, where):
+        read.append(where.partition("row ")[2])
+        return read_rgb(file, where)
+
+    monkeypatch.setattr("selfkd.data.arrow_images.read_rgb", noted)
+    write_parquet(tmp_path / "train.parquet", range(600))
+    write_parquet(tmp_path / "test.parquet", range(600, 700))
+    options = {"classes": ("digit 7", "digit 3"), "train_per_class": 20, "validation_fraction": 0.25}
+    splits = load(tmp_path, memory_gb=60 * 3072 / 1e9, **options)
+    assert len(read) == sum(map(len, splits.by_name.values())) < 60
+    target = load_digits().target
+    assert {target[row] for row in map(int, read[: len(splits.train)])} == {3, 7}
+    transform = Parquet(image_size=32).image_transform()
+    assert torch.equal(splits.train.images, torch.stack([transform(digit(int(row))) for row in read[:30]]))
+    assert splits.train.labels.tolist() == [int(target[int(row)] == 3) for row in read[:30]]
+
+
+def test_rows_can_be_taken_in_any_order(tmp_path):
+    table = ParquetTable([write_parquet(tmp_path / "train.parquet", range(300))])
+    columns = find_columns(table, None, None)
+    images = TableImages.of(table, columns, read_labels(table, columns), Parquet(image_size=32).image_transform(), 32)
+    some = images.take(np.array([299, 4, 270, 4])).in_memory("rows")
+    assert torch.equal(some.images, images.in_memory("rows").images[[299, 4, 270, 4]])
+    assert torch.equal(some.labels, images.labels[[299, 4, 270, 4]])
+
+
+def test_a_class_without_a_training_image_is_refused_unless_it_is_left_out(tmp_path):
+    write_parquet(tmp_path / "train.parquet", [*positions_of(1, 12), *positions_of(2, 12)])
+    write_parquet(tmp_path / "test.parquet", [*positions_of(1, 14)[12:], *positions_of(2, 14)[12:]])
+    message = (
+        "classes without a training image: digit 0, digit 3, digit 4, digit 5, digit 6 and 3 more; data.classes can"
+    )
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+    report = check(str(tmp_path), {"data.image_size": "32"})
+    assert any(finding.subject == "empty classes" for finding in report.errors)
+    chosen = {"data.image_size": "32", "data.classes": "[digit 1,digit 2]"}
+    assert not check(str(tmp_path), chosen).errors
+    assert load(tmp_path, classes=("digit 1", "digit 2")).class_names == ("digit 1", "digit 2")

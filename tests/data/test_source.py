@@ -11,6 +11,7 @@ from selfkd.data.digits import Digits
 from selfkd.data.folder import Folder
 from selfkd.data.image_files import ImageFiles
 from selfkd.errors import DataError, OptionError
+from selfkd.recipes.reader import resolve
 
 
 @pytest.fixture
@@ -78,9 +79,50 @@ def test_digits_can_be_cut_to_classes():
     assert some.train.labels.bincount().tolist() == [10, 10]
 
 
+def test_where_images_come_from_is_told_truly(root):
+    splits = folder(root, classes=("digit 3", "digit 1"), train_per_class=4, validation_fraction=0.5).load(7)
+    classes = "(2 of 4 classes: digit 3, digit 1)"
+    assert splits.origins == {
+        "train": f"the split train {classes}, 4 of each class, drawn by seed 7, without the validation split",
+        "validation": "0.5 of the training images, stratified, drawn by seed 7",
+        "test": f"the split test {classes}",
+    }
+    assert folder(root, classes=4).load(0).origins == {"train": "the split train", "test": "the split test"}
+    unsplit = folder(root / "train", classes=3, test_fraction=0.5).load(2)
+    classes = "(3 of 4 classes: digit 0, digit 1, digit 2)"
+    assert unsplit.origins == {
+        "train": f"all of all images {classes} that is not held out",
+        "test": f"0.5 of all images {classes}, stratified, drawn by seed 2",
+    }
+    assert Digits(classes=2).load(3).origins == {
+        "train": "10 of each class, drawn by seed 3 (2 of 10 classes: 0, 1)",
+        "test": "all images that are not for training (2 of 10 classes: 0, 1)",
+    }
+
+
+def test_classes_left_out_do_not_keep_a_test_split_from_being_drawn(root):
+    whole = root / "train"
+    for file in sorted((whole / "digit 2").iterdir())[1:]:
+        file.unlink()
+    with pytest.raises(OptionError, match="data.test_fraction=0.5 .*'digit 2' has a single one"):
+        folder(whole, test_fraction=0.5).load(0)
+    splits = folder(whole, test_fraction=0.5, classes=("digit 3", "digit 1")).load(0)
+    assert splits.class_names == ("digit 3", "digit 1")
+    assert splits.train.labels.bincount().tolist() == splits.test.labels.bincount().tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("written", ["[7,1]", "['7',1]", "['7','1']"])
+def test_classes_whose_names_are_numbers_can_be_written_as_such(written):
+    recipe = resolve("demo/digits/resnet18/plain", {"data.classes": written})
+    splits = recipe.target("data")(**recipe.options["data"]).load(0)
+    assert splits.class_names == ("7", "1")
+    assert splits.fingerprint() == Digits(classes=("7", "1")).load(0).fingerprint()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"classes": (1, "1")}, "data.classes=.* none twice"),
         ({"classes": 1}, "data.classes=1 .* >= 2"),
         ({"classes": 5}, "data.classes=5 .* at most 4, the number of classes"),
         ({"classes": ("digit 1",)}, "data.classes=.* two or more names"),

@@ -85,6 +85,13 @@ def test_they_are_scaled_as_pil_scales(archive):
     assert torch.equal(load(archive).train.images[0], torch.from_numpy(expected).permute(2, 0, 1))
 
 
+def test_only_what_remains_is_decoded(archive):
+    for left_out in ("train/n01/images/n01_1.JPEG", "val/images/val_1.JPEG"):
+        (archive / left_out).write_text("no image")
+    splits = load(archive, classes=("two", "nought"))
+    assert splits.train.labels.tolist() == [0] * 4 + [1] * 4
+
+
 def test_without_words_classes_have_their_ids(archive):
     (archive / "words.txt").unlink()
     assert load(archive).class_names == ("n01", "n02", "n03")
@@ -118,6 +125,15 @@ def test_other_classes_in_validation_are_refused(archive):
     (archive / "val" / "images").rmdir()
     shutil.rmtree(archive / "val" / "n02")
     with pytest.raises(DataError, match="val has other classes .*n02 only in training, none only there"):
+        load(archive)
+
+
+def test_validation_images_linked_to_those_of_training_are_refused(archive):
+    sort_validation(archive)
+    shutil.rmtree(archive / "val" / "images")
+    shutil.rmtree(archive / "val" / "n02")
+    (archive / "val" / "n02").symlink_to(archive / "train" / "n02" / "images")
+    with pytest.raises(DataError, match="val/n02 and .*train/n02/images are the same folder"):
         load(archive)
 
 

@@ -52,6 +52,18 @@ def test_unreadable_images_are_all_named_before_anything_is_predicted(folder, im
         predict(selfkd.load(folder.path), images[:1], top=11)
 
 
+def test_16_bits_of_grey_are_predicted_as_8(folder, images):
+    with Image.open(images[3]) as image:
+        grey = np.asarray(image)
+    deep = images[3].with_name("deep.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(deep)
+    loaded = selfkd.load(folder.path)
+    shallow, same = predict(loaded, [images[3], deep])
+    assert same["classes"] == shallow["classes"]
+    with Image.open(images[3]) as one, Image.open(deep) as other:
+        assert torch.equal(loaded.transform(other), loaded.transform(one))
+
+
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_the_exported_file_is_the_trained_network(folder, which, tmp_path):
     path, difference = export_network(folder.path, which, tmp_path / "out" / "net.safetensors")

@@ -5,23 +5,17 @@ from __future__ import annotations
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from tqdm import tqdm
 
 from selfkd.data.decoding import read_rgb
-from selfkd.data.source import ImageSet
 from selfkd.errors import DataError, OptionError
 
-__all__ = ["BATCH", "Columns", "ImageTable", "Rows", "find_columns", "first_image", "read_images"]
+__all__ = ["BATCH", "Columns", "ImageTable", "Rows", "decoded", "find_columns", "first_image", "image_file"]
 
 BATCH = 256
 """Rows that are decoded at a time; more would hold more encoded images in memory, and gain nothing."""
@@ -58,7 +52,7 @@ class ImageTable(ABC):
         """
 
     def path_of(self, stored: str) -> Path | None:
-        """The file of an image that is stored as a path; None where paths in a table are not to be followed."""
+        """The file of an image that is stored as a path; None if that is not to be followed."""
         return None
 
 
@@ -114,47 +108,6 @@ def find_columns(table: ImageTable, image: str | None, label: str | None) -> Col
     return Columns(image, label, _class_names(features, label))
 
 
-def read_images(
-    table: ImageTable, columns: Columns, transform: Callable[[Image.Image], Tensor], side: int, title: str
-) -> ImageSet:
-    """All images of a table, decoded to RGB and transformed.
-
-    Args:
-        table: is read.
-        columns: where its images and labels stand.
-        transform: from a decoded image to the uint8 `[3, side, side]` on which networks are evaluated.
-        side: in pixels.
-        title: stands before the progress bar, which only a terminal shows.
-    Raises: DataError: naming the row, if an image or label cannot be read.
-    """
-    images = torch.empty(len(table), 3, side, side, dtype=torch.uint8)
-    labels = torch.empty(len(table), dtype=torch.int64)
-
-    def decode(encoded: dict[str, Any] | None, where: str) -> Tensor:
-        return transform(_decoded(table, encoded, where))
-
-    done = 0
-    with (
-        ThreadPoolExecutor() as pool,  # PIL decodes outside the interpreter lock
-        tqdm(total=len(table), desc=title, unit="image", disable=None) as bar,
-    ):
-        for rows in table.batches([columns.image, columns.label]):
-            encoded, label = rows.batch.column(columns.image).to_pylist(), rows.batch.column(columns.label)
-            if label.null_count:
-                raise DataError(
-                    f"{rows.name}: column {columns.label!r} must hold whole numbers without gaps, "
-                    f"it comes with {label.null_count} empty"
-                )
-            end = done + len(encoded)
-            places = [f"{rows.name}, row {rows.first + row}" for row in range(len(encoded))]
-            if encoded:
-                images[done:end] = torch.stack(list(pool.map(decode, encoded, places)))
-            labels[done:end] = torch.from_numpy(label.to_numpy(zero_copy_only=False).astype(np.int64))
-            done = end
-            bar.update(len(encoded))
-    return ImageSet(images, labels)
-
-
 def first_image(table: ImageTable, columns: Columns) -> Image.Image:
     """The image of the first row.
 
@@ -162,18 +115,39 @@ def first_image(table: ImageTable, columns: Columns) -> Image.Image:
     """
     for rows in table.batches([columns.image]):
         for encoded in rows.batch.column(columns.image)[:1].to_pylist():
-            return _decoded(table, encoded, f"{rows.name}, row {rows.first}")
+            return decoded(table, encoded, f"{rows.name}, row {rows.first}")
     raise DataError(f"{table.name} holds no image")
 
 
-def _decoded(table: ImageTable, encoded: Mapping[str, Any] | None, where: str) -> Image.Image:
+def decoded(table: ImageTable, encoded: Mapping[str, Any] | None, where: str) -> Image.Image:
+    """An image of a table in RGB.
+
+    Args:
+        table: holds it.
+        encoded: the struct in its column.
+        where: how the error names the row.
+    Raises: DataError: if it cannot be read.
+    """
+    try:
+        file = image_file(table, encoded)
+    except OSError as error:
+        raise DataError(f"{where}: not a readable image: {error}") from error
+    return read_rgb(file, f"{where}, {file}" if isinstance(file, Path) else where)
+
+
+def image_file(table: ImageTable, encoded: Mapping[str, Any] | None) -> Path | BinaryIO:
+    """What an image of a table is to be opened from.
+
+    Raises: OSError: if it has neither bytes nor a path that may be followed.
+    """
     encoded = encoded or {}
     if encoded.get("bytes") is not None:
-        return read_rgb(io.BytesIO(encoded["bytes"]), where)
-    path = table.path_of(encoded.get("path") or "")
+        return io.BytesIO(encoded["bytes"])
+    stored = encoded.get("path")
+    path = table.path_of(stored) if stored else None
     if path is None:
-        raise DataError(f"{where}: not a readable image: it has no bytes")
-    return read_rgb(path, f"{where}, {path}")
+        raise OSError("it has no bytes" + (f", and its path {stored!r} is not followed" if stored else ""))
+    return path
 
 
 def _features(schema: Any) -> Mapping[str, Any]:

@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from selfkd.data.arrow_images import find_columns, read_images
+from selfkd.data.arrow_images import find_columns
 from selfkd.data.parquet_files import ParquetTable, parquet_splits
 from selfkd.data.resizing import unless_sized
 from selfkd.data.source import ImageSet, Source, Splits
+from selfkd.data.table_images import TableImages, read_labels
 from selfkd.data.torchvision_sets import read_torchvision, set_folder
 from selfkd.errors import DataError
 
@@ -57,18 +58,22 @@ class CIFAR(Source, ABC):
         return Splits(_image_set(train), _image_set(test), tuple(train.classes))
 
     def _from_parquet(self, root: Path, files: Mapping[str, Sequence[Path]]) -> Splits:
-        sets: list[ImageSet] = []
+        sets: list[TableImages] = []
+        transform = unless_sized(_SIDE, self.image_transform())
         names: list[tuple[str, ...] | None] = []
         for split in ("train", "test"):
             if split not in files:
                 raise DataError(f"data.root={str(root)!r} holds no {split}-*.parquet")
             table = ParquetTable(files[split])
             columns = find_columns(table, "img", self.label_column)
-            sets.append(read_images(table, columns, unless_sized(_SIDE, self.image_transform()), _SIDE, split))
+            sets.append(TableImages.of(table, columns, read_labels(table, columns), transform, _SIDE))
             names.append(columns.class_names)
         if names[0] != names[1]:
             raise DataError(f"data.root={str(root)!r}: training and test images have other classes, or another order")
         return Splits(sets[0], sets[1], names[0] or tuple(map(str, range(self.num_classes))))
+
+    def _held(self, splits: Splits, whole_images: bool) -> Splits:
+        return splits.in_memory()
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         transform: Callable[[Image.Image], Tensor] = v2.Compose(

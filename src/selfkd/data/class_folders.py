@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from torchvision.datasets.folder import is_image_file
 
+from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
 
-__all__ = ["check_same_classes", "class_folders", "labelled_files", "root_folder", "visible_folders"]
-
-_SHOWN = 5
+__all__ = [
+    "check_listed_once",
+    "check_same_classes",
+    "class_folders",
+    "files_below",
+    "labelled_files",
+    "root_folder",
+    "visible_folders",
+]
 
 
 def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
@@ -54,17 +62,62 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
 
 
 def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
-    """Paths of all image files below the class folders, with their labels; by class, then by name.
+    """Paths of all image files below the class folders, with their labels; by class, then by name, as torchvision's
+    ImageFolder has them.
 
-    Raises: DataError: if a class has no image.
+    Raises: DataError: if a class has no image, a folder must not be read, or is linked to one above it.
     """
-    try:
-        files: list[tuple[str, int]] = make_dataset(
-            str(folder), {name: label for label, name in enumerate(classes)}, IMG_EXTENSIONS
-        )
-    except FileNotFoundError as error:
-        raise DataError(f"{folder}: {error}") from error
+    files: list[tuple[str, int]] = []
+    empty: list[str] = []
+    for label, name in enumerate(classes):
+        before = len(files)
+        files += [(path, label) for path in files_below(folder / name) if is_image_file(path)]
+        if len(files) == before:
+            empty.append(name)
+    if empty:
+        raise DataError(f"{folder} has no image file for the classes {few(empty)}; fill their folders or delete them")
     return files
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Every file below a folder, links followed, in the order of torchvision's `make_dataset`.
+
+    Raises: DataError: if a folder must not be read, or is linked to one above it.
+    """
+    for place, names in sorted(_walked(folder)):
+        yield from (f"{place}{os.sep}{name}" for name in sorted(names))
+
+
+def check_listed_once(*splits: Sequence[tuple[str, int]]) -> None:
+    """Refuse a folder that was listed twice, under two classes or in two splits, because one is linked to the other.
+
+    Args:
+        splits: paths and labels of each split.
+    Raises: DataError: naming the folder by both its paths.
+    """
+    place_of: dict[str, str] = {}
+    for place in dict.fromkeys(path.rpartition(os.sep)[0] for files in splits for path, _ in files):
+        other = place_of.setdefault(os.path.realpath(place), place)
+        if other != place:
+            raise DataError(
+                f"{place} and {other} are the same folder, by a link; its images would count twice, for several "
+                "classes or both to train and to test"
+            )
+
+
+def _walked(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every folder from this one down, with the names of its files."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
+
+    real_of: dict[str, str] = {}
+    for place, _, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real_of[place] = os.path.realpath(place)
+        above = [str(parent) for parent in Path(place).parents if str(parent) in real_of]
+        if real_of[place] in [real_of[parent] for parent in above]:
+            raise DataError(f"{place} is linked to {real_of[place]}, a folder above it; listing it would never end")
+        yield place, names
 
 
 def check_same_classes(train: Collection[str], test: Collection[str], folder: Path) -> None:
@@ -80,11 +133,5 @@ def check_same_classes(train: Collection[str], test: Collection[str], folder: Pa
     if missing or unknown:
         raise DataError(
             f"{folder} has other classes than the training images: "
-            f"{_some(missing)} only in training, {_some(unknown)} only there; both need the same class folders"
+            f"{few(missing)} only in training, {few(unknown)} only there; both need the same class folders"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    if len(names) <= _SHOWN:
-        return ", ".join(names) or "none"
-    return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"

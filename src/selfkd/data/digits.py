@@ -64,6 +64,9 @@ class Digits(Source):
             },
         )
 
+    def _thinned(self, splits: Splits, seed: int) -> Splits:
+        return splits  # `read` has drawn the training images already, and all others test
+
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         transform: Callable[[Image.Image], Tensor] = v2.Compose(
             [v2.PILToTensor(), v2.Grayscale(num_output_channels=3), self._scaled]

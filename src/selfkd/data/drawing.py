@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
@@ -31,19 +34,42 @@ def some_of_each_class(labels: NDArray[np.int64], count: int, seed: int) -> tupl
 
 
 def held_out(
-    labels: NDArray[np.int64], fraction: float, seed: int, option: str
+    labels: NDArray[np.int64], fraction: float, seed: int, option: str, class_names: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of what stays and of what is held out, stratified; each sorted.
+    """Positions of what stays and of what is held out, stratified; each sorted. Every class keeps a sample.
 
     Args:
         labels: `[N]`.
         fraction: share that is held out, in (0, 1).
         seed: decides which.
         option: the option that gave the fraction, for the error.
-    Raises: OptionError: if not every class can give such a share.
+        class_names: K names in label order, for the error.
+    Raises: OptionError: if a class is too small for such a share, naming it and the shares that are possible.
     """
-    try:
+    sizes = np.bincount(labels, minlength=len(class_names))
+    num_classes, smallest = np.count_nonzero(sizes), int(sizes[sizes > 0].min())
+    num_held_out = math.ceil(fraction * len(labels))  # as scikit-learn counts, which needs one for each class, too
+    if smallest > 1 and num_classes <= num_held_out <= len(labels) - num_classes:
         kept, given = train_test_split(np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed)
-    except ValueError as error:
-        raise OptionError(option, fraction, f"a share that every class can give: {error}") from error
-    return np.sort(kept), np.sort(given)
+        if len(np.unique(labels[kept])) == num_classes:
+            return np.sort(kept), np.sort(given)
+    name = class_names[int(np.flatnonzero(sizes == smallest)[0])]
+    raise OptionError(option, fraction, _possible(len(labels), int(num_classes), smallest, name))
+
+
+def _possible(total: int, num_classes: int, smallest: int, name: str) -> str:
+    """Which share can be held out, in words.
+
+    Args:
+        total: number of samples.
+        num_classes: that have any.
+        smallest: size of the smallest class.
+        name: of that class.
+    """
+    what = "a share that every class can give, keeping an image"
+    if smallest < 2:
+        return f"{what}: {name!r} has a single one, so there is none; add images, or leave it out with data.classes"
+    precision = 10 ** len(str(total))  # rounded down, a share still means as many samples
+    low = num_classes * precision // total / precision
+    high = (total - math.ceil(total / smallest)) * precision // total / precision
+    return f"{what}: from {low} to {high}, as {name!r} has {smallest} of {total}"

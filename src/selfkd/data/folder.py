@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
-from selfkd.data.class_folders import check_same_classes, class_folders, labelled_files, root_folder
+from selfkd.data.class_folders import (
+    check_listed_once,
+    check_same_classes,
+    class_folders,
+    labelled_files,
+    root_folder,
+)
 from selfkd.data.decoding import read_rgb
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.own_images import OwnImages
-from selfkd.data.source import ImageSet, Splits
+from selfkd.data.source import Splits
 from selfkd.data.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames, assigned
 
 __all__ = ["Folder"]
@@ -46,20 +51,20 @@ class Folder(OwnImages):
             for name in names.used:
                 check_same_classes(classes, class_folders(root / name), root / name)
             files = {name: labelled_files(root / name, classes) for name in names.used}
+        check_listed_once(*files.values())
         first, _ = files[names.train][0]
         self._check_size_given(lambda: read_rgb(Path(first), first))
         transform = self.image_transform()
         splits = {name: ImageFiles.of(root, samples, transform, self.side) for name, samples in files.items()}
         return self._arranged(names, splits, classes, seed)
 
-    def load(self, seed: int, whole_images: bool = False) -> Splits:
-        splits = super().load(seed, whole_images)
+    def _held(self, splits: Splits, whole_images: bool) -> Splits:
         gigabytes = self._gigabytes(sum(map(len, splits.by_name.values())))
         if whole_images or gigabytes > self.memory_gb:
-            _log.info("images are read from disk while training; in memory they would take %.2f GB", gigabytes)
+            _log.info("images are read from disk while training; in memory they would take %.2g GB", gigabytes)
             return splits
-        held = {name: _in_memory(name, cast(ImageFiles, split)) for name, split in splits.by_name.items()}
-        return replace(splits, train=held["train"], test=held["test"], validation=held.get("validation"))
+        # Files identify a run's data wherever they are held.
+        return splits.changed(lambda name, files: replace(files.in_memory(name), origin=files))
 
     def split_names(self, root: Path) -> SplitNames | None:
         """The names of the split folders; None where the folders are classes."""
@@ -79,7 +84,3 @@ def _are_splits(root: Path, folders: set[str]) -> bool:
     train = [root / name for name in folders if name.lower() in TRAIN_NAMES]
     holds_folders = any(entry.is_dir() for folder in train for entry in folder.iterdir())
     return bool(train) and (holds_folders or all(name.lower() in SPLIT_NAMES for name in folders))
-
-
-def _in_memory(name: str, files: ImageFiles) -> ImageSet:
-    return replace(files.in_memory(name), origin=files)

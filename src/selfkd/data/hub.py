@@ -32,25 +32,38 @@ class Hub(TableSource):
     def tables(self) -> tuple[str, Mapping[str, ImageTable]]:
         if not self.name:
             raise OptionError("data.name", self.name, "the name of a data set of the Hugging Face Hub")
+        root = None if self.root is None else Path(self.root).expanduser()
         try:
             import datasets
+            from huggingface_hub import constants
         except ImportError as error:
             raise UserError("data=hub needs the library datasets: pip install 'selfkd[hub]'") from error
         try:
-            splits = datasets.load_dataset(self.name, self.subset, cache_dir=self.root)
+            splits = datasets.load_dataset(self.name, self.subset, cache_dir=None if root is None else str(root))
         except Exception as error:  # a library that downloads may fail in any way
             reason = " ".join(str(error).split())
             raise DataError(f"data.name={self.name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
-        return self.name, {split: _HubTable(f"{self.name}, {split}", rows) for split, rows in splits.items()}
+        config = datasets.config
+        caches = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH)
+        own = [Path(self.name), *([] if root is None else [root]), *map(Path, (*caches, constants.HF_HUB_CACHE))]
+        places = [place.resolve() for place in own]
+        return self.name, {split: _HubTable(f"{self.name}, {split}", rows, places) for split, rows in splits.items()}
 
 
 class _HubTable(ImageTable):
-    """A `datasets.Dataset`; its images are decoded here, as all others are."""
+    """A `datasets.Dataset`; its images are decoded here, as all others are.
 
-    def __init__(self, name: str, dataset: Any) -> None:
+    Args:
+        name: how errors call it.
+        dataset: the `datasets.Dataset`.
+        places: folders with files of its own. A downloaded table could name any other file of the user's.
+    """
+
+    def __init__(self, name: str, dataset: Any, places: Sequence[Path]) -> None:
         self.name = name
         self.schema: Any = dataset.features.arrow_schema
         self._dataset = dataset
+        self._places = places
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -62,4 +75,5 @@ class _HubTable(ImageTable):
             first += len(batch)
 
     def path_of(self, stored: str) -> Path | None:
-        return Path(stored) if stored else None
+        path = Path(stored).resolve()
+        return path if any(path.is_relative_to(place) for place in self._places) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -65,14 +66,16 @@ class ImageFiles(Split):
     def identity(self) -> Iterator[bytes]:
         """Path, size and label of every file; contents would take as long to read as an epoch.
 
-        Raises: DataError: if a file is gone.
+        Raises: DataError: if a file is gone, or is none, such as a pipe.
         """
         for position, label in enumerate(self.labels.tolist()):
             try:
-                size = self.path(position).stat().st_size
+                status = self.path(position).stat()
             except OSError as error:
                 raise DataError(f"{self.path(position)} cannot be read: {error}") from error
-            yield b"%s\0%d\0%d\n" % (self.names[position], size, label)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{self.path(position)} cannot be read: it is no regular file")
+            yield b"%s\0%d\0%d\n" % (self.names[position], status.st_size, label)
 
     def path(self, position: int) -> Path:
         """Where an image lies."""

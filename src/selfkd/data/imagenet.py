@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from selfkd.data.class_folders import check_same_classes, class_folders, labelled_files, root_folder
+from selfkd.data.class_folders import (
+    check_listed_once,
+    check_same_classes,
+    class_folders,
+    labelled_files,
+    root_folder,
+)
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.resizing import centre_square
 from selfkd.data.source import Source, Splits
@@ -51,10 +57,12 @@ class ImageNet(Source):
         train, test = root / "train", root / "val"
         classes = class_folders(train)
         check_same_classes(classes, class_folders(test), test)
+        train_files, test_files = labelled_files(train, classes), labelled_files(test, classes)
+        check_listed_once(train_files, test_files)
         transform = self.image_transform()
         return Splits(
-            train=ImageFiles.of(root, labelled_files(train, classes), transform, self.image_size),
-            test=ImageFiles.of(root, labelled_files(test, classes), transform, self.image_size),
+            train=ImageFiles.of(root, train_files, transform, self.image_size),
+            test=ImageFiles.of(root, test_files, transform, self.image_size),
             class_names=classes,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 from torch import Tensor
@@ -96,14 +96,18 @@ class OwnImages(Source, ABC):
             seed: decides what is held out.
         """
         train = splits[names.train]
-        validation = None if names.validation is None else splits[names.validation]
-        origins = {"train": f"the split {names.train}", "validation": f"the split {names.validation}"}
-        if validation is None:
-            del origins["validation"]
         if names.test is not None:
-            origins["test"] = f"the split {names.test}"
+            validation = None if names.validation is None else splits[names.validation]
+            roles = {"train": names.train, "validation": names.validation, "test": names.test}
+            origins = {role: f"the split {name}" for role, name in roles.items() if name is not None}
             return Splits(train, splits[names.test], class_names, validation, origins)
-        kept, given = held_out(train.labels.numpy(), self.test_fraction, seed, "data.test_fraction")
-        origins["test"] = f"{self.test_fraction:g} of {names.train}, stratified, drawn by seed {seed}"
-        origins["train"] = f"all of {names.train} that is not held out"
-        return Splits(train.take(kept), train.take(given), class_names, validation, origins)
+        # Classes that data.classes leaves out may be too small to give a test image. Until one is drawn, the training
+        # images stand in for the test split.
+        whole = self._with_classes(Splits(train, train, class_names, origins={"train": names.train}))
+        labels, images = whole.train.labels.numpy(), whole.origin("train")
+        kept, given = held_out(labels, self.test_fraction, seed, "data.test_fraction", whole.class_names)
+        origins = {
+            "train": f"all of {images} that is not held out",
+            "test": f"{self.test_fraction:g} of {images}, stratified, drawn by seed {seed}",
+        }
+        return replace(whole, train=whole.train.take(kept), test=whole.train.take(given), origins=origins)

@@ -12,6 +12,8 @@ from torchvision.transforms import v2
 
 __all__ = ["centre_square", "unless_sized"]
 
+_LONGEST = 8  # times the shorter side; what lies beyond is cut off anyway, but would be scaled before
+
 
 def centre_square(side: int, resize: int) -> Callable[[Image.Image], Tensor]:
     """From a PIL image to uint8 `[3, side, side]`: the shorter side scaled (bilinear), then the centre cut out.
@@ -22,9 +24,19 @@ def centre_square(side: int, resize: int) -> Callable[[Image.Image], Tensor]:
     """
     # On PIL images, as the papers evaluate; on tensors, pixels would be rounded differently.
     transform: Callable[[Image.Image], Tensor] = v2.Compose(
-        [v2.RGB(), v2.Resize(resize), v2.CenterCrop(side), v2.PILToTensor()]
+        [v2.RGB(), _without_ends, v2.Resize(resize), v2.CenterCrop(side), v2.PILToTensor()]
     )
     return transform
+
+
+def _without_ends(image: Image.Image) -> Image.Image:
+    """The middle of an image that is so long that all of it, scaled, could fill the memory; any other as it is."""
+    shorter = min(image.size)
+    if max(image.size) <= _LONGEST * shorter:
+        return image
+    width, height = (min(length, _LONGEST * shorter) for length in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def unless_sized(side: int, transform: Callable[[Image.Image], Tensor]) -> Callable[[Image.Image], Tensor]:

@@ -18,7 +18,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from selfkd.contract import DatasetInfo
+from selfkd.data.decoding import eight_bits
 from selfkd.data.drawing import held_out, some_of_each_class
+from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import at_least, weights
 
@@ -26,7 +28,7 @@ __all__ = ["ImageSet", "Source", "Split", "Splits"]
 
 
 class Split(ABC):
-    """Labelled images, wherever they lie: `ImageSet` in memory, `ImageFiles` on disk.
+    """Labelled images, wherever they lie: `ImageSet` in memory, `ImageFiles` on disk, `TableImages` in a table.
 
     Attributes:
         labels: `[N]` int64 in [0, K).
@@ -49,6 +51,15 @@ class Split(ABC):
     @abstractmethod
     def relabelled(self, labels: Tensor) -> Self:
         """The same images with other labels, `[N]` int64."""
+
+    @abstractmethod
+    def in_memory(self, title: str) -> ImageSet:
+        """The images as networks are evaluated on them, all decoded.
+
+        Args:
+            title: stands before the progress bar, which only a terminal shows.
+        Raises: DataError: naming the image, if one cannot be read.
+        """
 
     @abstractmethod
     def identity(self) -> Iterator[bytes | memoryview]:
@@ -84,6 +95,9 @@ class ImageSet(Split):
         origin = None if self.origin is None else self.origin.relabelled(labels)
         return ImageSet(self.images, labels, origin)
 
+    def in_memory(self, title: str) -> ImageSet:
+        return self
+
     def identity(self) -> Iterator[bytes | memoryview]:
         if self.origin is not None:
             yield from self.origin.identity()
@@ -117,6 +131,22 @@ class Splits:
         """All there are: "train", "validation" unless there is none, "test"."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in splits.items() if split is not None}
+
+    def changed(self, change: Callable[[str, Split], Split]) -> Splits:
+        """Every split changed by a function of its name and itself."""
+        changed = {name: change(name, split) for name, split in self.by_name.items()}
+        return replace(self, train=changed["train"], test=changed["test"], validation=changed.get("validation"))
+
+    def in_memory(self) -> Splits:
+        """All images decoded.
+
+        Raises: DataError: naming the image, if one cannot be read.
+        """
+        return self.changed(lambda name, split: split.in_memory(name))
+
+    def origin(self, name: str) -> str:
+        """Where the images of a split come from, in words."""
+        return self.origins.get(name, f"the data set's own {name} split")
 
     @property
     def selection(self) -> tuple[str, Split]:
@@ -152,7 +182,7 @@ class Source(ABC):
 
     Args:
         classes: names of the classes that are kept, in the order of their new labels, or a number N for the first N;
-            all by default. It holds for every split.
+            all by default. It holds for every split. Names that are numbers may be given as such.
         train_per_class: training images that are kept of each class, drawn by the run's seed; all by default.
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
         mean: per channel, of pixel values in [0, 1], subtracted.
@@ -160,7 +190,7 @@ class Source(ABC):
     Raises: OptionError: if a value is out of range.
     """
 
-    classes: int | tuple[str, ...] | None = None
+    classes: int | tuple[int | str, ...] | None = None
     train_per_class: int | None = None
     validation_fraction: float = 0.0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -169,7 +199,7 @@ class Source(ABC):
     def __post_init__(self) -> None:
         if isinstance(self.classes, int):
             at_least("data.classes", self.classes, 2)
-        elif self.classes is not None and not 2 <= len(set(self.classes)) == len(self.classes):
+        elif self.classes is not None and not 2 <= len(set(map(str, self.classes))) == len(self.classes):
             raise OptionError("data.classes", self.classes, "two or more names, none twice, or a number")
         if self.train_per_class is not None:
             at_least("data.train_per_class", self.train_per_class, 1)
@@ -199,31 +229,41 @@ class Source(ABC):
             DataError: if data is missing, unreadable, empty, of one class, or its labels do not fit.
             OptionError: if the data set cannot give what an option asks for.
         """
-        splits = self.read(seed)
-        for name, split in splits.by_name.items():
-            _check(f"the {name} split of {type(self).__name__}", name, split, len(splits.class_names))
-        return self._with_validation(self._thinned(self._with_classes(splits), seed), seed)
+        return self._held(self.cut(seed), whole_images)
+
+    def cut(self, seed: int) -> Splits:
+        """As `load`, but no image is decoded that can be left where it lies.
+
+        Args:
+            seed: decides which samples are drawn.
+        Raises: DataError, OptionError: as `load`, but for images that cannot be read.
+        """
+        splits = self._with_classes(self.read(seed))
+        splits = self._with_validation(self._thinned(splits, seed), seed)
+        self._check_room(splits)
+        return splits
+
+    def _check_room(self, splits: Splits) -> None:
+        """Refuse images that must be held in memory, but may not.
+
+        Raises: OptionError: naming the limit.
+        """
+
+    def _held(self, splits: Splits, whole_images: bool) -> Splits:
+        """The splits, of which nothing is cut any more, where training wants their images; here where they are."""
+        return splits
 
     def _with_classes(self, splits: Splits) -> Splits:
-        """The splits with the chosen classes alone, labelled anew."""
-        if self.classes is None:
-            return splits
-        kept = _labels_of(self.classes, splits.class_names)
-        new_label = torch.full((len(splits.class_names),), -1)
-        new_label[kept] = torch.arange(len(kept))
-        chosen: dict[str, Split] = {}
+        """The splits, checked, with the chosen classes alone, labelled anew; done twice, it changes nothing more."""
         for name, split in splits.by_name.items():
-            labels = new_label[split.labels]
-            positions = labels.ge(0).nonzero().flatten()
-            chosen[name] = split.take(positions.numpy()).relabelled(labels[positions])
-            _check(f"the {name} split, of the classes that data.classes names,", name, chosen[name], len(kept))
-        return replace(
-            splits,
-            class_names=tuple(splits.class_names[label] for label in kept),
-            train=chosen["train"],
-            test=chosen["test"],
-            validation=chosen.get("validation"),
-        )
+            _check(f"the {name} split of {type(self).__name__}", name, split, len(splits.class_names))
+        if self.classes is not None:
+            splits = _with_labels(splits, _labels_of(self.classes, splits.class_names))
+        sizes = splits.train.labels.bincount(minlength=len(splits.class_names))
+        missing = [splits.class_names[label] for label in sizes.eq(0).nonzero().flatten().tolist()]
+        if missing:
+            raise DataError(f"classes without a training image: {few(missing)}; data.classes can leave them out")
+        return splits
 
     def _thinned(self, splits: Splits, seed: int) -> Splits:
         """The splits with as many training images of each class as were asked for."""
@@ -238,7 +278,8 @@ class Source(ABC):
                 f"at most {int(sizes[smallest])}, as many as {splits.class_names[smallest]!r} has to train on",
             )
         chosen, _ = some_of_each_class(splits.train.labels.numpy(), self.train_per_class, seed)
-        return replace(splits, train=splits.train.take(chosen))
+        origin = f"{splits.origin('train')}, {self.train_per_class} of each class, drawn by seed {seed}"
+        return replace(splits, train=splits.train.take(chosen), origins={**splits.origins, "train": origin})
 
     def _with_validation(self, splits: Splits, seed: int) -> Splits:
         """The splits with a part of the training set held out, if that was asked for."""
@@ -248,19 +289,28 @@ class Source(ABC):
             raise OptionError(
                 "data.validation_fraction", self.validation_fraction, "0 here: the data has a validation split already"
             )
-        kept, given = held_out(splits.train.labels.numpy(), self.validation_fraction, seed, "data.validation_fraction")
-        origin = f"{self.validation_fraction:g} of the training images, stratified, drawn by seed {seed}"
+        labels, option = splits.train.labels.numpy(), "data.validation_fraction"
+        kept, given = held_out(labels, self.validation_fraction, seed, option, splits.class_names)
+        origins = {
+            "train": f"{splits.origin('train')}, without the validation split",
+            "validation": f"{self.validation_fraction:g} of the training images, stratified, drawn by seed {seed}",
+        }
         return replace(
             splits,
             train=splits.train.take(kept),
             validation=splits.train.take(given),
-            origins={**splits.origins, "validation": origin},
+            origins={**splits.origins, **origins},
         )
 
     def inference_transform(self) -> Callable[[Image.Image], Tensor]:
         """From a PIL image to the normalised float `[3, H, W]` that the network takes."""
         transform: Callable[[Image.Image], Tensor] = v2.Compose(
-            [self.image_transform(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
+            [
+                eight_bits,
+                self.image_transform(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(self.mean, self.std),
+            ]
         )
         return transform
 
@@ -278,17 +328,38 @@ def _check(what: str, name: str, split: Split, num_classes: int) -> None:
         raise DataError(f"all {len(split)} training samples are of one class; at least two are needed")
 
 
-def _labels_of(classes: int | tuple[str, ...], names: tuple[str, ...]) -> list[int]:
+def _with_labels(splits: Splits, kept: list[int]) -> Splits:
+    """The splits with the classes of these labels alone, which become 0, 1, 2 and so on."""
+    if kept == list(range(len(splits.class_names))):
+        return splits
+    class_names = tuple(splits.class_names[label] for label in kept)
+    new_label = torch.full((len(splits.class_names),), -1)
+    new_label[kept] = torch.arange(len(kept))
+
+    def change(name: str, split: Split) -> Split:
+        labels = new_label[split.labels]
+        positions = labels.ge(0).nonzero().flatten()
+        chosen = split.take(positions.numpy()).relabelled(labels[positions])
+        _check(f"the {name} split, of the classes that data.classes names,", name, chosen, len(kept))
+        return chosen
+
+    words = f"({len(kept)} of {len(splits.class_names)} classes: {few(class_names)})"
+    origins = {name: f"{splits.origin(name)} {words}" for name in splits.by_name}
+    return replace(splits.changed(change), class_names=class_names, origins=origins)
+
+
+def _labels_of(classes: int | tuple[int | str, ...], names: tuple[str, ...]) -> list[int]:
     """The labels of the first classes, or of the named ones."""
     if isinstance(classes, int):
         if classes > len(names):
             raise OptionError("data.classes", classes, f"at most {len(names)}, the number of classes")
         return list(range(classes))
-    for name in classes:
+    chosen = [str(name) for name in classes]
+    for name in chosen:
         if names.count(name) == 1:
             continue
         if name in names:
             raise OptionError("data.classes", classes, f"free of {name!r}, which names {names.count(name)} classes")
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:3]
         raise OptionError("data.classes", classes, f"names of classes; {name!r} is none, nearest: {', '.join(near)}")
-    return [names.index(name) for name in classes]
+    return [names.index(name) for name in chosen]

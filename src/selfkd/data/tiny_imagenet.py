@@ -11,7 +11,13 @@ from torch import Tensor
 from torchvision.datasets.folder import is_image_file
 from torchvision.transforms import v2
 
-from selfkd.data.class_folders import check_same_classes, class_folders, labelled_files, root_folder
+from selfkd.data.class_folders import (
+    check_listed_once,
+    check_same_classes,
+    class_folders,
+    labelled_files,
+    root_folder,
+)
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import Source, Splits
 from selfkd.errors import DataError, OptionError
@@ -51,16 +57,17 @@ class TinyImageNet(Source):
         root = root_folder(self.root, "Tiny-ImageNet's train/ and val/")
         train, test = root / "train", root / "val"
         classes = class_folders(train)
+        train_files, test_files = labelled_files(train, classes), validation_files(test, classes)
+        check_listed_once(train_files, test_files)
         transform = self.image_transform()
-        train_files, test_files = (
-            ImageFiles.of(root, files, transform, self.image_size)
-            for files in (labelled_files(train, classes), validation_files(test, classes))
-        )
         return Splits(
-            train=train_files.in_memory("Tiny-ImageNet train"),
-            test=test_files.in_memory("Tiny-ImageNet val"),
+            train=ImageFiles.of(root, train_files, transform, self.image_size),
+            test=ImageFiles.of(root, test_files, transform, self.image_size),
             class_names=_class_names(root / "words.txt", classes),
         )
+
+    def _held(self, splits: Splits, whole_images: bool) -> Splits:
+        return splits.in_memory()
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         # On PIL images, as LOTH scales them; on tensors, pixels would be rounded differently.

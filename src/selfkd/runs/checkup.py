@@ -97,7 +97,7 @@ def _locate(data: str, overrides: dict[str, str]) -> str:
 
 def _is_folder(path: str) -> bool:
     try:
-        return Path(path).is_dir()
+        return Path(path).expanduser().is_dir()
     except OSError:  # one above it must not be entered
         return False
 

@@ -223,10 +223,7 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
 
 
 def _described(splits: Splits) -> dict[str, SplitRecord]:
-    return {
-        name: SplitRecord(images=len(split), origin=splits.origins.get(name, f"the data set's own {name} split"))
-        for name, split in splits.by_name.items()
-    }
+    return {name: SplitRecord(images=len(split), origin=splits.origin(name)) for name, split in splits.by_name.items()}
 
 
 def _own_best(folder: RunFolder, split: str, heads: Iterable[str]) -> dict[str, OwnBest]:

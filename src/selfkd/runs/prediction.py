@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypedDict
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from selfkd.data.decoding import UNREADABLE
+from selfkd.data.decoding import UNREADABLE, open_image, to_rgb
 from selfkd.errors import DataError, OptionError
 from selfkd.runs.loading import LoadedRun
 
@@ -71,5 +71,5 @@ def predict(run: LoadedRun, images: Sequence[Path], top: int = 1) -> list[Predic
 
 
 def _read(run: LoadedRun, path: Path) -> Tensor:
-    with Image.open(path) as image:
-        return run.transform(image.convert("RGB"))
+    with open_image(path) as image:
+        return run.transform(to_rgb(image))

@@ -71,7 +71,7 @@ Check = Callable[[Examination], Iterable[Finding]]
 
 
 def class_sizes(seen: Examination) -> Iterator[Finding]:
-    """Classes with few training images, and with none to evaluate on."""
+    """Classes with few training images, with none, and with none to evaluate on."""
     sizes = seen.counts[seen.train]
     if seen.source.train_per_class is None:  # else so many were asked for
         tiny = np.flatnonzero((sizes > 0) & (sizes < _TINY))
@@ -85,8 +85,10 @@ def class_sizes(seen: Examination) -> Iterator[Finding]:
     for split, counts in seen.counts.items():
         absent = np.flatnonzero(counts == 0)
         if counts.any() and len(absent):
+            # Unless data.classes leaves them out, training refuses classes without a training image.
+            needed = split == seen.train and seen.source.classes is None
             yield Finding(
-                "warning",
+                "error" if needed else "warning",
                 "empty classes",
                 f"classes without an image in {split}: {len(absent)}",
                 tuple(seen.class_names[label] for label in absent),
@@ -98,7 +100,7 @@ def imbalance(seen: Examination) -> Iterator[Finding]:
     sizes = seen.counts[seen.train]
     if not sizes.any():
         return
-    largest, smallest = int(sizes.argmax()), int(np.where(sizes > 0, sizes, sizes.max()).argmin())
+    largest, smallest = int(sizes.argmax()), int(np.where(sizes > 0, sizes, sizes.max() + 1).argmin())
     ratio = sizes[largest] / sizes[smallest]
     if ratio < _UNEVEN:
         return
@@ -187,7 +189,8 @@ _TRAITS: Mapping[str, tuple[Severity, str]] = {
     ),
     "deep grey": (
         "warning",
-        "images with more than 8 bits of grey: {}; values above 255 become white, so save them with 8 bits",
+        "images with more than 8 bits of grey: {}; the upper 8 of 16 are kept, which leaves those dark that use the "
+        "lower ones alone",
     ),
     "deep colour": ("note", "images with 16 bits a channel: {}; the upper 8 are kept"),
     "turned": (

@@ -32,7 +32,7 @@ _SMALLEST_SIDE = 8
 
 def _list_cifar(source: Source, seed: int) -> Listing:
     assert isinstance(source, CIFAR)
-    unpacked = source.root is None or (Path(source.root) / source.torchvision_class.base_folder).is_dir()
+    unpacked = source.root is None or (Path(source.root).expanduser() / source.torchvision_class.base_folder).is_dir()
     return (list_loaded if unpacked or source.download else list_tables)(source, seed)
 
 
@@ -124,7 +124,7 @@ def _judged(checks: Iterable[Check], examination: Examination) -> list[Finding]:
 def _refused(source: Source, seed: int) -> list[Finding]:
     """Why training would refuse the data, though every image is readable."""
     try:
-        Source.load(source, seed)  # not its own, which may go on to hold all images in memory
+        source.cut(seed)
     except UserError as error:
         return [Finding("error", "loading", str(error))]
     return []

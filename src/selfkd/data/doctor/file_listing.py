@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets.folder import is_image_file
 
-from selfkd.data.class_folders import root_folder, visible_folders
+from selfkd.data.class_folders import check_listed_once, files_below, root_folder, visible_folders
+from selfkd.data.decoding import open_image
 from selfkd.data.doctor.findings import Finding
 from selfkd.data.doctor.listing import Listing, Specimen
 from selfkd.data.folder import Folder
@@ -72,7 +72,7 @@ def _listing(
     def specimens() -> Iterator[Specimen]:
         for split, its_files in files.items():
             for path, label in its_files:
-                yield Specimen(os.path.relpath(path, root), split, label, partial(_opened, path))
+                yield Specimen(os.path.relpath(path, root), split, label, partial(open_image, Path(path)))
 
     counts = {
         split: np.bincount([label for _, label in its_files], minlength=len(classes)).astype(np.int64)
@@ -80,7 +80,7 @@ def _listing(
         else np.zeros(len(classes), np.int64)
         for split, its_files in files.items()
     }
-    return Listing(classes, roles, counts, specimens, tuple(findings))
+    return Listing(classes, roles, counts, specimens, (*findings, *_linked(files)))
 
 
 def _walked(
@@ -105,44 +105,35 @@ def _walked(
         label_of = {name: label for label, name in enumerate(classes)}
         files[split] = []
         left_out: list[str] = []
-        closed: list[str] = []
+        unlisted = set[str]()
         for name in names:
-            for path in _files_below(folder / name, closed):
+            below, problem = _listed_below(folder / name)
+            findings += problem
+            if problem:
+                unlisted.add(name)
+            for path in below:
                 if not is_image_file(path):
                     left_out.append(os.path.relpath(path, root))
                 elif name in label_of:
                     files[split].append((path, label_of[name]))
-        findings += _closed(root, closed)
-        findings += _empty(split, names, files[split], classes)
+        findings += _empty(split, [name for name in names if name not in unlisted], files[split], classes)
         findings += _left_out(left_out)
     return classes or (), files, findings
 
 
-def _files_below(folder: Path, closed: list[str]) -> Iterator[str]:
-    """In the order of torchvision's `make_dataset`.
-
-    Args:
-        folder: of a class.
-        closed: gets the folders that cannot be listed; torchvision leaves them out.
-    """
-
-    def remember(error: OSError) -> None:
-        closed.append(str(error.filename))
-
-    for place, _, names in sorted(os.walk(folder, onerror=remember, followlinks=True)):
-        yield from (str(Path(place, name)) for name in sorted(names))
+def _listed_below(folder: Path) -> tuple[list[str], list[Finding]]:
+    try:
+        return list(files_below(folder)), []
+    except DataError as error:  # a folder linked to one above it, or that must not be read
+        return [], [Finding("error", "layout", str(error))]
 
 
-def _opened(path: str) -> Image.Image:
-    if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would be waited for, for ever
-        raise OSError("it is no file")
-    return Image.open(path)
-
-
-def _closed(root: Path, folders: Sequence[str]) -> Iterator[Finding]:
-    if folders:
-        message = f"folders that cannot be opened, whose images training would leave out: {len(folders)}"
-        yield Finding("error", "layout", message, tuple(os.path.relpath(folder, root) for folder in folders))
+def _linked(files: Mapping[str, _Files]) -> Iterator[Finding]:
+    """Class folders or splits that are one, by a link."""
+    try:
+        check_listed_once(*files.values())
+    except DataError as error:
+        yield Finding("error", "layout", str(error))
 
 
 def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) -> Iterator[Finding]:

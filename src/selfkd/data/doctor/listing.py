@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfkd.data.arrow_images import Columns, ImageTable, find_columns
+from selfkd.data.arrow_images import Columns, ImageTable, find_columns, image_file
 from selfkd.data.cifar import CIFAR
+from selfkd.data.decoding import open_image
 from selfkd.data.doctor.findings import Finding
 from selfkd.data.parquet_files import ParquetTable, parquet_splits
 from selfkd.data.source import ImageSet, Source
 from selfkd.data.split_names import SplitNames, assigned
-from selfkd.data.table_source import TableSource
+from selfkd.data.table_source import TableSource, numbered_classes
 from selfkd.errors import DataError
 
 __all__ = ["Listing", "Specimen", "list_loaded", "list_tables"]
@@ -59,10 +59,12 @@ class Listing:
     specimens: Callable[[], Iterator[Specimen]]
     findings: tuple[Finding, ...] = ()
 
-    def of_classes(self, classes: int | tuple[str, ...] | None) -> Listing:
+    def of_classes(self, classes: int | tuple[int | str, ...] | None) -> Listing:
         """What training sees of it with the option `data.classes`; all, where it names a class that is not listed."""
-        chosen = self.class_names[:classes] if isinstance(classes, int) else classes
-        if chosen is None or not set(chosen) <= set(self.class_names):
+        if classes is None:
+            return self
+        chosen = self.class_names[:classes] if isinstance(classes, int) else tuple(map(str, classes))
+        if not set(chosen) <= set(self.class_names):
             return self
         kept = [self.class_names.index(name) for name in chosen]
         new_label = {label: position for position, label in enumerate(kept)}
@@ -113,7 +115,12 @@ def list_tables(source: Source, seed: int) -> Listing:
         findings += bad
     class_names = columns[roles.train].class_names
     if class_names is None:
-        class_names = tuple(map(str, range(int(labels[roles.train].max(initial=-1)) + 1)))
+        known = labels[roles.train][labels[roles.train] != -1]
+        try:
+            class_names = numbered_classes(known, columns[roles.train].label, f"the split {roles.train}")
+        except DataError as error:  # nobody knows the classes of any image
+            findings.append(Finding("error", "labels", str(error)))
+            return Listing((), roles, {roles.train: np.zeros(0, np.int64)}, lambda: iter(()), tuple(findings))
     for name, its_columns in columns.items():
         if its_columns.class_names not in (None, columns[roles.train].class_names):
             message = f"the splits {roles.train} and {name} name other classes, or in another order"
@@ -163,21 +170,15 @@ def _labels(table: ImageTable, columns: Columns) -> tuple[NDArray[np.int64], lis
     gaps: list[str] = []
     for rows in table.batches([columns.label]):
         column = rows.batch.column(columns.label)
-        gaps += [f"{rows.name}, row {rows.first + row}" for row in np.flatnonzero(column.is_null())]
-        parts.append(column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
+        parts.append(column.cast("int64", safe=False).fill_null(-1).to_numpy(zero_copy_only=False))
+        gaps += [f"{rows.name}, row {rows.first + row}" for row in np.flatnonzero(parts[-1] == -1)]
     labels = np.concatenate(parts) if parts else np.empty(0, np.int64)
-    missing = Finding("error", "labels", f"rows without a label in column {columns.label!r}: {len(gaps)}", tuple(gaps))
-    return labels, [missing] if gaps else []
+    message = f"rows without a label (empty or -1) in column {columns.label!r}: {len(gaps)}"
+    return labels, [Finding("error", "labels", message, tuple(gaps))] if gaps else []
 
 
 def _opened(table: ImageTable, encoded: Mapping[str, Any] | None) -> Image.Image:
-    encoded = encoded or {}
-    if encoded.get("bytes") is not None:
-        return Image.open(io.BytesIO(encoded["bytes"]))
-    path = table.path_of(encoded.get("path") or "")
-    if path is None:
-        raise OSError("it has no bytes")
-    return Image.open(path)
+    return open_image(image_file(table, encoded))
 
 
 def _counted(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:

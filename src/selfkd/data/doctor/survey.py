@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from selfkd.data.decoding import UNREADABLE
+from selfkd.data.decoding import UNREADABLE, to_rgb
 from selfkd.data.doctor.listing import Specimen
 
 __all__ = ["Moments", "Observed", "Survey", "moments_of", "survey"]
@@ -133,7 +133,7 @@ def _observed(specimen: Specimen) -> Observed:
     try:
         with specimen.open() as image:
             traits = tuple(_traits(image))  # before decoding, which forgets how the file stores its pixels
-            rgb = image.convert("RGB")
+            rgb = to_rgb(image)
     except UnidentifiedImageError:
         return Observed("it is no image, whatever its name says")
     except UNREADABLE as error:
