@@ -47,6 +47,7 @@ def test_an_image_file_becomes_what_the_network_was_trained_on():
     assert any(
         torch.equal(held, each) for each in torch.cat([s.images for s in (source.load(0).train, source.load(0).test)])
     )
+    assert torch.equal(source.image_transform()(image.convert("RGB")), held), "as predict opens it"
     normalised = source.inference_transform()(image)
     expected = (held / 255 - torch.tensor(source.mean).view(3, 1, 1)) / torch.tensor(source.std).view(3, 1, 1)
     assert torch.allclose(normalised, expected, atol=1e-6)

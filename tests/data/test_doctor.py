@@ -73,7 +73,7 @@ def test_unreadable_truncated_and_empty_files_are_named_each_with_its_reason(spl
     assert "train/digit 1/cut.jpg: image file is truncated" in errors
     assert "train/digit 1/text.jpg: it is no image" in errors
     assert "train/digit 1/0.jpg: it is no image" in errors
-    assert "train/digit 1/mv.jpg: [Errno 2] No such file" in errors
+    assert "train/digit 1/mv.jpg: No such file" in errors
     assert report.to_json()["trainable"] is False
 
 
@@ -239,6 +239,10 @@ def test_colours_that_conversion_changes_are_named_with_what_happens(split):
     clear = digit(41).convert("RGBA")
     clear.putalpha(grey)
     clear.save(folder / "clear.png")
+    digit(44).convert("RGBA").save(folder / "opaque.png")
+    untold = Image.Exif()
+    untold[0x0112] = 0
+    digit(45).save(folder / "upright.jpg", exif=untold)
     Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(folder / "deep.png")
     digit(42).convert("CMYK").save(folder / "print.jpg")
     turned = Image.Exif()
@@ -249,6 +253,8 @@ def test_colours_that_conversion_changes_are_named_with_what_happens(split):
     for severity in ("note", "warning"):
         named = {name for name in expected if f"train/digit 0/{name}." in found(report, "colours", severity)}
         assert named == {name for name, its_severity in expected.items() if its_severity == severity}
+    assert "opaque.png" not in found(report, "colours")
+    assert "upright.jpg" not in found(report, "colours")
     assert "the upper 8 of 16 are kept" in found(report, "colours")
     assert not report.errors
 

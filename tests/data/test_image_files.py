@@ -159,3 +159,12 @@ def test_transparency_and_orientation_are_ignored_as_by_torchvision(tmp_path):
     colours.save(tmp_path / "turned.png", exif=turned)
     for name in ("clear.png", "turned.png"):
         assert read_rgb(tmp_path / name, name).tobytes() == colours.tobytes()
+
+
+def test_postscript_is_not_run_whatever_it_is_called(tmp_path):
+    file = tmp_path / "picture.png"
+    Image.new("RGB", (8, 8)).save(file, "EPS")
+    with Image.open(file) as image:
+        assert image.format == "EPS", "by itself PIL would"
+    with pytest.raises(DataError, match="picture.png: not a readable image: cannot identify image file"):
+        read_rgb(file, "picture.png")

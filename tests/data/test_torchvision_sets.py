@@ -141,7 +141,8 @@ def test_fashion_mnist_gets_three_channels_and_a_border(fashion):
     assert torch.equal(padded.train.images, v2.functional.pad(expected, [2]))
     assert plain.class_names == tuple(datasets.FashionMNIST.classes)
     image = Image.fromarray(pixels([5], 28)[0, ..., 0])
-    assert torch.equal(FashionMNIST().image_transform()(image), padded.train.images[5])
+    for opened in (image, image.convert("RGB")):
+        assert torch.equal(FashionMNIST().image_transform()(opened), padded.train.images[5])
 
 
 def test_damaged_idx_files_are_named(fashion):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,13 +39,20 @@ def read_rgb(file: Path | BinaryIO, where: str) -> Image.Image:
 
 
 def open_image(file: Path | BinaryIO) -> Image.Image:
-    """As `PIL.Image.open`, but what is no file is refused: a pipe would be waited for.
+    """As `PIL.Image.open`, but what is no file is refused: a pipe would be waited for. PostScript is not read.
 
     Raises: UNREADABLE: if it is no image, or missing.
     """
     if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
         raise OSError("it is no regular file")
-    return Image.open(file)
+    return Image.open(file, formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """All that PIL reads, but programs: PostScript is given to an interpreter, whatever the file is called."""
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

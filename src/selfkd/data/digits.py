@@ -69,7 +69,7 @@ class Digits(Source):
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         transform: Callable[[Image.Image], Tensor] = v2.Compose(
-            [v2.PILToTensor(), v2.Grayscale(num_output_channels=3), self._scaled]
+            [v2.Grayscale(num_output_channels=3), v2.PILToTensor(), self._scaled]  # PIL keeps grey as it is
         )
         return transform
 

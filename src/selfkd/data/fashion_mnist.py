@@ -58,8 +58,8 @@ class FashionMNIST(Source):
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         transform: Callable[[Image.Image], Tensor] = v2.Compose(
             [
+                v2.Grayscale(num_output_channels=3),  # on a PIL image, which keeps grey as it is
                 v2.PILToTensor(),
-                v2.Grayscale(num_output_channels=3),
                 v2.Resize([_SIDE, _SIDE], antialias=True),
                 v2.Pad(self._border),
             ]

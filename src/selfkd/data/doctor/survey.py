@@ -22,7 +22,7 @@ __all__ = ["Moments", "Observed", "Survey", "moments_of", "survey"]
 _CHUNK = 1024  # images whose encoded bytes are held at a time
 _MEASURED_SIDE = 64  # of larger images only so many rows and columns count for mean and deviation
 _ORIENTATION = 0x0112  # EXIF
-_UPRIGHT = (None, 0, 1)
+_TURNED = range(2, 9)
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 _TRAITS = {"1": "greyscale", "L": "greyscale", "CMYK": "other colours", "YCbCr": "other colours"}
 _TRAITS |= {"LAB": "other colours", "HSV": "other colours"}
@@ -134,10 +134,12 @@ def _observed(specimen: Specimen) -> Observed:
         with specimen.open() as image:
             traits = tuple(_traits(image))  # before decoding, which forgets how the file stores its pixels
             rgb = to_rgb(image)
+            if "alpha" in traits and _is_opaque(image):
+                traits = tuple(trait for trait in traits if trait != "alpha")
     except UnidentifiedImageError:
         return Observed("it is no image, whatever its name says")
     except UNREADABLE as error:
-        return Observed(str(error))
+        return Observed(getattr(error, "strerror", None) or str(error))
     pixels = np.asarray(rgb)
     height, width, _ = pixels.shape
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=8, person=f"{width}x{height}".encode())
@@ -162,5 +164,10 @@ def _traits(image: Image.Image) -> Iterator[str]:
         yield "deep grey"
     elif any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         yield "deep colour"
-    if image.format is not None and image.getexif().get(_ORIENTATION) not in _UPRIGHT:
+    if image.format is not None and image.getexif().get(_ORIENTATION) in _TURNED:
         yield "turned"
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    """Whether nothing shines through, though the image says how much may; many programs save it so."""
+    return "A" in image.getbands() and image.getchannel("A").getextrema()[0] == 255
