@@ -39,6 +39,7 @@ def test_a_run_folder_holds_everything(short, tmp_path):
     best = max(rows, key=lambda row: row["test/top1/main"])
     assert scores["best"]["epoch"] == best["epoch"]
     assert scores["best"]["scores"]["test"]["main"]["top1"]["value"] == pytest.approx(best["test/top1/main"])
+    assert scores["class_names"] == [str(digit) for digit in range(10)]
     own = scores["own_best"]["branch1"]
     assert own["value"] == max(row["test/top1/branch1"] for row in rows)
     assert rows[own["epoch"] - 1]["test/top1/branch1"] == own["value"]

@@ -211,6 +211,7 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
         last=last,
         best=best,
         own_best=_own_best(folder, selection_name, last["scores"][selection_name]),
+        class_names=list(splits.class_names),
         splits=_described(splits),
         seconds=_seconds(folder),
         parameters={

@@ -79,7 +79,11 @@ class SplitRecord(TypedDict):
 
 
 class RunScores(TypedDict):
-    """A run's scores.json. `best` holds all heads at the epoch where main was best, `own_best` each at its own."""
+    """A run's scores.json.
+
+    `best` holds all heads at the epoch where main was best, `own_best` each at its own. `class_names` are in label
+    order.
+    """
 
     recipe: str
     method: str
@@ -88,6 +92,7 @@ class RunScores(TypedDict):
     last: EpochScores
     best: EpochScores
     own_best: dict[str, OwnBest]
+    class_names: list[str]
     splits: dict[str, SplitRecord]
     seconds: dict[str, float | None]
     parameters: dict[str, int]
