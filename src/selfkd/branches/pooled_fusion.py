@@ -177,7 +177,7 @@ class PooledFusionBranches(nn.Module):
             lateral_BD = self.laterals[level](stages[level])
             feature_BD = self.fusions[level](self.top_down[level](feature_BD), lateral_BD)
             logits[f"branch{level + 1}"] = self.classifiers[level](feature_BD)
-        return dict(sorted(logits.items()))
+        return {name: logits[name] for name in sorted(logits)}
 
 
 class DirectBranches(nn.Module):

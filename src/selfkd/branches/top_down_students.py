@@ -167,4 +167,5 @@ class TopDownStudents(nn.Module):
             fused = level(fused, stage_map)
             if name in self.students:
                 features[name], logits[name] = self.students[name](fused)
-        return dict(sorted(features.items())), dict(sorted(logits.items()))
+        shallow_first = sorted(features)
+        return {name: features[name] for name in shallow_first}, {name: logits[name] for name in shallow_first}
