@@ -1,0 +1,75 @@
+"""Nothing in a training step waits for the device."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from selfkd.history import History
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import run
+
+# What a GPU would have to be waited for: a number read by Python, or a shape that depends on numbers.
+WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
+METHODS = ("plain", "ps_kd", "dtskd", "loth", "teskd")
+
+
+class Waits(TorchDispatchMode):
+    """Counts them."""
+
+    def __init__(self):
+        super().__init__()
+        self.counted = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        name = function.overloadpacket.__name__
+        if name in WAITING:
+            self.counted[name] += 1
+        return function(*arguments, **(options or {}))
+
+
+def waits(method, batch_size, folder):
+    """Of a run of two epochs of 60 images."""
+    options = {
+        "method": method,
+        "backbone.width": 4,
+        "data.train_per_class": 6,
+        "loader.batch_size": batch_size,
+        "trainer.epochs": 2,
+        "trainer.precision": "bf16-mixed",
+        "regularization.cutout": 4,
+        "name": f"{method}-{batch_size}",
+    }
+    with Waits() as counter:
+        run(resolve("demo/digits/resnet18/plain", options), folder, show_progress=False)
+    return counter.counted
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_more_steps_wait_no_more_often(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(History, "_check_range", lambda *_: None)  # looks at indices on a CPU alone
+    few, many = (waits(method, batch_size, tmp_path) for batch_size in (30, 10))
+    assert few == many
+    assert few["_local_scalar_dense"] > 0, "at the end of an epoch a run does look"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gpu_is_not_waited_for(method, tmp_path, monkeypatch):
+    from selfkd.training.module import MethodModule
+
+    step = MethodModule.training_step
+
+    def without_waiting(module, batch, batch_idx):
+        if batch_idx == 0:
+            return step(module, batch, batch_idx)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return step(module, batch, batch_idx)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(MethodModule, "training_step", without_waiting)
+    options = {"method": method, "backbone.width": 16, "trainer.epochs": 2, "name": method}
+    run(resolve("demo/digits/resnet18/plain", options), tmp_path, show_progress=False)
