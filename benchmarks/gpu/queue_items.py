@@ -14,7 +14,9 @@ from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import Recipe, resolve
 
 QUEUE = Path(__file__).resolve().parent / "queue.yaml"
-TINY = {"trainer.epochs": 3, "loader.batch_size": 200}
+CHECKPOINT_EVERY = 10
+"""Epochs; writing a checkpoint takes a good part of the time of an epoch on a fast GPU."""
+TINY = {"trainer.checkpoint_every": 2, "trainer.epochs": 3, "loader.batch_size": 200}
 TINY_WIDTHS = {"shufflenetv1_cifar": 6}  # a multiple of its groups
 TINY_WIDTH = 8
 
@@ -65,7 +67,12 @@ def run_name(item: Item, tiny: bool) -> str:
 
 def overrides_of(item: Item, place: Place) -> dict[str, Any]:
     """What is set beside the recipe."""
-    overrides: dict[str, Any] = {"data.root": place.data_root, "trainer.compile": place.compiled, "seed": item.seed}
+    overrides: dict[str, Any] = {
+        "data.root": place.data_root,
+        "trainer.compile": place.compiled,
+        "trainer.checkpoint_every": CHECKPOINT_EVERY,
+        "seed": item.seed,
+    }
     if not place.tiny:
         return overrides
     backbone = resolve(item.recipe).parts["backbone"]

@@ -15,8 +15,8 @@ from selfkd.training.fit import epochs_done
 EPOCHS = 12
 
 
-def start(recipe, runs):
-    arguments = ["train", str(recipe), "--runs", str(runs), "--no-progress", "--json"]
+def start(recipe, runs, *overrides):
+    arguments = ["train", str(recipe), *overrides, "--runs", str(runs), "--no-progress", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "selfkd", *arguments],
@@ -56,17 +56,21 @@ def without_times(folder):
     return [{key: value for key, value in row.items() if not key.startswith("seconds/")} for row in rows]
 
 
-def test_a_killed_run_ends_as_if_it_never_was(recipe_file, tmp_path):
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_killed_run_ends_as_if_it_never_was(recipe_file, tmp_path, every):
+    option = f"trainer.checkpoint_every={every}"
     unbroken, broken = (RunFolder(tmp_path / runs / "killed" / "seed-0") for runs in ("unbroken", "broken"))
     assert finish(start(recipe_file, tmp_path / "unbroken"))[0] == 0
-    for epoch in (2, 7):
-        process = start(recipe_file, tmp_path / "broken")
+    for epoch in (4, 7):
+        process = start(recipe_file, tmp_path / "broken", option)
         wait_for_epoch(broken, epoch, process)
         process.send_signal(signal.SIGKILL)
         assert finish(process)[0] == -signal.SIGKILL
         assert not broken.scores_file.exists()
-        assert 1 <= epochs_done(broken.checkpoint("last")) < EPOCHS
-    status, errors = finish(start(recipe_file, tmp_path / "broken"))
+        done = epochs_done(broken.checkpoint("last"))
+        assert 1 <= done < EPOCHS
+        assert done % every == 0
+    status, errors = finish(start(recipe_file, tmp_path / "broken", option))
     assert status == 0, errors
     assert "continues after epoch" in errors
     assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()

@@ -53,7 +53,15 @@ _ALWAYS: Mapping[str, str] = {
 _SECTIONS = (*_CHOSEN, *_ALWAYS)
 # What belongs to a machine is no part of the experiment: it changes neither the run's name nor its identity.
 MACHINE = frozenset(
-    {"data.root", "data.download", "data.memory_gb", "loader.workers", "loader.device_share", "trainer.compile"}
+    {
+        "data.root",
+        "data.download",
+        "data.memory_gb",
+        "loader.workers",
+        "loader.device_share",
+        "trainer.compile",
+        "trainer.checkpoint_every",
+    }
 )
 _UNNAMED = MACHINE | {"seed"}
 _LONGEST_SUFFIX = 120

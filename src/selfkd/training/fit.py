@@ -64,7 +64,7 @@ def fit(
             max_epochs=options.epochs,
             reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
             logger=_loggers(options, folder, done_epochs),
-            callbacks=_callbacks(checkpoints, title, show_progress),
+            callbacks=_callbacks(checkpoints, options, title, show_progress),
             plugins=[CheckpointFiles()],
             default_root_dir=folder,
         )
@@ -171,11 +171,24 @@ def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Lo
     return loggers
 
 
-def _callbacks(checkpoints: Path, title: str, show_progress: bool) -> list[pl.Callback]:
-    # The module itself keeps the best epoch, whose rule differs from paper to paper.
-    last = ModelCheckpoint(
-        checkpoints, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False
-    )
+class _LastCheckpoint(ModelCheckpoint):
+    """Keeps the newest of every so many epochs, and the last of all.
+
+    The module itself keeps the best epoch, whose rule differs from paper to paper.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        super().__init__(folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+        self._every = every
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        done = trainer.current_epoch + 1
+        if done % self._every == 0 or done == trainer.max_epochs:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+def _callbacks(checkpoints: Path, options: TrainerOptions, title: str, show_progress: bool) -> list[pl.Callback]:
+    last = _LastCheckpoint(checkpoints, options.checkpoint_every)
     return [last, RunProgressBar(title)] if show_progress else [last]
 
 

@@ -29,6 +29,8 @@ class TrainerOptions:
         loggers: "csv" (metrics.csv) and "tensorboard" (needs the extra `tensorboard`).
         compile: compile the method's forward and backward pass with torch.compile (true, or one of its modes: default,
             reduce-overhead, max-autotune); costs a minute or so at the start.
+        checkpoint_every: epochs between checkpoints from which an interrupted run continues; the last epoch always has
+            one. Writing one of ResNet-18 with DTSKD's history on CIFAR-100 takes a fraction of a second.
         guard_every: steps between looks for NaN and infinity, each of which waits for the device.
     Raises: OptionError: if a value is out of range.
     """
@@ -41,6 +43,7 @@ class TrainerOptions:
     best_after_epoch: int = 0
     loggers: tuple[Literal["csv", "tensorboard"], ...] = ("csv",)
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
+    checkpoint_every: int = 1
     guard_every: int = 100
 
     def __post_init__(self) -> None:
@@ -50,6 +53,7 @@ class TrainerOptions:
         at_least("trainer.best_after_epoch", self.best_after_epoch, 0)
         if not isinstance(self.compile, bool):
             one_of("trainer.compile", self.compile, _MODES)
+        at_least("trainer.checkpoint_every", self.checkpoint_every, 1)
         at_least("trainer.guard_every", self.guard_every, 1)
         for logger in self.loggers:
             one_of("trainer.loggers", logger, _LOGGERS)
