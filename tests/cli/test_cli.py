@@ -135,7 +135,7 @@ BAD = {
     "method": (["train", RECIPE, "method=dtsk"], "unknown method 'dtsk'; nearest: dtskd"),
     "backbone": (["train", RECIPE, "backbone=resnet18_cifr"], "nearest: resnet18_cifar"),
     "key": (["train", RECIPE, "method.beta_mx=0.5"], "nearest: method.beta_max"),
-    "type": (["train", RECIPE, "method.beta_max=much"], "method.beta_max: Expected a float"),
+    "type": (["train", RECIPE, "method.beta_max=much"], "method.beta_max must be a number"),
     "range": (
         ["train", RECIPE, "method.beta_max=1.5"],
         "method.beta_max=1.5 is not allowed; method.beta_max must be in [0, 1]",

@@ -100,9 +100,9 @@ def test_folders_that_must_not_be_read_are_named(split, monkeypatch):
     monkeypatch.setattr(os, "listdir", forbid(os.listdir))
     assert "train/digit 0/more" in found(check_folder(split), "layout", "error")
     closed = split / "test"
-    assert f"Permission denied: '{closed}'" in found(check_folder(split), "layout", "error")
+    assert f"{closed} cannot be listed: Permission denied" in found(check_folder(split), "layout", "error")
     closed = split
-    assert f"Permission denied: '{closed}'" in found(check_folder(split), "layout", "error")
+    assert f"{closed} cannot be listed: Permission denied" in found(check_folder(split), "layout", "error")
     monkeypatch.setattr(os, "stat", forbid(os.stat))
     with pytest.raises(DataError, match="set cannot be read: .*Permission denied"):
         check_folder(split)
@@ -195,7 +195,7 @@ def test_linked_folders_are_errors(split):
     shutil.rmtree(split / "test" / "digit 2")
     (split / "test" / "digit 2").symlink_to(split / "train" / "digit 2")
     errors = found(check_folder(split), "layout", "error")
-    assert "train/digit 1/around/digit 1 is linked to" in errors
+    assert "train/digit 1/around is linked to" in errors
     assert "test/digit 2 and " in errors
     assert "train/digit 2 are the same folder, by a link" in errors
 
@@ -536,3 +536,35 @@ def test_training_begins_with_what_costs_nothing_to_find(split, tmp_path, caplog
     assert any(message.startswith("tiny classes: classes with fewer than 10") for message in warnings)
     assert any("digit 2: 1" in message for message in warnings)
     assert any("12.0 times as many" in message for message in warnings)
+
+
+def test_tiny_imagenets_classes_are_named_as_in_training(split):
+    split.joinpath("test").rename(split / "val")
+    (split / "words.txt").write_text("digit 0\tnought\ndigit 1\tone\ndigit 2\ttwo\n")
+    (split / "train" / "digit 2" / "broken.png").write_text("no image")
+    assert check_folder(split, "data=tiny_imagenet").errors
+    report = check(str(split), {"data": "tiny_imagenet", "data.image_size": "32", "data.classes": "[nought,one]"})
+    assert not report.errors, "the broken image is of a class that is left out"
+    assert report.num_classes == 2
+
+
+def test_a_quick_look_finds_what_training_would_refuse_without_opening_an_image(split):
+    report = check(str(split), {"data.image_size": "32", "data.classes": "[digit 0,digit 7]"}, quick=True)
+    assert "data.classes" in found(report, "loading", "error")
+    report = check(str(split), {"data.image_size": "32", "data.validation_fraction": "0.001"}, quick=True)
+    assert "data.validation_fraction=0.001" in found(report, "loading", "error")
+
+
+def test_a_loop_of_links_hides_nothing_else_of_its_class(split):
+    (split / "train" / "digit 1" / "loop").symlink_to(split / "train" / "digit 1")
+    (split / "train" / "digit 1" / "broken.png").write_text("no image")
+    report = check_folder(split)
+    assert "train/digit 1/loop is linked to" in found(report, "layout", "error")
+    assert "train/digit 1/broken.png: it is no image" in found(report, "unreadable images", "error")
+    assert not found(report, "empty classes")
+
+
+def test_a_folder_read_by_the_hubs_library_is_not_where_it_downloads_to(split):
+    pytest.importorskip("datasets")
+    check(str(split), {"data": "hub", "data.image_size": "32"})
+    assert {entry.name for entry in split.iterdir()} == {"train", "test"}

@@ -28,7 +28,7 @@ def test_every_class_gives_its_share():
 @pytest.mark.parametrize(
     ("sizes", "fraction", "message"),
     [
-        ((1, 20, 30), 0.2, "'cat' has a single one, so there is none; add images, or leave it out with data.classes"),
+        ((1, 20, 30), 0.2, "'cat' has only one, so there is none; give it more, or leave it out with data.classes"),
         ((100, 2, 100), 0.95, "from 0.014 to 0.5, as 'dog' has 2 of 202"),
         ((10, 20, 30), 0.01, "from 0.05 to 0.9, as 'cat' has 10 of 60"),
         ((10, 20, 30), 0.99, "from 0.05 to 0.9, as 'cat' has 10 of 60"),

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -199,3 +200,19 @@ def test_a_class_of_one_image_can_give_none(unsplit):
 def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
         Folder(**options)
+
+
+@pytest.mark.parametrize("place", ["", "train"])
+def test_a_folder_that_must_not_be_read_is_named(tmp_path, monkeypatch, place):
+    write_folder(tmp_path / "train", 4)
+    write_folder(tmp_path / "test", 2, start=4)
+    scandir, closed = os.scandir, str(tmp_path / place)
+
+    def guarded(path="."):
+        if str(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)  # not by its mode: whoever runs the tests as root may read everything
+    with pytest.raises(DataError, match=f"{closed} cannot be listed: Permission denied"):
+        Folder(root=str(tmp_path), image_size=16).load(seed=0)

@@ -144,10 +144,10 @@ def test_unlabelled_test_images_are_refused(tmp_path):
         ),
         (
             lambda row: row % 3 + 1,
-            "'row' of .* must count its classes 0, 1, 2 .* no training image has 0, but some have 1",
+            "'row' of .* must count its classes 0, 1, 2 .* no training image has 0, but some have 3",
         ),
         (lambda row: row % 3 * 10**12, "no training image has 1, but some have 1000000000000; data.label_column names"),
-        (lambda row: row % 3 * 2 - 2, "no training image has 0, but some have -2"),
+        (lambda row: row % 3 * 2 - 2, "no training image has 1, but some have -2"),
     ],
 )
 def test_numbers_that_count_no_classes_are_refused(tmp_path, column, message):

@@ -207,3 +207,9 @@ def test_values_out_of_range_are_refused(options, message):
 def test_mixtures_are_refused_where_they_make_no_sense(needs, message):
     with pytest.raises(OptionError, match=f"regularization.cutmix=1.0 .* 0 with a method that {message}"):
         loader(needs=needs, cutmix=1.0)
+
+
+def test_a_hole_larger_than_the_images_is_refused():
+    assert len(list(loader(cutout=16).epoch(0))) == 5
+    with pytest.raises(OptionError, match="regularization.cutout=18 .* at most 16, the side of the images"):
+        loader(cutout=18)

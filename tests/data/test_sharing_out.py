@@ -1,5 +1,6 @@
 """Processes that train together see of each batch what one process alone would see."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from selfkd.data.loaders import training_loader
 from selfkd.data.regularization import Regularization
 from selfkd.data.resizing import centre_square
 from selfkd.data.streaming import StreamingTrainingLoader
-from selfkd.errors import OptionError
+from selfkd.errors import DataError, OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -80,3 +81,9 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(files):
             OptionError, match=f"loader.batch_size={batch_size} .*multiple of the {processes} processes"
         ):
             shared.share_out(0, processes)
+
+
+def test_too_few_samples_for_so_many_processes_are_refused(files):
+    few = loader(files.take(np.arange(3)), RandomResizedCrop(size=32), NEEDS["single"], batch_size=4)
+    with pytest.raises(DataError, match="3 training samples do not give each of 2 processes 2"):
+        few.share_out(0, 2)

@@ -91,7 +91,7 @@ def test_where_images_come_from_is_told_truly(root):
     unsplit = folder(root / "train", classes=3, test_fraction=0.5).load(2)
     classes = "(3 of 4 classes: digit 0, digit 1, digit 2)"
     assert unsplit.origins == {
-        "train": f"all of all images {classes} that is not held out",
+        "train": f"all images {classes}, without the test split",
         "test": f"0.5 of all images {classes}, stratified, drawn by seed 2",
     }
     assert Digits(classes=2).load(3).origins == {
@@ -104,7 +104,7 @@ def test_classes_left_out_do_not_keep_a_test_split_from_being_drawn(root):
     whole = root / "train"
     for file in sorted((whole / "digit 2").iterdir())[1:]:
         file.unlink()
-    with pytest.raises(OptionError, match="data.test_fraction=0.5 .*'digit 2' has a single one"):
+    with pytest.raises(OptionError, match="data.test_fraction=0.5 .*'digit 2' has only one"):
         folder(whole, test_fraction=0.5).load(0)
     splits = folder(whole, test_fraction=0.5, classes=("digit 3", "digit 1")).load(0)
     assert splits.class_names == ("digit 3", "digit 1")

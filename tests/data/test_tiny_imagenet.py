@@ -52,6 +52,7 @@ def test_the_archives_layout_is_read(archive):
     assert splits.train.images.dtype == torch.uint8
     assert splits.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert splits.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert splits.origin("test") == "the data set's own validation split", "its test images have no labels"
     transform = TinyImageNet(root=str(archive)).image_transform()
     for held, file in (
         (splits.train.images[1], "train/n01/images/n01_1.JPEG"),
@@ -108,7 +109,7 @@ def test_unsorted_images_without_annotations_are_refused(archive):
     [
         (lambda text: text.replace("n02", "n09"), "annotations.txt has other classes .*n02 only in training, n09 only"),
         (lambda text: text.replace("\t", " "), "val_annotations.txt is damaged"),
-        (lambda text: "".join(text.splitlines(keepends=True)[1:]), "val_0.JPEG has no line in"),
+        (lambda text: "".join(text.splitlines(keepends=True)[1:]), "has no line for val_0.JPEG in"),
         (lambda text: text + "val_99.JPEG\tn01\n", "val_99.JPEG: not a readable image"),
         (lambda text: text + "../../secret.JPEG\tn01\n", "names '../../secret.JPEG', which does not lie in"),
     ],

@@ -159,3 +159,11 @@ def test_damaged_idx_files_are_named(fashion):
         FashionMNIST(root=str(fashion)).load(seed=0)
     with pytest.raises(OptionError, match="data.image_size=64 .* 28 or 32"):
         FashionMNIST(image_size=64)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA", "CMYK", "L"])
+def test_pictures_of_any_colours_become_what_the_network_takes(mode):
+    picture = digit(5).convert(mode)
+    for source in (CIFAR10(), FashionMNIST()):
+        transform = source.inference_transform()
+        torch.testing.assert_close(transform(picture), transform(picture.convert("RGB")), rtol=0, atol=0)

@@ -126,11 +126,14 @@ def test_unknown_names_bring_the_nearest(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["method.beta_max=a"], "method.beta_max: Expected a float. Got value: a"),
-        (["trainer.epochs=1.5"], "trainer.epochs: Expected a int. Got value: 1.5"),
-        (["trainer.precision=8"], "trainer.precision: Expected .*'32', 'bf16-mixed', '16-mixed'.*8"),
+        (["method.beta_max=a"], "method.beta_max='a' is not allowed; method.beta_max must be a number"),
+        (["trainer.epochs=1.5"], "trainer.epochs='1.5' is not allowed; trainer.epochs must be a whole number"),
+        (["trainer.precision=8"], "trainer.precision='8' .* must be 32, bf16-mixed, 16-mixed"),
         (["seed=-1"], "seed=-1 is not allowed"),
-        (["seed=x"], "seed: Expected a int"),
+        (["seed=x"], "seed='x' .* must be a whole number"),
+        (["data.classes=apple"], "must be a whole number or a list .*, each a whole number or a text or null"),
+        (["loader.workers=2.5"], "loader.workers='2.5' .* must be a whole number or auto"),
+        (["trainer.compile=fast"], "must be true or false or default, reduce-overhead, max-autotune"),
         (["name=../up"], r"name='../up' is not allowed"),
         (["name="], "name='' is not allowed"),
         (["name=" + "x" * 300], "at most 200 bytes"),

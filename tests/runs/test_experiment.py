@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from image_sets import write_folder
 from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, UserError
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.run_folder import RunFolder
@@ -116,6 +117,16 @@ def test_evaluating_a_run_gives_its_scores(short, tmp_path):
             assert evaluate_run(folder.path, split, which, {}) == folder.scores()[which]["scores"][split]
     with pytest.raises(RunError, match="held out no validation split"):
         evaluate_run(folder.path, "validation", "last", {})
+
+
+def test_evaluating_on_data_of_other_classes_says_so(short, tmp_path):
+    for name, digits in (("three", range(3)), ("two", range(2))):
+        write_folder(tmp_path / name / "train", 6, digits=digits)
+        write_folder(tmp_path / name / "test", 2, digits=digits, start=6)
+    options = {"data": "folder", "data.image_size": 16, "data.root": str(tmp_path / "three"), "trainer.epochs": 1}
+    folder = trained(short("plain", **options), tmp_path)
+    with pytest.raises(RunError, match="was trained on 3 classes; data.root gives 2"):
+        evaluate_run(folder.path, "test", "last", {"data.root": str(tmp_path / "two")})
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(short, tmp_path, monkeypatch):

@@ -175,7 +175,11 @@ def _only(option: str, candidates: Sequence[str], table: ImageTable) -> str:
         return usual
     if len(candidates) == 1:
         return candidates[0]
-    raise OptionError(option, None, f"one of the columns {', '.join(candidates or table.schema.names)} of {table.name}")
+    if not candidates:
+        wanted = "images (structs with encoded bytes)" if usual == "image" else "classes (whole numbers)"
+        held = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+        raise DataError(f"{table.name} has no column of {wanted}; its columns are {held}")
+    raise OptionError(option, None, f"one of the columns {', '.join(candidates)} of {table.name}")
 
 
 def _class_names(features: Mapping[str, Any], label: str) -> tuple[str, ...] | None:

@@ -194,12 +194,16 @@ class TrainingBatches(ABC, Generic[SplitT]):
 
         A last batch that does not give each process two is left out by all.
 
-        Raises: OptionError: if a batch cannot be shared out evenly.
+        Raises:
+            OptionError: if a batch cannot be shared out evenly.
+            DataError: if there are too few samples for so many processes.
         """
         if self.batch_size % processes or self.batch_size < _FEWEST * processes:
             allowed = f"a multiple of the {processes} processes that train, at least {_FEWEST} for each"
             raise OptionError("loader.batch_size", self.batch_size, allowed)
         self._rank, self._processes = rank, processes
+        if len(self) == 0:
+            raise DataError(f"{len(self.data)} training samples do not give each of {processes} processes {_FEWEST}")
 
     def to(self, device: torch.device | str) -> None:
         """Give batches on the device that trains."""

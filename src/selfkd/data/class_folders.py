@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from torchvision.datasets.folder import is_image_file
@@ -55,10 +55,17 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def visible_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the folders in a folder, sorted, without the hidden ones that programs leave; none if it is none."""
+    """The names of the folders in a folder, sorted, without the hidden ones that programs leave; none if it is none.
+
+    Raises: DataError: if it must not be read.
+    """
     if not folder.is_dir():
         return ()
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    try:
+        with os.scandir(folder) as entries:
+            return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+    except OSError as error:
+        raise _closed(error) from error
 
 
 def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
@@ -79,12 +86,19 @@ def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]
     return files
 
 
-def files_below(folder: Path) -> Iterator[str]:
+def _refused(problem: DataError) -> None:
+    raise problem
+
+
+def files_below(folder: Path, report: Callable[[DataError], None] = _refused) -> Iterator[str]:
     """Every file below a folder, links followed, in the order of torchvision's `make_dataset`.
 
-    Raises: DataError: if a folder must not be read, or is linked to one above it.
+    Args:
+        folder: where to begin.
+        report: gets the problems, and may let the listing go on without the folders that have one; by default it ends.
+    Raises: DataError: by default, if a folder must not be read, or is linked to one above it.
     """
-    for place, names in sorted(_walked(folder)):
+    for place, names in sorted(_walked(folder, report)):
         yield from (f"{place}{os.sep}{name}" for name in sorted(names))
 
 
@@ -105,18 +119,21 @@ def check_listed_once(*splits: Sequence[tuple[str, int]]) -> None:
             )
 
 
-def _walked(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def _closed(error: OSError) -> DataError:
+    return DataError(f"{error.filename} cannot be listed: {error.strerror}")
+
+
+def _walked(folder: Path, report: Callable[[DataError], None]) -> Iterator[tuple[str, list[str]]]:
     """Every folder from this one down, with the names of its files."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
-
+    outside = set(map(str, Path(os.path.realpath(folder)).parents))
     real_of: dict[str, str] = {}
-    for place, _, names in os.walk(folder, onerror=refuse, followlinks=True):
+    for place, inner, names in os.walk(folder, onerror=lambda error: report(_closed(error)), followlinks=True):
         real_of[place] = os.path.realpath(place)
         above = [str(parent) for parent in Path(place).parents if str(parent) in real_of]
-        if real_of[place] in [real_of[parent] for parent in above]:
-            raise DataError(f"{place} is linked to {real_of[place]}, a folder above it; listing it would never end")
+        if real_of[place] in outside or real_of[place] in [real_of[parent] for parent in above]:
+            report(DataError(f"{place} is linked to {real_of[place]}, a folder above it; listing it would never end"))
+            inner.clear()
+            continue
         yield place, names
 
 

@@ -68,7 +68,7 @@ def _possible(total: int, num_classes: int, smallest: int, name: str) -> str:
     """
     what = "a share that every class can give, keeping an image"
     if smallest < 2:
-        return f"{what}: {name!r} has a single one, so there is none; add images, or leave it out with data.classes"
+        return f"{what}: {name!r} has only one, so there is none; give it more, or leave it out with data.classes"
     precision = 10 ** len(str(total))  # rounded down, a share still means as many samples
     low = num_classes * precision // total / precision
     high = (total - math.ceil(total / smallest)) * precision // total / precision

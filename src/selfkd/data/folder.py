@@ -12,6 +12,7 @@ from selfkd.data.class_folders import (
     class_folders,
     labelled_files,
     root_folder,
+    visible_folders,
 )
 from selfkd.data.decoding import read_rgb
 from selfkd.data.image_files import ImageFiles
@@ -68,7 +69,7 @@ class Folder(OwnImages):
 
     def split_names(self, root: Path) -> SplitNames | None:
         """The names of the split folders; None where the folders are classes."""
-        folders = {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+        folders = set(visible_folders(root))
         if self.train_split is not None or self.test_split is not None:
             return assigned(folders, self.train_split, self.test_split, str(root))
         if not _are_splits(root, folders):
@@ -82,5 +83,5 @@ def _are_splits(root: Path, folders: set[str]) -> bool:
     A class may be called train, too, but then it holds images.
     """
     train = [root / name for name in folders if name.lower() in TRAIN_NAMES]
-    holds_folders = any(entry.is_dir() for folder in train for entry in folder.iterdir())
+    holds_folders = any(visible_folders(folder) for folder in train)
     return bool(train) and (holds_folders or all(name.lower() in SPLIT_NAMES for name in folders))

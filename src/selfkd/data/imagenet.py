@@ -64,6 +64,7 @@ class ImageNet(Source):
             train=ImageFiles.of(root, train_files, transform, self.image_size),
             test=ImageFiles.of(root, test_files, transform, self.image_size),
             class_names=classes,
+            origins={"test": "the data set's own validation split"},
         )
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:

@@ -56,6 +56,9 @@ def training_loader(
     augmentation = regularization.applied_to(augmentation)
     black = torch.zeros(1, *data.input_size, dtype=torch.uint8)
     augmentation(black, augmentation.draw(1, torch.Generator()))
+    side = data.input_size[-1]
+    if regularization.cutout > side:
+        raise OptionError("regularization.cutout", regularization.cutout, f"at most {side}, the side of the images")
     mixing = regularization.mixing(num_classes)
     if mixing is not None:
         _check_mixing(regularization, needs)

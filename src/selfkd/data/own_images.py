@@ -107,7 +107,7 @@ class OwnImages(Source, ABC):
         labels, images = whole.train.labels.numpy(), whole.origin("train")
         kept, given = held_out(labels, self.test_fraction, seed, "data.test_fraction", whole.class_names)
         origins = {
-            "train": f"all of {images} that is not held out",
+            "train": f"{images}, without the test split",
             "test": f"{self.test_fraction:g} of {images}, stratified, drawn by seed {seed}",
         }
         return replace(whole, train=whole.train.take(kept), test=whole.train.take(given), origins=origins)

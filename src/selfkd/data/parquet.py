@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from selfkd.data.arrow_images import ImageTable
-from selfkd.data.class_folders import root_folder
+from selfkd.data.class_folders import root_folder, visible_folders
 from selfkd.data.parquet_files import ParquetTable, parquet_splits
 from selfkd.data.table_source import TableSource
 from selfkd.errors import DataError
@@ -30,6 +30,7 @@ class Parquet(TableSource):
 
     def tables(self) -> tuple[str, Mapping[str, ImageTable]]:
         folder = root_folder(self.root, "train-*.parquet and, if there are, test-*.parquet")
+        visible_folders(folder)  # whose error says more than that no file was found
         splits = parquet_splits(folder)
         if not splits:
             raise DataError(f"data.root={str(folder)!r} holds no Parquet file, itself or in its sub-folders")

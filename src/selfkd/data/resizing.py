@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 __all__ = ["centre_square", "unless_sized"]
 
-_LONGEST = 8  # times the shorter side; what lies beyond is cut off anyway, but would be scaled before
+_LONGEST = 8  # times the shorter side; what lies beyond is cut off in any case, give or take a part of a pixel
 
 
 def centre_square(side: int, resize: int) -> Callable[[Image.Image], Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from selfkd.contract import DatasetInfo
-from selfkd.data.decoding import eight_bits
+from selfkd.data.decoding import to_rgb
 from selfkd.data.drawing import held_out, some_of_each_class
 from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
@@ -306,7 +306,7 @@ class Source(ABC):
         """From a PIL image to the normalised float `[3, H, W]` that the network takes."""
         transform: Callable[[Image.Image], Tensor] = v2.Compose(
             [
-                eight_bits,
+                to_rgb,
                 self.image_transform(),
                 v2.ToDtype(torch.float32, scale=True),
                 v2.Normalize(self.mean, self.std),

@@ -89,11 +89,12 @@ def numbered_classes(labels: NDArray[np.int64], column: str, where: str) -> tupl
             f"column {column!r} of {where} has {len(present)} different values in {len(labels)} rows, fewer than two "
             f"images a class; {hint}"
         )
-    gaps = np.flatnonzero(present != np.arange(len(present)))
-    if len(gaps):
+    expected = np.arange(len(present))
+    missing, others = np.setdiff1d(expected, present), np.setdiff1d(present, expected)
+    if len(others):
         raise DataError(
             f"column {column!r} of {where} must count its classes 0, 1, 2 and so on, since no class names are stored; "
-            f"no training image has {gaps[0]}, but some have {present[gaps[0]]}; {hint}"
+            f"no training image has {missing[0]}, but some have {others[0]}; {hint}"
         )
     return tuple(map(str, range(len(present))))
 

@@ -20,6 +20,7 @@ from selfkd.data.class_folders import (
 )
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import Source, Splits
+from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
 
 __all__ = ["TinyImageNet", "validation_files"]
@@ -63,7 +64,8 @@ class TinyImageNet(Source):
         return Splits(
             train=ImageFiles.of(root, train_files, transform, self.image_size),
             test=ImageFiles.of(root, test_files, transform, self.image_size),
-            class_names=_class_names(root / "words.txt", classes),
+            class_names=class_words(root, classes),
+            origins={"test": "the data set's own validation split"},
         )
 
     def _held(self, splits: Splits, whole_images: bool) -> Splits:
@@ -100,7 +102,7 @@ def _annotated_files(folder: Path, annotations: Path, classes: Sequence[str]) ->
         raise DataError(f"{annotations} is damaged: lines must begin with a file name, a tab and a class") from error
     without = sorted({path.name for path in folder.iterdir() if is_image_file(path.name)} - set(class_of))
     if without:
-        raise DataError(f"{folder / without[0]} has no line in {annotations}, nor have {len(without) - 1} others")
+        raise DataError(f"{annotations} has no line for {few(without)} in {folder}")
     elsewhere = sorted(name for name in class_of if Path(name).name != name)
     if elsewhere:
         raise DataError(f"{annotations} names {elsewhere[0]!r}, which does not lie in {folder}")
@@ -110,8 +112,12 @@ def _annotated_files(folder: Path, annotations: Path, classes: Sequence[str]) ->
     return [(str(folder / file), label) for label, file in labelled]
 
 
-def _class_names(words: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """The words for each WordNet id, or the id where there are none."""
+def class_words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
+    """The words of `words.txt` for each WordNet id, or the id where there are none.
+
+    Raises: DataError: if the file cannot be read.
+    """
+    words = root / "words.txt"
     try:
         lines = words.read_text(encoding="utf-8").splitlines() if words.exists() else []
     except (OSError, ValueError) as error:

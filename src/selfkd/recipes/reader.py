@@ -10,6 +10,8 @@ import argparse
 import functools
 import hashlib
 import re
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,6 +68,7 @@ MACHINE = frozenset(
 _UNNAMED = MACHINE | {"seed"}
 _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
 _LARGEST_SEED = 2**32 - 1
 
 
@@ -240,6 +243,24 @@ def _others(section: str, name: str) -> str:
     return ", ".join(others)
 
 
+def _type_of(parser: ArgumentParser, key: str) -> Any:
+    action = next(action for action in parser._actions if action.dest == key)
+    return getattr(action, "_typehint", None) or action.type
+
+
+def _in_words(kind: Any) -> str:
+    """What values a type allows."""
+    members = typing.get_args(kind)
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(member) for member in members)
+    if origin is typing.Literal:
+        return ", ".join(map(str, members))
+    if origin in (tuple, list):
+        return f"a list [...], each {_in_words(members[0])}"
+    return _WORDS.get(kind) or str(getattr(kind, "__name__", kind))
+
+
 def _parsed_value(parsed: Mapping[str, Any], key: str) -> Any:
     section, _, option = key.partition(".")
     return parsed[section][option] if option else parsed[section]
@@ -346,6 +367,10 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     try:
         parsed = parser.parse_object(nested).as_dict()
     except (argparse.ArgumentError, TypeError, ValueError) as error:
+        named = re.match(r'Parser key "([\w.]+)":', str(error))
+        if named and named[1] in flat:
+            allowed = _in_words(_type_of(parser, named[1]))
+            raise RecipeError(f"{named[1]}={flat[named[1]]!r} is not allowed; {named[1]} must be {allowed}") from error
         text = re.sub(r'Parser key "([\w.]+)":', r"\1:", " ".join(str(error).split()))
         raise RecipeError(re.sub(r"<class '(\w+)'>|typing\.", r"\1", text)) from error
     if parsed["seed"] is None or not 0 <= parsed["seed"] <= _LARGEST_SEED:

@@ -90,7 +90,7 @@ def _locate(data: str, overrides: dict[str, str]) -> str:
     folder = Path(data).expanduser()
     found = recognised(folder)
     name = overrides.setdefault("data", found)
-    overrides["data.root"] = str(folder)
+    overrides["data.name" if name == "hub" else "data.root"] = str(folder)  # a root of hub is where downloads go
     words, _ = LAYOUTS[found]
     return f"{folder} looks like {words}" + (f", read as data={name}" if name != found else f" (data={name})")
 

@@ -20,13 +20,14 @@ from selfkd.data.doctor.examination import first_look
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
 from selfkd.data.streaming import killed_workers_named
-from selfkd.errors import OptionError, RunError
+from selfkd.errors import DataError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.export.network_files import save_network
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.checkup import stem_of
 from selfkd.runs.environment import environment
+from selfkd.runs.loading import described
 from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, epochs_done, fit, load_weights
@@ -164,7 +165,7 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     parts = experiment.training_parts()
     method = experiment.method
     if options.channels_last and not experiment.channels_last:
-        _log.info("trained in contiguous layout: narrow strided 1x1 convolutions fail in channels-last on a CPU")
+        _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
         options = replace(options, channels_last=False)
     for finding in first_look(experiment.source, experiment.splits, stem_of(recipe.parts["backbone"], method.backbone)):
         _log.warning("%s", finding.line())
@@ -178,9 +179,14 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
         if done:
             _log.info("%s continues after epoch %d of %d", folder.path, done, options.epochs)
         title = f"{recipe.parts['method']} seed {recipe.seed}"
-        with killed_workers_named():
-            device = fit(method, parts, options, folder.path, title, show_progress)
-            _finish(folder, experiment, options, device)
+        try:
+            with killed_workers_named():
+                device = fit(method, parts, options, folder.path, title, show_progress)
+                _finish(folder, experiment, options, device)
+        except DataError as error:
+            raise DataError(
+                f"{error}; once it is whole again, the same command continues after the last finished epoch"
+            ) from error
     return folder
 
 
@@ -253,7 +259,7 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
         places: `data.root`, if the data has moved; `loader.workers` and the like, if the machine is another.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
-        RunError: if there is no such run, it is not finished, or it has no such split.
+        RunError: if there is no such run, it is not finished, has no such split, or the data has other classes.
         RecipeError: if `places` holds anything else.
         CheckpointError: if the checkpoint is damaged.
         DataError, WorkerKilledError: if an image cannot be read, or a process that reads was killed.
@@ -262,6 +268,10 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     experiment = Experiment.build(folder.recipe(places, trust_imports), pretrained=False)
     if not folder.holds_data(experiment.splits.fingerprint()):
         _log.warning("%s was trained on other data than data.root gives now, or on data read differently", path)
+    class_names, _ = described(folder)
+    if len(class_names) != len(experiment.splits.class_names):
+        given = len(experiment.splits.class_names)
+        raise RunError(f"the run {path} was trained on {len(class_names)} classes; data.root gives {given}")
     images = getattr(experiment.splits, split)
     if images is None:
         raise RunError(f"the run {path} held out no validation split; data.validation_fraction was 0")

@@ -19,7 +19,7 @@ from selfkd.recipes.reader import Recipe
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.fit import read_weights
 
-__all__ = ["LoadedRun", "export_network", "load", "plain_network", "trained_network"]
+__all__ = ["LoadedRun", "described", "export_network", "load", "plain_network", "trained_network"]
 
 _PARITY_TOLERANCE = 1e-6
 
@@ -56,7 +56,7 @@ def load(run: str | os.PathLike[str], trust_imports: bool = False) -> LoadedRun:
     """
     folder = RunFolder.finished(Path(run))
     recipe = folder.recipe(trust_imports=trust_imports)
-    class_names, input_size = _described(folder)
+    class_names, input_size = described(folder)
     network = plain_network(recipe, len(class_names))
     load_network(network, folder.network_file)
     source: Source = recipe.target("data")(**recipe.options["data"])
@@ -111,7 +111,7 @@ def export_network(
         ParityError: if the loaded network differs; no file is written, an older one stays.
     """
     folder = RunFolder.finished(Path(run))
-    class_names, input_size = _described(folder)
+    class_names, input_size = described(folder)
     num_classes = len(class_names)
     recipe = folder.recipe(trust_imports=trust_imports)
     trained = trained_network(folder, recipe, which, num_classes)
@@ -128,8 +128,11 @@ def export_network(
     return path, difference
 
 
-def _described(folder: RunFolder) -> tuple[tuple[str, ...], tuple[int, int, int]]:
-    """Class names and input size, as the network's file has them."""
+def described(folder: RunFolder) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+    """Class names and input size of a run, as its network's file has them.
+
+    Raises: CheckpointError: if the file is damaged.
+    """
     metadata = read_metadata(folder.network_file)
     try:
         channels, height, width = map(int, metadata["input_size"])

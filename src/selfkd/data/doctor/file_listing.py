@@ -19,7 +19,7 @@ from selfkd.data.folder import Folder
 from selfkd.data.imagenet import ImageNet
 from selfkd.data.source import Source
 from selfkd.data.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames
-from selfkd.data.tiny_imagenet import TinyImageNet, validation_files
+from selfkd.data.tiny_imagenet import TinyImageNet, class_words, validation_files
 from selfkd.errors import DataError
 
 __all__ = ["list_folder", "list_imagenet", "list_tiny_imagenet"]
@@ -58,7 +58,7 @@ def list_tiny_imagenet(source: Source, seed: int) -> Listing:
         files["val"] = validation_files(root / "val", classes)
     except DataError as error:
         findings.append(Finding("error", "layout", str(error)))
-    return _listing(root, SplitNames("train", "val", None), classes, files, findings)
+    return _listing(root, SplitNames("train", "val", None), class_words(root, classes), files, findings)
 
 
 def _listed(root: Path, roles: SplitNames, folders: Mapping[str, Path]) -> Listing:
@@ -107,25 +107,18 @@ def _walked(
         left_out: list[str] = []
         unlisted = set[str]()
         for name in names:
-            below, problem = _listed_below(folder / name)
-            findings += problem
-            if problem:
-                unlisted.add(name)
-            for path in below:
+            problems: list[DataError] = []
+            for path in files_below(folder / name, problems.append):
                 if not is_image_file(path):
                     left_out.append(os.path.relpath(path, root))
                 elif name in label_of:
                     files[split].append((path, label_of[name]))
+            if problems:
+                unlisted.add(name)
+                findings += [Finding("error", "layout", str(problem)) for problem in problems]
         findings += _empty(split, [name for name in names if name not in unlisted], files[split], classes)
         findings += _left_out(left_out)
     return classes or (), files, findings
-
-
-def _listed_below(folder: Path) -> tuple[list[str], list[Finding]]:
-    try:
-        return list(files_below(folder)), []
-    except DataError as error:  # a folder linked to one above it, or that must not be read
-        return [], [Finding("error", "layout", str(error))]
 
 
 def _linked(files: Mapping[str, _Files]) -> Iterator[Finding]:
@@ -175,7 +168,8 @@ def _wrong_layout(root: Path, split: str, folder: Path, names: tuple[str, ...]) 
         yield Finding(
             "warning", "layout", f"the folders {', '.join(nested)} are taken for classes, though splits are called so"
         )
-    inside = [f"{name}/{inner}" for name in names for inner in SPLIT_NAMES if (folder / name / inner).is_dir()]
+    # Unlike Path.is_dir, os.path.isdir is False where it must not look.
+    inside = [f"{name}/{inner}" for name in names for inner in SPLIT_NAMES if os.path.isdir(folder / name / inner)]  # noqa: PTH112
     if inside and len(names) > 1:
         message = f"class folders hold folders called like splits: {len(inside)}; their images are taken together; "
         yield Finding("warning", "layout", message + "splits must lie outside, train/<class>/", tuple(inside))
