@@ -1,14 +1,16 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from selfkd.errors import StorageError
 
-__all__ = ["written_whole"]
+__all__ = ["folder_written_whole", "written_whole"]
 
 
 @contextmanager
@@ -17,12 +19,54 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Raises: StorageError: if it cannot be written; what was there before stays, and nothing half-written is left.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError when the disk is full
         partial.unlink(missing_ok=True)
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise StorageError(f"{path} cannot be written ({reason}); what was saved before is whole") from error
+        raise _cannot_be_written(path, error) from error
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Write into the folder given inside; afterwards it stands under `path`, all of it on disk.
+
+    A folder that was there goes first. Files are to be synchronised with the disk by who writes them.
+
+    Raises: StorageError: if it cannot be written; nothing half-written is left.
+    """
+    partial = _partial(path)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        partial.mkdir(parents=True)
+        yield partial
+        _synchronise(partial)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+        _synchronise(path.parent)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise _cannot_be_written(path, error) from error
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _synchronise(folder: Path) -> None:
+    """Wait until the names in a folder are on disk; a system that cannot say so is believed."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot_be_written(path: Path, error: Exception) -> StorageError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return StorageError(f"{path} cannot be written ({reason}); what was saved before is whole")

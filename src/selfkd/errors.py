@@ -10,9 +10,11 @@ __all__ = [
     "BatchError",
     "CheckpointError",
     "DataError",
+    "MemoryExhaustedError",
     "NonFiniteLossError",
     "OptionError",
     "ParityError",
+    "ProcessLostError",
     "RecipeError",
     "RunError",
     "RunInterruptedError",
@@ -112,7 +114,24 @@ class WorkerKilledError(SelfKDError):
     """The system ended a process that read images; the run can be continued."""
 
 
+class ProcessLostError(SelfKDError):
+    """One of several processes that train together was killed; the run can be continued."""
+
+
 class RunInterruptedError(SelfKDError):
-    """The user stopped the run; it can be continued."""
+    """The run was told to stop; it can be continued.
+
+    Args:
+        message: how far it is.
+        number: of the signal: 2 for Ctrl-C, 15 for a batch system's SIGTERM.
+    """
 
     exit_status = 130
+
+    def __init__(self, message: str, number: int = 2) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + number
+
+
+class MemoryExhaustedError(SelfKDError):
+    """The device that trains, or the machine, has too little memory; the run can be continued."""

@@ -9,7 +9,7 @@ from test_resume import finish, start, wait_for_epoch
 
 from selfkd.recipes.reader import resolve
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.fit import epochs_done
+from selfkd.training.checkpoint_files import epochs_done
 
 EPOCHS = 6
 
@@ -44,7 +44,7 @@ def train(digits_as_imagenet, tmp_path):
 
 
 def check_it_continues(train, folder):
-    done = epochs_done(folder.checkpoint("last"))
+    done = epochs_done(folder.checkpoints)
     assert 1 <= done < EPOCHS
     status, errors = finish(train())
     assert status == 0, errors

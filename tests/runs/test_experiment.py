@@ -1,15 +1,17 @@
 import json
 import math
+import shutil
 
 import pytest
 import torch
 
 from image_sets import write_folder
-from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, UserError
+from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, RunInterruptedError, UserError
+from selfkd.methods.base import Method
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.run_folder import RunFolder
+from selfkd.training.checkpoint_files import epochs_done, set_folder
 from selfkd.training.epoch_log import read_epoch_log
-from selfkd.training.fit import epochs_done
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
 
@@ -145,8 +147,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     with pytest.raises(NonFiniteLossError, match="structural became NaN or infinite in epoch 3, steps 1 to 5"):
         trained(recipe, tmp_path)
     monkeypatch.undo()
-    (last,) = (tmp_path / "runs").rglob("last.ckpt")
-    assert epochs_done(last) == 2
+    (checkpoints,) = (tmp_path / "runs").rglob("checkpoints")
+    assert epochs_done(checkpoints) == 2
     assert trained(recipe, tmp_path).scores()["last"]["epoch"] == 4
 
 
@@ -155,20 +157,53 @@ def test_a_learning_rate_far_too_high_is_caught(short, tmp_path):
         trained(short("plain", **{"optimizer.lr": 1e30}), tmp_path)
 
 
-def test_a_damaged_checkpoint_is_named(short, tmp_path):
+@pytest.fixture
+def stopped(short, tmp_path, monkeypatch):
+    """`stopped(recipe)`: the folder of a run that ended in its third epoch."""
+    from selfkd.methods.dtskd import DTSKD
+
+    def stop(self, progress):
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+        Method.begin_epoch(self, progress)
+
+    def train(recipe):
+        with monkeypatch.context() as patched:
+            patched.setattr(DTSKD, "begin_epoch", stop)
+            with pytest.raises(RunInterruptedError, match="stopped after epoch 2 of 4; the same command continues"):
+                trained(recipe, tmp_path)
+        return RunFolder.of(recipe, tmp_path / "runs")
+
+    return train
+
+
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(short, stopped, tmp_path, caplog):
+    unbroken = run(short(), tmp_path / "unbroken", show_progress=False)
+    folder = stopped(short())
+    newest = set_folder(folder.checkpoints, 2) / "training.ckpt"
+    newest.write_bytes(newest.read_bytes()[:5000])
+    caplog.set_level("INFO", "selfkd")
+    trained(short(), tmp_path)
+    assert "training.ckpt is damaged; going back to the checkpoint after epoch 1" in caplog.text
+    assert "continues after epoch 1 of 4" in caplog.text
+    assert folder.network_file.read_bytes() == unbroken.network_file.read_bytes()
+    assert folder.scores()["last"] == unbroken.scores()["last"]
+
+
+def test_where_no_whole_checkpoint_is_left_it_is_said(short, stopped, tmp_path):
     recipe = short()
-    folder = trained(recipe, tmp_path)
-    folder.scores_file.unlink()
-    last = folder.checkpoint("last")
-    last.write_bytes(last.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match="last.ckpt is missing or damaged.*--overwrite"):
+    folder = stopped(recipe)
+    for file in folder.checkpoints.rglob("training.ckpt"):
+        file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="training.ckpt is damaged; no whole checkpoint is left.*--overwrite"):
         trained(recipe, tmp_path)
     assert trained(recipe, tmp_path, overwrite=True).scores_file.exists()
 
 
 def test_a_checkpoint_of_another_method_is_refused(short, tmp_path):
     plain, dtskd = (trained(short(method), tmp_path) for method in ("plain", "dtskd"))
-    plain.checkpoint("last").replace(dtskd.checkpoint("last"))
+    shutil.rmtree(dtskd.checkpoints)
+    shutil.copytree(plain.checkpoints, dtskd.checkpoints)
     dtskd.scores_file.unlink()
     with pytest.raises(CheckpointError, match="does not fit"):
         trained(short(), tmp_path)
@@ -186,8 +221,8 @@ def test_weights_that_are_no_numbers_are_never_saved(short, tmp_path, monkeypatc
     with pytest.raises(NonFiniteLossError, match="weights became NaN or infinite at the end of epoch 2"):
         trained(recipe, tmp_path)
     monkeypatch.undo()
-    (last,) = (tmp_path / "runs").rglob("last.ckpt")
-    assert epochs_done(last) == 1
+    (checkpoints,) = (tmp_path / "runs").rglob("checkpoints")
+    assert epochs_done(checkpoints) == 1
     assert trained(recipe, tmp_path).scores()["last"]["epoch"] == 4
 
 
@@ -226,7 +261,7 @@ def test_the_history_follows_the_method_to_its_device(short, tmp_path, monkeypat
     history.write(torch.arange(2), dict.fromkeys(history.heads, torch.full((2, 10), 0.1)))
     history.advance()
     options = TrainerOptions(epochs=1)
-    module = MethodModule(experiment.method, experiment.training_parts(), options, tmp_path / "best.ckpt")
+    module = MethodModule(experiment.method, experiment.training_parts(), options, tmp_path)
     monkeypatch.setattr(MethodModule, "device", torch.device("meta"))
     module.on_train_start()
     assert history.state_dict()["probabilities"].device.type == "meta"

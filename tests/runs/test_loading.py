@@ -10,6 +10,7 @@ from selfkd.runs import loading
 from selfkd.runs.experiment import run
 from selfkd.runs.loading import export_network
 from selfkd.runs.prediction import predict
+from selfkd.training.checkpoint_files import weights_file
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_the_exported_file_is_the_trained_network(folder, which, tmp_path):
     assert difference <= 1e-6
     network = selfkd.create_backbone("resnet18_cifar", 10, width=8).network
     loading.load_network(network, path)
-    checkpoint = torch.load(folder.checkpoint(which), weights_only=True)["state_dict"]
+    checkpoint = torch.load(weights_file(folder.checkpoints, which), weights_only=True)["state_dict"]
     for key, value in network.state_dict().items():
         assert torch.equal(value, checkpoint[f"method.backbone.network.{key}"])
 

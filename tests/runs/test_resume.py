@@ -9,8 +9,8 @@ import time
 import pytest
 
 from selfkd.runs.run_folder import RunFolder
+from selfkd.training.checkpoint_files import epochs_done
 from selfkd.training.epoch_log import read_epoch_log
-from selfkd.training.fit import epochs_done
 
 EPOCHS = 12
 
@@ -67,7 +67,7 @@ def test_a_killed_run_ends_as_if_it_never_was(recipe_file, tmp_path, every):
         process.send_signal(signal.SIGKILL)
         assert finish(process)[0] == -signal.SIGKILL
         assert not broken.scores_file.exists()
-        done = epochs_done(broken.checkpoint("last"))
+        done = epochs_done(broken.checkpoints)
         assert 1 <= done < EPOCHS
         assert done % every == 0
     status, errors = finish(start(recipe_file, tmp_path / "broken", option))

@@ -1,44 +1,146 @@
+import json
+import resource
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from selfkd.errors import CheckpointError, StorageError
-from selfkd.training.checkpoint_files import CheckpointFiles
-from selfkd.training.module import HISTORY_KEY
+from selfkd.training import checkpoint_files
+from selfkd.training.checkpoint_files import (
+    HISTORY_KEY,
+    CheckpointFiles,
+    epochs_done,
+    newest_set,
+    read_set,
+    read_weights,
+    restore_best,
+    set_folder,
+    weights_file,
+    write_best,
+)
+
+FILES = ["training.ckpt", "history.pt", "best.ckpt", "checksums.json"]
 
 
-def checkpoint(epoch):
-    return {"epoch": epoch, "state_dict": {"w": torch.full((3,), float(epoch))}, HISTORY_KEY: {"p": torch.ones(epoch)}}
+def weights(value):
+    return {"method.w": torch.full((300,), float(value)), "method.backbone.v": torch.ones(1)}
 
 
-def test_weights_and_history_go_together_and_only_the_newest_stays(tmp_path):
-    files, path = CheckpointFiles(), tmp_path / "last.ckpt"
-    for epoch in (1, 2):
-        files.save_checkpoint(checkpoint(epoch), path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["last-history-epoch2.pt", "last.ckpt"]
-    loaded = files.load_checkpoint(path)
-    assert loaded["epoch"] == 2
-    assert len(loaded[HISTORY_KEY]["p"]) == 2
+def save(checkpoints, done, history=True):
+    """A set after `done` epochs; its best epoch is the first."""
+    if done == 1:
+        write_best(checkpoints, 0, weights(-1))
+    checkpoint = {"epoch": done - 1, "state_dict": weights(done)}
+    if history:
+        checkpoint[HISTORY_KEY] = {"p": torch.ones(done)}
+    CheckpointFiles().save_checkpoint(checkpoint, set_folder(checkpoints, done))
 
 
-def test_a_kill_between_the_two_files_leaves_the_old_pair_whole(tmp_path):
-    files, path = CheckpointFiles(), tmp_path / "last.ckpt"
-    files.save_checkpoint(checkpoint(1), path)
-    torch.save({"p": torch.ones(2)}, tmp_path / "last-history-epoch2.pt")  # written, the checkpoint not yet
-    (tmp_path / "last.ckpt.partial").write_bytes(b"half")
-    loaded = files.load_checkpoint(path)
-    assert loaded["epoch"] == 1
-    assert len(loaded[HISTORY_KEY]["p"]) == 1
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
 
 
-@pytest.mark.parametrize("damaged", ["last.ckpt", "last-history-epoch1.pt"])
-@pytest.mark.parametrize("size", [0, 100])
-def test_a_damaged_file_is_named(tmp_path, damaged, size):
-    files, path = CheckpointFiles(), tmp_path / "last.ckpt"
-    files.save_checkpoint(checkpoint(1), path)
-    file = tmp_path / damaged
-    file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(CheckpointError, match=f"{damaged} is missing or damaged"):
-        files.load_checkpoint(path)
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_set_holds_all_that_belongs_together_and_the_one_before_stays(tmp_path):
+    for done in (1, 2, 3):
+        save(tmp_path, done)
+    assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
+    for done in (2, 3):
+        folder = set_folder(tmp_path, done)
+        assert names(folder) == sorted(FILES)
+        loaded = read_set(folder)
+        assert loaded["epoch"] == done - 1
+        assert len(loaded[HISTORY_KEY]["p"]) == done
+        assert read_weights(folder / "best.ckpt")[1] == 1
+    assert newest_set(tmp_path) == set_folder(tmp_path, 3)
+    assert epochs_done(tmp_path) == 3
+    assert (tmp_path / "best.ckpt").samefile(set_folder(tmp_path, 2) / "best.ckpt"), "linked, not written again"
+
+
+def test_what_a_killed_process_left_half_written_is_no_set(tmp_path):
+    save(tmp_path, 1)
+    partial = tmp_path / "epoch-000002.partial"
+    partial.mkdir()
+    (partial / "training.ckpt").write_bytes(b"half")
+    broken_off = tmp_path / "epoch-000000"  # its removal was broken off
+    broken_off.mkdir()
+    (broken_off / "training.ckpt").write_bytes(b"half")
+    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    save(tmp_path, 2)
+    assert "epoch-000002.partial" not in names(tmp_path)
+    assert read_set(set_folder(tmp_path, 2))["epoch"] == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", [flip_a_bit, lambda file: file.write_bytes(file.read_bytes()[:60])])
+def test_a_damaged_set_is_passed_over_with_a_warning(tmp_path, caplog, name, damage):
+    for done in (1, 2):
+        save(tmp_path, done)
+    file = set_folder(tmp_path, 2) / name
+    content = file.read_bytes()
+    file.unlink()  # else the other set's best epoch is damaged with it
+    file.write_bytes(content)
+    damage(file)
+    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert "going back to the checkpoint after epoch 1" in caplog.text
+    assert "epoch-000002" in caplog.text
+    save(tmp_path, 2)
+    assert newest_set(tmp_path) == set_folder(tmp_path, 2)
+
+
+def test_a_missing_file_is_damage_and_the_only_set_is_not_passed_over(tmp_path):
+    save(tmp_path, 1)
+    (set_folder(tmp_path, 1) / "history.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"history.pt is missing; no whole checkpoint is left; .*--overwrite"):
+        newest_set(tmp_path)
+    with pytest.raises(CheckpointError, match=r"history.pt is missing"):
+        CheckpointFiles().load_checkpoint(set_folder(tmp_path, 1))
+
+
+def test_going_back_leaves_nothing_from_beyond(tmp_path):
+    for done in (1, 5):
+        save(tmp_path, done)
+    save(tmp_path, 3)  # after epoch 5 was found damaged
+    assert names(tmp_path) == ["best.ckpt", "epoch-000001", "epoch-000003"]
+
+
+def test_the_best_epoch_is_that_of_the_set_from_which_a_run_continues(tmp_path):
+    save(tmp_path, 1)
+    write_best(tmp_path, 2, weights(7))  # of an epoch that was never saved whole
+    restore_best(tmp_path, newest_set(tmp_path))
+    assert read_weights(tmp_path / "best.ckpt")[1] == 1
+    write_best(tmp_path, 2, weights(7))
+    assert read_weights(set_folder(tmp_path, 1) / "best.ckpt")[1] == 1, "a set never changes"
+    restore_best(tmp_path, None)
+    assert not (tmp_path / "best.ckpt").exists()
+
+
+def test_where_files_cannot_be_linked_they_are_copied(tmp_path, monkeypatch):
+    def refused(self, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(checkpoint_files.Path, "hardlink_to", refused)
+    save(tmp_path, 1)
+    restore_best(tmp_path, newest_set(tmp_path))
+    assert read_weights(tmp_path / "best.ckpt")[1] == 1
+
+
+def test_weights_of_a_part_come_under_its_own_keys(tmp_path):
+    save(tmp_path, 1)
+    for which, value in (("last", 1), ("best", -1)):
+        read, epoch = read_weights(weights_file(tmp_path, which))
+        assert epoch == 1
+        assert read["w"][0] == value
+    assert set(read_weights(weights_file(tmp_path, "last"), "backbone.")[0]) == {"v"}
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        weights_file(tmp_path / "elsewhere", "last")
 
 
 class Command:
@@ -47,23 +149,54 @@ class Command:
 
 
 def test_code_in_a_checkpoint_never_runs(tmp_path, capsys):
-    torch.save({"state_dict": Command()}, tmp_path / "last.ckpt")
+    save(tmp_path, 1)
+    folder = set_folder(tmp_path, 1)
+    torch.save({"epoch": 0, "state_dict": Command()}, folder / "training.ckpt")
+    sums = json.loads((folder / "checksums.json").read_text())
+    sums["training.ckpt"] = checkpoint_files._checksum(folder / "training.ckpt")
+    (folder / "checksums.json").write_text(json.dumps(sums))
     with pytest.raises(CheckpointError, match="damaged"):
-        CheckpointFiles().load_checkpoint(tmp_path / "last.ckpt")
+        read_set(folder)
     assert "unpickled" not in capsys.readouterr().out
 
 
-def test_what_cannot_be_written_is_said_and_the_old_pair_stays(tmp_path, monkeypatch):
-    files, path = CheckpointFiles(), tmp_path / "last.ckpt"
-    files.save_checkpoint(checkpoint(1), path)
+def test_what_cannot_be_written_is_said_and_older_sets_stay(tmp_path, monkeypatch):
+    save(tmp_path, 1)
 
     def full(content, file):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(StorageError, match="cannot be written .*No space left on device"):
-        files.save_checkpoint(checkpoint(2), path)
+    with pytest.raises(StorageError, match="epoch-000002 cannot be written .*No space left on device"):
+        save(tmp_path, 2)
     monkeypatch.undo()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["last-history-epoch1.pt", "last.ckpt"]
-    assert files.load_checkpoint(path)["epoch"] == 1
+    assert names(tmp_path) == ["best.ckpt", "epoch-000001"]
+    assert read_set(set_folder(tmp_path, 1))["epoch"] == 0
+
+
+_MEMORY = """
+import resource, sys, torch
+from pathlib import Path
+from selfkd.training.checkpoint_files import HISTORY_KEY, CheckpointFiles, read_set
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+tensor = torch.ones(100_000_000)  # 400 MB
+path = Path(sys.argv[1])
+before = peak()
+CheckpointFiles().save_checkpoint({"epoch": 0, "state_dict": {}, HISTORY_KEY: {"p": tensor}}, path)
+after_saving = peak()
+del tensor
+read_set(path)[HISTORY_KEY]["p"].sum()
+print(after_saving - before, peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_neither_saving_nor_loading_holds_a_checkpoint_twice(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY, str(tmp_path / "epoch-000001")], capture_output=True, text=True, check=True
+    )
+    saving, loading = map(int, done.stdout.split())
+    assert resource is not None
+    assert saving < 100e6
+    assert loading < 200e6

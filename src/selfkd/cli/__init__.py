@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: without the program's name; None for those of the process.
-    Returns: 0 done, 1 the work failed, 2 the user's input is wrong, 130 interrupted.
+    Returns: 0 done, 1 the work failed, 2 the user's input is wrong, 130 or 143 interrupted
+        by Ctrl-C or SIGTERM.
     """
     parser = argparse.ArgumentParser(
         prog="selfkd",
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SelfKDError as error:
         print(f"selfkd: {error}", file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("selfkd: interrupted", file=sys.stderr)
-        return 130
+        return 128 + getattr(error, "number", signal.SIGINT)
     return 0

@@ -205,6 +205,15 @@ class TrainingBatches(ABC, Generic[SplitT]):
         if len(self) == 0:
             raise DataError(f"{len(self.data)} training samples do not give each of {processes} processes {_FEWEST}")
 
+    def share(self, step: int) -> float:
+        """How many anchors of a step's batch are this process's, relative to an equal share of all processes.
+
+        1 but for a last batch that cannot be shared out evenly.
+        """
+        whole = min(self.batch_size, len(self.data) - step * self.batch_size)
+        mine = len(range(self._rank, whole, self._processes))
+        return mine * self._processes / whole
+
     def to(self, device: torch.device | str) -> None:
         """Give batches on the device that trains."""
         self._labels = self._labels.to(device)
@@ -277,7 +286,7 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         data: the images.
         mean: per channel, of pixel values in [0, 1].
         std: per channel, of pixel values in [0, 1].
-        batch_size: B.
+        batch_size: B, of all processes together.
         channels_last: memory layout of the batches.
         workers: processes that read what is not in memory; 0 for the calling one.
         device_share: of the device's free memory, that images in memory may take there.
@@ -299,9 +308,14 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         self.device_share = device_share
         self._labels = data.labels
         self._normalised = Normalisation(mean, std, channels_last)
+        self._rank, self._processes = 0, 1
 
     def __len__(self) -> int:
         return math.ceil(len(self.data) / self.batch_size)
+
+    def share_out(self, rank: int, processes: int) -> None:
+        """Give every `processes`-th image of each batch from now on, beginning with number `rank`; perhaps none."""
+        self._rank, self._processes = rank, processes
 
     def to(self, device: torch.device | str) -> None:
         """Give batches on the device that evaluates."""
@@ -309,9 +323,15 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         self._normalised.to(device)
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, labels in zip(self._images(), torch.split(self._labels, self.batch_size), strict=True):
-            yield Batch(self._normalised(images), labels)
+        positions = [batch[self._rank :: self._processes] for batch in self._batches()]
+        for images, batch in zip(self._images(positions), positions, strict=True):
+            yield Batch(self._normalised(images), self._labels[batch.start : batch.stop : batch.step])
+
+    def _batches(self) -> Iterator[range]:
+        everything = range(len(self.data))
+        for start in range(0, len(self.data), self.batch_size):
+            yield everything[start : start + self.batch_size]
 
     @abstractmethod
-    def _images(self) -> Iterator[Tensor]:
-        """Images `[B, C, H, W]` uint8 of every batch, on the device that evaluates."""
+    def _images(self, positions: Sequence[range]) -> Iterator[Tensor]:
+        """Images `[B, C, H, W]` uint8 at the positions of every batch, on the device that evaluates."""

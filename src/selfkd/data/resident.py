@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -36,9 +36,9 @@ class EvaluationLoader(EvaluationBatches[ImageSet]):
         super().to(device)
         self.data = _placed(self.data, self._labels, self.device_share)
 
-    def _images(self) -> Iterator[Tensor]:
-        for images in torch.split(self.data.images, self.batch_size):
-            yield images.to(self._labels.device)
+    def _images(self, positions: Sequence[range]) -> Iterator[Tensor]:
+        for batch in positions:
+            yield self.data.images[batch.start : batch.stop : batch.step].to(self._labels.device)
 
 
 def _placed(data: ImageSet, labels: Tensor, share: float) -> ImageSet:

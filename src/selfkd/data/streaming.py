@@ -43,13 +43,8 @@ class StreamingTrainingLoader(TrainingBatches[ImageFiles | ImageSet]):
 class StreamingEvaluationLoader(EvaluationBatches[ImageFiles]):
     """Evaluation batches of image files."""
 
-    def _images(self) -> Iterator[Tensor]:
-        nothing_drawn = np.empty((1, self.batch_size, 0), dtype=np.int64)
-        positions = np.arange(len(self.data))
-        tasks = [
-            (positions[start : start + self.batch_size], nothing_drawn)
-            for start in range(0, len(positions), self.batch_size)
-        ]
+    def _images(self, positions: Sequence[range]) -> Iterator[Tensor]:
+        tasks = [(np.array(batch, dtype=np.int64), np.empty((1, len(batch), 0), np.int64)) for batch in positions]
         return _streamed(_Reader(self.data, Unchanged()), tasks, self.workers, self._labels.device)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sized
 from typing import Protocol, TypedDict
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from selfkd.contract import Batch
@@ -36,6 +37,8 @@ Scores = dict[str, dict[str, Score]]
 class _Loader(Iterable[Batch], Sized, Protocol):
     def to(self, device: torch.device | str) -> None: ...
 
+    def share_out(self, rank: int, processes: int) -> None: ...
+
 
 class HeadMetrics:
     """Top-1 and top-5 accuracy of several heads, accumulated over batches on their device.
@@ -51,11 +54,12 @@ class HeadMetrics:
         self.num_classes = num_classes
         self.device = device
         self._metrics: dict[str, dict[str, MulticlassAccuracy]] = {}
-        self._samples = 0
+        # In float64, exact beyond 16 million; a look for NaN would wait for the device.
+        self._samples = SumMetric(nan_strategy="disable").set_dtype(torch.float64).to(device)
 
     def update(self, logits: Mapping[str, Tensor], labels: Tensor) -> None:
         """Count one batch: `logits` by head `[B, K]`, `labels` `[B]`."""
-        self._samples += len(labels)
+        self._samples.update(len(labels))
         for head, logits_BK in logits.items():
             if head not in self._metrics:
                 self._metrics[head] = self._fresh()
@@ -63,10 +67,11 @@ class HeadMetrics:
                 metric.update(logits_BK, labels)
 
     def compute(self) -> Scores:
-        """The scores of everything counted so far."""
+        """The scores of everything counted so far, by all processes that evaluate together."""
+        samples = int(self._samples.compute())
         return {
             head: {
-                name: Score(value=round(100 * float(metric.compute()), 4), unit="%", n=self._samples)
+                name: Score(value=round(100 * float(metric.compute()), 4), unit="%", n=samples)
                 for name, metric in metrics.items()
             }
             for head, metrics in self._metrics.items()
@@ -86,12 +91,16 @@ class HeadMetrics:
 def evaluate(method: Method, loader: _Loader, device: torch.device | str) -> Scores:
     """Scores of every head over a whole split, in eval mode and float32; every part's mode is restored.
 
+    Processes that are connected share out the split, and each gets the scores of all of it.
+
     Args:
         method: on `device`.
         loader: batches of a split; moved to `device`.
         device: where to compute.
     """
     loader.to(device)
+    if distributed.is_available() and distributed.is_initialized():
+        loader.share_out(distributed.get_rank(), distributed.get_world_size())
     metrics = HeadMetrics(method.num_classes, device)
     with eval_mode(method):
         for batch in loader:

@@ -61,6 +61,8 @@ MACHINE = frozenset(
         "data.memory_gb",
         "loader.workers",
         "loader.device_share",
+        "trainer.devices",
+        "trainer.num_nodes",
         "trainer.compile",
         "trainer.checkpoint_every",
     }

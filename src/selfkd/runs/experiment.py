@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from selfkd.data.doctor.examination import first_look
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
 from selfkd.data.streaming import killed_workers_named
-from selfkd.errors import DataError, OptionError, RunError
+from selfkd.errors import DataError, MemoryExhaustedError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.export.network_files import save_network
 from selfkd.methods.base import Method
@@ -29,11 +29,15 @@ from selfkd.runs.checkup import stem_of
 from selfkd.runs.environment import environment
 from selfkd.runs.loading import described
 from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
+from selfkd.training.checkpoint_files import epochs_done, keep_newest, weights_file
 from selfkd.training.epoch_log import read_epoch_log
-from selfkd.training.fit import check_hardware, epochs_done, fit, load_weights
+from selfkd.training.fit import check_hardware, connect, fit, load_weights
+from selfkd.training.memory import is_out_of_memory
 from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import TrainingParts
 from selfkd.training.options import TrainerOptions
+from selfkd.training.processes import World, from_first, is_first, start
+from selfkd.training.signals import stopping_on_signals
 
 __all__ = ["Experiment", "evaluate_run", "run"]
 
@@ -142,6 +146,8 @@ def _options_of(section: str) -> Iterator[None]:
 def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True) -> RunFolder:
     """Train a recipe to its end and leave a finished run folder; continue an unfinished one, keep a finished one.
 
+    With `trainer.devices` above 1 it trains in as many fresh processes; started by torchrun or srun, in those.
+
     Args:
         recipe: what to train.
         runs: the folder of all runs.
@@ -150,8 +156,9 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     Raises:
         RunError: if the folder holds another experiment or another process trains in it.
         UserError: if data, network or options are not usable.
-        RunInterruptedError, NonFiniteLossError, CheckpointError, StorageError: as `fit` does.
+        RunInterruptedError, NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError: as `fit` does.
         WorkerKilledError: if a process that reads images was killed; the last finished epoch is saved.
+        ProcessLostError: if one of several processes that train was killed; the last finished epoch is saved.
     """
     folder = RunFolder.of(recipe, runs)
     if not overwrite:
@@ -160,24 +167,39 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
             _log.info("%s is finished; --overwrite trains it again", folder.path)
             return folder
     options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
+    world = World.of(options)
     check_hardware(options)
-    experiment = Experiment.build(recipe, pretrained=overwrite or not folder.checkpoint("last").exists())
-    parts = experiment.training_parts()
+    if world.size > 1 and not world.launched:
+        start(_train, world.size, recipe, folder, overwrite, show_progress)
+    else:
+        with stopping_on_signals():
+            _train(recipe, folder, overwrite, show_progress)
+    return folder
+
+
+def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bool) -> None:
+    """What every process does; the first alone writes."""
+    options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
+    connect(options)
+    try:
+        experiment = _built(recipe, pretrained=overwrite or not epochs_done(folder.checkpoints))
+        parts = experiment.training_parts()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryExhaustedError(f"building network and data needs more memory than there is: {error}") from error
+        raise
     method = experiment.method
     if options.channels_last and not experiment.channels_last:
         _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
         options = replace(options, channels_last=False)
     for finding in first_look(experiment.source, experiment.splits, stem_of(recipe.parts["backbone"], method.backbone)):
         _log.warning("%s", finding.line())
-    with folder.locked():
-        folder.prepare(recipe, experiment.splits.fingerprint(), overwrite)
+    with folder.locked() if is_first() else nullcontext():
+        from_first(lambda: folder.prepare(recipe, experiment.splits.fingerprint(), overwrite))
         if method.history is not None:
             _log.info("the history of predictions takes %.2f MB", method.history.nbytes / 1e6)
         for name, record in _described(experiment.splits).items():
             _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
-        done = epochs_done(folder.checkpoint("last"))
-        if done:
-            _log.info("%s continues after epoch %d of %d", folder.path, done, options.epochs)
         title = f"{recipe.parts['method']} seed {recipe.seed}"
         try:
             with killed_workers_named():
@@ -187,26 +209,50 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
             raise DataError(
                 f"{error}; once it is whole again, the same command continues after the last finished epoch"
             ) from error
-    return folder
+
+
+def _built(recipe: Recipe, pretrained: bool) -> Experiment:
+    """The parts; where something may have to be fetched first, the first process fetches it for all."""
+    if not recipe.options["data"].get("download"):
+        return Experiment.build(recipe, pretrained)
+    experiment = Experiment.build(recipe, pretrained) if is_first() else None
+    from_first(lambda: None)
+    return experiment or Experiment.build(recipe, pretrained)
 
 
 def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, device: torch.device) -> None:
-    """Write the network, the scores of the last and the best epoch, and the environment."""
-    recipe, method, splits = experiment.recipe, experiment.method.to(device), experiment.splits
-    save_network(
-        method.deployed(),
-        folder.network_file,
-        {"class_names": splits.class_names, "input_size": splits.info.input_size, "epoch": "last"},
-    )
+    """Score the last and the best epoch, and write scores, network and environment."""
+    method, splits = experiment.method.to(device), experiment.splits
 
     def scores() -> dict[str, Scores]:
         loaders = {name: experiment.evaluation_loader(split) for name, split in splits.by_name.items()}
         return {name: evaluate(method, loader, device) for name, loader in loaders.items()}
 
+    # All have what the first has: what batch normalisation saw last differs between them.
+    load_weights(method, weights_file(folder.checkpoints, "last"))
+    if is_first():
+        save_network(
+            method.deployed(),
+            folder.network_file,
+            {"class_names": splits.class_names, "input_size": splits.info.input_size, "epoch": "last"},
+        )
     last = EpochScores(epoch=options.epochs, scores=scores())
-    best_file = folder.checkpoint("best")
-    load_weights(method, best_file)
-    best = EpochScores(epoch=epochs_done(best_file), scores=scores())
+    best_epoch = load_weights(method, weights_file(folder.checkpoints, "best"))
+    best = EpochScores(epoch=best_epoch, scores=scores())
+    if is_first():
+        _write_records(folder, experiment, options, device, last, best)
+    from_first(lambda: None)  # none leaves before the run is finished
+
+
+def _write_records(
+    folder: RunFolder,
+    experiment: Experiment,
+    options: TrainerOptions,
+    device: torch.device,
+    last: EpochScores,
+    best: EpochScores,
+) -> None:
+    recipe, method, splits = experiment.recipe, experiment.method, experiment.splits
     selection_name, _ = splits.selection
     ruled = best["epoch"] > options.best_after_epoch  # else the run was too short for the rule, and all epochs counted
     record = RunScores(
@@ -225,7 +271,8 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
             "training": sum(parameter.numel() for parameter in method.parameters()),
         },
     )
-    write_json(folder.environment_file, environment(device))
+    keep_newest(folder.checkpoints, 1)
+    write_json(folder.environment_file, {**environment(device), "processes": World.of(options).size})
     write_json(folder.scores_file, record)
 
 
@@ -275,7 +322,7 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     images = getattr(experiment.splits, split)
     if images is None:
         raise RunError(f"the run {path} held out no validation split; data.validation_fraction was 0")
-    load_weights(experiment.method, folder.checkpoint(which))
+    load_weights(experiment.method, weights_file(folder.checkpoints, which))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with killed_workers_named():
         return evaluate(experiment.method.to(device), experiment.evaluation_loader(images), device)

@@ -17,7 +17,7 @@ from selfkd.errors import CheckpointError, SelfKDError
 from selfkd.export.network_files import check_parity, load_network, read_metadata, save_network
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.fit import read_weights
+from selfkd.training.checkpoint_files import read_weights, weights_file
 
 __all__ = ["LoadedRun", "described", "export_network", "load", "plain_network", "trained_network"]
 
@@ -83,8 +83,8 @@ def trained_network(folder: RunFolder, recipe: Recipe, which: str, num_classes: 
         num_classes: K.
     Raises: CheckpointError: if the checkpoint is damaged or not of this network.
     """
-    path = folder.checkpoint(which)
-    weights = read_weights(path, prefix="backbone.network.")
+    path = weights_file(folder.checkpoints, which)
+    weights, _ = read_weights(path, prefix="backbone.network.")
     network = plain_network(recipe, num_classes)
     try:
         network.load_state_dict(weights, strict=True)

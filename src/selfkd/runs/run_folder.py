@@ -17,7 +17,7 @@ from selfkd.errors import RecipeError, RunError
 from selfkd.evaluation.scores import Scores
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
-from selfkd.training.fit import BEST, LAST
+from selfkd.training.checkpoint_files import epochs_done
 
 __all__ = ["EpochScores", "OwnBest", "RunFolder", "RunScores", "Selection", "SplitRecord", "read_json", "write_json"]
 
@@ -152,9 +152,10 @@ class RunFolder:
         """The plain network."""
         return self.path / "model.safetensors"
 
-    def checkpoint(self, which: str) -> Path:
-        """The checkpoint of the "last" or the "best" epoch."""
-        return self.path / "checkpoints" / {"last": LAST, "best": BEST}[which]
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run continues from; see `selfkd.training.checkpoint_files`."""
+        return self.path / "checkpoints"
 
     def recipe(self, places: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
         """The stored recipe.
@@ -204,7 +205,7 @@ class RunFolder:
         Raises: RunError: naming what differs.
         """
         if not self.recipe_file.exists():
-            if self.checkpoint("last").exists():
+            if epochs_done(self.checkpoints):
                 raise RunError(f"{self.path} holds a checkpoint without its {self.recipe_file.name}; {_ADVICE}")
             return
         stored = read_recipe(str(self.recipe_file))

@@ -1,90 +1,267 @@
-"""Checkpoints on disk: written atomically, read without unpickling code, the history in a file of its own."""
+"""Checkpoints on disk: consistent sets, written atomically, checked when read, read without unpickling code."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pickle
+import re
+import shutil
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
+from torch import Tensor
 
-from selfkd.atomic_files import written_whole
+from selfkd.atomic_files import folder_written_whole, written_whole
 from selfkd.errors import CheckpointError
-from selfkd.training.module import HISTORY_KEY
 
-__all__ = ["CheckpointFiles", "read_checkpoint", "write_atomically"]
+__all__ = [
+    "HISTORY_KEY",
+    "CheckpointFiles",
+    "epochs_done",
+    "epochs_in",
+    "keep_newest",
+    "newest_set",
+    "read_set",
+    "read_weights",
+    "restore_best",
+    "set_folder",
+    "weights_file",
+    "write_best",
+]
 
-_HISTORY_FILE_KEY = "selfkd_history_file"
+HISTORY_KEY = "selfkd_history"
 
+_TRAINING, _HISTORY, _BEST, _CHECKSUMS = "training.ckpt", "history.pt", "best.ckpt", "checksums.json"
+_SET = re.compile(r"epoch-(\d{6,})")
+_KEPT = 2
+_PIECE = 1 << 20
+_ADVICE = "'selfkd train' with --overwrite starts the run afresh"
 
-def write_atomically(content: Any, path: Path) -> None:
-    """`torch.save`, visible under its name only once it is whole on disk.
-
-    Raises: StorageError: if it cannot be written; nothing half-written is left.
-    """
-    with written_whole(path) as partial, partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+_log = logging.getLogger("selfkd")
 
 
 class CheckpointFiles(CheckpointIO):
-    """A checkpoint as two files that always belong together.
+    """Lightning's way to our sets, each a folder `epoch-000012` with
 
-    The history is written first, under a name with its epoch; the checkpoint, which names it, replaces the old one in
-    one step; then older histories go. Killed at any point, the newest checkpoint has its history.
+    - `training.ckpt`: weights, optimiser, schedule, how far the run is;
+    - `history.pt`: what was predicted in that epoch, for methods that remember it;
+    - `best.ckpt`: the weights of the best epoch until then;
+    - `checksums.json`: size and CRC-32 of each of them.
+
+    A set is written beside its place and moved there in one step, once all of it is on disk. The set before it stays.
+    Nothing is held in memory twice: torch writes each tensor from where it lies.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a set.
+
+        Raises: StorageError: if it cannot be written; older sets stay.
+        """
         path = Path(path)
-        checkpoint = dict(checkpoint)
-        history = checkpoint.pop(HISTORY_KEY, None)
-        if history is not None:
-            history_file = path.with_name(f"{path.stem}-history-epoch{checkpoint['epoch']}.pt")
-            write_atomically(history, history_file)
-            checkpoint[_HISTORY_FILE_KEY] = history_file.name
-        write_atomically(checkpoint, path)
-        for old in path.parent.glob(f"{path.stem}-history-epoch*.pt"):
-            if history is None or old.name != checkpoint[_HISTORY_FILE_KEY]:
-                old.unlink(missing_ok=True)
+        training = dict(checkpoint)
+        history = training.pop(HISTORY_KEY, None)
+        with folder_written_whole(path) as partial:
+            _write(training, partial / _TRAINING)
+            if history is not None:
+                _write(history, partial / _HISTORY)
+            best = path.parent / _BEST
+            if best.exists():
+                _link(best, partial / _BEST)
+            sums = {file.name: _checksum(file) for file in sorted(partial.iterdir())}
+            with (partial / _CHECKSUMS).open("w", encoding="utf-8") as file:
+                json.dump(sums, file, indent=2)
+                _onto_disk(file)
+        # A set from beyond this epoch is one that was damaged, so that the run went back before it.
+        for abandoned in _sets(path.parent):
+            if epochs_in(abandoned) > epochs_in(path):
+                _remove(abandoned)
+        keep_newest(path.parent, _KEPT)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        """The checkpoint with its history.
+        """What `save_checkpoint` was given.
 
         Raises: CheckpointError: if a file is missing or damaged.
         """
-        path = Path(path)
-        checkpoint = read_checkpoint(path)
-        history_file = checkpoint.pop(_HISTORY_FILE_KEY, None)
-        if history_file is not None:
-            checkpoint[HISTORY_KEY] = _read(path.with_name(Path(history_file).name))
-        return checkpoint
+        return read_set(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        Path(path).unlink(missing_ok=True)
+        _remove(Path(path))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint without its history.
+def set_folder(checkpoints: Path, done: int) -> Path:
+    """Where the set after so many epochs lies."""
+    return checkpoints / f"epoch-{done:06d}"
+
+
+def newest_set(checkpoints: Path) -> Path | None:
+    """The newest set whose files are all whole, or None where there is none at all; damaged ones are warned of.
+
+    Raises: CheckpointError: if there are sets, but all are damaged.
+    """
+    sets = _sets(checkpoints)
+    damages: list[str] = []
+    for candidate in sets:
+        damage = _damage(candidate)
+        if damage is None:
+            if damages:
+                said = "; ".join(damages)
+                _log.warning("%s; going back to the checkpoint after epoch %d", said, epochs_in(candidate))
+            return candidate
+        damages.append(damage)
+    if damages:
+        raise CheckpointError(f"{'; '.join(damages)}; no whole checkpoint is left; {_ADVICE}")
+    return None
+
+
+def epochs_done(checkpoints: Path) -> int:
+    """Epochs that the newest set holds, whole or not; 0 if there is none."""
+    sets = _sets(checkpoints)
+    return epochs_in(sets[0]) if sets else 0
+
+
+def epochs_in(path: Path) -> int:
+    """Epochs that a set holds, as its name says."""
+    found = _SET.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
+
+
+def read_set(path: Path) -> dict[str, Any]:
+    """A whole set, as it was given to `CheckpointFiles.save_checkpoint`; its tensors are mapped, not yet in memory.
+
+    Raises: CheckpointError: if a file is missing or damaged.
+    """
+    damage = _damage(path)
+    if damage is not None:
+        raise CheckpointError(f"{damage}; {_ADVICE}")
+    checkpoint = _checkpoint(path / _TRAINING)
+    if (path / _HISTORY).exists():
+        checkpoint[HISTORY_KEY] = _read(path / _HISTORY)
+    return checkpoint
+
+
+def write_best(checkpoints: Path, epoch: int, weights: dict[str, Tensor]) -> None:
+    """Keep the weights of the best epoch so far, counted from 0; the next set takes them in.
+
+    Raises: StorageError: if they cannot be written; the best before stays.
+    """
+    with written_whole(checkpoints / _BEST) as partial:
+        _write({"epoch": epoch, "state_dict": weights}, partial)
+
+
+def restore_best(checkpoints: Path, start: Path | None) -> None:
+    """Let the best epoch so far be the one of the set from which the run continues; None for a fresh start."""
+    if start is not None and (start / _BEST).exists():
+        with written_whole(checkpoints / _BEST) as partial:
+            partial.unlink(missing_ok=True)
+            _link(start / _BEST, partial)
+    else:
+        (checkpoints / _BEST).unlink(missing_ok=True)
+
+
+def weights_file(checkpoints: Path, which: str) -> Path:
+    """The file with the weights of the "last" or the "best" epoch, in the newest set.
+
+    Raises: CheckpointError: if there is none, or it is damaged.
+    """
+    newest = newest_set(checkpoints)
+    if newest is None:
+        raise CheckpointError(f"{checkpoints} holds no checkpoint; {_ADVICE}")
+    return newest / {"last": _TRAINING, "best": _BEST}[which]
+
+
+def read_weights(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], int]:
+    """The weights of a method, or of the part of it below `prefix` under the part's own keys, and their epoch from 1.
 
     Raises: CheckpointError: if the file is missing, damaged or no checkpoint of ours.
     """
-    checkpoint = _read(path)
+    prefix = "method." + prefix
+    checkpoint = _checkpoint(file)
+    state = checkpoint["state_dict"]
+    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return weights, int(checkpoint["epoch"]) + 1
+
+
+def keep_newest(checkpoints: Path, number: int) -> None:
+    """Remove all but the newest sets."""
+    for old in _sets(checkpoints)[number:]:
+        _remove(old)
+
+
+def _sets(checkpoints: Path) -> list[Path]:
+    """Newest first. A folder without checksums is one whose removal was broken off."""
+    if not checkpoints.is_dir():
+        return []
+    found = [path for path in checkpoints.iterdir() if _SET.fullmatch(path.name) and (path / _CHECKSUMS).exists()]
+    return sorted(found, key=epochs_in, reverse=True)
+
+
+def _remove(path: Path) -> None:
+    (path / _CHECKSUMS).unlink(missing_ok=True)  # first, so that nobody takes what is left for a damaged set
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a set, in words, or None."""
+    try:
+        sums = json.loads((path / _CHECKSUMS).read_text(encoding="utf-8"))
+        for name, expected in sums.items():
+            file = path / Path(name).name
+            if not file.exists():
+                return f"{file} is missing"
+            if _checksum(file) != expected:
+                return f"{file} is damaged"
+        if _TRAINING not in sums:
+            return f"{path / _CHECKSUMS} is damaged"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{path} cannot be read ({_first_line(error)})"
+    return None
+
+
+def _checksum(file: Path) -> dict[str, int]:
+    crc = 0
+    with file.open("rb") as opened:
+        while piece := opened.read(_PIECE):
+            crc = zlib.crc32(piece, crc)
+    return {"bytes": file.stat().st_size, "crc32": crc}
+
+
+def _write(content: Any, path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(content, file)
+        _onto_disk(file)
+
+
+def _onto_disk(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _link(file: Path, name: Path) -> None:
+    """The same file under another name; a copy where the file system knows no links. Both are only ever replaced."""
+    try:
+        name.hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, name)
+
+
+def _checkpoint(file: Path) -> dict[str, Any]:
+    checkpoint = _read(file)
     if not isinstance(checkpoint, dict) or not {"epoch", "state_dict"} <= set(checkpoint):
-        raise CheckpointError(f"{path} is not a checkpoint of a run")
+        raise CheckpointError(f"{file} is not a checkpoint of a run")
     return checkpoint
 
 
 def _read(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} is missing or damaged ({_first_line(error)}); "
-            "'selfkd train' with --overwrite starts the run afresh"
-        ) from error
+        raise CheckpointError(f"{path} is missing or damaged ({_first_line(error)}); {_ADVICE}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,48 +15,64 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
-from torch import Tensor
+from pytorch_lightning.strategies import DDPStrategy
 
-from selfkd.errors import CheckpointError, OptionError, RunInterruptedError, UserError
+from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, UserError
 from selfkd.methods.base import Method
-from selfkd.training.checkpoint_files import CheckpointFiles, read_checkpoint
+from selfkd.training.checkpoint_files import (
+    CheckpointFiles,
+    epochs_done,
+    epochs_in,
+    newest_set,
+    read_weights,
+    restore_best,
+    set_folder,
+)
 from selfkd.training.epoch_log import EpochLog
+from selfkd.training.memory import is_out_of_memory
 from selfkd.training.module import MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
+from selfkd.training.processes import World, from_first, is_first
 from selfkd.training.progress import RunProgressBar
+from selfkd.training.signals import interrupted
 
-__all__ = ["BEST", "LAST", "check_hardware", "epochs_done", "fit", "load_weights", "read_weights"]
+__all__ = ["check_hardware", "connect", "fit", "load_weights"]
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+_log = logging.getLogger("selfkd")
 
 
 def fit(
     method: Method, parts: TrainingParts, options: TrainerOptions, folder: Path, title: str, show_progress: bool = True
 ) -> torch.device:
-    """Train, logging and saving into `folder`; continue if it holds a checkpoint.
+    """Train, logging and saving into `folder`; continue from its newest whole checkpoint.
+
+    Processes that are connected train together; the first alone writes.
 
     Args:
         method: trained in place.
         parts: loaders, optimiser, schedule, seed.
         options: of the run.
-        folder: gets `checkpoints/last.ckpt` (resumable), `checkpoints/best.ckpt` (weights), `metrics.csv`.
+        folder: gets `checkpoints/` (see `CheckpointFiles`) and `metrics.csv`.
         title: for the progress bar.
         show_progress: whether there is a progress bar.
     Returns: the device that trained.
     Raises:
-        RunInterruptedError: on Ctrl-C; the last finished epoch is saved.
+        RunInterruptedError: on Ctrl-C or SIGTERM; the last finished epoch is saved.
         NonFiniteLossError: if a loss term becomes NaN or infinite; the last good checkpoint is kept.
-        CheckpointError: if the checkpoint is damaged or belongs to another method.
+        MemoryExhaustedError: if the device has too little memory.
+        CheckpointError: if all checkpoints are damaged, or they belong to another method.
         StorageError: if something cannot be written; the last checkpoint is whole.
         OptionError, UserError: if the hardware cannot do what the options ask for.
     """
     checkpoints = folder / "checkpoints"
-    last = checkpoints / LAST
-    done_epochs = epochs_done(last)
-    module = MethodModule(method, parts, options, checkpoints / BEST)
+    start = from_first(lambda: _start(checkpoints))
+    done = 0 if start is None else epochs_in(start)
+    if done:
+        _log.info("%s continues after epoch %d of %d", folder, done, options.epochs)
+    module = MethodModule(method, parts, options, checkpoints)
     if options.channels_last:
         # Lightning moves modules between devices but knows no memory layouts.
         method.to(memory_format=torch.channels_last)
@@ -63,34 +81,57 @@ def fit(
             options,
             max_epochs=options.epochs,
             reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
-            logger=_loggers(options, folder, done_epochs),
-            callbacks=_callbacks(checkpoints, options, title, show_progress),
-            plugins=[CheckpointFiles()],
+            logger=_loggers(options, folder, done) if is_first() else False,
+            callbacks=_callbacks(checkpoints, options, title, show_progress and is_first()),
             default_root_dir=folder,
         )
+        # Lightning would ask all processes in every step, waiting for the device, whether one was told to stop.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if options.compile_mode is not None:
             # The method alone, not Lightning's module around it, whose logging and hooks would break the graph.
             method.compile(fullgraph=True, mode=options.compile_mode)
         try:
-            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-        except (SystemExit, Exception) as error:
-            if isinstance(error, SystemExit) or _hides_interrupt(error):  # SystemExit is Lightning's end after Ctrl-C
-                raise RunInterruptedError(
-                    f"stopped after epoch {epochs_done(last)} of {options.epochs}; the same command continues"
-                ) from error
+            trainer.fit(module, ckpt_path=start, weights_only=True)
+        except (SystemExit, Exception) as error:  # SystemExit is Lightning's end after Ctrl-C
+            said = f"stopped after epoch {epochs_done(checkpoints)} of {options.epochs}; the same command continues"
+            stopped = interrupted(error, said)
+            if stopped is not None:
+                raise stopped from error
+            if is_out_of_memory(error):
+                raise _memory_exhausted(module, checkpoints) from error
             if options.compile_mode is not None and _comes_from_the_compiler(error):
                 reason = str(error).strip().partition("\n")[0]
                 raise OptionError("trainer.compile", options.compile, f"false here: {reason}") from error
-            if isinstance(error, KeyError | RuntimeError | ValueError) and trainer.global_step == 0 and last.exists():
-                raise CheckpointError(f"{last} does not fit this run: {error}") from error
+            if isinstance(error, KeyError | RuntimeError | ValueError) and trainer.global_step == 0 and start:
+                raise CheckpointError(f"{start} does not fit this run: {error}") from error
             raise
     return trainer.strategy.root_device
 
 
-def _hides_interrupt(error: BaseException) -> bool:
-    """Whether an error only followed from Ctrl-C, as one of torch's file writer does that was broken off."""
-    cause = error.__cause__ or error.__context__
-    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _hides_interrupt(cause))
+def _start(checkpoints: Path) -> Path | None:
+    """The set to continue from, with the best epoch of that time put back."""
+    start = newest_set(checkpoints)
+    restore_best(checkpoints, start)
+    return start
+
+
+def connect(options: TrainerOptions) -> None:
+    """Connect this process to those that train with it; nothing where it trains alone.
+
+    Raises: OptionError, UserError: if the hardware cannot do what the options ask for.
+    """
+    if World.of(options).size > 1:
+        with _quiet_lightning():
+            _trainer(options, logger=False, enable_checkpointing=False).strategy.setup_environment()
+
+
+def _memory_exhausted(module: MethodModule, checkpoints: Path) -> MemoryExhaustedError:
+    batch_size = module.parts.training_loader.batch_size
+    return MemoryExhaustedError(
+        f"{module.device} has too little memory for this network with loader.batch_size={batch_size}; "
+        f"{max(2, batch_size // 2)} might fit, or trainer.precision=bf16-mixed, loader.device_share=0 or "
+        f"history.storage=pinned; {epochs_done(checkpoints)} epochs are saved"
+    )
 
 
 def _comes_from_the_compiler(error: BaseException) -> bool:
@@ -114,52 +155,48 @@ def check_hardware(options: TrainerOptions) -> None:
 
 
 def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
+    world = World.of(options)
+    plugins: list[Any] = [CheckpointFiles()]
+    if world.size > 1:
+        plugins.append(world.environment)
     try:
         trainer = pl.Trainer(
             accelerator=options.accelerator,
-            devices=1,
+            devices=world.devices,
+            num_nodes=world.num_nodes,
+            # A gradient lies where it is exchanged, which spares a copy of all of them.
+            strategy=DDPStrategy(gradient_as_bucket_view=True) if world.size > 1 else "auto",
+            sync_batchnorm=options.sync_batchnorm and world.size > 1,
             precision=options.precision,
+            plugins=plugins,
             enable_progress_bar=False,
             enable_model_summary=False,
             **arguments,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise UserError(
-            f"trainer.accelerator={options.accelerator!r} with trainer.precision={options.precision!r} "
-            f"cannot run on this machine: {error}"
+            f"trainer.accelerator={options.accelerator!r} with trainer.precision={options.precision!r} and "
+            f"trainer.devices={options.devices} cannot run on this machine: {error}"
         ) from error
-    if options.precision == "16-mixed" and trainer.strategy.root_device.type == "cpu":
-        raise OptionError("trainer.precision", options.precision, "32 or bf16-mixed on a CPU")
+    if trainer.strategy.root_device.type == "cpu":
+        if options.precision == "16-mixed":
+            raise OptionError("trainer.precision", options.precision, "32 or bf16-mixed on a CPU")
+        if options.sync_batchnorm:
+            raise OptionError("trainer.sync_batchnorm", True, "false on a CPU, for which torch has none")
     return trainer
 
 
-def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
-    """A checkpoint's weights of the method, or of the part of it below `prefix`, under the part's own keys.
-
-    Raises: CheckpointError: if the file is missing, damaged or no checkpoint of ours.
-    """
-    prefix = "method." + prefix
-    state = read_checkpoint(checkpoint)["state_dict"]
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-
-
-def load_weights(method: Method, checkpoint: Path) -> None:
-    """Load a checkpoint's weights into a method, strictly.
+def load_weights(method: Method, file: Path) -> int:
+    """Load a checkpoint's weights into a method, strictly. Returns their epoch, counted from 1.
 
     Raises: CheckpointError: if the file is damaged or belongs to another method.
     """
+    weights, epoch = read_weights(file)
     try:
-        method.load_state_dict(read_weights(checkpoint))
+        method.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint} does not fit {type(method).__name__}: {error}") from error
-
-
-def epochs_done(checkpoint: Path) -> int:
-    """Epochs that a checkpoint holds, 0 if there is none.
-
-    Raises: CheckpointError: if the file is damaged.
-    """
-    return int(read_checkpoint(checkpoint)["epoch"]) + 1 if checkpoint.exists() else 0
+        raise CheckpointError(f"{file} does not fit {type(method).__name__}: {error}") from error
+    return epoch
 
 
 def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Logger]:
@@ -171,38 +208,47 @@ def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Lo
     return loggers
 
 
-class _LastCheckpoint(ModelCheckpoint):
-    """Keeps the newest of every so many epochs, and the last of all.
+class _Saving(Checkpoint):
+    """Saves every so many epochs, and after the last; Lightning calls it once the module has evaluated the epoch."""
 
-    The module itself keeps the best epoch, whose rule differs from paper to paper.
-    """
-
-    def __init__(self, folder: Path, every: int) -> None:
-        super().__init__(folder, filename=Path(LAST).stem, save_on_train_epoch_end=True, enable_version_counter=False)
+    def __init__(self, checkpoints: Path, every: int) -> None:
+        self._checkpoints = checkpoints
         self._every = every
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.current_epoch + 1
         if done % self._every == 0 or done == trainer.max_epochs:
-            super().on_train_epoch_end(trainer, pl_module)
+            trainer.save_checkpoint(set_folder(self._checkpoints, done))
+
+
+class _OwnSignals(pl.Callback):
+    """Keeps the handler of SIGTERM that was there: Lightning's would wait for other processes inside of it."""
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
 
 
 def _callbacks(checkpoints: Path, options: TrainerOptions, title: str, show_progress: bool) -> list[pl.Callback]:
-    last = _LastCheckpoint(checkpoints, options.checkpoint_every)
-    return [last, RunProgressBar(title)] if show_progress else [last]
+    callbacks: list[pl.Callback] = [_OwnSignals(), _Saving(checkpoints, options.checkpoint_every)]
+    return [*callbacks, RunProgressBar(title)] if show_progress else callbacks
 
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Without Lightning's announcements and its advice on loaders and logging, which does not apply to ours."""
-    log = logging.getLogger("pytorch_lightning")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning")
-            warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+            for category in (UserWarning, DeprecationWarning, FutureWarning):
+                warnings.filterwarnings("ignore", category=category, module="pytorch_lightning")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

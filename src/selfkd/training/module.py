@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -21,13 +22,17 @@ from selfkd.data.batches import EvaluationBatches, TrainingBatches, TrainingEpoc
 from selfkd.errors import NonFiniteLossError
 from selfkd.evaluation.scores import evaluate
 from selfkd.methods.base import Method
+from selfkd.training.checkpoint_files import HISTORY_KEY, write_best
 from selfkd.training.options import TrainerOptions
+from selfkd.training.processes import is_first, together
 from selfkd.training.step_meter import StepMeter
 
-__all__ = ["BEST_KEY", "HISTORY_KEY", "MethodModule", "TrainingParts"]
+__all__ = ["BEST_KEY", "MethodModule", "TrainingParts"]
 
-HISTORY_KEY = "selfkd_history"
 BEST_KEY = "selfkd_best"
+_PROCESSES_KEY = "selfkd_processes"
+
+_log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True)
@@ -58,17 +63,17 @@ class MethodModule(pl.LightningModule):
         method: what is trained.
         parts: loaders, optimiser, schedule, seed.
         options: of the run.
-        best_file: gets the weights of the best epoch so far.
+        checkpoints: folder that gets the weights of the best epoch so far.
     Attributes:
         latest: accuracy in percent at the latest evaluation, or None before the first.
     """
 
-    def __init__(self, method: Method, parts: TrainingParts, options: TrainerOptions, best_file: Path) -> None:
+    def __init__(self, method: Method, parts: TrainingParts, options: TrainerOptions, checkpoints: Path) -> None:
         super().__init__()
         self.method = method
         self.parts = parts
         self.options = options
-        self.best_file = best_file
+        self.checkpoints = checkpoints
         self.latest: float | None = None
         self._best = {"eligible": False, "accuracy": -1.0}
         self._meter = StepMeter()
@@ -93,8 +98,9 @@ class MethodModule(pl.LightningModule):
             self.method.history.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        # What the model draws (dropout, mixing) depends on seed and epoch alone, so a replayed epoch draws the same.
-        state = np.random.SeedSequence([self.parts.seed, self.current_epoch]).generate_state(1, np.uint64)[0]
+        # What the model draws (dropout, mixing) depends on seed, epoch and process alone, so a replay draws the same.
+        key = [self.parts.seed, self.current_epoch, *([self.global_rank] if self.global_rank else [])]
+        state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(state))
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
@@ -107,7 +113,9 @@ class MethodModule(pl.LightningModule):
         # Of a compiled method, the last step's outputs may be overwritten.
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         self._output = self.method(batch, self._progress(batch_idx))
-        return self._output.loss
+        share = self.parts.training_loader.share(batch_idx)
+        # Processes' gradients are averaged as if all had seen as many samples.
+        return self._output.loss if share == 1 else self._output.loss * share
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         assert self._output is not None
@@ -118,6 +126,7 @@ class MethodModule(pl.LightningModule):
         self._output = None
 
     def on_train_epoch_end(self) -> None:
+        self._meter.gather()
         self._guard()  # before the checkpoint of this epoch is written; waits for the device
         trained = time.perf_counter()
         self.method.end_epoch(self._progress(0))
@@ -140,12 +149,15 @@ class MethodModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[BEST_KEY] = self._best
-        resumable = "optimizer_states" in checkpoint
-        if resumable and self.method.history is not None:
+        checkpoint[_PROCESSES_KEY] = self.trainer.world_size
+        if self.method.history is not None:
             checkpoint[HISTORY_KEY] = self.method.history.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._best = checkpoint[BEST_KEY]
+        before, now = checkpoint[_PROCESSES_KEY], self.trainer.world_size
+        if before != now and not self.options.sync_batchnorm:
+            _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
         if self.method.history is not None:
             self.method.history.load_state_dict(checkpoint[HISTORY_KEY])
 
@@ -159,15 +171,20 @@ class MethodModule(pl.LightningModule):
     def _evaluate(self) -> dict[str, float]:
         """Scores on the selecting split, for the log; keeps the weights if they are the best so far.
 
-        The papers evaluate in float32; so does this, which runs outside Lightning's autocast.
+        The papers evaluate in float32; so does this, which runs outside Lightning's autocast. Processes share it out,
+        with the running statistics of the first, which alone are saved.
         """
+        if together():
+            for buffer in self.method.buffers():
+                distributed.broadcast(buffer, src=0)
         scores = evaluate(self.method, self.parts.selection_loader, self.device)
         self.latest = scores["main"]["top1"]["value"]
         # An epoch before the paper's rule begins is kept only until the first that the rule admits.
         candidate = {"eligible": self.current_epoch + 1 > self.options.best_after_epoch, "accuracy": self.latest}
         if (candidate["eligible"], candidate["accuracy"]) > (self._best["eligible"], self._best["accuracy"]):
             self._best = candidate
-            self.trainer.save_checkpoint(self.best_file, weights_only=True)
+            if is_first():
+                write_best(self.checkpoints, self.current_epoch, self.state_dict())
         return {
             f"{self.parts.selection_name}/{metric}/{head}": score["value"]
             for head, metrics in scores.items()

@@ -22,6 +22,11 @@ class TrainerOptions:
         epochs: passes over the training set.
         precision: "32", "bf16-mixed" or "16-mixed" (GPU only); losses and evaluation are in float32 in any case.
         accelerator: "auto", "cpu", "gpu", ... as Lightning names them.
+        devices: processes that train together on each machine, each with a device of its own; they share out every
+            batch, so that loader.batch_size stays the size of all together. Under torchrun or srun it may be left out.
+        num_nodes: machines, each of them started by torchrun or srun.
+        sync_batchnorm: let batch normalisation see the batches of all processes (GPU only); else each sees its own
+            share, as is usual.
         channels_last: keep images and weights in channels-last layout, faster on most hardware; not done where
             `memory_layout.trains_in_channels_last` says that gradients would be wrong.
         evaluate_every: epochs between evaluations; only evaluated epochs can be the best.
@@ -38,6 +43,9 @@ class TrainerOptions:
     epochs: int = 200
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    sync_batchnorm: bool = False
     channels_last: bool = True
     evaluate_every: int = 1
     best_after_epoch: int = 0
@@ -49,6 +57,8 @@ class TrainerOptions:
     def __post_init__(self) -> None:
         at_least("trainer.epochs", self.epochs, 1)
         one_of("trainer.precision", self.precision, _PRECISIONS)
+        at_least("trainer.devices", self.devices, 1)
+        at_least("trainer.num_nodes", self.num_nodes, 1)
         at_least("trainer.evaluate_every", self.evaluate_every, 1)
         at_least("trainer.best_after_epoch", self.best_after_epoch, 0)
         if not isinstance(self.compile, bool):

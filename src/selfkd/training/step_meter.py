@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from selfkd.contract import StepOutput
 from selfkd.errors import NonFiniteLossError
+from selfkd.training.processes import together
 
 __all__ = ["StepMeter"]
 
@@ -65,6 +66,15 @@ class StepMeter:
                 f"steps {self._guarded_steps + 1} to {self._steps}; try a lower optimizer.lr or trainer.precision=32"
             )
         self._guarded_steps = self._steps
+
+    def gather(self) -> None:
+        """Let the epoch's counts be those of all processes that train together, once at its end."""
+        if not together() or self._sums is None or self._correct is None:
+            return
+        counts = torch.tensor([self._steps, self._samples], device=self._sums.device)
+        for tensor in (self._sums, self._correct, counts):
+            distributed.all_reduce(tensor)
+        self._steps, self._samples = counts.tolist()
 
     def compute(self) -> dict[str, float]:
         """Means over the epoch so far, and the running training accuracy in percent. Waits for the device."""

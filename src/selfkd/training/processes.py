@@ -1,0 +1,272 @@
+"""Several processes that train one network together: how they are started, and how they agree."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
+
+from selfkd import errors
+from selfkd.errors import OptionError, ProcessLostError, SelfKDError
+from selfkd.training.options import TrainerOptions
+from selfkd.training.signals import StopSignal, stopping_on_signals
+
+__all__ = ["World", "from_first", "is_first", "start", "together"]
+
+T = TypeVar("T")
+
+# What torchrun tells a process, and so do we to those we start.
+_TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_GRACE_SECONDS = 30.0
+_SETTLING_SECONDS = 0.5
+_OURS = "selfkd"
+
+
+@dataclass(frozen=True)
+class World:
+    """All processes of a run.
+
+    Args:
+        devices: processes on each machine.
+        num_nodes: machines.
+        environment: how a process learns its place among them.
+        launched: whether torchrun, srun or `start` has started this process as one of them.
+    """
+
+    devices: int
+    num_nodes: int
+    environment: ClusterEnvironment
+    launched: bool
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return self.devices * self.num_nodes
+
+    @classmethod
+    def of(cls, options: TrainerOptions) -> World:
+        """What the options ask for, or what torchrun or srun has started.
+
+        Raises: OptionError: if the two disagree, or several machines are asked for and nobody has started them.
+        """
+        if all(name in os.environ for name in _TOLD):
+            size, devices = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+            return cls._launched(options, "torchrun", size, devices, TorchElasticEnvironment())
+        if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
+            size, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", 1))
+            # Lightning's own requeueing would save and restore in the middle of an epoch.
+            return cls._launched(options, "srun", size, size // nodes, SLURMEnvironment(auto_requeue=False))
+        if options.num_nodes > 1:
+            raise OptionError(
+                "trainer.num_nodes",
+                options.num_nodes,
+                "1, unless torchrun or srun starts the processes on every machine (docs/many-processes.md)",
+            )
+        return cls(options.devices, 1, LightningEnvironment(), launched=False)
+
+    @classmethod
+    def _launched(
+        cls, options: TrainerOptions, launcher: str, size: int, devices: int, environment: ClusterEnvironment
+    ) -> World:
+        nodes = size // devices
+        for option, asked, started in (("devices", options.devices, devices), ("num_nodes", options.num_nodes, nodes)):
+            if asked not in (1, started):
+                raise OptionError(f"trainer.{option}", asked, f"{started}, as {launcher} was told, or left out")
+        return cls(devices, nodes, environment, launched=True)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and reports."""
+        return not self.launched or self.environment.global_rank() == 0
+
+
+def together() -> bool:
+    """Whether this process is connected to others that train with it."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and reports, once they are connected."""
+    return not together() or distributed.get_rank() == 0
+
+
+def from_first(give: Callable[[], T]) -> T:
+    """What the first process gives, in all of them, each of which waits for it."""
+    if not together():
+        return give()
+    box: list[Any] = [give() if is_first() else None]
+    distributed.broadcast_object_list(box, src=0)
+    given: T = box[0]
+    return given
+
+
+def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
+    """Run `work(*arguments)` in several processes on this machine and wait for all; if one ends early, all end.
+
+    Args:
+        work: a function of a module, which runs in a fresh interpreter.
+        processes: how many.
+        arguments: pickled to each process.
+    Raises:
+        SelfKDError: the first that a process raised, with its message and exit status.
+        RunInterruptedError: if this process or one of them is told to stop.
+        ProcessLostError: if one is killed.
+        RuntimeError: with the traceback of an error that is none of ours.
+    """
+    with tempfile.TemporaryDirectory() as reports, stopping_on_signals():
+        settings = {
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+            # Threads of several processes on the same cores hinder each other severely.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // processes))),
+        }
+        level = logging.getLogger(_OURS).getEffectiveLevel()
+        with _environment(settings):  # what a library reads when it is imported must be there before
+            told = (settings, reports, level, work, arguments)
+            context = start_processes(_begin, told, processes, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
+        assert isinstance(context, ProcessContext)
+        stopped = None
+        try:
+            killed = _wait_for_first_failure(context)
+        except StopSignal as stop:
+            stopped, killed = stop, None
+            for process in context.processes:
+                with suppress(ProcessLookupError):
+                    os.kill(int(process.pid), stop.number)
+        try:
+            _end(context)
+        except (ProcessExitedException, ProcessRaisedException) as error:
+            raise _reported(Path(reports)) or stopped or _lost(error, killed, processes) from error
+
+
+def _wait_for_first_failure(context: ProcessContext) -> tuple[int, int] | None:
+    """Wait until all have ended well or one has not. Returns number and signal of one that was killed, or None."""
+    running = dict(enumerate(context.processes))
+    while running:
+        connection.wait([process.sentinel for process in running.values()])
+        ended = [number for number, process in running.items() if not process.is_alive()]
+        if any(running[number].exitcode for number in ended):
+            # Others fail for want of it, perhaps before this one is seen to have ended.
+            time.sleep(_SETTLING_SECONDS)
+            codes = {number: process.exitcode or 0 for number, process in enumerate(context.processes)}
+            return next(((number, -code) for number, code in codes.items() if code < 0), None)
+        for number in ended:
+            del running[number]
+    return None
+
+
+def _end(context: ProcessContext) -> None:
+    """Wait for all; once one has failed the others are told to stop, and after a while killed.
+
+    Raises: ProcessExitedException, ProcessRaisedException: of one that failed.
+    """
+    if any(process.exitcode for process in context.processes):
+        for process in context.processes:
+            if process.is_alive():
+                process.terminate()
+    while not context.join(grace_period=_GRACE_SECONDS):
+        pass
+
+
+def _begin(
+    rank: int,
+    settings: Mapping[str, str],
+    reports: str,
+    level: int,
+    work: Callable[..., None],
+    arguments: tuple[Any, ...],
+) -> None:
+    """The beginning of a process."""
+    os.environ.update({**settings, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.getLogger(_OURS).setLevel(level if rank == 0 else logging.ERROR)
+    try:
+        with stopping_on_signals():
+            work(*arguments)
+    except SelfKDError as error:
+        report = {"class": type(error).__name__, "message": str(error), "exit_status": error.exit_status}
+        partial = Path(reports) / f"{rank}.partial"
+        partial.write_text(json.dumps(report), encoding="utf-8")
+        partial.rename(partial.with_suffix(".json"))
+        _leave(error.exit_status)
+    except KeyboardInterrupt as error:
+        _leave(128 + getattr(error, "number", signal.SIGINT))
+
+
+def _leave(status: int) -> None:
+    """End at once: what Python does at its end may wait for processes that are gone."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _reported(reports: Path) -> SelfKDError | None:
+    """The error of ours that came first, or None."""
+    found = sorted(reports.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+    if not found:
+        return None
+    report = json.loads(found[0].read_text(encoding="utf-8"))
+    kind = getattr(errors, report["class"], SelfKDError)
+    error: SelfKDError = kind.__new__(kind, report["message"])
+    error.exit_status = report["exit_status"]
+    return error
+
+
+def _lost(
+    error: ProcessExitedException | ProcessRaisedException, killed: tuple[int, int] | None, processes: int
+) -> Exception:
+    if killed is not None:
+        number, how = killed[0], signal.Signals(killed[1]).name
+    elif isinstance(error, ProcessRaisedException):
+        return RuntimeError(f"process {error.error_index} of {processes} failed:\n{error}")
+    else:
+        number, how = error.error_index, f"status {error.exit_code}"
+    return ProcessLostError(
+        f"process {number} (counted from 0) of {processes} was lost ({how}); "
+        "the same command continues after the last finished epoch"
+    )
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
