@@ -1,10 +1,13 @@
 """Real processes, really killed."""
 
+import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,17 +18,23 @@ from selfkd.training.epoch_log import read_epoch_log
 EPOCHS = 12
 
 
-def start(recipe, runs, *overrides):
+def start(recipe, runs, *overrides, largest_file=None, launcher=()):
     arguments = ["train", str(recipe), *overrides, "--runs", str(runs), "--no-progress", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def prepare():
+        # A shell's background job, such as a CI run, hands an ignored SIGINT down.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     return subprocess.Popen(
-        [sys.executable, "-m", "selfkd", *arguments],
+        [sys.executable, "-m", *launcher, "selfkd", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background job, such as a CI run, hands an ignored SIGINT down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=prepare,
     )
 
 
@@ -56,8 +65,8 @@ def without_times(folder):
     return [{key: value for key, value in row.items() if not key.startswith("seconds/")} for row in rows]
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_a_killed_run_ends_as_if_it_never_was(recipe_file, tmp_path, every):
+def test_a_killed_run_ends_as_if_it_never_was(recipe_file, tmp_path):
+    every = 3
     option = f"trainer.checkpoint_every={every}"
     unbroken, broken = (RunFolder(tmp_path / runs / "killed" / "seed-0") for runs in ("unbroken", "broken"))
     assert finish(start(recipe_file, tmp_path / "unbroken"))[0] == 0
@@ -80,13 +89,14 @@ def test_a_killed_run_ends_as_if_it_never_was(recipe_file, tmp_path, every):
     assert ours == theirs
 
 
-def test_ctrl_c_ends_cleanly_and_the_same_command_continues(recipe_file, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_continues(recipe_file, tmp_path, number):
     folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
     process = start(recipe_file, tmp_path / "runs")
     wait_for_epoch(folder, 2, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     status, errors = finish(process)
-    assert status == 130
+    assert status == 128 + number
     assert f"of {EPOCHS}; the same command continues" in errors
     assert "Traceback" not in errors
     assert finish(start(recipe_file, tmp_path / "runs"))[0] == 0
@@ -102,3 +112,48 @@ def test_a_run_that_lost_only_its_scores_is_finished_without_training(recipe_fil
     assert folder.scores() == scores
     assert folder.network_file.read_bytes() == network
     assert folder.metrics_file.read_text() == log
+
+
+def test_a_disk_that_is_full_ends_the_run_and_it_continues_once_there_is_room(recipe_file, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
+    unbroken = RunFolder(tmp_path / "unbroken" / "killed" / "seed-0")
+    assert finish(start(recipe_file, tmp_path / "unbroken"))[0] == 0
+    status, errors = finish(start(recipe_file, tmp_path / "runs", largest_file=2_000_000))
+    assert status == 1
+    assert "cannot be written" in errors
+    assert "what was saved before is whole" in errors
+    assert "Traceback" not in errors
+    assert not list(folder.path.rglob("*.partial"))
+    assert finish(start(recipe_file, tmp_path / "runs"))[0] == 0
+    assert folder.network_file.read_bytes() == unbroken.network_file.read_bytes()
+
+
+def test_torchrun_trains_one_run_in_several_processes_and_reports_once(recipe_file, tmp_path):
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
+    process = start(recipe_file, tmp_path / "runs", "trainer.epochs=2", "name=torchrun", launcher=launcher)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    (record,) = json.loads(output)
+    assert record["last"]["epoch"] == 2
+    assert errors.count("images (10 of each class") == 1
+    assert RunFolder(tmp_path / "runs" / "torchrun" / "seed-0").scores()["recipe"] == "torchrun"
+
+
+def test_one_of_several_processes_is_killed_and_the_run_continues(recipe_file, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
+    process = start(recipe_file, tmp_path / "runs", "trainer.devices=2")
+    wait_for_epoch(folder, 2, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    trainers = [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+    assert len(trainers) == 2
+    os.kill(trainers[1], signal.SIGKILL)
+    status, errors = finish(process)
+    assert status == 1
+    assert "of 2 was lost (SIGKILL); the same command continues" in errors
+    assert "Traceback" not in errors
+    done = epochs_done(folder.checkpoints)
+    assert 1 <= done < EPOCHS
+    status, errors = finish(start(recipe_file, tmp_path / "runs"))
+    assert status == 0, errors
+    assert f"continues after epoch {done} of {EPOCHS}" in errors
+    assert "2 processes trained it so far, now 1" in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,14 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     from selfkd.reports.seed_table import rows_of, table
     from selfkd.runs.experiment import run
+    from selfkd.training.processes import is_first
 
+    first = is_first()  # of those that torchrun or srun started
+    if not first:
+        logging.getLogger("selfkd").setLevel(logging.ERROR)
     folders = [run(recipe, parsed.runs, parsed.overwrite, not parsed.no_progress) for recipe in recipes]
+    if not first:
+        return
     scores = [folder.scores() for folder in folders]
     if parsed.json:
         print(json.dumps([{"folder": str(f.path), **s} for f, s in zip(folders, scores, strict=True)], indent=2))

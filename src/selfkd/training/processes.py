@@ -25,7 +25,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
 from selfkd import errors
-from selfkd.errors import OptionError, ProcessLostError, SelfKDError
+from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
 from selfkd.training.options import TrainerOptions
 from selfkd.training.signals import StopSignal, stopping_on_signals
 
@@ -67,13 +67,14 @@ class World:
 
         Raises: OptionError: if the two disagree, or several machines are asked for and nobody has started them.
         """
-        if all(name in os.environ for name in _TOLD):
-            size, devices = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-            return cls._launched(options, "torchrun", size, devices, TorchElasticEnvironment())
-        if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
-            size, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", 1))
-            # Lightning's own requeueing would save and restore in the middle of an epoch.
-            return cls._launched(options, "srun", size, size // nodes, SLURMEnvironment(auto_requeue=False))
+        launcher = _launcher()
+        if launcher is not None:
+            name, environment, devices = launcher
+            nodes = environment.world_size() // devices
+            for option, asked, told in (("devices", options.devices, devices), ("num_nodes", options.num_nodes, nodes)):
+                if asked not in (1, told):
+                    raise OptionError(f"trainer.{option}", asked, f"{told}, as {name} was told, or left out")
+            return cls(devices, nodes, environment, launched=True)
         if options.num_nodes > 1:
             raise OptionError(
                 "trainer.num_nodes",
@@ -82,21 +83,6 @@ class World:
             )
         return cls(options.devices, 1, LightningEnvironment(), launched=False)
 
-    @classmethod
-    def _launched(
-        cls, options: TrainerOptions, launcher: str, size: int, devices: int, environment: ClusterEnvironment
-    ) -> World:
-        nodes = size // devices
-        for option, asked, started in (("devices", options.devices, devices), ("num_nodes", options.num_nodes, nodes)):
-            if asked not in (1, started):
-                raise OptionError(f"trainer.{option}", asked, f"{started}, as {launcher} was told, or left out")
-        return cls(devices, nodes, environment, launched=True)
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process is the one that writes and reports."""
-        return not self.launched or self.environment.global_rank() == 0
-
 
 def together() -> bool:
     """Whether this process is connected to others that train with it."""
@@ -104,8 +90,11 @@ def together() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and reports, once they are connected."""
-    return not together() or distributed.get_rank() == 0
+    """Whether this process is the one that writes and reports."""
+    if together():
+        return distributed.get_rank() == 0
+    launcher = _launcher()
+    return launcher is None or launcher[1].global_rank() == 0
 
 
 def from_first(give: Callable[[], T]) -> T:
@@ -186,6 +175,24 @@ def _end(context: ProcessContext) -> None:
                 process.terminate()
     while not context.join(grace_period=_GRACE_SECONDS):
         pass
+
+
+def _launcher() -> tuple[str, ClusterEnvironment, int] | None:
+    """Who started this process as one of several, what it told it, and how many it started on this machine.
+
+    Raises: UserError: if srun was started in a way that Lightning cannot follow.
+    """
+    if all(name in os.environ for name in _TOLD):
+        return "torchrun", TorchElasticEnvironment(), int(os.environ["LOCAL_WORLD_SIZE"])
+    # A batch script itself has no step; what it starts without srun stands alone.
+    if "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
+        tasks, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", 1))
+        try:
+            # Lightning's own requeueing would save and restore in the middle of an epoch.
+            return "srun", SLURMEnvironment(auto_requeue=False), tasks // nodes
+        except RuntimeError as error:
+            raise UserError(str(error)) from error
+    return None
 
 
 def _begin(

@@ -1,0 +1,194 @@
+"""Several processes: real ones, connected by gloo."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+import together
+import torch
+
+from selfkd.errors import OptionError, ProcessLostError, UserError
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import run
+from selfkd.runs.run_folder import RunFolder
+from selfkd.training.checkpoint_files import HISTORY_KEY, newest_set, read_set
+from selfkd.training.epoch_log import read_epoch_log
+from selfkd.training.options import TrainerOptions
+from selfkd.training.processes import World, is_first, start
+from selfkd.training.signals import StopSignal
+
+METHODS = {"plain": "FrozenPlain", "ps_kd": "FrozenPSKD", "dtskd": "FrozenDTSKD", "loth": "FrozenLOTH"}
+TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"} | {
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29500",
+}
+SLURM = {"SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "0"} | {
+    "SLURM_STEP_ID": "0",
+    "SLURM_JOB_NAME": "train",
+}
+
+
+def flattened(state, name=""):
+    """Every tensor of a nested state by its path."""
+    if isinstance(state, torch.Tensor):
+        return {name: state}
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
+    return {key: tensor for part, value in items for key, tensor in flattened(value, f"{name}.{part}").items()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with every method's run, by one process ("alone") and by two ("two")."""
+    folder = tmp_path_factory.mktemp("together")
+    files = []
+    for method, name in METHODS.items():
+        overrides = {
+            "name": method,
+            "method": f"frozen_norm:{name}",
+            "backbone.width": 8,
+            "trainer.epochs": 2,
+            "data.classes": 9,
+            "data.train_per_class": 5,
+            "loader.batch_size": 10,  # of 45 samples: the last batch of 5 is 3 for the first, 2 for the second process
+            "optimizer.lr": 0.01,
+        }
+        files.append(folder / f"{method}.yaml")
+        files[-1].write_text(resolve("demo/digits/resnet18/plain", overrides).to_yaml())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    together.train(files, folder / "alone")
+    torch.set_num_threads(threads)
+    start(together.train, 2, files, folder / "two")
+    return folder
+
+
+def run_of(trained, who, method):
+    return RunFolder(trained / who / method / "seed-0")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_follow_one(trained, method):
+    """Weights, momentum and history after two epochs agree to rounding, so every gradient did."""
+    alone, two = (run_of(trained, who, method) for who in ("alone", "two"))
+    states = [read_set(newest_set(folder.checkpoints)) for folder in (alone, two)]
+    expected, actual = (flattened(state) for state in states)
+    assert set(expected) == set(actual)
+    assert any("momentum" in key for key in expected)
+    assert any(HISTORY_KEY in key for key in expected) == (method in ("ps_kd", "dtskd"))
+    for key, tensor in expected.items():
+        difference = float((actual[key].float() - tensor.float()).abs().max())
+        assert difference <= 1e-4 * max(float(tensor.float().abs().max()), 1.0), key
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_log_and_the_scores_are_of_all_processes(trained, method):
+    alone, two = (run_of(trained, who, method) for who in ("alone", "two"))
+    for mine, theirs in zip(read_epoch_log(two.metrics_file), read_epoch_log(alone.metrics_file), strict=True):
+        assert set(mine) == set(theirs)
+        assert mine["train/loss"] == pytest.approx(theirs["train/loss"], rel=0.05)  # mean over processes' steps
+        assert mine["train/accuracy"] == pytest.approx(theirs["train/accuracy"], abs=2.3)  # one sample of 45
+    scores, expected = two.scores()["last"]["scores"], alone.scores()["last"]["scores"]
+    for split, heads in expected.items():
+        for head, metrics in heads.items():
+            for metric, score in metrics.items():
+                assert scores[split][head][metric]["n"] == score["n"]
+                assert scores[split][head][metric]["value"] == pytest.approx(score["value"], abs=100 * 3 / score["n"])
+    environments = [(folder.environment_file).read_text() for folder in (alone, two)]
+    assert '"processes": 1' in environments[0]
+    assert '"processes": 2' in environments[1]
+
+
+def test_an_error_of_one_process_ends_all_and_is_that_of_the_run(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(OptionError, match="trainer.shoes=3 is not allowed") as raised:
+        start(together.refuse, 2, str(tmp_path))
+    assert raised.value.exit_status == 2
+    assert time.monotonic() - began < 50, "the other was not waited for"
+
+
+def test_an_error_that_is_none_of_ours_keeps_its_traceback(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)process 1 of 2 failed:.*in fail.*ZeroDivisionError: nobody's fault"):
+        start(together.fail, 2, str(tmp_path))
+
+
+def test_a_killed_process_is_named_and_not_those_that_fail_for_want_of_it(tmp_path):
+    with pytest.raises(ProcessLostError, match=r"process 1 .* of 2 was lost \(SIGKILL\); the same command continues"):
+        start(together.die, 2, str(tmp_path))
+
+
+def test_a_stop_reaches_all_processes_which_share_out_the_cores(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    def stop_once_they_run():
+        while len(list(tmp_path.glob("*.txt"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop_once_they_run)
+    thread.start()
+    with pytest.raises(StopSignal, match="SIGTERM"):
+        start(together.wait, 2, str(tmp_path))
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    expected = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    assert [file.read_text() for file in tmp_path.glob("*.txt")] == [expected] * 2
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """`told(**variables)`: as a launcher would start this process."""
+
+    def tell(variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return tell
+
+
+def test_a_launcher_says_how_many_there_are(told):
+    told(TORCHRUN)
+    world = World.of(TrainerOptions())
+    assert (world.devices, world.num_nodes, world.size, world.launched) == (2, 2, 4, True)
+    assert World.of(TrainerOptions(devices=2, num_nodes=2)).size == 4
+    assert not is_first()
+    with pytest.raises(OptionError, match="trainer.devices=3 .* must be 2, as torchrun was told, or left out"):
+        World.of(TrainerOptions(devices=3))
+    with pytest.raises(OptionError, match="trainer.num_nodes=3 .* must be 2"):
+        World.of(TrainerOptions(num_nodes=3))
+
+
+def test_slurm_says_how_many_there_are_and_never_requeues_mid_epoch(told):
+    told(SLURM)
+    world = World.of(TrainerOptions())
+    assert (world.devices, world.num_nodes, world.launched) == (2, 2, True)
+    assert world.environment.auto_requeue is False
+    assert is_first()
+
+
+def test_a_batch_script_may_start_its_own_processes(told, monkeypatch):
+    for variables in ({**SLURM, "SLURM_NTASKS": "1"}, SLURM):
+        told(variables)
+        monkeypatch.delenv("SLURM_STEP_ID")
+        world = World.of(TrainerOptions(devices=2))
+        assert (world.size, world.launched) == (2, False)
+
+
+def test_srun_without_tasks_per_node_is_refused_in_words(told, monkeypatch):
+    told(SLURM)
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    with pytest.raises(UserError, match="--ntasks-per-node"):
+        World.of(TrainerOptions())
+
+
+def test_several_machines_need_a_launcher():
+    with pytest.raises(OptionError, match=r"trainer.num_nodes=2 .*torchrun or srun"):
+        World.of(TrainerOptions(num_nodes=2))
+
+
+def test_without_a_gpu_batch_norm_cannot_be_synchronised(tmp_path):
+    recipe = resolve("demo/digits/resnet18/plain", {"trainer.sync_batchnorm": True, "trainer.accelerator": "cpu"})
+    with pytest.raises(OptionError, match=r"trainer.sync_batchnorm=True .* must be false on a CPU"):
+        run(recipe, tmp_path, show_progress=False)
