@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from selfkd.errors import OptionError
-from selfkd.history import History
+from selfkd.history import History, HistoryOptions
 
 
 def probabilities(seed, rows, heads=("main", "branch1"), classes=3):
@@ -73,7 +73,7 @@ def test_a_state_of_another_shape_is_refused(history):
 
 
 def test_nothing_it_stores_carries_gradient_and_reads_are_float32():
-    history = History(2, 3, ("main",), dtype=torch.float16)
+    history = History(2, 3, ("main",), HistoryOptions(dtype="float16"))
     logits = torch.randn(2, 3, requires_grad=True)
     history.write(torch.arange(2), {"main": logits.softmax(1)})
     history.advance()
