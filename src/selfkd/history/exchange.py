@@ -8,12 +8,7 @@ from torch import Tensor
 
 from selfkd.history.generations import Generation, in_chunks
 
-__all__ = ["processes", "share_writes"]
-
-
-def processes() -> int:
-    """How many train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+__all__ = ["share_writes"]
 
 
 def share_writes(generation: Generation, row_bytes: int) -> bool:

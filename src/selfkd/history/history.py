@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from selfkd.errors import BatchError, UserError
-from selfkd.history.exchange import processes, share_writes
+from selfkd.history.exchange import share_writes
 from selfkd.history.generations import Generation, in_chunks
 from selfkd.history.options import HistoryOptions
 from selfkd.history.places import Place, chosen_place, place_in_words
+from selfkd.history.processes import process_count
 from selfkd.history.row_forms import AllClasses, chosen_form, in_words
 from selfkd.history.transfers import Arrivals, sent
 from selfkd.losses.labels import label_probabilities
@@ -188,7 +189,7 @@ class History:
         self._receive(wait=True)
         self._batch = None
         wrote, self.unfinished = self.unfinished, False
-        if processes() > 1:
+        if process_count() > 1:
             wrote = share_writes(self._settled(torch.device("cpu")), self._form.row_bytes)
         if not wrote:
             return

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from selfkd.errors import StorageError
 from selfkd.history.options import Storage
+from selfkd.history.processes import process_count
 from selfkd.history.row_forms import in_words
 
 __all__ = ["Files", "MainMemory", "OnDevice", "Place", "chosen_place", "place_in_words"]
@@ -138,8 +139,8 @@ def free_main_memory() -> float:
     limit, used = _lines("/sys/fs/cgroup/memory.max"), _lines("/sys/fs/cgroup/memory.current")  # of a container
     if limit and used and limit[0] != "max":
         free.append(float(limit[0]) - float(used[0]))
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(min(free, default=float("inf")), 0.0) / processes
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
+    return max(min(free, default=float("inf")), 0.0) / sharing
 
 
 def _lines(file: str) -> list[str]:
