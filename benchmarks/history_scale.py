@@ -2,10 +2,10 @@
 
     python benchmarks/history_scale.py [DATA_ROOT] [--parts scale accuracy] [--rounds 5] [--runs runs]
 
-`scale`: a history of 1,281,167 samples, 1,000 classes and 4 heads, of synthetic predictions, beside a training step of a
-plain ResNet-18 on 224x224 images. `accuracy`: DTSKD on 100 images of each class of CIFAR-100, whose Parquet files
+`scale`: a history of 1,281,167 samples, 1,000 classes and 4 heads, of synthetic predictions, beside a training step of
+a plain ResNet-18 on 224x224 images. `accuracy`: DTSKD on 100 images of each class of CIFAR-100, whose Parquet files
 DATA_ROOT holds; interrupted, it continues. Writes results/history_scale.json, each part for itself, and the section
-between the marks in docs/scaling.md; `--page` only writes the section, `--tiny` tries everything in little.
+between the marks in docs/scaling.md; `--page` only writes the section, `--tiny` measures something small and prints it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Size:
     predictions: int = 4096
 
 
-TINY = Size(samples=500, classes=50, batch=8, pass_of=4, side=32, top_k=(4, 8), predictions=64)
+TINY = Size(samples=500, classes=50, batch=8, pass_of=4, side=32, top_k=(4,), predictions=64)
 
 
 def synthetic_predictions(count: int, classes: int, seed: int) -> Tensor:
@@ -313,18 +314,11 @@ def section(results: Mapping[str, Any]) -> str:
 
 
 def _scale(scale: Mapping[str, Any]) -> str:
-    size, top = scale["size"], scale["top_k"]
+    size, top, made, machine = scale["size"], scale["top_k"], scale["synthetic"], scale["environment"]
     forms = [[name, _gigabytes(taken), "", "", ""] for name, taken in scale["dense_bytes"].items()]
-    forms += [
-        [
-            f"top {k}",
-            _gigabytes(row["bytes"]),
-            f"{row['kept_mass']:.2%}",
-            f"{row['kl_mean']:.4f}",
-            f"{row['kl_99th']:.4f}",
-        ]
-        for k, row in top.items()
-    ]
+    for k, row in top.items():
+        error = [f"{row['kept_mass']:.2%}", f"{row['kl_mean']:.4f}", f"{row['kl_99th']:.4f}"]
+        forms.append([f"top {k}", _gigabytes(row["bytes"]), *error])
     costs = [
         [
             f"top {k}",
@@ -337,38 +331,41 @@ def _scale(scale: Mapping[str, Any]) -> str:
         for k, row in top.items()
         for storage, place in row["places"].items()
     ]
-    machine = scale["environment"]
-    plain = statistics.median(scale["plain_seconds"])
     default = next((row for k, row in top.items() if k == "12"), next(iter(top.values())))
     worst = max(place["relative"] for row in top.values() for place in row["places"].values())
-    made = scale["synthetic"]
-    return f"""\
-### ImageNet's size
-
-{size["samples"]:,} samples, {size["classes"]:,} classes, {len(HEADS)} heads, both generations. The predictions are \
-synthetic: a class is a random
-direction in 16 dimensions, a sample its class's moved by noise of a strength of its own, the logits its products with
-all directions. Sharpness and noise were chosen so that the mean mass of the first class ({made["top1_mass"]:.1%}), of the first five
-({made["top5_mass"]:.1%}) and the mean entropy ({made["entropy_nat"]:.2f} nat) come near what a calibrated network with torchvision's ResNet-18's
-accuracy would show (top-1 69.8 %, top-5 89.1 %; its cross-entropy of about 1.25 nat). No real network predicted here.
-The divergence is KL(written || read) in nat, a small number ({EPSILON:g}) added to both as DTSKD's loss does.
-
-{_table(forms, ["kept", "both generations (GB)", "mass kept", "KL, mean", "KL, 99th percentile"])}
-
-One read and one write of a batch of {size["batch"]}, beside a training step of a plain ResNet-18 on images of \
-{size["side"]}x{size["side"]}, float32,
-{plain:.1f} s on the same core ({size["batch"] // size["pass_of"]} passes of {size["pass_of"]} images, which fit in memory), taking turns for \
-{len(scale["plain_seconds"])} rounds; medians. Memory is that of a
-process of its own that holds the history alone: at its peak, with the pages of mapped files that the system can take
-back, and what is its own at the end.
-
-{_table(costs, ["kept", "where", "ms a step", "of a plain step", "peak (MB)", "its own (MB)"])}
-
-Aims: at most {AIM_GB} GB for both generations by default, {_verdict(default["bytes"] <= AIM_GB * 1e9)} \
-({_gigabytes(default["bytes"])} GB); below {AIM_SHARE:.0%} of a plain step, {_verdict(worst < AIM_SHARE)} (at most \
-{worst:.4%}).
-On a GPU a step takes a fraction of this time, and rows in main memory travel; that is not measured yet.
-{machine["device"]}, {machine["threads"]} thread(s), torch {machine["packages"]["torch"]}."""
+    passes = size["batch"] // size["pass_of"]
+    return "\n\n".join(
+        [
+            "### ImageNet's size",
+            _paragraph(f"""
+                {size["samples"]:,} samples, {size["classes"]:,} classes, {len(HEADS)} heads, both generations. The
+                predictions are synthetic, no network's: a class is a random direction in 16 dimensions, a sample lies
+                at its class's, moved by noise of a strength of its own, and its logits are the products with all
+                directions. Sharpness and noise were chosen so that the mean mass of the first class,
+                {made["top1_mass"]:.1%}, and of the first five, {made["top5_mass"]:.1%}, come near the top-1 and top-5
+                accuracy that torchvision states for ResNet-18 (69.8 % and 89.1 % on ImageNet's validation images), as
+                they would in a calibrated network; their mean entropy is {made["entropy_nat"]:.2f} nat. The error is
+                KL(written || read) in nat, {EPSILON:g} added to both as DTSKD's loss does."""),
+            _table(forms, ["kept", "both generations (GB)", "mass kept", "KL, mean", "KL, 99th percentile"]),
+            _paragraph(f"""
+                One read and one write of a batch of {size["batch"]}, beside a training step of a plain ResNet-18 on
+                images of {size["side"]}x{size["side"]} in float32, which took
+                {statistics.median(scale["plain_seconds"]):.1f} s on the same core ({passes} passes of
+                {size["pass_of"]} images, whose activations fit in memory). They took turns for
+                {len(scale["plain_seconds"])} rounds; medians. Memory is that of a process of its own with the history
+                alone: at its peak, with the pages of mapped files, which the system can take back; and what is its own
+                at the end."""),
+            _table(costs, ["kept", "where", "ms a step", "of a plain step", "peak (MB)", "its own (MB)"]),
+            _paragraph(f"""
+                Aims: at most {AIM_GB} GB for both generations by default (top 12), {
+                _verdict(default["bytes"] <= AIM_GB * 1e9)
+            } ({_gigabytes(default["bytes"])} GB); below {AIM_SHARE:.0%} of a plain step,
+                {_verdict(worst < AIM_SHARE)} (at most {worst:.3%}). Files were in the page cache; where they exceed
+                main memory, reading waits for the disk. On a GPU a step takes a fraction of this time, and rows in main
+                memory travel: not measured yet. {machine["device"]}, {machine["threads"]} thread(s), torch
+                {machine["packages"]["torch"]}."""),
+        ]
+    )
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> str:
@@ -383,29 +380,31 @@ def _accuracy(accuracy: Mapping[str, Any]) -> str:
         paired = "" if kept == "all" else _mean_and_std(apart, "+.2f")
         rows.append([kept, *(f"{value:.2f}" for value in test.values()), _mean_and_std(test.values()), paired])
     noise = statistics.stdev(everything.values())
-    furthest = max(
-        abs(statistics.mean(test.values()) - statistics.mean(everything.values())) for test in by_form.values()
-    )
+    means = {kept: statistics.mean(test.values()) for kept, test in by_form.items()}
+    furthest = max(abs(mean - means["all"]) for mean in means.values())
     verdict = (
-        f"within the noise: no mean is further from that of all classes ({furthest:.2f} points) than one standard "
-        f"deviation of its seeds ({noise:.2f})"
+        f"The effect is within the noise: no mean is further from that of all classes ({furthest:.2f} points) than one "
+        f"standard deviation of the seeds with all classes ({noise:.2f})."
         if furthest <= noise
-        else f"not within the noise of all classes' seeds ({noise:.2f} points): a mean lies {furthest:.2f} points away"
+        else f"The largest difference of means, {furthest:.2f} points, exceeds one standard deviation of the seeds "
+        f"with all classes ({noise:.2f})."
     )
-    first = accuracy["runs"][0]
-    options = accuracy["overrides"]
-    headers = ["classes kept", *(f"seed {seed}" for seed in everything), "mean ± std", "paired difference"]
-    return f"""\
-### What it changes in a small run
+    images, options = accuracy["runs"][0]["images"], accuracy["overrides"]
+    return "\n\n".join(
+        [
+            "### What it changes in a small run",
+            _paragraph(f"""
+                DTSKD with a quarter-width ResNet-18 on {images["train"]:,} images of CIFAR-100,
+                {options["trainer.epochs"]} epochs, bf16; accuracy on the {images["test"]:,} test images after the last
+                epoch, in %. The paired difference is that to all classes with the same seed."""),
+            _table(rows, ["classes kept", *(f"seed {seed}" for seed in everything), "mean ± std", "paired difference"]),
+            _paragraph(f"{verdict} {len(everything)} seeds of so small a run show that nothing breaks, no more."),
+        ]
+    )
 
-DTSKD with a quarter-width ResNet-18 on {first["images"]["train"]:,} images of CIFAR-100, {options["trainer.epochs"]} epochs, \
-bf16; accuracy on the {first["images"]["test"]:,}
-test images after the last epoch, in %.
 
-{_table(rows, headers)}
-
-The difference is {verdict}. {len(everything)} seeds of so small a run
-show no more than that nothing breaks."""
+def _paragraph(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 120, break_on_hyphens=False)
 
 
 def _mean_and_std(values: Any, form: str = ".2f") -> str:

@@ -66,14 +66,19 @@ def test_every_method_is_one_graph_compiled_at_most_twice(name):
 
 
 class FromAfar(History):
-    """Treats the CPU as an accelerator, to which rows in main memory must be brought."""
+    """Treats the CPU as an accelerator, to which rows in main memory must be brought before the graph."""
 
     def _is_apart(self, device):
+        assert not torch.compiler.is_compiling()
         return self._next is not None
 
+    def _rows(self, indices):
+        rows = super()._rows(indices)
+        assert rows is self._batch.rows
+        return rows
 
-@pytest.mark.parametrize("options", [{}, {"top_k": 3}], ids=str)
-@pytest.mark.parametrize("kind", [History, FromAfar])
+
+@pytest.mark.parametrize(("kind", "options"), [(History, {"top_k": 3}), (FromAfar, {}), (FromAfar, {"top_k": 3})])
 def test_a_history_of_any_form_and_place_is_one_graph(kind, options):
     methods = [small("ps_kd") for _ in range(2)]
     for method in methods:
