@@ -63,15 +63,18 @@ class Batch:
         labels: `[B]` int64 class indices, or soft `[B, K]` floating, rows summing to 1.
         indices: `[B]` int64 positions in the training set, or None if nobody needs them.
         views: V.
+        host_indices: the same indices in main memory, for a history that lives there; where they are missing, it asks
+            the device for them.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor | None = None
     views: int = 1
+    host_indices: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
+        """The same batch on another device; the indices in main memory stay there."""
         return replace(
             self,
             images=self.images.to(device, non_blocking=non_blocking),

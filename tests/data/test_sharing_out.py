@@ -87,3 +87,20 @@ def test_too_few_samples_for_so_many_processes_are_refused(files):
     few = loader(files.take(np.arange(3)), RandomResizedCrop(size=32), NEEDS["single"], batch_size=4)
     with pytest.raises(DataError, match="3 training samples do not give each of 2 processes 2"):
         few.share_out(0, 2)
+
+
+@pytest.mark.parametrize("needs", [*NEEDS.values(), Needs()], ids=[*NEEDS, "no index"])
+@pytest.mark.parametrize("kind", ["resident", "streaming"])
+def test_indices_stay_in_main_memory_too_where_another_device_trains(files, needs, kind):
+    augmentation = CropFlip(padding=4) if kind == "resident" else RandomResizedCrop(size=32)
+    data = files.in_memory("digits") if kind == "resident" else files
+    here, there = (loader(data, augmentation, needs) for _ in range(2))
+    there.to("meta")
+    for batch, away in zip(here.epoch(2), there.epoch(2), strict=True):
+        assert batch.host_indices is None
+        assert away.images.device.type == "meta"
+        if needs.sample_index:
+            assert torch.equal(away.host_indices, batch.indices)
+            assert away.to("meta").host_indices is away.host_indices
+        else:
+            assert away.host_indices is None

@@ -267,6 +267,39 @@ def test_the_history_follows_the_method_to_its_device(short, tmp_path, monkeypat
     assert history.state_dict()["probabilities"].device.type == "meta"
 
 
+def test_the_history_is_kept_as_the_recipe_says(short, tmp_path, caplog):
+    caplog.set_level("INFO")
+    recipe = short(**{"history.top_k": 3, "history.storage": "memmap", "trainer.epochs": 2})
+    folder = trained(recipe, tmp_path)
+    assert f"takes 0.01 MB in files in {folder.path}: the top 3 of 10 classes; all of them would take 0.03 MB" in (
+        caplog.text
+    )
+    assert f"the history of predictions is kept in files in {folder.path}: history.storage=memmap" in caplog.text
+    (history_file,) = folder.checkpoints.rglob("history.pt")
+    assert torch.load(history_file)["form"] == "top 3 classes in float16"
+    assert not (folder.path / "history").exists()
+
+
+def test_where_the_history_lives_is_no_part_of_the_experiment(short, tmp_path):
+    folders = [
+        trained(short(**{"history.storage": storage, "trainer.epochs": 2}), tmp_path / storage)
+        for storage in ("auto", "memmap")
+    ]
+    assert folders[0].path.parts[-2:] == folders[1].path.parts[-2:]
+    assert folders[0].scores()["last"] == folders[1].scores()["last"]
+    folders[1].check(short(**{"history.storage": "pinned", "trainer.epochs": 2}))
+    with pytest.raises(RunError, match="history.top_k: None there, 3 now"):
+        folders[1].check(short(**{"history.top_k": 3, "trainer.epochs": 2}))
+
+
+def test_options_of_a_history_that_is_not_kept_are_said_to_do_nothing(short, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for overrides, said in (({}, False), ({"history.storage": "memmap"}, False), ({"history.dtype": "float16"}, True)):
+        caplog.clear()
+        Experiment.build(short("plain", **overrides)).configure_history(tmp_path)
+        assert ("history.top_k and history.dtype have no effect: Plain keeps no history" in caplog.text) is said
+
+
 def test_two_processes_do_not_share_a_folder(short, tmp_path):
     recipe = short()
     folder = RunFolder.of(recipe, tmp_path / "runs")
@@ -295,6 +328,7 @@ def test_a_checkpoint_without_its_recipe_is_refused_and_overwrite_starts_afresh(
         {"augmentation": "crop_flip", "augmentation.padding": 16, "augmentation.padding_mode": "reflect"},
         {"regularization.cutout": 5},
         {"regularization.mixup": 0.2},  # its history would speak of mixtures
+        {"history.top_k": 10},
         {"method.temperature": 0},
     ],
 )

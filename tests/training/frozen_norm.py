@@ -6,6 +6,7 @@ from selfkd.methods.dtskd import DTSKD
 from selfkd.methods.loth import LOTH
 from selfkd.methods.plain import Plain
 from selfkd.methods.ps_kd import PSKD
+from selfkd.methods.teskd import TESKD
 
 
 class _Frozen:
@@ -30,3 +31,7 @@ class FrozenDTSKD(_Frozen, DTSKD):
 
 class FrozenLOTH(_Frozen, LOTH):
     """LOTH."""
+
+
+class FrozenTESKD(_Frozen, TESKD):
+    """TESKD."""

@@ -9,6 +9,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import selfkd
 from selfkd.errors import OptionError
+from selfkd.history import History, HistoryOptions
 from selfkd.methods import METHODS
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
@@ -64,10 +65,44 @@ def test_every_method_is_one_graph_compiled_at_most_twice(name):
     assert set(method.state_dict()) == keys
 
 
+class FromAfar(History):
+    """Treats the CPU as an accelerator, to which rows in main memory must be brought before the graph."""
+
+    def _is_apart(self, device):
+        assert not torch.compiler.is_compiling()
+        return self._next is not None
+
+    def _rows(self, indices):
+        rows = super()._rows(indices)
+        assert rows is self._batch.rows
+        return rows
+
+
+@pytest.mark.parametrize(("kind", "options"), [(History, {"top_k": 3}), (FromAfar, {}), (FromAfar, {"top_k": 3})])
+def test_a_history_of_any_form_and_place_is_one_graph(kind, options):
+    methods = [small("ps_kd") for _ in range(2)]
+    for method in methods:
+        method.supervision.history = method.history = kind(SAMPLES, 10, ("main",), HistoryOptions(**options))
+    eager = trained(methods[0])
+    counter = CompileCounterWithBackend("aot_eager")
+    methods[1].compile(backend=counter, fullgraph=True)
+    assert trained(methods[1]) == pytest.approx(eager, rel=1e-9)
+    assert counter.frame_count <= 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["teskd", "dtskd", "loth"])
 def test_inductor_computes_the_same(name):
     method = small(name)
+    eager = trained(copy.deepcopy(method))
+    method.compile(fullgraph=True)
+    assert trained(method) == pytest.approx(eager, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_inductor_reads_top_classes():
+    method = small("ps_kd")
+    method.history.configure(HistoryOptions(top_k=3))
     eager = trained(copy.deepcopy(method))
     method.compile(fullgraph=True)
     assert trained(method) == pytest.approx(eager, rel=1e-6)

@@ -19,7 +19,13 @@ from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_first, start
 from selfkd.training.signals import StopSignal
 
-METHODS = {"plain": "FrozenPlain", "ps_kd": "FrozenPSKD", "dtskd": "FrozenDTSKD", "loth": "FrozenLOTH"}
+METHODS = {
+    "plain": "FrozenPlain",
+    "ps_kd": "FrozenPSKD",
+    "dtskd": "FrozenDTSKD",
+    "teskd": "FrozenTESKD",
+    "loth": "FrozenLOTH",
+}
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"} | {
     "MASTER_ADDR": "localhost",
     "MASTER_PORT": "29500",

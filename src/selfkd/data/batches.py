@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Generic, Literal, TypeVar
 
 import torch
@@ -94,8 +95,13 @@ class EpochPlan:
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """For every batch of A anchors the positions `[S*A]` of its samples, and their draws `[V, S*A, P]`."""
+        for anchors, positions in zip(torch.split(self.order, list(self.sizes)), self.positions(), strict=True):
+            yield positions, self.draws.index_select(2, anchors).flatten(1, 2)
+
+    def positions(self) -> Iterator[Tensor]:
+        """For every batch of A anchors the positions `[S*A]` of its samples."""
         for anchors in torch.split(self.order, list(self.sizes)):
-            yield self.members.index_select(1, anchors).flatten(), self.draws.index_select(2, anchors).flatten(1, 2)
+            yield self.members.index_select(1, anchors).flatten()
 
 
 class Normalisation:
@@ -231,14 +237,17 @@ class TrainingBatches(ABC, Generic[SplitT]):
         plan = self._plan(epoch)
         # Holes are cut after the normalisation, so on the device that trains, whoever reads and augments.
         after = replace(plan, draws=self._draws(self.cutout, epoch, _CUTOUT)).to(self._labels.device)
-        for step, ((positions, holes), images) in enumerate(zip(after.batches(), self._augmented(plan), strict=True)):
+        on_host = plan.positions() if self.needs.sample_index and self._labels.device.type != "cpu" else repeat(None)
+        batches = zip(after.batches(), self._augmented(plan), strict=True)
+        for step, ((positions, holes), images) in enumerate(batches):
             normalised = self._normalised(images)
             labels = self._labels[positions]
             if self.cutout is not None:
                 normalised = self.cutout(normalised, holes.flatten(0, 1))
             if self.mixing is not None:
                 normalised, labels = self.mixing(normalised, labels, seed_of(self.seed, epoch, _MIXING, step))
-            yield Batch(normalised, labels, positions if self.needs.sample_index else None, self.needs.views)
+            indices = positions if self.needs.sample_index else None
+            yield Batch(normalised, labels, indices, self.needs.views, next(on_host))
 
     def _plan(self, epoch: int) -> EpochPlan:
         order = torch.randperm(len(self.data), generator=generator(self.seed, epoch, _ORDER))

@@ -143,6 +143,10 @@ class Method(nn.Module, ABC):
         self._check_form(batch)
         if self._first_batch:
             self._check_labels(batch)  # once, since looking costs a synchronisation with the device
+        if self.history is not None and batch.indices is not None:
+            self.history.fetch(
+                batch.indices, batch.host_indices
+            )  # here, since no compiled graph reaches outside itself
         output: StepOutput = super().__call__(batch, progress)
         if self._first_batch and "main" not in output.logits:
             raise UserError(f"{type(self).__name__} must give logits of its deployed head under the name 'main'")

@@ -50,6 +50,7 @@ _CHOSEN: Mapping[str, tuple[Catalogue, int]] = {
 _ALWAYS: Mapping[str, str] = {
     "regularization": "selfkd.data.regularization:Regularization",
     "loader": "selfkd.data.batches:LoaderOptions",
+    "history": "selfkd.history:HistoryOptions",
     "trainer": "selfkd.training.options:TrainerOptions",
 }
 _SECTIONS = (*_CHOSEN, *_ALWAYS)
@@ -61,6 +62,7 @@ MACHINE = frozenset(
         "data.memory_gb",
         "loader.workers",
         "loader.device_share",
+        "history.storage",
         "trainer.devices",
         "trainer.num_nodes",
         "trainer.compile",

@@ -23,6 +23,7 @@ from selfkd.data.streaming import killed_workers_named
 from selfkd.errors import DataError, MemoryExhaustedError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.export.network_files import save_network
+from selfkd.history import HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.checkup import stem_of
@@ -82,6 +83,19 @@ class Experiment:
         with _options_of("method"):
             method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"])
         return cls(recipe, source, splits, method)
+
+    def configure_history(self, folder: Path) -> None:
+        """Give the method's history the recipe's form and place, and say how much it takes.
+
+        Args:
+            folder: where files of it would lie.
+        """
+        options: HistoryOptions = self.recipe.target("history")(**self.recipe.options["history"])
+        if self.method.history is not None:
+            self.method.history.configure(options, folder)
+            _log.info("%s", self.method.history.described())
+        elif replace(options, storage="auto") != HistoryOptions():
+            _log.info("history.top_k and history.dtype have no effect: %s keeps no history", type(self.method).__name__)
 
     @property
     def channels_last(self) -> bool:
@@ -183,6 +197,7 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
     connect(options)
     try:
         experiment = _built(recipe, pretrained=overwrite or not epochs_done(folder.checkpoints))
+        experiment.configure_history(folder.path)
         parts = experiment.training_parts()
     except Exception as error:
         if is_out_of_memory(error):
@@ -196,8 +211,6 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
         _log.warning("%s", finding.line())
     with folder.locked() if is_first() else nullcontext():
         from_first(lambda: folder.prepare(recipe, experiment.splits.fingerprint(), overwrite))
-        if method.history is not None:
-            _log.info("the history of predictions takes %.2f MB", method.history.nbytes / 1e6)
         for name, record in _described(experiment.splits).items():
             _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
         title = f"{recipe.parts['method']} seed {recipe.seed}"

@@ -1,0 +1,111 @@
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from selfkd.errors import StorageError
+from selfkd.history import places
+from selfkd.history.places import Files, chosen_place, free_main_memory
+
+GB = 10**9
+CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """`machine(memory, on_gpu)`: how much is free, in GB."""
+
+    def of(memory, on_gpu=0):
+        monkeypatch.setattr(places, "free_main_memory", lambda: memory * GB)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (on_gpu * GB, 2 * on_gpu * GB))
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("device", "memory", "on_gpu", "words", "why"),
+    [
+        (CPU, 2, 0, "in main memory", "at most 50% of the 2.00 GB of free main memory"),
+        (CPU, 1.9, 0, "in files in ", "more than 50% of the 1.90 GB of free main memory"),
+        (GPU, 2, 4, "on cuda:0", "at most 25% of the 4.00 GB free on cuda:0"),
+        (GPU, 2, 3.9, "in main memory", "at most 50% of the 2.00 GB of free main memory"),
+        (GPU, 1.9, 3.9, "in files in ", "more than 50% of the 1.90 GB of free main memory"),
+    ],
+)
+def test_auto_takes_the_first_that_has_room(machine, tmp_path, device, memory, on_gpu, words, why):
+    machine(memory, on_gpu)
+    place, reason = chosen_place("auto", GB, device, tmp_path)
+    assert place.words.startswith(words)
+    assert reason == why
+
+
+def test_what_is_asked_for_is_taken(machine, tmp_path):
+    machine(0)
+    for storage, words in (
+        ("device", "on cuda:0"),
+        ("pinned", "in main memory"),
+        ("memmap", f"in files in {tmp_path}"),
+    ):
+        place, why = chosen_place(storage, GB, GPU, tmp_path)
+        assert (place.words, why) == (words, f"history.storage={storage}")
+    assert chosen_place("device", GB, CPU, None)[0].words == "in main memory"
+
+
+def test_free_memory_is_that_of_the_machine_or_the_container(monkeypatch):
+    files = {"/proc/meminfo": ["MemTotal: 9 kB", "MemAvailable:    4000 kB"]}
+    monkeypatch.setattr(places, "_lines", lambda file: files.get(file, []))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert free_main_memory() == 4_096_000
+    files |= {"/sys/fs/cgroup/memory.max": ["max"], "/sys/fs/cgroup/memory.current": ["1000"]}
+    assert free_main_memory() == 4_096_000
+    files["/sys/fs/cgroup/memory.max"] = ["5000"]
+    assert free_main_memory() == 4000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert free_main_memory() == 1000
+    files.clear()
+    assert free_main_memory() == float("inf"), "where nobody says"
+
+
+def test_files_are_mapped_whole_and_have_no_names(tmp_path):
+    table = Files(tmp_path / "new").zeros((1000, 3), torch.float16)
+    assert (table.shape, table.dtype) == ((1000, 3), torch.float16)
+    assert not table.any()
+    table[999] = 1
+    assert table.sum() == 3
+    assert table.untyped_storage().nbytes() == 6000, "so that saving it saves no more"
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_disk_that_is_full_is_an_error_at_the_start(tmp_path, monkeypatch):
+    def full(file, start, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(places, "os", SimpleNamespace(posix_fallocate=full))
+    with pytest.raises(StorageError, match=r"cannot hold 2.00 GB .*No space left on device.*history.top_k.*=pinned"):
+        Files(tmp_path).zeros((GB,), torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_for_it_really_refuses(tmp_path):
+    with pytest.raises(StorageError, match="cannot hold"):
+        Files(tmp_path).zeros((2**58,), torch.float16)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file cannot hold"):
+        Files(tmp_path / "file").zeros((5,), torch.bool)
+
+
+def test_a_killed_process_leaves_no_files(tmp_path):
+    code = (
+        "import os, signal, sys, torch; from pathlib import Path; from selfkd.history.places import Files;"
+        "table = Files(Path(sys.argv[1])).zeros((1000,), torch.float32).fill_(1); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], env=os.environ, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not list(tmp_path.iterdir())
