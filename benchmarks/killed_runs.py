@@ -17,6 +17,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -194,7 +195,10 @@ class Reference:
             ended = not _changes(self._run(runs) / "checkpoints", command) or command.ended(delay)
         seconds = time.perf_counter() - started
         stage = "" if ended else stage_of(command.kill())
-        if command.wait() == 0:
+        status = command.wait()
+        if status not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"{self.case.name}, continued, ended with {status}: {self._log.read_text()}")
+        if status == 0:
             return None
         return Kill(self.case.method, self.case.files, aimed, seconds, stage, epochs_done(self._run(runs)))
 
