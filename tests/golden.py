@@ -30,6 +30,12 @@ def histories() -> list[Tensor]:
     return [torch.softmax(torch.sin((0.4 + 0.1 * b) * _N + 0.2 * b), dim=1) for b in range(4)]
 
 
+def features() -> list[Tensor]:
+    """F0 (teacher) to F3 (section 5.3), pooled and rectified: `[4, 6]` float64."""
+    m = (6 * torch.arange(4)[:, None] + torch.arange(6)).double()
+    return [torch.sin(0.3 * (b + 1) * m + 0.2).clamp(min=0) for b in range(4)]
+
+
 def _hash(k: Tensor) -> Tensor:
     return ((7919 * k * k + 104729 * k + 31337) % 1000003).double() / 1000003
 

@@ -3,6 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import golden
+import golden_steps
 import selfkd
 from selfkd.errors import BatchError, OptionError
 
@@ -27,13 +28,8 @@ TOTALS = {
 
 def with_golden_heads(backbone, **options):
     """A real DTSKD whose heads give the golden logits and whose history holds the golden predictions."""
-    method = selfkd.create_method("dtskd", backbone, selfkd.DatasetInfo(4, 10), decay="fixed", **options)
-    z = golden.logits()
-    method._logits = lambda features: dict(zip(HEADS, z, strict=True))
-    method.history.write(torch.arange(4), dict(zip(HEADS, golden.histories(), strict=True)))
-    method.history.advance()
-    batch = selfkd.Batch(torch.zeros(4, 3, 16, 16), golden.LABELS, torch.arange(4))
-    return method, z, batch
+    step = golden_steps.dtskd(backbone, **options)
+    return step.method, list(step.logits.values()), step.batch
 
 
 @pytest.mark.parametrize("beta", TOTALS)

@@ -8,6 +8,7 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
 import golden
+import golden_steps
 import selfkd
 from selfkd.branches.exit_chains import BLOCKS
 from selfkd.branches.exit_fusion import FUSIONS
@@ -33,11 +34,8 @@ def on(name, num_classes=100, **options):
 
 def with_golden_heads(backbone, **options):
     """A real LOTH whose heads give the golden logits."""
-    method = selfkd.create_method("loth", backbone, selfkd.DatasetInfo(4, 10), **options)
-    z = dict(zip(("main", "branch1", "branch2", "branch3"), golden.logits(), strict=True))
-    z["fusion"] = golden.fused_logits()
-    method._logits = lambda features: z
-    return method, z, selfkd.Batch(torch.zeros(4, 3, 16, 16), golden.LABELS)
+    step = golden_steps.loth(backbone, **options)
+    return step.method, step.logits, step.batch
 
 
 def test_golden_loss_and_gradients(backbone):

@@ -3,6 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import golden
+import golden_steps
 import selfkd
 from benchmark_files import load_benchmark
 from selfkd.errors import BackboneError, BatchError, OptionError
@@ -12,20 +13,10 @@ HEADS = ("main", "branch1", "branch2", "branch3")
 START = selfkd.Progress(0, 200)
 
 
-def features():
-    """F0 (teacher) to F3 of the specification, section 5.3: `[4, 6]`."""
-    m = (6 * torch.arange(4)[:, None] + torch.arange(6)).double()
-    return [torch.sin(0.3 * (b + 1) * m + 0.2).clamp(min=0) for b in range(4)]
-
-
 def with_golden_heads(backbone, **options):
     """A real TESKD whose heads give the golden logits and whose pooled features are the golden ones."""
-    method = selfkd.create_method("teskd", backbone, selfkd.DatasetInfo(4, 10), **options)
-    z, f = golden.logits(), [each.requires_grad_() for each in features()]
-    students = (dict(zip(HEADS[1:], f[1:], strict=True)), dict(zip(HEADS[1:], z[1:], strict=True)))
-    method.students.forward = lambda stages: students
-    method.backbone.forward = lambda images: selfkd.contract.Features((), images, f[0], z[0])
-    return method, z, f, selfkd.Batch(torch.zeros(4, 3, 16, 16), golden.LABELS)
+    step = golden_steps.teskd(backbone, **options)
+    return step.method, list(step.logits.values()), list(step.features), step.batch
 
 
 def test_golden_total_and_gradients(backbone):

@@ -90,6 +90,19 @@ def test_a_history_of_any_form_and_place_is_one_graph(kind, options):
     assert counter.frame_count <= 2
 
 
+@pytest.mark.parametrize("name", ["teskd", "dtskd"])
+def test_losses_stay_float32_in_a_compiled_step_under_autocast(name):
+    method = small(name).float()
+    batch = selfkd.Batch(torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % 10, torch.arange(BATCH))
+    eager = copy.deepcopy(method)
+    method.compile(backend="aot_eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, output = (each(batch, selfkd.Progress(0, 2)) for each in (eager, method))
+    assert {value.dtype for value in (output.loss, *output.terms.values())} == {torch.float32}
+    assert {logits.dtype for logits in output.logits.values()} == {torch.bfloat16}
+    assert output.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["teskd", "dtskd", "loth"])
 def test_inductor_computes_the_same(name):

@@ -47,6 +47,8 @@ class EpochLog(Logger):
         super().__init__()
         self.path = path
         self._rows = [row for row in read_epoch_log(path) if row[_EPOCH] <= done_epochs]
+        self._columns: list[str] = []
+        self._lines: list[str] = []  # the file's, so that an epoch formats its own row and no earlier one
 
     @property
     def name(self) -> str:
@@ -63,12 +65,21 @@ class EpochLog(Logger):
         """Add the row of one epoch (`step`, counted from 1) and write the file, whole or not at all."""
         if "train/loss" not in metrics:
             return  # Lightning's own metrics, which hold nothing new
-        self._rows.append({_EPOCH: float(step or 0), **metrics})
-        columns = list(dict.fromkeys(key for row in self._rows for key in row))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        for row in self._rows:
-            writer.writerow({key: f"{value:.10g}" for key, value in row.items()})
+        row = {_EPOCH: float(step or 0), **metrics}
+        self._rows.append(row)
+        if self._lines and set(row) <= set(self._columns):
+            self._lines.append(self._line(row))
+        else:
+            self._columns = list(dict.fromkeys(key for each in self._rows for key in each))
+            self._lines = [_csv_line(self._columns), *(self._line(each) for each in self._rows)]
         with written_whole(self.path) as partial:
-            partial.write_text(text.getvalue(), encoding="utf-8", newline="")
+            partial.write_text("".join(self._lines), encoding="utf-8", newline="")
+
+    def _line(self, row: dict[str, float]) -> str:
+        return _csv_line([f"{row[column]:.10g}" if column in row else "" for column in self._columns])
+
+
+def _csv_line(cells: list[str]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue()

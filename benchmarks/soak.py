@@ -1,0 +1,216 @@
+"""A long run in one process: memory, time, open files, threads and child processes over a thousand epochs.
+
+    python benchmarks/soak.py [--epochs 1000] [--folder runs/soak]
+
+A tiny network learns digits by DTSKD with the real command, once from images in memory and once from files that a
+worker process reads. A second process looks at the first whenever a row is added to metrics.csv. Writes
+results/soak.json and its section of docs/resume.md, and says what grew; `--page` only writes the section.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from generated_section import with_section
+from killed_runs import FILES, MEMORY, write_images
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results" / "soak.json"
+PAGE = ROOT / "docs" / "resume.md"
+
+RECIPE = "demo/digits/resnet18/dtskd"
+OPTIONS = {"backbone.width": 4, "trainer.evaluate_every": 10}
+VARIANTS = {"memory": MEMORY, "files, 1 worker": {**FILES, "loader.workers": 1}}
+STEPS = 10
+"""Of an epoch: 200 images in batches of 20."""
+
+
+def _count(folder: str) -> Callable[[int], float]:
+    return lambda pid: len(os.listdir(f"/proc/{pid}/{folder}"))  # noqa: PTH208
+
+
+def _resident(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _children(pid: int) -> float:
+    return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
+def _processor_ms(pid: int) -> float:
+    """Of the process, and of those children that have ended, since its start."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return 1000 * sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+LOOKS: dict[str, Callable[[int], float]] = {
+    "resident memory (MB)": _resident,
+    "open files": _count("fd"),
+    "threads": _count("task"),
+    "child processes": _children,
+}
+TOLERANCES = {
+    "resident memory (MB)": 0.02,
+    "ms a step": 0.10,
+    "ms an epoch": 0.10,
+    "processor's ms an epoch": 0.10,
+    "open files": 0.0,
+    "threads": 0.0,
+    "child processes": 0.0,
+}
+"""By which share the median of the last quarter of the epochs may lie above that of the second."""
+
+
+def soak(options: dict[str, Any], epochs: int, folder: Path) -> dict[str, list[float]]:
+    """Train, and look at the process whenever an epoch has ended.
+
+    Returns: what was seen, by name; an epoch that ended during another's look is missed.
+    """
+    overrides = [f"{key}={value}" for key, value in {**OPTIONS, **options, "trainer.epochs": epochs}.items()]
+    command = [sys.executable, "-m", "selfkd", "train", RECIPE, *overrides, "name=soak", "--no-progress"]
+    log = folder / "log.txt"
+    metrics = folder / "soak" / "seed-0" / "metrics.csv"
+    series: dict[str, list[float]] = {name: [] for name in LOOKS}
+    ends: dict[int, float] = {}  # by epoch: when it ended, and after how much work
+    work: dict[int, float] = {}
+    with log.open("w") as output:
+        process = subprocess.Popen([*command, "--runs", str(folder)], stdout=output, stderr=output)
+        latest = 0
+        while process.poll() is None:
+            rows = metrics.read_bytes().count(b"\n") - 1 if _newer(metrics, latest) else 0
+            if not rows:
+                time.sleep(0.003)
+                continue
+            latest = metrics.stat().st_mtime_ns
+            ends[rows] = latest / 1e6
+            with suppress(FileNotFoundError, ProcessLookupError, IndexError):  # it has just ended
+                work[rows] = _processor_ms(process.pid)
+                looks = {name: look(process.pid) for name, look in LOOKS.items()}
+                for name, value in looks.items():
+                    series[name].append(value)
+    if process.returncode:
+        raise RuntimeError(f"the run ended with {process.returncode}: {log.read_text()}")
+    times = {
+        "ms a step": _step_times(metrics),
+        "ms an epoch": _an_epoch(ends),
+        "processor's ms an epoch": _an_epoch(work),
+    }
+    return {**series, **times}
+
+
+def _newer(file: Path, than: int) -> bool:
+    return file.exists() and file.stat().st_mtime_ns != than
+
+
+def _step_times(metrics: Path) -> list[float]:
+    from selfkd.training.epoch_log import read_epoch_log
+
+    return [1000 * row["seconds/train"] / STEPS for row in read_epoch_log(metrics)]
+
+
+def _an_epoch(totals: dict[int, float]) -> list[float]:
+    """Means over as many epochs as hold one evaluation, logs and checkpoints included."""
+    every = OPTIONS["trainer.evaluate_every"]
+    tens = [row for row in sorted(totals) if row % every == 0 and row + every in totals]
+    return [(totals[row + every] - totals[row]) / every for row in tens]
+
+
+def judged(series: Sequence[float], tolerance: float) -> dict[str, Any]:
+    """Medians of the four quarters, growth from the second to the last as a share, slope, and whether it is flat.
+
+    The first quarter is not counted: memory and caches fill in it. The slope is that of a straight line through the
+    other three, as a share of the second quarter's median in a thousand epochs.
+    """
+    quarter = max(len(series) // 4, 1)
+    medians = [statistics.median(series[start * quarter : (start + 1) * quarter]) for start in range(4)]
+    later = list(series[quarter:])
+    line = statistics.linear_regression(range(len(later)), later)
+    unit = medians[1] or 1.0
+    growth = (medians[3] - medians[1]) / unit
+    return {"quarters": medians, "growth": growth, "slope": 1000 * line.slope / unit, "flat": growth <= tolerance}
+
+
+def measure(epochs: int, folder: Path) -> dict[str, Any]:
+    """Soak every variant."""
+    from selfkd.runs.environment import environment
+
+    variants = {}
+    for position, (name, options) in enumerate(VARIANTS.items()):
+        place = folder / str(position)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        if options.get("data") == "folder":
+            options = {**options, "data.root": write_images(place / "images")}
+        series = soak(options, epochs, place)
+        variants[name] = {measured: judged(values, TOLERANCES[measured]) for measured, values in series.items()}
+    return {
+        "command": f"python benchmarks/soak.py --epochs {epochs}",
+        "epochs": epochs,
+        "variants": variants,
+        "environment": environment(),
+    }
+
+
+def section(results: dict[str, Any]) -> str:
+    """The section of the page, made of nothing but the results."""
+    parts = []
+    for name, variant in results["variants"].items():
+        rows = [
+            [
+                measured,
+                *(f"{median:.{0 if TOLERANCES[measured] == 0 else 1}f}" for median in of["quarters"]),
+                f"{100 * of['growth']:+.1f} %",
+                f"{100 * of['slope']:+.1f} %",
+                f"{100 * TOLERANCES[measured]:.0f} %",
+                "yes" if of["flat"] else "**no**",
+            ]
+            for measured, of in variant.items()
+        ]
+        headers = ["", *(f"quarter {i}" for i in range(1, 5)), "growth", "slope", "at most", "flat"]
+        parts.append(f"Images from {name}:\n\n{tabulate(rows, headers, tablefmt='github', disable_numparse=True)}\n")
+    environment = results["environment"]
+    return (
+        f"DTSKD trains a tiny ResNet-18 on digits for {results['epochs']:,} epochs of {STEPS} steps in one process, "
+        f"evaluated every {OPTIONS['trainer.evaluate_every']} epochs, with a checkpoint every epoch. Another process "
+        "looks at it once an epoch. Shown are medians over quarters of the run; *growth* is that of the last quarter "
+        "over the second, *slope* that of a straight line through the last three, in a thousand epochs, both as a "
+        "share of the second quarter's median. An epoch's time holds its log, checkpoint and share of evaluations; a "
+        "growth up to *at most* counts as flat.\n\n"
+        + "\n".join(parts)
+        + f"\ntorch {environment['packages']['torch']}, {environment['device']}, {environment['threads']} thread(s)."
+        f"\n\nWritten by `{results['command']}` from `results/{RESULTS.name}`.\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=1000, help="at least 40, so that every quarter has evaluations")
+    parser.add_argument("--folder", type=Path, default=Path("runs") / "soak", help="for the runs")
+    parser.add_argument("--page", action="store_true", help="only write the section from the results")
+    parsed = parser.parse_args(arguments)
+    if not parsed.page:
+        results = measure(parsed.epochs, parsed.folder)
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    results = json.loads(RESULTS.read_text())
+    PAGE.write_text(with_section(PAGE.read_text(), "soak", section(results)))
+    print(section(results))
+    return int(not all(of["flat"] for variant in results["variants"].values() for of in variant.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
