@@ -4,7 +4,8 @@
 
 Nothing is started that cannot finish in these minutes and the later ones; what has not finished at the end is stopped,
 and the next call with the same --runs continues it from its last checkpoint. What is finished is known from
-results/gpu/ and from the runs, and what failed from the runs. Nothing is trained on a part of CIFAR-100. DIR/queue.json is for collect.py. benchmarks/gpu/README.md has the calls for a lent GPU.
+results/gpu/ and from the runs, and what failed from the runs. Nothing is trained on a part of CIFAR-100.
+DIR/queue.json is for collect.py. benchmarks/gpu/README.md has the calls for a lent GPU.
 """
 
 from __future__ import annotations

@@ -143,8 +143,9 @@ class Training:
             poll: seconds between two looks.
         """
         seconds = self._measured()
-        # Checkpoints fall between some epochs only; until all kinds were seen, the clock says too much.
-        clock = poll / len(seconds) if len(seconds) >= CHECKPOINT_EVERY else self._between_epochs()
+        clock = poll / len(seconds)
+        if len(seconds) < CHECKPOINT_EVERY:  # a checkpoint, which falls between some epochs only, weighs too much yet
+            clock = max(clock, self._between_epochs())
         return 2 * statistics.stdev(seconds) / math.sqrt(len(seconds)) + clock
 
     def seconds_to_start(self) -> float | None:
