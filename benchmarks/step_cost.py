@@ -1,11 +1,11 @@
 """What a training step of each method costs: time and memory beside the plain network's, on a CPU or a GPU.
 
-    python benchmarks/step_cost.py [--threads 1] [--batch 128] [--rounds 5] [--compile]
+    python benchmarks/step_cost.py [--methods plain dtskd] [--precision bf16-mixed] [--compile MODE] [--rounds 5]
 
-A step is forward, backward, optimiser and history, on CIFAR-sized random images with ResNet-18. All variants take
-turns, step by step, in one process, so that what else the machine does hits all alike; the ratio is the median over the
-rounds. Peak memory is measured in a process of its own for each variant. Adds a record to results/step_cost.json, one
-for each device, precision, compilation, batch and width, and writes docs/step-cost.md; `--page` only writes the page,
+A step is forward, backward, optimiser and history, on CIFAR-sized random images with ResNet-18. Each variant takes
+turns with the plain step in one process, so that what else the machine does hits both alike; the ratio is the median
+over the rounds. Says what it measured as soon as it has it, and keeps it: a record in results/step_cost.json for each
+device, precision, compilation, batch and width, and docs/step-cost.md made of them. `--page` only writes the page,
 `--merge FILE` first adds what another machine measured.
 """
 
@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from tabulate import tabulate
 
 import selfkd
 from literal_teskd import literal
+from selfkd.atomic_files import written_whole
 from selfkd.methods.base import Method
 from selfkd.runs.environment import environment
 
@@ -40,10 +44,11 @@ PAGE = ROOT / "docs" / "step-cost.md"
 _INTRODUCTION = """\
 # What a training step costs
 
-A step is forward, backward, optimiser and history: ResNet-18 on 32x32 images, 100 classes. The variants take turns in
-one process; `relative` is the median over the rounds of a step's time by the plain step's in the same round. Peak
-memory holds weights, optimiser and activations of two steps, in a process of its own. `teskd, literal` computes the
-same function in the order of paper and release. Layouts are channels-last where nothing else is said.
+A step is forward, backward, optimiser and history: ResNet-18 on 32x32 images, 100 classes. Each variant takes turns
+with the plain step in one process; `relative` is the median over the rounds of a step's time by the plain step's in the
+same round. Peak memory holds weights, optimiser and activations; on a CPU it is that of a process of its own. `teskd,
+literal` computes the same function in the order of paper and release. Layouts are channels-last where nothing else is
+said.
 
 On a CPU, PyTorch takes its large tensors in huge pages here (`THP_MEM_ALLOC_ENABLE=1`), as under the `selfkd` command;
 in your own script set it before torch is imported.
@@ -51,6 +56,9 @@ in your own script set it before torch is imported.
 
 CLASSES, SAMPLES, SIDE = 100, 50_000, 32
 YARDSTICK = "plain"
+MODES = ("default", "reduce-overhead", "max-autotune")
+STEPS_A_ROUND = {"cpu": 1, "cuda": 10}
+"""A GPU is not waited for between the steps of a round, as in training."""
 AIMS = {("teskd", False): 5.0, ("teskd", True): 4.0, ("dtskd", False): 1.05, ("dtskd", True): 1.05}
 """Times of a plain step that a method's should stay below, (method, compiled); TESKD's multiply-adds allow 3.2."""
 
@@ -93,11 +101,13 @@ class Step:
         precision: "32" or "bf16-mixed".
         device: "cpu" or "cuda".
         width: channels of the network's stem; the papers' is 64.
-        compiled: compile the objective (inductor, static shapes).
+        mode: of torch.compile, as `trainer.compile` has them; None to leave the method as it is.
+    Attributes:
+        seconds_to_prepare: what the first steps took, compilation included.
     """
 
     def __init__(
-        self, variant: Variant, batch_size: int, precision: str, device: str, width: int = 64, compiled: bool = False
+        self, variant: Variant, batch_size: int, precision: str, device: str, width: int = 64, mode: str | None = None
     ) -> None:
         torch.manual_seed(0)
         layout = torch.channels_last if variant.channels_last else torch.contiguous_format
@@ -110,28 +120,43 @@ class Step:
             self.method.history.to(device)
         images = torch.randn(batch_size, 3, SIDE, SIDE, device=device).to(memory_format=layout)
         labels = torch.arange(batch_size, device=device) % CLASSES
-        self.batch = selfkd.Batch(images, labels, torch.arange(batch_size, device=device))
-        self.progress = selfkd.Progress(1, 300)
+        self.batch = selfkd.Batch(images, labels, torch.randperm(SAMPLES)[:batch_size].to(device))
         self.optimizer = torch.optim.SGD(
             self.method.parameter_groups(), 0.01, 0.9, weight_decay=5e-4, nesterov=True, fused=True
         )
         self.autocast = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed")
-        self.objective = torch.compile(self.method.forward, dynamic=False) if compiled else self.method
         self.synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
-        self.method.begin_epoch(self.progress)
+        self.seconds_to_prepare = self._prepare(mode)
 
-    def __call__(self) -> float:
-        """Take one step; the seconds it took."""
+    def _prepare(self, mode: str | None) -> float:
+        """Take the first steps: one that fills a history, so that later ones read it, and some to warm up."""
+        self.progress = selfkd.Progress(0, 300)
+        self.method.begin_epoch(self.progress)
+        self._take()
+        self.method.end_epoch(self.progress)
+        self.progress = selfkd.Progress(1, 300)
+        self.method.begin_epoch(self.progress)
+        if mode is not None:
+            self.method.compile(fullgraph=True, mode=mode)
+        return self(2 if mode is None else 4)  # CUDA graphs are recorded in the second and third
+
+    def __call__(self, count: int = 1) -> float:
+        """Take steps; the seconds they took."""
         self.synchronise()
         started = time.perf_counter()
+        for _ in range(count):
+            self._take()
+        self.synchronise()
+        return time.perf_counter() - started
+
+    def _take(self) -> None:
+        torch.compiler.cudagraph_mark_step_begin()
         with self.autocast:
-            output = self.objective(self.batch, self.progress)
+            output = self.method(self.batch, self.progress)
         self.optimizer.zero_grad()
         output.loss.backward()
         self.optimizer.step()
         self.method.after_step(self.batch, output)
-        self.synchronise()
-        return time.perf_counter() - started
 
 
 def measure(
@@ -142,59 +167,102 @@ def measure(
     batch_size: int,
     width: int,
     rounds: int,
-    compiled: bool = False,
+    mode: str | None = None,
     memory: bool = True,
+    keep: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
-    """Time and memory of the named variants, taking turns."""
-    steps = {name: Step(VARIANTS[name], batch_size, precision, device, width, compiled) for name in names}
-    for _ in range(2):
-        for step in steps.values():
-            step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            seconds[name].append(step())
-    yardstick = seconds[YARDSTICK]
-    del steps
-    with_memory = memory and not compiled
-    rows = {
-        name: {
-            "seconds": round(statistics.median(measured), 4),
-            "relative": round(statistics.median(m / p for m, p in zip(measured, yardstick, strict=True)), 3),
-            "rounds": [round(value, 4) for value in measured],
-            "peak_memory_mb": memory_of(name, batch_size, precision, device, width) if with_memory else None,
-        }
-        for name, measured in seconds.items()
-    }
-    return {
+    """Time and memory of the named variants, each beside the yardstick, which comes first.
+
+    Args:
+        names: of VARIANTS.
+        precision, device, batch_size, width, mode: as `Step` takes them.
+        rounds: times that a variant and the yardstick take turns.
+        memory: whether peak memory is measured.
+        keep: called with the record so far after every variant.
+    Returns: the record; a variant that failed is not in it.
+    """
+    record: dict[str, Any] = {
         "device": device,
         "precision": precision,
-        "compiled": compiled,
+        "compiled": mode or False,
         "batch_size": batch_size,
         "width": width,
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
+        "steps_a_round": STEPS_A_ROUND[device],
         "environment": environment(torch.device(device)),
-        "rows": rows,
+        "rows": {},
+    }
+    yardstick: Step | None = None
+    for name in dict.fromkeys([YARDSTICK, *names]):
+        before = _start_of_peak(device)
+        try:
+            step = Step(VARIANTS[name], batch_size, precision, device, width, mode)
+            peak = _peak_since(before, device)
+            yardstick = yardstick or step
+            row = _row(step, yardstick, rounds, STEPS_A_ROUND[device])
+            if memory and device == "cpu" and mode is None:
+                peak = memory_of(name, batch_size, precision, width)
+        except Exception:  # of a compiler, say; the others are still worth their time
+            if yardstick is None:
+                raise
+            print(f"failed: {name}\n{traceback.format_exc()}", flush=True)
+            continue
+        record["rows"][name] = {**row, "peak_memory_mb": peak}
+        print(_line(record, name), flush=True)
+        keep(record)
+    return record
+
+
+def _row(step: Step, yardstick: Step, rounds: int, steps: int) -> dict[str, Any]:
+    """Times of a variant and of the yardstick in turns."""
+    measured, plain = [], []
+    for _ in range(rounds):
+        plain.append(yardstick(steps) / steps)
+        measured.append(step(steps) / steps if step is not yardstick else plain[-1])
+    return {
+        "seconds": round(statistics.median(measured), 6),
+        "relative": round(statistics.median(m / p for m, p in zip(measured, plain, strict=True)), 3),
+        "rounds": [round(value, 6) for value in measured],
+        "seconds_to_prepare": round(step.seconds_to_prepare, 1),
     }
 
 
-def memory_of(name: str, batch_size: int, precision: str, device: str, width: int) -> float:
-    """Peak megabytes of two steps in a process of its own, weights and optimiser included, the libraries not."""
+def _line(record: dict[str, Any], name: str) -> str:
+    """A variant's row in words."""
+    row, steps = record["rows"][name], math.ceil(SAMPLES / record["batch_size"])
+    return (
+        f"{record['device']}, {record['precision']}, {_form(record)}: {name}: {_milliseconds(row)} ms a step, "
+        f"{row['relative']:.2f} of plain, {steps * row['seconds']:.2f} s an epoch of {steps} steps, "
+        f"peak memory (MB) {_megabytes(row['peak_memory_mb'])}, first steps {row['seconds_to_prepare']:.1f} s"
+    )
+
+
+def _start_of_peak(device: str) -> int:
+    """Bytes in use on a GPU, whose peak is counted from now on."""
+    if device != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def _peak_since(before: int, device: str) -> float | None:
+    """Peak megabytes on a GPU beyond what was in use before; None on a CPU, which keeps no account."""
+    return round((torch.cuda.max_memory_allocated() - before) / 1e6, 1) if device == "cuda" else None
+
+
+def memory_of(name: str, batch_size: int, precision: str, width: int) -> float:
+    """Peak megabytes on a CPU of the first steps in a process of its own, weights and optimiser included, libraries
+    not."""
     command = [sys.executable, __file__, "--memory-of", name, "--batch", str(batch_size), "--width", str(width)]
-    command += ["--precision", precision, "--device", device, "--threads", str(torch.get_num_threads())]
+    command += ["--precision", precision, "--threads", str(torch.get_num_threads())]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def print_memory(name: str, batch_size: int, precision: str, device: str, width: int) -> None:
+def print_memory(name: str, batch_size: int, precision: str, width: int) -> None:
     """What `memory_of` asks of its process."""
     before = peak_resident()
-    step = Step(VARIANTS[name], batch_size, precision, device, width)
-    for _ in range(2):
-        step()
-    if device == "cuda":
-        print(round(torch.cuda.max_memory_allocated() / 1e6, 1))
-    else:
-        print(round(peak_resident() - before, 1))
+    Step(VARIANTS[name], batch_size, precision, "cpu", width)
+    print(round(peak_resident() - before, 1))
 
 
 def peak_resident() -> float:
@@ -205,7 +273,7 @@ def peak_resident() -> float:
 
 def key_of(record: dict[str, Any]) -> tuple[Any, ...]:
     """What distinguishes two records of the results."""
-    return tuple(record[key] for key in ("device", "precision", "compiled", "batch_size", "width"))
+    return (*(record[key] for key in ("device", "precision", "batch_size", "width")), _form(record))
 
 
 def merged(records: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -214,9 +282,24 @@ def merged(records: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[d
     return [record for record in records if key_of(record) not in keys] + newer
 
 
-def _write(records: list[dict[str, Any]]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(records, indent=1) + "\n")
+def _keep(before: list[dict[str, Any]], *newer: dict[str, Any]) -> None:
+    """Write results and page, each whole or not at all: a time limit may end this at any moment."""
+    records = merged(before, list(newer))
+    for file, text in ((RESULTS, json.dumps(records, indent=1) + "\n"), (PAGE, page(records))):
+        file.parent.mkdir(exist_ok=True)
+        with written_whole(file) as unfinished:
+            unfinished.write_text(text)
+
+
+def _form(record: dict[str, Any]) -> str:
+    """How it was compiled, in words; records of before there were modes say true for the default."""
+    mode = record["compiled"]
+    return f"compiled ({mode})" if mode in MODES[1:] else "compiled" if mode else "eager"
+
+
+def _milliseconds(row: dict[str, Any]) -> str:
+    milliseconds = row["seconds"] * 1e3
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.2f}"
 
 
 def _megabytes(value: float | None) -> str:
@@ -228,10 +311,9 @@ def page(records: list[dict[str, Any]]) -> str:
     sections = [_INTRODUCTION]
     for record in records:
         machine = record["environment"]
-        form = "compiled" if record["compiled"] else "eager"
-        title = f"## {record['device']}, {record['precision']}, {form}, batch {record['batch_size']}\n"
+        title = f"## {record['device']}, {record['precision']}, {_form(record)}, batch {record['batch_size']}\n"
         rows = [
-            [name, f"{row['seconds'] * 1e3:.0f}", f"{row['relative']:.2f}", _megabytes(row["peak_memory_mb"])]
+            [name, _milliseconds(row), f"{row['relative']:.2f}", _megabytes(row["peak_memory_mb"])]
             for name, row in record["rows"].items()
         ]
         rounds = len(record["rows"][YARDSTICK]["rounds"])
@@ -245,13 +327,13 @@ def page(records: list[dict[str, Any]]) -> str:
 
 
 def _against_aims(records: Sequence[dict[str, Any]]) -> str:
-    """What was aimed at on a CPU, and the records that meet or miss it."""
+    """What was aimed at, and the records that meet or miss it."""
     rows = []
     for (method, compiled), aim in AIMS.items():
         for record in records:
-            if record["device"] == "cpu" and record["compiled"] == compiled and method in record["rows"]:
+            if bool(record["compiled"]) == compiled and method in record["rows"]:
                 relative = record["rows"][method]["relative"]
-                form = f"{'compiled' if compiled else 'eager'}, {record['precision']}, batch {record['batch_size']}"
+                form = f"{record['device']}, {_form(record)}, {record['precision']}, batch {record['batch_size']}"
                 rows.append([method, form, f"{aim:g}", f"{relative:.2f}", "met" if relative <= aim else "missed"])
     header = ["variant", "form", "at most", "relative", ""]
     return tabulate(rows, header, tablefmt="github", disable_numparse=True)
@@ -264,29 +346,28 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", default=None, help="32 or bf16-mixed; both by default")
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--precision", default="both", choices=["32", "bf16-mixed", "both"])
+    parser.add_argument("--methods", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="in which forms")
+    parser.add_argument("--compile", choices=MODES, metavar="MODE", help=f"compile the method: {', '.join(MODES)}")
     parser.add_argument("--page", action="store_true", help="only write the page from the results")
     parser.add_argument("--merge", type=Path, help="only add the records of another machine's step_cost.json")
     parser.add_argument("--memory-of", choices=list(VARIANTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:
-        print_memory(arguments.memory_of, arguments.batch, arguments.precision, arguments.device, arguments.width)
+        print_memory(arguments.memory_of, arguments.batch, arguments.precision, arguments.width)
         return 0
     records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    if arguments.merge:
-        records = merged(records, json.loads(arguments.merge.read_text()))
-        _write(records)
-    elif not arguments.page:
-        names = list(dict.fromkeys([YARDSTICK, *arguments.variants]))
-        for precision in [arguments.precision] if arguments.precision else ["32", "bf16-mixed"]:
-            sizes = {"batch_size": arguments.batch, "width": arguments.width, "rounds": arguments.rounds}
-            record = measure(names, precision, arguments.device, compiled=arguments.compile, **sizes)
+    if arguments.page:
+        PAGE.write_text(page(records))
+    elif arguments.merge:
+        _keep(records, *json.loads(arguments.merge.read_text()))
+    else:
+        sizes = {"batch_size": arguments.batch, "width": arguments.width, "rounds": arguments.rounds}
+        how = {"mode": arguments.compile, **sizes}
+        for precision in ["32", "bf16-mixed"] if arguments.precision == "both" else [arguments.precision]:
+            record = measure(arguments.methods, precision, arguments.device, keep=partial(_keep, records), **how)
             records = merged(records, [record])
-            _write(records)
-    PAGE.write_text(page(records))
     return 0
 
 

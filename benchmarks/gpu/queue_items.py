@@ -59,6 +59,11 @@ class Place:
     tiny: bool = False
     compiled: str = "false"
 
+    @property
+    def mode(self) -> str:
+        """The mode of torch.compile, or "false"."""
+        return "default" if self.compiled == "true" else self.compiled
+
 
 def run_name(item: Item, tiny: bool) -> str:
     """The run's name, which is its recipe's; a trial has one of its own, so that it is never taken for the recipe's."""

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from selfkd.training.epoch_log import read_epoch_log
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results" / "gpu"
+WHOLE = {"train": 50_000, "test": 10_000}
+"""Images of CIFAR-100."""
 STOPPED = 75
 """Exit status of a training that was stopped and can be continued (EX_TEMPFAIL of sysexits.h)."""
 
@@ -40,6 +42,8 @@ class Pace:
         parallel: how many trainings shared the device.
         seconds_per_epoch: mean over the epochs.
         epochs: how many were measured.
+        compiled: "false", or the mode of torch.compile.
+        seconds_to_start: until the epochs had this pace: imports, data, compilation; None if not seen.
     """
 
     recipe: str
@@ -47,6 +51,8 @@ class Pace:
     parallel: int
     seconds_per_epoch: float
     epochs: int
+    compiled: str = "false"
+    seconds_to_start: float | None = None
 
 
 class Paces:
@@ -54,18 +60,25 @@ class Paces:
 
     def __init__(self, device: str, paces: Iterable[Pace] = ()) -> None:
         self.device = device
-        self._seconds: dict[tuple[str, int], float] = {}
+        self._seconds: dict[tuple[str, str, int], float] = {}
+        self._to_start: dict[tuple[str, str], float] = {}
         for pace in paces:
             self.add(pace)
 
     def add(self, pace: Pace) -> None:
         """Note a measurement; one of another device is left out."""
         if pace.device == self.device:
-            self._seconds[pace.recipe, pace.parallel] = pace.seconds_per_epoch
+            self._seconds[pace.recipe, pace.compiled, pace.parallel] = pace.seconds_per_epoch
+            if pace.seconds_to_start is not None:
+                self._to_start[pace.recipe, pace.compiled] = pace.seconds_to_start
 
-    def seconds_per_epoch(self, recipe: str, parallel: int) -> float | None:
+    def seconds_to_start(self, recipe: str, compiled: str = "false") -> float | None:
+        """Measured, or None."""
+        return self._to_start.get((recipe, compiled))
+
+    def seconds_per_epoch(self, recipe: str, parallel: int, compiled: str = "false") -> float | None:
         """Measured, or None; from fewer side by side it is scaled as if the device were full with one."""
-        known = {p: seconds for (name, p), seconds in self._seconds.items() if name == recipe}
+        known = {p: seconds for (*key, p), seconds in self._seconds.items() if key == [recipe, compiled]}
         if not known:
             return None
         if parallel in known:
@@ -150,11 +163,33 @@ def faults_of(record: Any, recipe: Recipe) -> list[str]:
         return [*faults, f"it holds {len(epochs)} epochs, not each of the recipe's once"]
     if not all(math.isfinite(value) for row in epochs for value in row.values()):
         faults.append("an epoch holds a number that is not finite")
-    for head, metrics in scores["last"]["scores"]["test"].items():
-        logged, scored = epochs[-1].get(f"test/top1/{head}", math.nan), metrics["top1"]["value"]
+    for split, images in WHOLE.items():
+        found = scores["splits"][split]["images"]
+        if found != images and not recipe.name.startswith("tiny/"):
+            faults.append(f"its {split} split has {found} images, CIFAR-100's {images}")
+    return [*faults, *_unlike_the_log("last", scores["last"], epochs), *_faults_of_best(scores, epochs)]
+
+
+def _unlike_the_log(which: str, epoch_scores: Mapping[str, Any], epochs: Sequence[Mapping[str, float]]) -> list[str]:
+    """Heads that scored otherwise than the log says of that epoch."""
+    faults = []
+    for head, metrics in epoch_scores["scores"]["test"].items():
+        logged = epochs[epoch_scores["epoch"] - 1].get(f"test/top1/{head}", math.nan)
+        scored = metrics["top1"]["value"]
         if not abs(logged - scored) <= _EVALUATION_TOLERANCE:
-            faults.append(f"{head} scored {scored} after the last epoch, of which the log says {logged}")
+            faults.append(f"{head} scored {scored} after the {which} epoch, of which the log says {logged}")
     return faults
+
+
+def _faults_of_best(scores: Mapping[str, Any], epochs: Sequence[Mapping[str, float]]) -> list[str]:
+    """What is wrong with the best epoch."""
+    best, after = scores["best"], scores["selection"]["after_epoch"]
+    if not after < best["epoch"] <= len(epochs):
+        return [f"its best epoch is {best['epoch']}, sought after epoch {after} of {len(epochs)}"]
+    highest = max(row.get("test/top1/main", -math.inf) for row in epochs[after:])
+    logged = epochs[best["epoch"] - 1].get("test/top1/main", math.nan)
+    worse = [] if logged == highest else [f"main has {logged} in its best epoch, {highest} in another"]
+    return [*worse, *_unlike_the_log("best", best, epochs)]
 
 
 def record_file(results: Path, name: str, seed: int) -> Path:
@@ -176,7 +211,7 @@ def read_paces(folder: Path) -> list[Pace]:
 
 def add_paces(folder: Path, paces: Iterable[Pace]) -> None:
     """Keep paces in a folder; one measured anew replaces the older."""
-    kept = {(pace.recipe, pace.device, pace.parallel): pace for pace in (*read_paces(folder), *paces)}
+    kept = {(pace.recipe, pace.device, pace.parallel, pace.compiled): pace for pace in (*read_paces(folder), *paces)}
     if kept:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / _PACES, [asdict(kept[key]) for key in sorted(kept)])

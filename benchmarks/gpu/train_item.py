@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/train_item.py RECIPE RUNS key=value ...
 
-Ctrl-C stops it with its last finished epoch saved; started again, it continues.
+Ctrl-C stops it; started again, it continues from its last checkpoint.
 """
 
 from __future__ import annotations

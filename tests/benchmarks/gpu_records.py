@@ -39,6 +39,7 @@ def made_up_record(records: Any, name: str, seed: int = 0, last: float = 70.0, b
             "selection": {"rule": "best-on-test", "after_epoch": recipe.options["trainer"]["best_after_epoch"]},
             "last": scores(total, last),
             "best": scores(total - 1, best),
+            "splits": {split: {"images": images, "origin": "made up"} for split, images in records.WHOLE.items()},
         },
         "epochs": [row(epoch) for epoch in range(1, total + 1)],
         "environment": {"commit": "0" * 40, "device": "made up", "packages": {"torch": "0.0"}},

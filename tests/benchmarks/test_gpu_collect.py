@@ -54,6 +54,22 @@ def spoilt_score(record):
     record["scores"]["last"]["scores"]["test"]["fusion"]["top1"]["value"] = 99.0
 
 
+def spoilt_best(record):
+    record["scores"]["best"]["scores"]["test"]["main"]["top1"]["value"] = 99.0
+
+
+def spoilt_choice(record):
+    record["scores"]["best"]["epoch"] = 3
+
+
+def spoilt_rule(record):
+    record["scores"]["best"]["epoch"] = 201
+
+
+def spoilt_half(record):
+    record["scores"]["splits"]["train"]["images"] = 25_000
+
+
 def spoilt_key(record):
     del record["environment"]
 
@@ -73,6 +89,10 @@ def spoilt_scores(record):
         (spoilt_epochs, "199 epochs"),
         (spoilt_number, "not finite"),
         (spoilt_score, "fusion scored 99.0"),
+        (spoilt_best, "main scored 99.0 after the best epoch"),
+        (spoilt_choice, "main has 70.0 in its best epoch, 71.0 in another"),
+        (spoilt_rule, "its best epoch is 201"),
+        (spoilt_half, "its train split has 25000 images"),
         (spoilt_key, "keys"),
         (spoilt_name, "nothing"),
         (spoilt_scores, "damaged"),
@@ -106,10 +126,14 @@ def test_a_truncated_file_is_refused(module, tmp_path, capsys):
 def test_the_latest_pace_of_a_recipe_is_kept_and_no_trials(collect, records, tmp_path):
     pace = {"recipe": NAME, "device": "GPU", "parallel": 1, "seconds_per_epoch": 2.0, "epochs": 9}
     assert collect(paces=[pace, {**pace, "recipe": f"tiny/{NAME}"}]) == 0
-    assert collect(paces=[{**pace, "seconds_per_epoch": 1.5}, {**pace, "parallel": 4}]) == 0
+    compiled = {**pace, "compiled": "default", "seconds_per_epoch": 1.0, "seconds_to_start": 60.0}
+    assert collect(paces=[{**pace, "seconds_per_epoch": 1.5}, {**pace, "parallel": 4}, compiled]) == 0
     kept = records.Paces("GPU", records.read_paces(tmp_path / "gpu"))
     assert kept.seconds_per_epoch(NAME, 1) == 1.5
     assert kept.seconds_per_epoch(NAME, 4) == 2.0
+    assert kept.seconds_per_epoch(NAME, 1, "default") == 1.0
+    assert kept.seconds_to_start(NAME, "default") == 60.0
+    assert kept.seconds_to_start(NAME) is None
     assert kept.seconds_per_epoch(f"tiny/{NAME}", 1) is None
 
 

@@ -4,9 +4,11 @@ import json
 import time
 
 import pytest
+from pyarrow import parquet
 
 from benchmark_files import load_benchmark
 from selfkd.runs.run_folder import RunFolder
+from selfkd.training.checkpoint_files import epochs_done
 
 FIRST, SECOND = "dtskd/cifar100/vgg11/dtskd", "loth/cifar100/vgg16/plain"
 MISSING = "dtskd/cifar100/vgg11/nothing"
@@ -59,11 +61,13 @@ def test_an_interrupted_training_continues_and_equals_an_unbroken_one(
     assert f"unfinished: {FIRST} seed 1 after epoch" in said
     assert f"started: {SECOND}" not in said
     assert not (tmp_path / "out-1" / "queue.json").exists()
-    done = len(log.read_text().splitlines()) - 1
-    assert 2 <= done < EPOCHS
+    assert 2 <= len(log.read_text().splitlines()) - 1 < EPOCHS
+    done = epochs_done(log.parent / "checkpoints")
+    assert done % items.TINY["trainer.checkpoint_every"] == 0
+    assert f"unfinished: {FIRST} seed 1 after epoch {done}\n" in said
 
     assert call("out-2", "--parallel", "2") == 0
-    assert f"started: {FIRST} seed 1 after epoch {done}" in capsys.readouterr().out
+    assert f"started: {FIRST} seed 1 after epoch {done};" in capsys.readouterr().out
     bundle = json.loads((tmp_path / "out-2" / "queue.json").read_text())
     first, second = sorted(bundle["runs"], key=lambda record: record["scores"]["recipe"])
     assert first["scores"]["recipe"] == f"tiny/{FIRST}"
@@ -84,3 +88,24 @@ def test_an_interrupted_training_continues_and_equals_an_unbroken_one(
 
     assert call("out-2") == 0
     assert json.loads((tmp_path / "out-2" / "queue.json").read_text()) == bundle, "brought back once"
+
+
+def test_nothing_is_trained_on_a_part_of_the_data(queue_file, digits_as_cifar100, tmp_path, capsys, monkeypatch):
+    module = load_benchmark("gpu/run_queue")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    paths = {"data": digits_as_cifar100, "runs": tmp_path / "runs", "queue": queue_file, "out": tmp_path / "out"}
+    arguments = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+    assert module.main([*arguments, "--minutes", "5"]) == 2
+    assert "images of the train split, CIFAR-100 has 50000" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_whole_data_set_lacks_nothing(digits_as_cifar100, tmp_path, monkeypatch):
+    module = load_benchmark("gpu/run_queue")
+    rows = {}
+    for split in ("train", "test"):
+        files = digits_as_cifar100.rglob(f"{split}-*.parquet")
+        rows[split] = sum(parquet.read_metadata(file).num_rows for file in files)
+    monkeypatch.setattr(module, "WHOLE", rows)
+    assert module.what_is_lacking(digits_as_cifar100) is None
+    assert module.what_is_lacking(tmp_path) is None, "other files have checks of their own"

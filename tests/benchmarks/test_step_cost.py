@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from benchmark_files import load_benchmark
 
@@ -10,9 +11,16 @@ def benchmark():
     return load_benchmark("step_cost")
 
 
-def test_it_measures_every_variant_and_the_page_says_so(benchmark):
+def test_it_measures_every_variant_and_says_so_at_once(benchmark, capsys):
     names = list(benchmark.VARIANTS)
-    record = benchmark.measure(names, "32", "cpu", batch_size=4, width=8, rounds=2, memory=False)
+    kept = []
+    record = benchmark.measure(
+        names, "32", "cpu", batch_size=4, width=8, rounds=2, memory=False, keep=lambda r: kept.append(list(r["rows"]))
+    )
+    assert kept == [names[: count + 1] for count in range(len(names))], "after each, all that there is"
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1] for line in lines] == names
+    assert all("s an epoch of 12500 steps" in line for line in lines)
     assert list(record["rows"]) == names
     assert record["rows"]["plain"]["relative"] == 1
     assert all(len(row["rounds"]) == 2 and min(row["rounds"]) > 0 for row in record["rows"].values())
@@ -25,7 +33,7 @@ def test_it_measures_every_variant_and_the_page_says_so(benchmark):
 def test_the_command_adds_a_record_and_replaces_it(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results" / "step_cost.json")
     monkeypatch.setattr(benchmark, "PAGE", tmp_path / "step-cost.md")
-    small = ["--batch", "4", "--width", "8", "--rounds", "1", "--device", "cpu", "--variants", "teskd"]
+    small = ["--batch", "4", "--width", "8", "--rounds", "1", "--device", "cpu", "--methods", "teskd"]
     for precision in ("32", "32", "bf16-mixed"):
         assert benchmark.main([*small, "--precision", precision]) == 0
     records = json.loads(benchmark.RESULTS.read_text())
@@ -37,8 +45,8 @@ def test_the_command_adds_a_record_and_replaces_it(benchmark, tmp_path, monkeypa
 
 
 def test_memory_is_that_of_the_steps_alone(benchmark):
-    small = benchmark.memory_of("plain", 64, "32", "cpu", 16)
-    large = benchmark.memory_of("teskd, literal", 64, "32", "cpu", 16)
+    small = benchmark.memory_of("plain", 64, "32", 16)
+    large = benchmark.memory_of("teskd, literal", 64, "32", 16)
     assert 1 < small < large
 
 
@@ -47,7 +55,7 @@ def test_the_command_measures_writes_and_merges(benchmark, tmp_path, monkeypatch
     monkeypatch.setattr(benchmark, "PAGE", tmp_path / "step-cost.md")
     monkeypatch.setattr(benchmark, "memory_of", lambda *_: 1.0)
     size = ["--batch", "4", "--width", "8", "--rounds", "2", "--threads", "1", "--device", "cpu"]
-    monkeypatch.setattr("sys.argv", ["step_cost.py", *size, "--variants", "ps_kd"])
+    monkeypatch.setattr("sys.argv", ["step_cost.py", *size, "--methods", "ps_kd"])
     assert benchmark.main() == 0
     (first, second) = json.loads(benchmark.RESULTS.read_text())
     assert (first["precision"], second["precision"]) == ("32", "bf16-mixed")
@@ -60,6 +68,47 @@ def test_the_command_measures_writes_and_merges(benchmark, tmp_path, monkeypatch
     assert [record["device"] for record in records] == ["cpu", "cuda", "cpu"]
     assert records[2]["huge_pages"] is None, "the newer of two"
     assert "## cuda, 32, eager, batch 4" in benchmark.PAGE.read_text()
+
+
+def test_what_fails_is_left_out_and_said(benchmark, capsys, monkeypatch):
+    def broken(method):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setitem(benchmark.VARIANTS, "dtskd", benchmark.Variant("dtskd", change=broken))
+    names = ["dtskd", "ps_kd"]
+    record = benchmark.measure(names, "32", "cpu", batch_size=4, width=8, rounds=1, memory=False)
+    assert list(record["rows"]) == ["plain", "ps_kd"]
+    assert "failed: dtskd" in capsys.readouterr().out
+
+
+def test_a_measured_step_reads_what_was_remembered(benchmark):
+    step = benchmark.Step(benchmark.VARIANTS["dtskd"], 4, "32", "cpu", 8)
+    history, batch = step.method.history, step.batch
+    assert history._previous_written[batch.indices].all()
+    assert not history._previous_written.all(), "of a batch's samples alone"
+    assert step.progress.epoch == 1
+
+
+def test_records_of_before_there_were_modes_are_read(benchmark):
+    row = {"seconds": 1.0, "relative": 1.0, "rounds": [1.0], "peak_memory_mb": None}
+    place = {"threads": 1, "device": "made up", "packages": {"torch": "0.0"}}
+    old = {"device": "cpu", "precision": "32", "compiled": True, "batch_size": 4, "width": 8, "environment": place}
+    old["rows"] = {"plain": row, "dtskd": {**row, "relative": 1.1}}
+    new = {**old, "device": "cuda", "compiled": "reduce-overhead"}
+    page = benchmark.page([old, new])
+    assert "## cpu, 32, compiled, batch 4" in page
+    assert "## cuda, 32, compiled (reduce-overhead), batch 4" in page
+    assert " cuda, compiled (reduce-overhead), 32, batch 4 " in page, "measured against the aims as a CPU's is"
+    assert benchmark.merged([old, new], [{**old, "compiled": "default"}]) == [new, {**old, "compiled": "default"}]
+
+
+def test_all_but_the_first_step_are_compiled_as_the_trainer_does(benchmark, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda method, **options: compiled.append(options))
+    record = benchmark.measure(["ps_kd"], "32", "cpu", batch_size=4, width=8, rounds=1, mode="reduce-overhead")
+    assert compiled == [{"fullgraph": True, "mode": "reduce-overhead"}] * 2
+    assert record["compiled"] == "reduce-overhead"
+    assert [row["peak_memory_mb"] for row in record["rows"].values()] == [None, None]
 
 
 def test_the_page_in_the_docs_is_made_of_the_results(benchmark):

@@ -3,6 +3,7 @@ import torch
 
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
 from selfkd.losses import kl_to_target
+from selfkd.losses.labels import label_probabilities
 from selfkd.supervision import Historical
 from selfkd.supervision.decay import cosine
 
@@ -13,6 +14,22 @@ TRACE = [
     (0.45, [0.226094, 0.258942, 0.505715, 0.009248], 1.286124, [0.784488, 0.168794, 0.028018, 0.018701]),
     (0.131802, [0.681091, 0.146546, 0.156127, 0.016236], 0.255811, None),
 ]
+
+
+def test_shares_as_tensors_are_those_of_a_number_bit_for_bit():
+    torch.manual_seed(0)
+    supervision = Historical(DatasetInfo(64, 100), ("main",), lambda progress: cosine(progress, 0.9, 0.0))
+    batch = Batch(torch.zeros(64, 3, 8, 8), torch.arange(64), torch.arange(64))
+    supervision.after_step(batch, StepOutput(torch.zeros(()), logits={"main": torch.randn(64, 100)}))
+    supervision.end_epoch(Progress(0, 50))
+    past_BK = supervision.history.read(batch.indices, batch.labels)["main"]
+    for epoch in range(1, 50):
+        progress = Progress(epoch, 50)
+        beta = supervision.label_share(progress)
+        expected_BK = beta * label_probabilities(batch.labels, 100) + (1 - beta) * past_BK
+        assert torch.equal(supervision.targets(batch, progress)["main"], expected_BK), "the epoch was not begun"
+        supervision.begin_epoch(progress, torch.device("cpu"))
+        assert torch.equal(supervision.targets(batch, progress)["main"], expected_BK)
 
 
 def test_history_trace():

@@ -11,9 +11,11 @@ import selfkd
 from selfkd.errors import OptionError
 from selfkd.history import History, HistoryOptions
 from selfkd.methods import METHODS
+from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.training.epoch_log import read_epoch_log
+from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
 
 SAMPLES, BATCH = 24, 8
@@ -101,6 +103,44 @@ def test_losses_stay_float32_in_a_compiled_step_under_autocast(name):
     assert {value.dtype for value in (output.loss, *output.terms.values())} == {torch.float32}
     assert {logits.dtype for logits in output.logits.values()} == {torch.bfloat16}
     assert output.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)
+
+
+class Graphs:
+    """A backend that compiles nothing, counts graphs and the numbers in them that torch keeps as symbols."""
+
+    def __init__(self):
+        self.count = self.symbols = 0
+        self.after_epochs = []
+
+    def __call__(self, graph, inputs):
+        self.count += 1
+        sizes = [size for value in inputs if isinstance(value, torch.Tensor) for size in value.shape]
+        self.symbols += sum(isinstance(value, torch.SymInt | torch.SymFloat) for value in [*inputs, *sizes])
+        return graph.forward
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, tmp_path, monkeypatch):
+    """A graph for full batches and one for the last, for historical methods another two once there is a history."""
+    graphs, end_epoch = Graphs(), MethodModule.on_train_epoch_end
+
+    def count(module):
+        graphs.after_epochs.append(graphs.count)
+        end_epoch(module)
+
+    def compiled(method, **options):
+        torch.nn.Module.compile(method, **{**options, "mode": None, "backend": graphs})
+
+    monkeypatch.setattr(Method, "compile", compiled)
+    monkeypatch.setattr(MethodModule, "on_train_epoch_end", count)
+    options = {"method": name, "backbone.width": 4, "data.train_per_class": 5, "loader.batch_size": 20}
+    options |= {"trainer.compile": True, "trainer.epochs": 4, "name": "short last batch"}
+    folder = run(resolve("demo/digits/resnet18/plain", options), tmp_path, show_progress=False)
+    assert folder.scores_file.exists()
+    assert graphs.symbols == 0
+    first, *others = graphs.after_epochs
+    assert first == 2
+    assert others == ([4, 4, 4] if name in ("ps_kd", "dtskd") else [2, 2, 2])
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from selfkd.history import History
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
+from selfkd.training.module import MethodModule
 
 # What a GPU would have to be waited for: a number read by Python, or a shape that depends on numbers.
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
@@ -57,19 +58,33 @@ def test_more_steps_wait_no_more_often(method, tmp_path, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_gpu_is_not_waited_for(method, tmp_path, monkeypatch):
-    from selfkd.training.module import MethodModule
+    """In a step, backward, and what is remembered after the optimiser's step; the first batch of an epoch may wait."""
+    guarded = Counter()
 
-    step = MethodModule.training_step
+    def guard(owner, name, batch_idx_of):
+        unguarded = getattr(owner, name)
 
-    def without_waiting(module, batch, batch_idx):
-        if batch_idx == 0:
-            return step(module, batch, batch_idx)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            return step(module, batch, batch_idx)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+        def without_waiting(*arguments, **options):
+            if batch_idx_of(*arguments) == 0:
+                return unguarded(*arguments, **options)
+            guarded[name] += 1
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                return unguarded(*arguments, **options)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(MethodModule, "training_step", without_waiting)
+        monkeypatch.setattr(owner, name, without_waiting)
+
+    def current(module, *_):
+        return module.trainer.fit_loop.epoch_loop.batch_idx
+
+    guard(MethodModule, "training_step", lambda module, batch, batch_idx: batch_idx)
+    guard(MethodModule, "backward", current)
+    # The sums of the meter and after_step; a look for NaN, which waits, is rarer than a small epoch is long.
+    guard(MethodModule, "on_train_batch_end", lambda module, outputs, batch, batch_idx: batch_idx)
     options = {"method": method, "backbone.width": 16, "trainer.epochs": 2, "name": method}
+    options["trainer.guard_every"] = 10_000
     run(resolve("demo/digits/resnet18/plain", options), tmp_path, show_progress=False)
+    assert len(guarded) == 3
+    assert len(set(guarded.values())) == 1, "each in every step"

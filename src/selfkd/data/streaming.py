@@ -63,7 +63,7 @@ def killed_workers_named() -> Iterator[None]:
             raise
         raise WorkerKilledError(
             "a process that reads images was killed, perhaps for want of memory: a smaller loader.workers takes less; "
-            "the same command continues after the last finished epoch"
+            "the same command continues from the last checkpoint"
         ) from error
 
 

@@ -119,6 +119,10 @@ class DTSKD(Method):
         """The label's share beta in every target of this epoch."""
         return self.decay(progress, self.beta_max, self.beta_min, self.beta_offset)
 
+    def begin_epoch(self, progress: Progress) -> None:
+        super().begin_epoch(progress)
+        self.supervision.begin_epoch(progress, next(self.parameters()).device)
+
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         if self.training and batch.images.shape[0] < 2:
             raise BatchError("DTSKD's branches normalise over the batch: a training batch needs at least 2 samples")

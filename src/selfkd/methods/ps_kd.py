@@ -43,6 +43,10 @@ class PSKD(Method):
         """`1 - alpha_e` (equation 4)."""
         return linear(progress, maximum=1.0, minimum=1.0 - self.alpha, offset=1)
 
+    def begin_epoch(self, progress: Progress) -> None:
+        super().begin_epoch(progress)
+        self.supervision.begin_epoch(progress, next(self.parameters()).device)
+
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         target_BK = self.supervision.targets(batch, progress)["main"]
         logits_BK = self.backbone(batch.images).logits

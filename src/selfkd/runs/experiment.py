@@ -171,8 +171,8 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
         RunError: if the folder holds another experiment or another process trains in it.
         UserError: if data, network or options are not usable.
         RunInterruptedError, NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError: as `fit` does.
-        WorkerKilledError: if a process that reads images was killed; the last finished epoch is saved.
-        ProcessLostError: if one of several processes that train was killed; the last finished epoch is saved.
+        WorkerKilledError: if a process that reads images was killed; the last checkpoint is whole.
+        ProcessLostError: if one of several processes that train was killed; the last checkpoint is whole.
     """
     folder = RunFolder.of(recipe, runs)
     if not overwrite:
@@ -220,7 +220,7 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
                 _finish(folder, experiment, options, device)
         except DataError as error:
             raise DataError(
-                f"{error}; once it is whole again, the same command continues after the last finished epoch"
+                f"{error}; once it is whole again, the same command continues from the last checkpoint"
             ) from error
 
 

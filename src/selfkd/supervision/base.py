@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from selfkd.contract import Batch, Progress, StepOutput
@@ -13,6 +14,9 @@ __all__ = ["Supervision"]
 
 class Supervision(ABC):
     """Target distributions for every head of a method; the method calls the hooks that its own life gives it."""
+
+    def begin_epoch(self, progress: Progress, device: torch.device) -> None:
+        """Prepare an epoch that is trained on this device; nothing by default."""
 
     @abstractmethod
     def targets(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def fit(
         show_progress: whether there is a progress bar.
     Returns: the device that trained.
     Raises:
-        RunInterruptedError: on Ctrl-C or SIGTERM; the last finished epoch is saved.
+        RunInterruptedError: on Ctrl-C or SIGTERM; the last checkpoint is whole.
         NonFiniteLossError: if a loss term becomes NaN or infinite; the last good checkpoint is kept.
         MemoryExhaustedError: if the device has too little memory.
         CheckpointError: if all checkpoints are damaged, or they belong to another method.

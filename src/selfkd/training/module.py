@@ -75,7 +75,7 @@ class MethodModule(pl.LightningModule):
         self.options = options
         self.checkpoints = checkpoints
         self.latest: float | None = None
-        self._best = {"eligible": False, "accuracy": -1.0}
+        self._best = -1.0
         self._meter = StepMeter()
         self._output: StepOutput | None = None
         self._epoch_started = 0.0
@@ -112,6 +112,8 @@ class MethodModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         # Of a compiled method, the last step's outputs may be overwritten.
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        if self.options.compile_mode is not None:
+            _fix_shapes(batch)
         self._output = self.method(batch, self._progress(batch_idx))
         share = self.parts.training_loader.share(batch_idx)
         # Processes' gradients are averaged as if all had seen as many samples.
@@ -168,6 +170,11 @@ class MethodModule(pl.LightningModule):
         done = self.current_epoch + 1
         return done % self.options.evaluate_every == 0 or done == self.options.epochs
 
+    def _may_be_best(self) -> bool:
+        """By the paper's rule, or in a run too short for it any epoch. There always is one: the last is evaluated."""
+        after = self.options.best_after_epoch
+        return self.current_epoch >= after or self.options.epochs <= after
+
     def _evaluate(self) -> dict[str, float]:
         """Scores on the selecting split, for the log; keeps the weights if they are the best so far.
 
@@ -179,10 +186,8 @@ class MethodModule(pl.LightningModule):
                 distributed.broadcast(buffer, src=0)
         scores = evaluate(self.method, self.parts.selection_loader, self.device)
         self.latest = scores["main"]["top1"]["value"]
-        # An epoch before the paper's rule begins is kept only until the first that the rule admits.
-        candidate = {"eligible": self.current_epoch + 1 > self.options.best_after_epoch, "accuracy": self.latest}
-        if (candidate["eligible"], candidate["accuracy"]) > (self._best["eligible"], self._best["accuracy"]):
-            self._best = candidate
+        if self._may_be_best() and self.latest > self._best:
+            self._best = self.latest
             if is_first():
                 write_best(self.checkpoints, self.current_epoch, self.state_dict())
         return {
@@ -190,3 +195,11 @@ class MethodModule(pl.LightningModule):
             for head, metrics in scores.items()
             for metric, score in metrics.items()
         }
+
+
+def _fix_shapes(batch: Batch) -> None:
+    """Let a compiled step have a graph for each size of batch: after an epoch's short last batch torch would make one
+    for all sizes, which is slower, and prefer it."""
+    for tensor in (batch.images, batch.labels, batch.indices):
+        if tensor is not None:
+            torch._dynamo.mark_static(tensor)

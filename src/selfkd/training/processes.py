@@ -251,7 +251,7 @@ def _lost(
         number, how = error.error_index, f"status {error.exit_code}"
     return ProcessLostError(
         f"process {number} (counted from 0) of {processes} was lost ({how}); "
-        "the same command continues after the last finished epoch"
+        "the same command continues from the last checkpoint"
     )
 
 
