@@ -75,7 +75,7 @@ TOLERANCES: dict[str, float | None] = {
     "load of the machine": None,
 }
 """By which share the median of the last quarter of the epochs may lie above that of the second; None is not judged."""
-EPOCHS_A_POINT = {name: OPTIONS["trainer.evaluate_every"] for name in ("ms an epoch", "processor's ms an epoch")}
+EPOCHS_A_POINT = dict.fromkeys(("ms an epoch", "processor's ms an epoch"), OPTIONS["trainer.evaluate_every"])
 """Of those series that do not have one point an epoch."""
 
 
