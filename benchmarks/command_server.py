@@ -43,7 +43,7 @@ _IMPORTS = (
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """What keeps the server at one thread; a fork copies no other. pyarrow, which scikit-learn imports, would have one."""
 _STACK_SIGNAL = signal.SIGRTMIN + 3  # makes a command write down where it is; nothing else uses it
-_STACK_SECONDS = 0.05  # within which it has done so, unless it is too young to
+_STACK_SECONDS = 0.5  # within which it has done so, on a busy machine too
 
 
 class Command:
@@ -81,7 +81,7 @@ class Command:
         with suppress(ProcessLookupError):
             os.kill(self.pid, _STACK_SIGNAL)
             latest = time.perf_counter() + _STACK_SECONDS
-            while not self._stack_is_written() and time.perf_counter() < latest:
+            while self._stack.exists() and not self._stack_is_written() and time.perf_counter() < latest:
                 time.sleep(0.0001)
         for kill in (os.killpg, os.kill):  # one that has just begun is in no group of its own yet
             with suppress(ProcessLookupError):
@@ -90,7 +90,7 @@ class Command:
 
     def _stack_is_written(self) -> bool:
         # The server's own frames are the outermost of the thread that is written last.
-        return self._stack.exists() and self._stack.read_text().rstrip().endswith("in <module>")
+        return self._stack.read_text().rstrip().endswith("in <module>")
 
 
 class CommandServer:
@@ -147,6 +147,7 @@ def _serve() -> None:
     """Import, then fork a command for every line of standard input, one after the other."""
     for name in _IMPORTS:
         importlib.import_module(name)
+    signal.signal(_STACK_SIGNAL, signal.SIG_IGN)  # until a command listens to it; it must die of SIGKILL alone
     gc.freeze()  # a collection in a command would touch, and so copy, every page of what was imported
     print(len(list(Path("/proc/self/task").iterdir())), flush=True)
     while line := sys.stdin.readline():

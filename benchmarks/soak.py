@@ -62,8 +62,9 @@ LOOKS: dict[str, Callable[[int], float]] = {
     "open files": _count("fd"),
     "threads": _count("task"),
     "child processes": _children,
+    "load of the machine": lambda pid: os.getloadavg()[0],
 }
-TOLERANCES = {
+TOLERANCES: dict[str, float | None] = {
     "resident memory (MB)": 0.02,
     "ms a step": 0.10,
     "ms an epoch": 0.10,
@@ -71,8 +72,11 @@ TOLERANCES = {
     "open files": 0.0,
     "threads": 0.0,
     "child processes": 0.0,
+    "load of the machine": None,
 }
-"""By which share the median of the last quarter of the epochs may lie above that of the second."""
+"""By which share the median of the last quarter of the epochs may lie above that of the second; None is not judged."""
+EPOCHS_A_POINT = dict.fromkeys(("ms an epoch", "processor's ms an epoch"), OPTIONS["trainer.evaluate_every"])
+"""Of those series that do not have one point an epoch."""
 
 
 def soak(options: dict[str, Any], epochs: int, folder: Path) -> dict[str, list[float]]:
@@ -129,11 +133,11 @@ def _an_epoch(totals: dict[int, float]) -> list[float]:
     return [(totals[row + every] - totals[row]) / every for row in tens]
 
 
-def judged(series: Sequence[float], tolerance: float) -> dict[str, Any]:
+def judged(series: Sequence[float], tolerance: float | None) -> dict[str, Any]:
     """Medians of the four quarters, growth from the second to the last as a share, slope, and whether it is flat.
 
     The first quarter is not counted: memory and caches fill in it. The slope is that of a straight line through the
-    other three, as a share of the second quarter's median in a thousand epochs.
+    other three, as a share of the second quarter's median in a thousand points.
     """
     quarter = max(len(series) // 4, 1)
     medians = [statistics.median(series[start * quarter : (start + 1) * quarter]) for start in range(4)]
@@ -141,7 +145,12 @@ def judged(series: Sequence[float], tolerance: float) -> dict[str, Any]:
     line = statistics.linear_regression(range(len(later)), later)
     unit = medians[1] or 1.0
     growth = (medians[3] - medians[1]) / unit
-    return {"quarters": medians, "growth": growth, "slope": 1000 * line.slope / unit, "flat": growth <= tolerance}
+    return {
+        "quarters": medians,
+        "growth": growth,
+        "slope": 1000 * line.slope / unit,
+        "flat": tolerance is None or growth <= tolerance,
+    }
 
 
 def measure(epochs: int, folder: Path) -> dict[str, Any]:
@@ -169,17 +178,7 @@ def section(results: dict[str, Any]) -> str:
     """The section of the page, made of nothing but the results."""
     parts = []
     for name, variant in results["variants"].items():
-        rows = [
-            [
-                measured,
-                *(f"{median:.{0 if TOLERANCES[measured] == 0 else 1}f}" for median in of["quarters"]),
-                f"{100 * of['growth']:+.1f} %",
-                f"{100 * of['slope']:+.1f} %",
-                f"{100 * TOLERANCES[measured]:.0f} %",
-                "yes" if of["flat"] else "**no**",
-            ]
-            for measured, of in variant.items()
-        ]
+        rows = [_row(measured, of) for measured, of in variant.items()]
         headers = ["", *(f"quarter {i}" for i in range(1, 5)), "growth", "slope", "at most", "flat"]
         parts.append(f"Images from {name}:\n\n{tabulate(rows, headers, tablefmt='github', disable_numparse=True)}\n")
     environment = results["environment"]
@@ -194,6 +193,14 @@ def section(results: dict[str, Any]) -> str:
         + f"\ntorch {environment['packages']['torch']}, {environment['device']}, {environment['threads']} thread(s)."
         f"\n\nWritten by `{results['command']}` from `results/{RESULTS.name}`.\n"
     )
+
+
+def _row(measured: str, of: dict[str, Any]) -> list[str]:
+    tolerance = TOLERANCES[measured]
+    medians = [f"{median:.{0 if tolerance == 0 else 1}f}" for median in of["quarters"]]
+    slope = of["slope"] / EPOCHS_A_POINT.get(measured, 1)
+    verdict = ("", "") if tolerance is None else (f"{100 * tolerance:.0f} %", "yes" if of["flat"] else "**no**")
+    return [measured, *medians, f"{100 * of['growth']:+.1f} %", f"{100 * slope:+.1f} %", *verdict]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

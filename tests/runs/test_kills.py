@@ -1,6 +1,7 @@
 """Real trainings, killed with SIGKILL at random times and continued by the same command."""
 
 import random
+import signal
 
 import pytest
 import torch
@@ -39,6 +40,13 @@ def test_a_run_killed_at_any_time_ends_as_if_it_never_was(server, images, case, 
     kills = [kill for chain in chains for kill in chain.kills]
     assert [kill.aimed for kill in kills] == list(KILLS[case])
     assert {name for chain in chains for name in chain.different} == set()
+
+
+def test_a_command_is_killed_by_sigkill_however_young_it_is(server, images, tmp_path):
+    for _ in range(3):
+        command = server.start(killed_runs.CASES[0].command(tmp_path / "runs", images), tmp_path / "log.txt")
+        assert killed_runs.stage_of(command.kill()) == "starting"
+        assert command.wait() == -signal.SIGKILL
 
 
 def test_a_difference_of_a_bit_is_seen():
