@@ -10,6 +10,7 @@ from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunE
 from selfkd.methods.base import Method
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.run_folder import RunFolder
+from selfkd.training import module
 from selfkd.training.checkpoint_files import epochs_done, set_folder
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.module import MethodModule
@@ -92,6 +93,35 @@ def test_the_best_epoch_obeys_the_papers_rule(short, tmp_path):
     best = max(admitted, key=lambda row: row["test/top1/main"])
     assert folder.scores()["best"]["epoch"] == best["epoch"]
     assert folder.scores()["selection"]["after_epoch"] == 2
+
+
+@pytest.mark.parametrize("stopped_in", [2, 3])
+def test_no_epoch_before_the_rule_is_written_and_an_interrupted_run_still_has_a_best(
+    short, tmp_path, monkeypatch, stopped_in
+):
+    """Evaluated are epochs 2, 4 and 5; admitted 4 and 5."""
+    recipe = short(**{"trainer.best_after_epoch": 3, "trainer.epochs": 5, "trainer.evaluate_every": 2})
+    written, write, begin = [], module.write_best, Method.begin_epoch
+
+    def noting(checkpoints, epoch, weights):
+        written.append(epoch + 1)
+        write(checkpoints, epoch, weights)
+
+    def stopping(method, progress):
+        if progress.epoch == stopped_in:
+            raise KeyboardInterrupt
+        begin(method, progress)
+
+    monkeypatch.setattr(module, "write_best", noting)
+    monkeypatch.setattr(Method, "begin_epoch", stopping)
+    with pytest.raises(RunInterruptedError):
+        trained(recipe, tmp_path)
+    assert written == []
+    monkeypatch.setattr(Method, "begin_epoch", begin)
+    folder = trained(recipe, tmp_path)
+    assert written
+    assert set(written) <= {4, 5}
+    assert folder.scores()["best"]["epoch"] == written[-1]
 
 
 def test_a_rule_that_admits_no_epoch_leaves_the_best_of_all(short, tmp_path):
