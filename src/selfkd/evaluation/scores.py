@@ -7,7 +7,6 @@ from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor, distributed
-from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from selfkd.contract import Batch
@@ -54,12 +53,11 @@ class HeadMetrics:
         self.num_classes = num_classes
         self.device = device
         self._metrics: dict[str, dict[str, MulticlassAccuracy]] = {}
-        # In float64, exact beyond 16 million; a look for NaN would wait for the device.
-        self._samples = SumMetric(nan_strategy="disable").set_dtype(torch.float64).to(device)
+        self._samples = 0
 
     def update(self, logits: Mapping[str, Tensor], labels: Tensor) -> None:
         """Count one batch: `logits` by head `[B, K]`, `labels` `[B]`."""
-        self._samples.update(len(labels))
+        self._samples += len(labels)
         for head, logits_BK in logits.items():
             if head not in self._metrics:
                 self._metrics[head] = self._fresh()
@@ -68,7 +66,11 @@ class HeadMetrics:
 
     def compute(self) -> Scores:
         """The scores of everything counted so far, by all processes that evaluate together."""
-        samples = int(self._samples.compute())
+        samples = self._samples
+        if distributed.is_available() and distributed.is_initialized():
+            counted = torch.tensor(samples, device=self.device)
+            distributed.all_reduce(counted)
+            samples = int(counted)
         return {
             head: {
                 name: Score(value=round(100 * float(metric.compute()), 4), unit="%", n=samples)
