@@ -10,7 +10,8 @@ CATALOGUES = [BACKBONES, AUGMENTATIONS, DATASETS, METHODS, OPTIMIZERS, SCHEDULES
 
 
 @pytest.mark.parametrize(
-    ("catalogue", "name"), [(catalogue, name) for catalogue in CATALOGUES for name in catalogue], ids=str
+    ("catalogue", "name"),
+    [pytest.param(catalogue, name, id=name) for catalogue in CATALOGUES for name in catalogue],
 )
 def test_every_name_leads_somewhere(catalogue, name):
     assert callable(catalogue.load(name))

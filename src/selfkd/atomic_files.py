@@ -22,6 +22,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # of a process that was killed
         yield partial
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError when the disk is full

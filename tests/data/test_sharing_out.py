@@ -9,7 +9,7 @@ from selfkd.contract import Needs
 from selfkd.data.augmentation import CropFlip, RandomResizedCrop
 from selfkd.data.batches import LoaderOptions
 from selfkd.data.image_files import ImageFiles
-from selfkd.data.loaders import training_loader
+from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.regularization import Regularization
 from selfkd.data.resizing import centre_square
 from selfkd.data.streaming import StreamingTrainingLoader
@@ -81,6 +81,34 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(files):
             OptionError, match=f"loader.batch_size={batch_size} .*multiple of the {processes} processes"
         ):
             shared.share_out(0, processes)
+
+
+@pytest.mark.parametrize("kind", ["resident", "streaming"])
+def test_images_of_an_evaluation_are_shared_out_and_none_gets_an_empty_batch(files, kind):
+    data = files.take(np.arange(9))
+    data = data.in_memory("digits") if kind == "resident" else data
+    third = (1 / 3,) * 3
+    (whole,) = evaluation_loader(data, third, third, LoaderOptions(evaluation_batch_size=9), False)
+    labels = []
+    for rank in range(2):
+        loader = evaluation_loader(data, third, third, LoaderOptions(evaluation_batch_size=4), False)
+        loader.share_out(rank, 2)
+        batches = list(loader)
+        assert [len(batch.images) for batch in batches] == [2, 2, 1]
+        labels.append([batch.labels.tolist() for batch in batches])
+        assert torch.equal(batches[1].images, whole.images[[4 + rank, 6 + rank]])
+        assert torch.equal(batches[2].images, whole.images[[8]]), "a stand-in where there is no share"
+    expected = whole.labels.tolist()
+    assert labels == [[expected[0:4:2], expected[4:8:2], [expected[8]]], [expected[1:4:2], expected[5:8:2], []]]
+
+
+def test_half_a_batch_that_can_be_shared_out_as_well(files):
+    shared = loader(files, RandomResizedCrop(size=32), NEEDS["single"], batch_size=12)
+    assert shared.halved_batch_size == 6
+    shared.share_out(0, 4)
+    assert shared.halved_batch_size is None
+    shared.share_out(0, 2)
+    assert shared.halved_batch_size == 6
 
 
 def test_too_few_samples_for_so_many_processes_are_refused(files):

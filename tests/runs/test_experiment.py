@@ -6,8 +6,17 @@ import pytest
 import torch
 
 from image_sets import write_folder
-from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, RunInterruptedError, UserError
+from selfkd.errors import (
+    CheckpointError,
+    MemoryExhaustedError,
+    NonFiniteLossError,
+    OptionError,
+    RunError,
+    RunInterruptedError,
+    UserError,
+)
 from selfkd.methods.base import Method
+from selfkd.methods.plain import Plain
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training import module
@@ -421,3 +430,44 @@ def test_timm_networks_train(short, tmp_path):
         {"backbone": "mobilenetv3_small_050", "data.image_size": 32, "trainer.epochs": 1},
     )
     assert trained(recipe, tmp_path).network_file.exists()
+
+
+class Hungry(Plain):
+    """Needs more memory than there is, above a size of batch."""
+
+    def forward(self, batch, progress):
+        if len(batch.images) > 20:
+            torch.empty(1 << 50)
+        return super().forward(batch, progress)
+
+    def predict(self, images):
+        if len(images) > 400:
+            torch.empty(1 << 50)
+        return super().predict(images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"loader.batch_size": 33, "loader.evaluation_batch_size": 300},
+            "^cpu has too little memory for this network with loader.batch_size=33; loader.batch_size=16 or "
+            "trainer.precision=bf16-mixed might fit, as a run of its own; 0 epochs are saved$",
+        ),
+        (
+            {"loader.batch_size": 20, "loader.evaluation_batch_size": 500, "trainer.checkpoint_every": 1},
+            "^evaluating with loader.evaluation_batch_size=500 needs more memory than there is .* a smaller one",
+        ),
+    ],
+)
+def test_too_little_memory_ends_a_run_with_advice_that_works(short, tmp_path, options, message):
+    options = {"name": "hungry", "trainer.epochs": 2, "trainer.evaluate_every": 2, **options}
+    with pytest.raises(MemoryExhaustedError, match=message):
+        trained(short("plain", method=f"{__name__}:Hungry", **options), tmp_path)
+    advised = {"loader.batch_size": 16, "loader.evaluation_batch_size": 300}
+    changed = {key: advised[key] for key in advised if f"{key}=" in message}
+    overwrite = "loader.batch_size" in changed
+    folder = trained(
+        short("plain", method=f"{__name__}:Hungry", **{**options, **changed}), tmp_path, overwrite=overwrite
+    )
+    assert folder.scores()["last"]["epoch"] == 2

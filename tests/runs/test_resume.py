@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from selfkd.recipes.reader import resolve
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_done
 from selfkd.training.epoch_log import read_epoch_log
@@ -52,12 +54,20 @@ def wait_for_epoch(folder, epoch, process):
         time.sleep(0.01)
 
 
-@pytest.fixture
-def recipe_file(short, tmp_path):
-    recipe = short(name="killed", **{"trainer.epochs": EPOCHS, "trainer.evaluate_every": 3, "backbone.width": 16})
-    file = tmp_path / "recipe.yaml"
-    file.write_text(recipe.to_yaml())
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    options = {"trainer.epochs": EPOCHS, "trainer.evaluate_every": 3, "backbone.width": 16}
+    file = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    file.write_text(resolve("demo/digits/resnet18/dtskd", {"name": "killed", **options}).to_yaml())
     return file
+
+
+@pytest.fixture(scope="module")
+def unbroken(recipe_file, tmp_path_factory):
+    """The run of one process that was never killed."""
+    runs = tmp_path_factory.mktemp("unbroken")
+    assert finish(start(recipe_file, runs))[0] == 0
+    return RunFolder(runs / "killed" / "seed-0")
 
 
 def without_times(folder):
@@ -65,11 +75,10 @@ def without_times(folder):
     return [{key: value for key, value in row.items() if not key.startswith("seconds/")} for row in rows]
 
 
-def test_a_killed_run_ends_as_if_it_never_was(recipe_file, tmp_path):
+def test_a_killed_run_ends_as_if_it_never_was(recipe_file, unbroken, tmp_path):
     every = 3
     option = f"trainer.checkpoint_every={every}"
-    unbroken, broken = (RunFolder(tmp_path / runs / "killed" / "seed-0") for runs in ("unbroken", "broken"))
-    assert finish(start(recipe_file, tmp_path / "unbroken"))[0] == 0
+    broken = RunFolder(tmp_path / "broken" / "killed" / "seed-0")
     for epoch in (4, 7):
         process = start(recipe_file, tmp_path / "broken", option)
         wait_for_epoch(broken, epoch, process)
@@ -103,9 +112,9 @@ def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_continues(recipe_fi
     assert folder.scores()["last"]["epoch"] == EPOCHS
 
 
-def test_a_run_that_lost_only_its_scores_is_finished_without_training(recipe_file, tmp_path):
+def test_a_run_that_lost_only_its_scores_is_finished_without_training(recipe_file, unbroken, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
-    assert finish(start(recipe_file, tmp_path / "runs"))[0] == 0
+    shutil.copytree(unbroken.path, folder.path)
     scores, network, log = folder.scores(), folder.network_file.read_bytes(), folder.metrics_file.read_text()
     folder.scores_file.unlink()
     assert finish(start(recipe_file, tmp_path / "runs"))[0] == 0
@@ -114,10 +123,8 @@ def test_a_run_that_lost_only_its_scores_is_finished_without_training(recipe_fil
     assert folder.metrics_file.read_text() == log
 
 
-def test_a_disk_that_is_full_ends_the_run_and_it_continues_once_there_is_room(recipe_file, tmp_path):
+def test_a_disk_that_is_full_ends_the_run_and_it_continues_once_there_is_room(recipe_file, unbroken, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
-    unbroken = RunFolder(tmp_path / "unbroken" / "killed" / "seed-0")
-    assert finish(start(recipe_file, tmp_path / "unbroken"))[0] == 0
     status, errors = finish(start(recipe_file, tmp_path / "runs", largest_file=2_000_000))
     assert status == 1
     assert "cannot be written" in errors

@@ -74,7 +74,7 @@ def test_what_a_killed_process_left_half_written_is_no_set(tmp_path):
     (broken_off / "training.ckpt").write_bytes(b"half")
     assert newest_set(tmp_path) == set_folder(tmp_path, 1)
     save(tmp_path, 2)
-    assert "epoch-000002.partial" not in names(tmp_path)
+    assert names(tmp_path) == ["best.ckpt", "epoch-000001", "epoch-000002"], "cleared away"
     assert read_set(set_folder(tmp_path, 2))["epoch"] == 1
 
 
@@ -89,6 +89,7 @@ def test_a_damaged_set_is_passed_over_with_a_warning(tmp_path, caplog, name, dam
     file.write_bytes(content)
     damage(file)
     assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert epochs_done(tmp_path) == 1
     assert "going back to the checkpoint after epoch 1" in caplog.text
     assert "epoch-000002" in caplog.text
     save(tmp_path, 2)
@@ -120,6 +121,30 @@ def test_the_best_epoch_is_that_of_the_set_from_which_a_run_continues(tmp_path):
     assert read_weights(set_folder(tmp_path, 1) / "best.ckpt")[1] == 1, "a set never changes"
     restore_best(tmp_path, None)
     assert not (tmp_path / "best.ckpt").exists()
+
+
+def test_a_best_epoch_that_is_only_half_written_spoils_no_set(tmp_path, monkeypatch):
+    for done in (1, 2):
+        save(tmp_path, done)
+    restore_best(tmp_path, newest_set(tmp_path))  # a run that continues: all are names of one file
+    assert names(tmp_path) == ["best.ckpt", "epoch-000001", "epoch-000002"]
+
+    def killed(content, file):
+        file.write(b"half")
+        file.flush()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_best(tmp_path, 2, weights(7))
+    monkeypatch.undo()
+    assert newest_set(tmp_path) == set_folder(tmp_path, 2)
+    assert read_weights(tmp_path / "best.ckpt")[1] == 1
+    write_best(tmp_path, 2, weights(7))
+    assert names(tmp_path) == ["best.ckpt", "epoch-000001", "epoch-000002"]
+    assert read_weights(tmp_path / "best.ckpt")[1] == 3
+    for done in (1, 2):
+        assert read_weights(set_folder(tmp_path, done) / "best.ckpt")[1] == 1
 
 
 def test_where_files_cannot_be_linked_they_are_copied(tmp_path, monkeypatch):

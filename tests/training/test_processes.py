@@ -1,5 +1,6 @@
 """Several processes: real ones, connected by gloo."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -8,11 +9,13 @@ import time
 import pytest
 import together
 import torch
+from torch.multiprocessing.spawn import start_processes
 
-from selfkd.errors import OptionError, ProcessLostError, UserError
+from selfkd.errors import CheckpointError, OptionError, ProcessLostError, UserError
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
+from selfkd.training import processes
 from selfkd.training.checkpoint_files import HISTORY_KEY, newest_set, read_set
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.options import TrainerOptions
@@ -111,7 +114,7 @@ def test_an_error_of_one_process_ends_all_and_is_that_of_the_run(tmp_path):
     with pytest.raises(OptionError, match="trainer.shoes=3 is not allowed") as raised:
         start(together.refuse, 2, str(tmp_path))
     assert raised.value.exit_status == 2
-    assert time.monotonic() - began < 50, "the other was not waited for"
+    assert time.monotonic() - began < 300, "the other was not waited for"
 
 
 def test_an_error_that_is_none_of_ours_keeps_its_traceback(tmp_path):
@@ -124,23 +127,66 @@ def test_a_killed_process_is_named_and_not_those_that_fail_for_want_of_it(tmp_pa
         start(together.die, 2, str(tmp_path))
 
 
-def test_a_stop_reaches_all_processes_which_share_out_the_cores(tmp_path, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+def test_an_evaluation_of_fewer_images_than_processes(tmp_path):
+    start(together.evaluate_three_images, 2, str(tmp_path))
+
+
+def test_the_guard_counts_the_steps_of_its_own_process():
+    start(together.count_steps, 2)
+
+
+def start_and_stop(work, folder):
+    """Start two processes and tell this one to stop once both run."""
+
+    ended = threading.Event()
 
     def stop_once_they_run():
-        while len(list(tmp_path.glob("*.txt"))) < 2:
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+        while not ended.wait(0.05):
+            if len(list(folder.glob("*.txt"))) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     thread = threading.Thread(target=stop_once_they_run)
     thread.start()
-    with pytest.raises(StopSignal, match="SIGTERM"):
-        start(together.wait, 2, str(tmp_path))
-    thread.join()
+    try:
+        with pytest.raises(StopSignal, match="SIGTERM"):
+            start(work, 2, str(folder))
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_stop_reaches_all_processes_which_share_out_the_cores(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    start_and_stop(together.wait, tmp_path)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     expected = str(max(1, len(os.sched_getaffinity(0)) // 2))
     assert [file.read_text() for file in tmp_path.glob("*.txt")] == [expected] * 2
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_a_stop_is_not_lost_where_all_processes_end_well(tmp_path):
+    start_and_stop(together.obey, tmp_path)
+
+
+def test_processes_that_do_not_hear_are_killed_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", 0.5)
+    began = time.monotonic()
+    start_and_stop(together.hang, tmp_path)
+    assert time.monotonic() - began < 300
+    assert not multiprocessing.active_children()
+
+
+def test_a_stop_while_processes_are_started_leaves_none_behind(tmp_path, monkeypatch):
+    def start_slowly(*arguments, **options):
+        context = start_processes(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return context
+
+    monkeypatch.setattr(processes, "start_processes", start_slowly)
+    with pytest.raises(StopSignal, match="SIGTERM"):
+        start(together.wait, 2, str(tmp_path))
+    assert not multiprocessing.active_children()
 
 
 @pytest.fixture
@@ -187,6 +233,23 @@ def test_srun_without_tasks_per_node_is_refused_in_words(told, monkeypatch):
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
     with pytest.raises(UserError, match="--ntasks-per-node"):
         World.of(TrainerOptions())
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused_before_anything_is_written(tmp_path):
+    recipe = resolve("demo/digits/resnet18/plain", {"loader.batch_size": 15, "trainer.devices": 2})
+    with pytest.raises(OptionError, match="loader.batch_size=15 is not allowed; .* multiple of the 2 processes"):
+        run(recipe, tmp_path, show_progress=False)
+    assert not [*tmp_path.rglob("*")]
+
+
+def test_more_processes_that_would_leave_out_a_batch_do_not_continue(tmp_path):
+    options = {"data.classes": 9, "data.train_per_class": 5, "loader.batch_size": 42}  # of 45: a last batch of 3
+    options |= {"backbone.width": 8, "trainer.epochs": 2}
+    recipe = resolve("demo/digits/resnet18/plain", options)
+    folder = run(recipe, tmp_path, show_progress=False)
+    folder.scores_file.unlink()
+    with pytest.raises(CheckpointError, match="1 processes trained it so far, in 2 steps an epoch; 2 would take 1"):
+        run(resolve("demo/digits/resnet18/plain", {**options, "trainer.devices": 2}), tmp_path, show_progress=False)
 
 
 def test_several_machines_need_a_launcher():

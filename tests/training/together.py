@@ -3,8 +3,10 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import torch
 from torch import distributed
 
@@ -27,13 +29,13 @@ def refuse(folder):
     """Process 1 refuses an option, process 0 waits for it."""
     if rank() == 1:
         raise OptionError("trainer.shoes", 3, "two")
-    time.sleep(60)
+    time.sleep(600)
 
 
 def fail(folder):
     if rank() == 1:
         raise ZeroDivisionError("nobody's fault")
-    time.sleep(60)
+    time.sleep(600)
 
 
 def die(folder):
@@ -44,8 +46,69 @@ def die(folder):
     distributed.all_reduce(torch.ones(1))
 
 
+def evaluate_three_images(folder):
+    """Two processes, of which the second has no share of the second batch."""
+    import selfkd
+    from selfkd.data.resident import EvaluationLoader
+    from selfkd.data.source import ImageSet
+    from selfkd.evaluation.scores import evaluate
+
+    torch.manual_seed(0)
+    method = selfkd.create_method(
+        "plain", selfkd.create_backbone("resnet18_cifar", 3, width=8), selfkd.DatasetInfo(3, 3)
+    )
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    alone = EvaluationLoader(ImageSet(images, torch.arange(3)), (0.5,) * 3, (0.25,) * 3, batch_size=2)
+    expected = evaluate(method, alone, "cpu")
+    distributed.init_process_group("gloo")
+    scores = evaluate(method, alone, "cpu")
+    distributed.destroy_process_group()
+    assert scores == expected, (scores, expected)
+    assert scores["main"]["top1"]["n"] == 3
+
+
+def count_steps():
+    """A guard after the epoch's counts were added up names steps of this process."""
+    from selfkd.contract import StepOutput
+    from selfkd.errors import NonFiniteLossError
+    from selfkd.training.step_meter import StepMeter
+
+    distributed.init_process_group("gloo")
+    meter = StepMeter()
+    for last in (5.0, float("nan")):
+        meter.reset()
+        for loss in (1.0, 3.0, last):
+            meter.update(StepOutput(torch.tensor(loss), {}, {"main": torch.eye(2)}), torch.tensor([0, 0]))
+        meter.gather()
+        if last == 5:
+            meter.guard(epoch=0)
+            assert meter.compute() == {"train/loss": 3.0, "train/accuracy": 50.0}
+    with pytest.raises(NonFiniteLossError, match="steps 1 to 3;"):
+        meter.guard(epoch=0)
+    distributed.destroy_process_group()
+
+
+def obey(folder):
+    """Ends well when told to stop."""
+    _up(folder)
+    with suppress(KeyboardInterrupt):
+        time.sleep(600)
+
+
 def wait(folder):
+    _up(folder)
+    time.sleep(600)
+
+
+def hang(folder):
+    """Does not hear."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    _up(folder)
+    time.sleep(600)
+
+
+def _up(folder):
     partial = Path(folder) / f"{rank()}.partial"
     partial.write_text(str(torch.get_num_threads()))
     partial.rename(partial.with_suffix(".txt"))
-    time.sleep(60)

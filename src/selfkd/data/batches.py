@@ -38,7 +38,7 @@ class LoaderOptions:
     Args:
         batch_size: samples of the training set in a training batch; a method that needs several views of each, or
             others of its class beside it (CS-KD, BAKE), gets so many times more images.
-        evaluation_batch_size: images in a batch of evaluation.
+        evaluation_batch_size: images in a batch of evaluation. It changes no result beyond rounding.
         workers: processes that read and augment images which lie on disk; 0 for the process that trains, "auto" for
             one per core but one, at most 16. They change no result.
         device_share: share of an accelerator's free memory that decoded images may take there; a split that needs more
@@ -211,6 +211,12 @@ class TrainingBatches(ABC, Generic[SplitT]):
         if len(self) == 0:
             raise DataError(f"{len(self.data)} training samples do not give each of {processes} processes {_FEWEST}")
 
+    @property
+    def halved_batch_size(self) -> int | None:
+        """The largest size up to half of this one that can be shared out as evenly; None if there is none."""
+        half = self.batch_size // 2 // self._processes * self._processes
+        return half if half >= _FEWEST * self._processes else None
+
     def share(self, step: int) -> float:
         """How many anchors of a step's batch are this process's, relative to an equal share of all processes.
 
@@ -323,7 +329,11 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         return math.ceil(len(self.data) / self.batch_size)
 
     def share_out(self, rank: int, processes: int) -> None:
-        """Give every `processes`-th image of each batch from now on, beginning with number `rank`; perhaps none."""
+        """Give every `processes`-th image of each batch from now on, beginning with number `rank`.
+
+        Where a batch has none for this process it gets its first image, without a label: not every network takes an
+        empty batch.
+        """
         self._rank, self._processes = rank, processes
 
     def to(self, device: torch.device | str) -> None:
@@ -332,9 +342,10 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         self._normalised.to(device)
 
     def __iter__(self) -> Iterator[Batch]:
-        positions = [batch[self._rank :: self._processes] for batch in self._batches()]
-        for images, batch in zip(self._images(positions), positions, strict=True):
-            yield Batch(self._normalised(images), self._labels[batch.start : batch.stop : batch.step])
+        shares = [batch[self._rank :: self._processes] for batch in self._batches()]
+        positions = [share or batch[:1] for share, batch in zip(shares, self._batches(), strict=True)]
+        for images, share in zip(self._images(positions), shares, strict=True):
+            yield Batch(self._normalised(images), self._labels[share.start : share.stop : share.step])
 
     def _batches(self) -> Iterator[range]:
         everything = range(len(self.data))

@@ -56,12 +56,12 @@ class HeadMetrics:
         self._samples = 0
 
     def update(self, logits: Mapping[str, Tensor], labels: Tensor) -> None:
-        """Count one batch: `logits` by head `[B, K]`, `labels` `[B]`."""
+        """Count one batch: `logits` by head `[B, K]`, `labels` `[B]`; B may be 0."""
         self._samples += len(labels)
         for head, logits_BK in logits.items():
             if head not in self._metrics:
                 self._metrics[head] = self._fresh()
-            for metric in self._metrics[head].values():
+            for metric in self._metrics[head].values() if len(labels) else ():
                 metric.update(logits_BK, labels)
 
     def compute(self) -> Scores:
@@ -97,7 +97,7 @@ def evaluate(method: Method, loader: _Loader, device: torch.device | str) -> Sco
 
     Args:
         method: on `device`.
-        loader: batches of a split; moved to `device`.
+        loader: batches of a split; moved to `device`. Only images that have a label count.
         device: where to compute.
     """
     loader.to(device)
@@ -106,5 +106,6 @@ def evaluate(method: Method, loader: _Loader, device: torch.device | str) -> Sco
     metrics = HeadMetrics(method.num_classes, device)
     with eval_mode(method):
         for batch in loader:
-            metrics.update(method.predict(batch.images), batch.labels)
+            logits = method.predict(batch.images)
+            metrics.update({head: rows_BK[: len(batch.labels)] for head, rows_BK in logits.items()}, batch.labels)
     return metrics.compute()

@@ -61,6 +61,7 @@ MACHINE = frozenset(
         "data.download",
         "data.memory_gb",
         "loader.workers",
+        "loader.evaluation_batch_size",
         "loader.device_share",
         "history.storage",
         "trainer.devices",

@@ -30,10 +30,10 @@ from selfkd.runs.checkup import stem_of
 from selfkd.runs.environment import environment
 from selfkd.runs.loading import described
 from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
-from selfkd.training.checkpoint_files import epochs_done, keep_newest, weights_file
+from selfkd.training.checkpoint_files import has_sets, keep_newest, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, connect, fit, load_weights
-from selfkd.training.memory import is_out_of_memory
+from selfkd.training.memory import is_out_of_memory, memory_to_evaluate
 from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import TrainingParts
 from selfkd.training.options import TrainerOptions
@@ -123,6 +123,8 @@ class Experiment:
             len(self.splits.class_names),
             recipe.target("regularization")(**options["regularization"]),
         )
+        # Which of the processes this is, is said once they are connected.
+        loader.share_out(0, World.of(recipe.target("trainer")(**options["trainer"])).size)
         make_optimizer = partial(recipe.target("optimizer"), **options["optimizer"])
         make_schedule = partial(recipe.target("schedule"), **options["schedule"])
         make_schedule(make_optimizer(self.method.parameter_groups()), options["trainer"]["epochs"], len(loader))
@@ -144,6 +146,15 @@ class Experiment:
             self.recipe.target("loader")(**self.recipe.options["loader"]),
             self.channels_last,
         )
+
+    def evaluate(self, split: Split, device: torch.device) -> Scores:
+        """Scores of every head of the method, which is on `device`.
+
+        Raises: MemoryExhaustedError: if a batch is too large.
+        """
+        loader = self.evaluation_loader(split)
+        with memory_to_evaluate(loader.batch_size):
+            return evaluate(self.method, loader, device)
 
 
 @contextmanager
@@ -196,7 +207,7 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
     options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
     connect(options)
     try:
-        experiment = _built(recipe, pretrained=overwrite or not epochs_done(folder.checkpoints))
+        experiment = _built(recipe, pretrained=overwrite or not has_sets(folder.checkpoints))
         experiment.configure_history(folder.path)
         parts = experiment.training_parts()
     except Exception as error:
@@ -238,11 +249,10 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
     method, splits = experiment.method.to(device), experiment.splits
 
     def scores() -> dict[str, Scores]:
-        loaders = {name: experiment.evaluation_loader(split) for name, split in splits.by_name.items()}
-        return {name: evaluate(method, loader, device) for name, loader in loaders.items()}
+        return {name: experiment.evaluate(split, device) for name, split in splits.by_name.items()}
 
     # All have what the first has: what batch normalisation saw last differs between them.
-    load_weights(method, weights_file(folder.checkpoints, "last"))
+    load_weights(method, from_first(lambda: weights_file(folder.checkpoints, "last")))
     if is_first():
         save_network(
             method.deployed(),
@@ -250,7 +260,7 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
             {"class_names": splits.class_names, "input_size": splits.info.input_size, "epoch": "last"},
         )
     last = EpochScores(epoch=options.epochs, scores=scores())
-    best_epoch = load_weights(method, weights_file(folder.checkpoints, "best"))
+    best_epoch = load_weights(method, from_first(lambda: weights_file(folder.checkpoints, "best")))
     best = EpochScores(epoch=best_epoch, scores=scores())
     if is_first():
         _write_records(folder, experiment, options, device, last, best)
@@ -338,4 +348,5 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     load_weights(experiment.method, weights_file(folder.checkpoints, which))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with killed_workers_named():
-        return evaluate(experiment.method.to(device), experiment.evaluation_loader(images), device)
+        experiment.method.to(device)
+        return experiment.evaluate(images, device)

@@ -17,7 +17,7 @@ from selfkd.errors import RecipeError, RunError
 from selfkd.evaluation.scores import Scores
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
-from selfkd.training.checkpoint_files import epochs_done
+from selfkd.training.checkpoint_files import has_sets, keep_newest
 
 __all__ = ["EpochScores", "OwnBest", "RunFolder", "RunScores", "Selection", "SplitRecord", "read_json", "write_json"]
 
@@ -205,7 +205,7 @@ class RunFolder:
         Raises: RunError: naming what differs.
         """
         if not self.recipe_file.exists():
-            if epochs_done(self.checkpoints):
+            if has_sets(self.checkpoints):
                 raise RunError(f"{self.path} holds a checkpoint without its {self.recipe_file.name}; {_ADVICE}")
             return
         stored = read_recipe(str(self.recipe_file))
@@ -254,6 +254,7 @@ class RunFolder:
     def _clear(self) -> None:
         """Empty the folder; broken off, what is left is an unfinished run of the old recipe."""
         self.scores_file.unlink(missing_ok=True)
+        keep_newest(self.checkpoints, 0)  # in an order that leaves no set half removed
         kept_to_the_end = {self.recipe_file, self.path / ".lock"}
         for entry in set(self.path.iterdir()) - kept_to_the_end:
             if entry.is_dir() and not entry.is_symlink():

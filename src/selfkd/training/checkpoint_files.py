@@ -24,6 +24,7 @@ __all__ = [
     "CheckpointFiles",
     "epochs_done",
     "epochs_in",
+    "has_sets",
     "keep_newest",
     "newest_set",
     "read_set",
@@ -103,25 +104,24 @@ def newest_set(checkpoints: Path) -> Path | None:
 
     Raises: CheckpointError: if there are sets, but all are damaged.
     """
-    sets = _sets(checkpoints)
-    damages: list[str] = []
-    for candidate in sets:
-        damage = _damage(candidate)
-        if damage is None:
-            if damages:
-                said = "; ".join(damages)
-                _log.warning("%s; going back to the checkpoint after epoch %d", said, epochs_in(candidate))
-            return candidate
-        damages.append(damage)
-    if damages:
-        raise CheckpointError(f"{'; '.join(damages)}; no whole checkpoint is left; {_ADVICE}")
-    return None
+    whole, damages = _newest_whole(checkpoints)
+    said = "; ".join(damages)
+    if damages and whole is None:
+        raise CheckpointError(f"{said}; no whole checkpoint is left; {_ADVICE}")
+    if damages and whole is not None:
+        _log.warning("%s; going back to the checkpoint after epoch %d", said, epochs_in(whole))
+    return whole
 
 
 def epochs_done(checkpoints: Path) -> int:
-    """Epochs that the newest set holds, whole or not; 0 if there is none."""
-    sets = _sets(checkpoints)
-    return epochs_in(sets[0]) if sets else 0
+    """Epochs that the newest whole set holds; 0 if there is none."""
+    whole, _ = _newest_whole(checkpoints)
+    return epochs_in(whole) if whole else 0
+
+
+def has_sets(checkpoints: Path) -> bool:
+    """Whether there is any set, whole or not."""
+    return bool(_sets(checkpoints))
 
 
 def epochs_in(path: Path) -> int:
@@ -156,12 +156,12 @@ def write_best(checkpoints: Path, epoch: int, weights: dict[str, Tensor]) -> Non
 
 def restore_best(checkpoints: Path, start: Path | None) -> None:
     """Let the best epoch so far be the one of the set from which the run continues; None for a fresh start."""
-    if start is not None and (start / _BEST).exists():
-        with written_whole(checkpoints / _BEST) as partial:
-            partial.unlink(missing_ok=True)
+    best = checkpoints / _BEST
+    if start is None or not (start / _BEST).exists():
+        best.unlink(missing_ok=True)
+    elif not best.exists() or not best.samefile(start / _BEST):  # renaming a file to another name of it does nothing
+        with written_whole(best) as partial:
             _link(start / _BEST, partial)
-    else:
-        (checkpoints / _BEST).unlink(missing_ok=True)
 
 
 def weights_file(checkpoints: Path, which: str) -> Path:
@@ -188,9 +188,11 @@ def read_weights(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], int]:
 
 
 def keep_newest(checkpoints: Path, number: int) -> None:
-    """Remove all but the newest sets."""
-    for old in _sets(checkpoints)[number:]:
-        _remove(old)
+    """Remove all but the newest sets, and what a process that was killed left of others."""
+    kept = _sets(checkpoints)[:number]
+    for path in [*checkpoints.iterdir()] if checkpoints.is_dir() else []:
+        if _SET.fullmatch(path.name.removesuffix(".partial")) and path not in kept:
+            _remove(path)
 
 
 def _sets(checkpoints: Path) -> list[Path]:
@@ -199,6 +201,17 @@ def _sets(checkpoints: Path) -> list[Path]:
         return []
     found = [path for path in checkpoints.iterdir() if _SET.fullmatch(path.name) and (path / _CHECKSUMS).exists()]
     return sorted(found, key=epochs_in, reverse=True)
+
+
+def _newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
+    """The newest set whose files are all whole, and what is wrong with those after it."""
+    damages: list[str] = []
+    for candidate in _sets(checkpoints):
+        damage = _damage(candidate)
+        if damage is None:
+            return candidate, damages
+        damages.append(damage)
+    return None, damages
 
 
 def _remove(path: Path) -> None:
@@ -232,7 +245,7 @@ def _checksum(file: Path) -> dict[str, int]:
 
 
 def _write(content: Any, path: Path) -> None:
-    with path.open("wb") as file:
+    with path.open("xb") as file:  # never into a file that has another name in a set
         torch.save(content, file)
         _onto_disk(file)
 
@@ -247,7 +260,9 @@ def _link(file: Path, name: Path) -> None:
     try:
         name.hardlink_to(file)
     except OSError:
-        shutil.copyfile(file, name)
+        with file.open("rb") as source, name.open("xb") as copy:
+            shutil.copyfileobj(source, copy)
+            _onto_disk(copy)
 
 
 def _checkpoint(file: Path) -> dict[str, Any]:

@@ -20,11 +20,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
-from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, UserError
+from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError
 from selfkd.methods.base import Method
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
-    epochs_done,
     epochs_in,
     newest_set,
     read_weights,
@@ -73,6 +72,7 @@ def fit(
     if done:
         _log.info("%s continues after epoch %d of %d", folder, done, options.epochs)
     module = MethodModule(method, parts, options, checkpoints)
+    saving = _Saving(checkpoints, options.checkpoint_every, done)
     if options.channels_last:
         # Lightning moves modules between devices but knows no memory layouts.
         method.to(memory_format=torch.channels_last)
@@ -82,7 +82,7 @@ def fit(
             max_epochs=options.epochs,
             reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
             logger=_loggers(options, folder, done) if is_first() else False,
-            callbacks=_callbacks(checkpoints, options, title, show_progress and is_first()),
+            callbacks=_callbacks(saving, title, show_progress and is_first()),
             default_root_dir=folder,
         )
         # Lightning would ask all processes in every step, waiting for the device, whether one was told to stop.
@@ -93,16 +93,19 @@ def fit(
         try:
             trainer.fit(module, ckpt_path=start, weights_only=True)
         except (SystemExit, Exception) as error:  # SystemExit is Lightning's end after Ctrl-C
-            said = f"stopped after epoch {epochs_done(checkpoints)} of {options.epochs}; the same command continues"
+            said = f"stopped after epoch {saving.done} of {options.epochs}; the same command continues"
             stopped = interrupted(error, said)
             if stopped is not None:
                 raise stopped from error
+            if isinstance(error, SelfKDError):
+                raise
             if is_out_of_memory(error):
-                raise _memory_exhausted(module, checkpoints) from error
+                device = trainer.strategy.root_device
+                raise _memory_exhausted(module, device, options.precision, saving.done) from error
             if options.compile_mode is not None and _comes_from_the_compiler(error):
                 reason = str(error).strip().partition("\n")[0]
                 raise OptionError("trainer.compile", options.compile, f"false here: {reason}") from error
-            if isinstance(error, KeyError | RuntimeError | ValueError) and trainer.global_step == 0 and start:
+            if isinstance(error, KeyError | ValueError) and trainer.global_step == 0 and start:
                 raise CheckpointError(f"{start} does not fit this run: {error}") from error
             raise
     return trainer.strategy.root_device
@@ -125,12 +128,17 @@ def connect(options: TrainerOptions) -> None:
             _trainer(options, logger=False, enable_checkpointing=False).strategy.setup_environment()
 
 
-def _memory_exhausted(module: MethodModule, checkpoints: Path) -> MemoryExhaustedError:
-    batch_size = module.parts.training_loader.batch_size
+def _memory_exhausted(module: MethodModule, device: torch.device, precision: str, saved: int) -> MemoryExhaustedError:
+    loader, history = module.parts.training_loader, module.method.history
+    continuing = ["loader.device_share=0"] if device.type == "cuda" and loader.device_share else []
+    continuing += ["history.storage=pinned"] if device.type == "cuda" and history is not None else []
+    anew = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
+    anew += ["trainer.precision=bf16-mixed"] if precision == "32" else []
     return MemoryExhaustedError(
-        f"{module.device} has too little memory for this network with loader.batch_size={batch_size}; "
-        f"{max(2, batch_size // 2)} might fit, or trainer.precision=bf16-mixed, loader.device_share=0 or "
-        f"history.storage=pinned; {epochs_done(checkpoints)} epochs are saved"
+        f"{device} has too little memory for this network with loader.batch_size={loader.batch_size}; "
+        + (f"it might continue with {' or '.join(continuing)}; " if continuing else "")
+        + (f"{' or '.join(anew)} might fit, as a run of its own; " if anew else "")
+        + f"{saved} epochs are saved"
     )
 
 
@@ -209,16 +217,22 @@ def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Lo
 
 
 class _Saving(Checkpoint):
-    """Saves every so many epochs, and after the last; Lightning calls it once the module has evaluated the epoch."""
+    """Saves every so many epochs, and after the last; Lightning calls it once the module has evaluated the epoch.
 
-    def __init__(self, checkpoints: Path, every: int) -> None:
+    Attributes:
+        done: epochs that the newest checkpoint holds.
+    """
+
+    def __init__(self, checkpoints: Path, every: int, done: int) -> None:
         self._checkpoints = checkpoints
         self._every = every
+        self.done = done
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.current_epoch + 1
         if done % self._every == 0 or done == trainer.max_epochs:
             trainer.save_checkpoint(set_folder(self._checkpoints, done))
+            self.done = done
 
 
 class _OwnSignals(pl.Callback):
@@ -232,8 +246,8 @@ class _OwnSignals(pl.Callback):
             signal.signal(signal.SIGTERM, self._handler)
 
 
-def _callbacks(checkpoints: Path, options: TrainerOptions, title: str, show_progress: bool) -> list[pl.Callback]:
-    callbacks: list[pl.Callback] = [_OwnSignals(), _Saving(checkpoints, options.checkpoint_every)]
+def _callbacks(saving: _Saving, title: str, show_progress: bool) -> list[pl.Callback]:
+    callbacks: list[pl.Callback] = [_OwnSignals(), saving]
     return [*callbacks, RunProgressBar(title)] if show_progress else callbacks
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from selfkd.contract import Batch, Progress, StepOutput
 from selfkd.data.batches import EvaluationBatches, TrainingBatches, TrainingEpoch
-from selfkd.errors import NonFiniteLossError
+from selfkd.errors import CheckpointError, NonFiniteLossError
 from selfkd.evaluation.scores import evaluate
 from selfkd.methods.base import Method
 from selfkd.training.checkpoint_files import HISTORY_KEY, write_best
+from selfkd.training.memory import memory_to_evaluate
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import is_first, together
 from selfkd.training.step_meter import StepMeter
@@ -31,6 +32,7 @@ __all__ = ["BEST_KEY", "MethodModule", "TrainingParts"]
 
 BEST_KEY = "selfkd_best"
 _PROCESSES_KEY = "selfkd_processes"
+_STEPS_KEY = "selfkd_steps_per_epoch"
 
 _log = logging.getLogger("selfkd")
 
@@ -152,16 +154,29 @@ class MethodModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[BEST_KEY] = self._best
         checkpoint[_PROCESSES_KEY] = self.trainer.world_size
+        checkpoint[_STEPS_KEY] = len(self.parts.training_loader)
         if self.method.history is not None:
             checkpoint[HISTORY_KEY] = self.method.history.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._best = checkpoint[BEST_KEY]
         before, now = checkpoint[_PROCESSES_KEY], self.trainer.world_size
+        steps_before, steps = checkpoint[_STEPS_KEY], len(self.parts.training_loader)
+        if steps_before != steps:  # the schedule counts steps
+            raise CheckpointError(
+                f"{before} processes trained it so far, in {steps_before} steps an epoch; {now} would take {steps}, "
+                f"since the last batch must give each process two samples; continue with {before}"
+            )
         if before != now and not self.options.sync_batchnorm:
             _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
         if self.method.history is not None:
             self.method.history.load_state_dict(checkpoint[HISTORY_KEY])
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            raise CheckpointError(f"the checkpoint does not fit this run: {error}") from error
 
     def _progress(self, step: int) -> Progress:
         return Progress(self.current_epoch, self.options.epochs, step, len(self.parts.training_loader))
@@ -184,7 +199,9 @@ class MethodModule(pl.LightningModule):
         if together():
             for buffer in self.method.buffers():
                 distributed.broadcast(buffer, src=0)
-        scores = evaluate(self.method, self.parts.selection_loader, self.device)
+        loader = self.parts.selection_loader
+        with memory_to_evaluate(loader.batch_size):
+            scores = evaluate(self.method, loader, self.device)
         self.latest = scores["main"]["top1"]["value"]
         if self._may_be_best() and self.latest > self._best:
             self._best = self.latest

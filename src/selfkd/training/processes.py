@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -27,7 +29,7 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, 
 from selfkd import errors
 from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
 from selfkd.training.options import TrainerOptions
-from selfkd.training.signals import StopSignal, stopping_on_signals
+from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
 
 __all__ = ["World", "from_first", "is_first", "start", "together"]
 
@@ -35,7 +37,7 @@ T = TypeVar("T")
 
 # What torchrun tells a process, and so do we to those we start.
 _TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_GRACE_SECONDS = 30.0
+_GRACE_SECONDS = 15.0  # torch waits so long twice: before it sends SIGTERM, and before SIGKILL
 _SETTLING_SECONDS = 0.5
 _OURS = "selfkd"
 
@@ -130,22 +132,31 @@ def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // processes))),
         }
         level = logging.getLogger(_OURS).getEffectiveLevel()
-        with _environment(settings):  # what a library reads when it is imported must be there before
-            told = (settings, reports, level, work, arguments)
-            context = start_processes(_begin, told, processes, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
-        assert isinstance(context, ProcessContext)
-        stopped = None
+        told = (settings, reports, level, work, arguments)
+        context: ProcessContext | None = None
+        stopped = killed = None
         try:
+            # What a library reads when it is imported must be there before; and a stop finds all of them or none.
+            with _environment(settings), stops_deferred():
+                context = start_processes(_begin, told, processes, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
             killed = _wait_for_first_failure(context)
         except StopSignal as stop:
-            stopped, killed = stop, None
+            if context is None:
+                raise
+            stopped = stop
             for process in context.processes:
                 with suppress(ProcessLookupError):
                     os.kill(int(process.pid), stop.number)
         try:
-            _end(context)
+            with stops_deferred():
+                _end(context, stopped is not None)
         except (ProcessExitedException, ProcessRaisedException) as error:
-            raise _reported(Path(reports)) or stopped or _lost(error, killed, processes) from error
+            lost = _lost(error, killed, processes)
+            if killed is not None and killed[1] == signal.SIGKILL:
+                raise lost from error  # whatever others report failed for want of it
+            raise _reported(Path(reports)) or stopped or lost from error
+        if stopped is not None:
+            raise stopped
 
 
 def _wait_for_first_failure(context: ProcessContext) -> tuple[int, int] | None:
@@ -164,8 +175,12 @@ def _wait_for_first_failure(context: ProcessContext) -> tuple[int, int] | None:
     return None
 
 
-def _end(context: ProcessContext) -> None:
+def _end(context: ProcessContext, stopped: bool) -> None:
     """Wait for all; once one has failed the others are told to stop, and after a while killed.
+
+    Args:
+        context: the processes.
+        stopped: whether all were told to stop, and are to be killed if they have not after a while.
 
     Raises: ProcessExitedException, ProcessRaisedException: of one that failed.
     """
@@ -173,8 +188,11 @@ def _end(context: ProcessContext) -> None:
         for process in context.processes:
             if process.is_alive():
                 process.terminate()
-    while not context.join(grace_period=_GRACE_SECONDS):
-        pass
+    deadline = time.monotonic() + 2 * _GRACE_SECONDS if stopped else math.inf
+    while not context.join(max(0.1, deadline - time.monotonic()) if stopped else None, _GRACE_SECONDS):
+        if time.monotonic() > deadline:
+            for process in context.processes:
+                process.kill()
 
 
 def _launcher() -> tuple[str, ClusterEnvironment, int] | None:
@@ -205,6 +223,7 @@ def _begin(
 ) -> None:
     """The beginning of a process."""
     os.environ.update({**settings, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)  # type: ignore[attr-defined]  # not SIGINT, which may be ignored
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     logging.getLogger(_OURS).setLevel(level if rank == 0 else logging.ERROR)
     try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from selfkd.errors import RunInterruptedError
 
-__all__ = ["StopSignal", "interrupted", "stopping_on_signals"]
+__all__ = ["StopSignal", "interrupted", "stopping_on_signals", "stops_deferred"]
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,19 +32,21 @@ class StopSignal(KeyboardInterrupt):
 def stopping_on_signals() -> Iterator[None]:
     """Raise `StopSignal` once on SIGINT or SIGTERM; further ones are ignored, so that the ending is not broken off.
 
-    Outside the main thread, where Python allows no handlers, signals stay as they are.
+    A signal that was ignored stays so, as a shell ignores Ctrl-C for its jobs in the background. Outside the main
+    thread, where Python allows no handlers, all stay as they are.
     """
-    if threading.current_thread() is not threading.main_thread():
+    with _handled_by(_stop):
         yield
-        return
-    before = {number: signal.getsignal(number) for number in _STOPPING}
-    for number in _STOPPING:
-        signal.signal(number, _stop)
-    try:
+
+
+@contextmanager
+def stops_deferred() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the end; then the first that came takes the way it would have taken."""
+    came: list[int] = []
+    with _handled_by(lambda number, frame: came.append(number)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def interrupted(error: BaseException, said: str) -> RunInterruptedError | None:
@@ -60,6 +63,22 @@ def interrupted(error: BaseException, said: str) -> RunInterruptedError | None:
             return RunInterruptedError(said, getattr(cause, "number", signal.SIGINT))
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """SIGINT and SIGTERM, unless ignored, go to `handler` for a while."""
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in _STOPPING}
+    handled = [number for number, former in before.items() if former is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL if before[number] is None else before[number])
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

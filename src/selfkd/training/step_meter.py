@@ -29,6 +29,7 @@ class StepMeter:
         self._sums: Tensor | None = None
         self._correct: Tensor | None = None
         self._steps = self._guarded_steps = self._samples = 0
+        self._summed_steps = 0  # also other processes'
 
     @torch.no_grad()
     def update(self, output: StepOutput, labels: Tensor) -> None:
@@ -47,6 +48,7 @@ class StepMeter:
         self._sums = values if self._sums is None else self._sums + values
         self._correct = correct if self._correct is None else self._correct + correct
         self._steps += 1
+        self._summed_steps += 1
         self._samples += len(hard_B)
 
     def guard(self, epoch: int) -> None:
@@ -71,16 +73,16 @@ class StepMeter:
         """Let the epoch's counts be those of all processes that train together, once at its end."""
         if not together() or self._sums is None or self._correct is None:
             return
-        counts = torch.tensor([self._steps, self._samples], device=self._sums.device)
+        counts = torch.tensor([self._summed_steps, self._samples], device=self._sums.device)
         for tensor in (self._sums, self._correct, counts):
             distributed.all_reduce(tensor)
-        self._steps, self._samples = counts.tolist()
+        self._summed_steps, self._samples = counts.tolist()
 
     def compute(self) -> dict[str, float]:
         """Means over the epoch so far, and the running training accuracy in percent. Waits for the device."""
         if self._sums is None or self._correct is None:
             return {}
-        means = (self._sums / self._steps).tolist()
+        means = (self._sums / self._summed_steps).tolist()
         result = {f"train/{name}": value for name, value in zip(self._names, means, strict=True)}
         result["train/accuracy"] = 100 * int(self._correct) / self._samples
         return result
