@@ -262,6 +262,8 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             for category in (UserWarning, DeprecationWarning, FutureWarning):
                 warnings.filterwarnings("ignore", category=category, module="pytorch_lightning")
+            # Of weights of 1x1 convolutions in channels-last, whose two ways of striding are the same memory.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield
     finally:
         for log, level in zip(logs, levels, strict=True):
