@@ -1,5 +1,6 @@
 """Several processes: real ones, connected by gloo."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -125,6 +126,22 @@ def test_an_error_that_is_none_of_ours_keeps_its_traceback(tmp_path):
 def test_a_killed_process_is_named_and_not_those_that_fail_for_want_of_it(tmp_path):
     with pytest.raises(ProcessLostError, match=r"process 1 .* of 2 was lost \(SIGKILL\); the same command continues"):
         start(together.die, 2, str(tmp_path))
+
+
+def test_more_steps_exchange_nothing_more(tmp_path):
+    files = []
+    for batch_size in (50, 10):
+        options = {
+            "name": f"by-{batch_size}",
+            "backbone.width": 8,
+            "trainer.epochs": 2,
+            "loader.batch_size": batch_size,
+        }
+        files.append(tmp_path / f"{batch_size}.yaml")
+        files[-1].write_text(resolve("demo/digits/resnet18/dtskd", options).to_yaml())
+    start(together.count_collectives, 2, files, tmp_path)
+    few, many = json.loads((tmp_path / "counts.json").read_text())
+    assert few == many > 0
 
 
 def test_an_evaluation_of_fewer_images_than_processes(tmp_path):

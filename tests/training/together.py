@@ -1,5 +1,6 @@
 """What processes of the tests do; each starts with a fresh interpreter that imports it from here."""
 
+import json
 import os
 import signal
 import time
@@ -23,6 +24,28 @@ def train(files, runs):
 
     for file in files:
         run(resolve(str(file), trust_imports=True), runs, show_progress=False)
+
+
+def count_collectives(files, runs):
+    """How often a run of each recipe calls what the processes do together, DDP's own exchange of gradients aside."""
+    counts = []
+    for name in ("all_reduce", "reduce", "broadcast", "gather", "all_gather", "scatter", "barrier"):
+        setattr(distributed, name, _counted(getattr(distributed, name), counts))
+    for name in ("broadcast_object_list", "all_gather_object", "all_gather_into_tensor", "monitored_barrier"):
+        setattr(distributed, name, _counted(getattr(distributed, name), counts))
+    for file in files:
+        counts.append(0)
+        train([file], runs)
+    if rank() == 0:
+        (Path(runs) / "counts.json").write_text(json.dumps(counts))
+
+
+def _counted(function, counts):
+    def call(*arguments, **options):
+        counts[-1] += 1
+        return function(*arguments, **options)
+
+    return call
 
 
 def refuse(folder):
