@@ -136,6 +136,7 @@ class Reference:
             raise RuntimeError(f"{case.name} ended with {status}: {self._log.read_text()}")
         self.seconds = time.perf_counter() - started
         self.outcome = outcome(self._run(folder / "unbroken"))
+        self.environment = json.loads((self._run(folder / "unbroken") / "environment.json").read_text())
         self._files = set(_files(self._run(folder / "unbroken")))
 
     def chains(self, aimed: Sequence[bool], draws: random.Random, longest: int = 4) -> Iterator[Chain]:
@@ -318,8 +319,6 @@ def write_images(folder: Path, train: int = 40, test: int = 20) -> Path:
 
 def measure(cases: Sequence[Case], kills: int, folder: Path, seed: int) -> dict[str, Any]:
     """Kill until every case has had its share of the kills."""
-    from selfkd.runs.environment import environment
-
     images = write_images(folder / "images")
     chains: list[Chain] = []
     with CommandServer() as server:
@@ -331,13 +330,14 @@ def measure(cases: Sequence[Case], kills: int, folder: Path, seed: int) -> dict[
                 chains.append(chain)
                 told = "; ".join(f"{kill.stage}, {kill.epochs} epochs saved" for kill in chain.kills)
                 print(f"{case.name}: {', '.join(chain.different[:5]) or 'equal'} ({told})", flush=True)
+            environment = reference.environment
             shutil.rmtree(folder / case.name)
     return {
         "command": f"python benchmarks/killed_runs.py --kills {kills} --seed {seed}",
         "seed": seed,
         "recipe": {"recipe": RECIPE, **OPTIONS, "in memory": MEMORY, "files": FILES},
         "chains": [asdict(chain) for chain in chains],
-        "environment": environment(),
+        "environment": environment,
     }
 
 
