@@ -52,6 +52,13 @@ said.
 
 On a CPU, PyTorch takes its large tensors in huge pages here (`THP_MEM_ALLOC_ENABLE=1`), as under the `selfkd` command;
 in your own script set it before torch is imported.
+
+glibc gives a large tensor back to the system when it is freed, and the system clears the pages of the next one: a good
+part of a step that makes as many as TESKD's. jemalloc, loaded before it, keeps them, as PyTorch's tuning guide advises.
+With Debian's package `libjemalloc2`:
+
+    export LD_PRELOAD=libjemalloc.so.2
+    export MALLOC_CONF=oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1
 """
 
 CLASSES, SAMPLES, SIDE = 100, 50_000, 32
@@ -188,6 +195,7 @@ def measure(
         "batch_size": batch_size,
         "width": width,
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
+        "jemalloc": device == "cpu" and _has_jemalloc(),
         "steps_a_round": STEPS_A_ROUND[device],
         "environment": environment(torch.device(device)),
         "rows": {},
@@ -292,9 +300,14 @@ def _keep(before: list[dict[str, Any]], *newer: dict[str, Any]) -> None:
 
 
 def _form(record: dict[str, Any]) -> str:
-    """How it was compiled, in words; records of before there were modes say true for the default."""
+    """How it was compiled and who gave the memory, in words; early records say true for the default mode."""
     mode = record["compiled"]
-    return f"compiled ({mode})" if mode in MODES[1:] else "compiled" if mode else "eager"
+    form = f"compiled ({mode})" if mode in MODES[1:] else "compiled" if mode else "eager"
+    return f"{form} with jemalloc" if record.get("jemalloc") else form
+
+
+def _has_jemalloc() -> bool:
+    return "jemalloc" in Path("/proc/self/maps").read_text()
 
 
 def _milliseconds(row: dict[str, Any]) -> str:

@@ -100,6 +100,9 @@ def test_records_of_before_there_were_modes_are_read(benchmark):
     assert "## cpu, 32, compiled, batch 4" in page
     assert "## cuda, 32, compiled (reduce-overhead), batch 4" in page
     assert " cuda, compiled (reduce-overhead), 32, batch 4 " in page, "measured against the aims as a CPU's is"
+    by_jemalloc = {**old, "jemalloc": True}
+    assert "## cpu, 32, compiled with jemalloc, batch 4" in benchmark.page([old, by_jemalloc])
+    assert benchmark.merged([old], [by_jemalloc]) == [old, by_jemalloc], "both stay"
     assert benchmark.merged([old, new], [{**old, "compiled": "default"}]) == [new, {**old, "compiled": "default"}]
 
 
