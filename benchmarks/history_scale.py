@@ -5,7 +5,7 @@
 `scale`: a history of 1,281,167 samples, 1,000 classes and 4 heads, of synthetic predictions, beside a training step of
 a plain ResNet-18 on 224x224 images. `accuracy`: DTSKD on 100 images of each class of CIFAR-100, whose Parquet files
 DATA_ROOT holds; interrupted, it continues. Writes results/history_scale.json, each part for itself, and the section
-between the marks in docs/scaling.md; `--page` only writes the section, `--tiny` measures something small and prints it.
+`history_scale` of docs/scaling.md; `--page` only writes the section, `--tiny` measures something small and prints it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
+from generated_section import with_section
 from selfkd.history import History, HistoryOptions
 from selfkd.history.row_forms import TopClasses
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "history_scale.json"
 PAGE = ROOT / "docs" / "scaling.md"
-BEGIN, END = "<!-- history: written by benchmarks/history_scale.py -->", "<!-- end of history -->"
 COMMAND = "python benchmarks/history_scale.py DATA_ROOT"
 HEADS = ("main", "branch1", "branch2", "branch3")
 PLACES = {"device": "main memory", "memmap": "files"}
@@ -424,15 +424,6 @@ def _table(rows: list[list[str]], headers: list[str]) -> str:
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
-def written_page(page: str, results: Mapping[str, Any]) -> str:
-    """The page with its section written anew; what stands outside the marks stays."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} lacks the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{section(results)}\n\n{END}{after}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_root", nargs="?", help="folder with CIFAR-100's Parquet files")
@@ -464,7 +455,7 @@ def main() -> int:
         )
         results[part] = measured
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(written_page(PAGE.read_text(), results))
+    PAGE.write_text(with_section(PAGE.read_text(), "history_scale", section(results) + "\n"))
     return 0
 
 

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from selfkd.contract import Batch
 from selfkd.eval_mode import eval_mode
 from selfkd.methods.base import Method
+from selfkd.process_group import process_count, process_rank
 
 __all__ = ["HeadMetrics", "Score", "Scores", "evaluate"]
 
@@ -67,7 +68,7 @@ class HeadMetrics:
     def compute(self) -> Scores:
         """The scores of everything counted so far, by all processes that evaluate together."""
         samples = self._samples
-        if distributed.is_available() and distributed.is_initialized():
+        if process_count() > 1:
             counted = torch.tensor(samples, device=self.device)
             distributed.all_reduce(counted)
             samples = int(counted)
@@ -101,8 +102,7 @@ def evaluate(method: Method, loader: _Loader, device: torch.device | str) -> Sco
         device: where to compute.
     """
     loader.to(device)
-    if distributed.is_available() and distributed.is_initialized():
-        loader.share_out(distributed.get_rank(), distributed.get_world_size())
+    loader.share_out(process_rank(), process_count())
     metrics = HeadMetrics(method.num_classes, device)
     with eval_mode(method):
         for batch in loader:

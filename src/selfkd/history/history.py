@@ -15,11 +15,11 @@ from selfkd.history.exchange import share_writes
 from selfkd.history.generations import Generation, in_chunks
 from selfkd.history.options import HistoryOptions
 from selfkd.history.places import Place, chosen_place, place_in_words
-from selfkd.history.processes import process_count
 from selfkd.history.row_forms import AllClasses, chosen_form, in_words
 from selfkd.history.transfers import Arrivals, sent
 from selfkd.losses.labels import label_probabilities
 from selfkd.option_checks import at_least
+from selfkd.process_group import process_count
 
 __all__ = ["History"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from selfkd.errors import StorageError
 from selfkd.history.options import Storage
-from selfkd.history.processes import process_count
 from selfkd.history.row_forms import in_words
+from selfkd.process_group import process_count
 
 __all__ = ["Files", "MainMemory", "OnDevice", "Place", "chosen_place", "place_in_words"]
 

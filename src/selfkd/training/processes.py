@@ -28,6 +28,7 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, 
 
 from selfkd import errors
 from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
+from selfkd.process_group import process_count, process_rank
 from selfkd.training.options import TrainerOptions
 from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
 
@@ -88,13 +89,13 @@ class World:
 
 def together() -> bool:
     """Whether this process is connected to others that train with it."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    return process_count() > 1
 
 
 def is_first() -> bool:
     """Whether this process is the one that writes and reports."""
     if together():
-        return distributed.get_rank() == 0
+        return process_rank() == 0
     launcher = _launcher()
     return launcher is None or launcher[1].global_rank() == 0
 
