@@ -331,7 +331,8 @@ def page(records: list[dict[str, Any]]) -> str:
         ]
         rounds = len(record["rows"][YARDSTICK]["rounds"])
         torch_version = machine["packages"]["torch"]
-        where = f"{machine['device']}, {machine['threads']} thread(s), torch {torch_version}, {rounds} rounds."
+        where = f"{machine['device']}, {machine['threads']} thread(s), torch {torch_version}, {rounds} rounds"
+        where += f", code of {machine['commit'][:7]}." if machine.get("commit") else "."
         header = ["variant", "ms a step", "relative", "peak memory (MB)"]
         sections += [title, tabulate(rows, header, tablefmt="github", disable_numparse=True), "", where, ""]
     sections += ["## Aims\n", _against_aims(records), ""]

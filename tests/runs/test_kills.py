@@ -1,7 +1,9 @@
 """Real trainings, killed with SIGKILL at random times and continued by the same command."""
 
+import os
 import random
 import signal
+from contextlib import suppress
 
 import pytest
 import torch
@@ -40,6 +42,27 @@ def test_a_run_killed_at_any_time_ends_as_if_it_never_was(server, images, case, 
     kills = [kill for chain in chains for kill in chain.kills]
     assert [kill.aimed for kill in kills] == list(KILLS[case])
     assert {name for chain in chains for name in chain.different} == set()
+
+
+def test_a_run_killed_while_it_finishes_ends_as_if_it_never_was(server, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(killed_runs.OPTIONS, "trainer.epochs", 2)
+    case = killed_runs.Case("dtskd")
+    reference = killed_runs.Reference(server, case, tmp_path, images)
+    for attempt in range(10):  # finishing takes a moment only, which a busy machine may let pass
+        order = case.command(tmp_path / f"broken-{attempt}", images)
+        run = tmp_path / f"broken-{attempt}" / case.name / "seed-0"
+        command = server.start(order, tmp_path / "log.txt")
+        while not (run / "model.safetensors").exists() and not command.ended(0.0002):
+            pass  # it is the first that is written after the last epoch
+        with suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)  # at once: `kill` would ask first where it is
+        if command.wait() == -signal.SIGKILL and not (run / "scores.json").exists():
+            break
+    else:
+        pytest.fail("it finished each time before it could be killed")
+    assert killed_runs.epochs_done(run) == 2
+    assert server.start(order, tmp_path / "log.txt").wait() == 0
+    assert killed_runs.differences(reference.outcome, killed_runs.outcome(run)) == []
 
 
 def test_a_command_is_killed_by_sigkill_however_young_it_is(server, images, tmp_path):

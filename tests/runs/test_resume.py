@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,15 +136,22 @@ def test_a_disk_that_is_full_ends_the_run_and_it_continues_once_there_is_room(re
     assert folder.network_file.read_bytes() == unbroken.network_file.read_bytes()
 
 
-def test_torchrun_trains_one_run_in_several_processes_and_reports_once(recipe_file, tmp_path):
-    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
-    process = start(recipe_file, tmp_path / "runs", "trainer.epochs=2", "name=torchrun", launcher=launcher)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    (record,) = json.loads(output)
+def test_torchrun_on_two_machines_trains_one_run_and_reports_once(recipe_file, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        endpoint = f"--rdzv-endpoint=localhost:{free.getsockname()[1]}"
+    launcher = ("torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", endpoint, "-m")
+    overrides = ("trainer.epochs=2", "name=torchrun", "trainer.num_nodes=2")
+    machines = [start(recipe_file, tmp_path / "runs", *overrides, launcher=launcher) for _ in range(2)]
+    printed = [machine.communicate() for machine in machines]
+    errors = "".join(said for _, said in printed)
+    assert [machine.returncode for machine in machines] == [0, 0], errors
+    (record,) = json.loads("".join(output for output, _ in printed))
     assert record["last"]["epoch"] == 2
     assert errors.count("images (10 of each class") == 1
-    assert RunFolder(tmp_path / "runs" / "torchrun" / "seed-0").scores()["recipe"] == "torchrun"
+    folder = RunFolder(tmp_path / "runs" / "torchrun" / "seed-0")
+    assert folder.scores()["recipe"] == "torchrun"
+    assert json.loads(folder.environment_file.read_text())["processes"] == 2
 
 
 def test_one_of_several_processes_is_killed_and_the_run_continues(recipe_file, tmp_path):
