@@ -108,7 +108,7 @@ def test_the_tables_of_the_papers_are_complete():
     def count(prefix):
         return sum(name.startswith(f"{prefix}/") for name in recipe_names())
 
-    assert count("teskd/cifar100") == 7 * 3 + 4 + 2
+    assert count("teskd/cifar100") == 7 * 3 + 4 + 2 + 1
     assert count("dtskd/cifar100") == 6 * 3 + 6 + 4 + 4 + 12 + 9 + 6 + 1
     assert count("loth/cifar100") == 2 * (8 + 2)
     assert count("loth/tiny_imagenet") == 2 * 8 + 3
@@ -147,6 +147,15 @@ def test_what_a_network_needs_is_in_its_recipe_alone():
     assert chains["mobilenetv2"]["chain_channels"] == (256, 512)
     assert resolve("loth/cifar100/resnet18/plain").options["backbone"]["initialization"] == "fan_out"
     assert resolve("teskd/cifar100/resnet18/plain").options["backbone"]["initialization"] == "pytorch"
+
+
+def test_no_connection_is_without_the_lateral_of_the_last_stage():
+    recipe = resolve("teskd/cifar100/resnet18/teskd-no_connection")
+    assert (recipe.options["method"]["fusion"], recipe.options["method"]["top_lateral"]) == ("none", False)
+    assert (recipe.published["value"], recipe.published["source"]) == (78.40, "TESKD, Table 4")
+    with_lateral = resolve("teskd/cifar100/resnet18/teskd-fusion_none")
+    assert with_lateral.options["method"]["top_lateral"] is True
+    assert not with_lateral.published
 
 
 PARTS = sorted(f"parts/{file.stem}" for file in (Path(selfkd.recipes.__file__).parent / "parts").glob("*.yaml"))
