@@ -96,6 +96,7 @@ def test_a_history_of_any_form_and_place_is_one_graph(kind, options):
 def test_losses_stay_float32_in_a_compiled_step_under_autocast(name):
     method = small(name).float()
     batch = selfkd.Batch(torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % 10, torch.arange(BATCH))
+    method.begin_epoch(selfkd.Progress(0, 2))
     eager = copy.deepcopy(method)
     method.compile(backend="aot_eager", fullgraph=True)
     with torch.autocast("cpu", torch.bfloat16):
