@@ -120,9 +120,13 @@ class Graphs:
         return graph.forward
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "labels_at_hand"), [*((name, True) for name in METHODS), ("plain", False), ("ps_kd", False)]
+)
+def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, labels_at_hand, tmp_path, monkeypatch):
     """A graph for full batches and one for the last, for historical methods another two once there is a history."""
+    if not labels_at_hand:  # those of a device
+        monkeypatch.setattr("selfkd.methods.batch_checks.at_hand", lambda values: False)
     graphs, end_epoch = Graphs(), MethodModule.on_train_epoch_end
 
     def count(module):
