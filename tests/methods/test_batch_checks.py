@@ -41,11 +41,12 @@ BAD_FORMS = [
     ({"labels": torch.tensor([1, 2])}, "4 images for 2 labels"),
     ({"indices": torch.tensor([1, 2])}, "2 indices for 4 labels"),
     ({"host_indices": torch.tensor([1, 2])}, "2 host_indices for 4 labels"),
-    ({"indices": torch.arange(4).float()}, r"takes indices \[B\] int64; these are float32"),
+    ({"indices": torch.arange(4).float()}, r"takes indices \[B\] int64; these are \[4\] float32"),
     ({"labels": torch.tensor([1.0, 4, 7, 0])}, r"labels \[B\] int64, or soft labels.*these are \[4\] float32"),
     ({"labels": torch.eye(10, dtype=torch.int64)[:4]}, r"soft labels.*these are \[4, 10\] int64"),
     ({"labels": torch.full((4, 7), 1 / 7)}, "soft labels of 7 classes, the data has 10"),
-    ({"images": torch.zeros(4, 3, 16, 16, device="meta")}, "images are on meta, the labels on cpu; see Batch.to"),
+    ({"images": torch.zeros(4, 3, 16, 16, device="meta")}, "images are on meta, the labels on cpu; see .*Batch.to"),
+    ({"indices": torch.arange(4, device="meta")}, "images are on cpu, the indices on meta; see .*Batch.to"),
 ]
 BAD_VALUES = [
     ({"labels": torch.tensor([1, 4, 10, 0])}, r"label 10 of sample 3 lies outside \[0, 10\); labels count"),

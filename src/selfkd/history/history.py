@@ -220,9 +220,9 @@ class History:
             samples, largest = self.samples_written, self._largest_write
             self.discard_unfinished()
             raise BatchError(
-                f"{samples} samples were seen, but no index was above {largest - 1}, in batches of up to {largest}: the "
-                "indices count within the batch; they must be each sample's position in the training set "
-                f"(DatasetInfo.num_samples={self.num_samples}; it is {largest} for a training set of one batch)"
+                f"{samples} samples were seen in batches of at most {largest}, but no index was above {largest - 1}: "
+                "the indices seem to count within the batch. They must be each sample's position in the training set "
+                f"(DatasetInfo.num_samples={self.num_samples}; it is {largest} if one batch is the whole training set)"
             )
         wrote = self.samples_written > 0
         self._start_counting()
@@ -350,7 +350,7 @@ class History:
         if self._previous is None:
             self._settle(indices.device)
         assert self._previous is not None
-        if at_hand(indices):
+        if at_hand(indices) and indices is not self._checked:
             self._check_range(indices)
         rows = self._previous.rows(self._inside(indices).to(self._previous.device))
         return tuple(row.to(indices.device) for row in rows)

@@ -22,6 +22,7 @@ _MOST_SKIPPED = 0.25
 """Of an epoch's samples; a loop may leave out a step whose loss is not finite, but not make it a habit."""
 _STATE = {"method", "epochs_done", "weights", "memories"}
 
+
 def _halving(backbone: Staged) -> bool:
     return all(
         later < earlier and later in (earlier // 2, (earlier + 1) // 2)
@@ -226,17 +227,21 @@ class Method(nn.Module, ABC):
         return [{"params": list(self.parameters())}]
 
     def __call__(self, batch: Batch, progress: Progress) -> StepOutput:
-        # All this is here, not in forward, since a compiled graph does not reach outside itself.
+        output: StepOutput = super().__call__(self._admitted(batch, progress), progress)
+        if self._first_batch and "main" not in output.logits:
+            raise UserError(f"{type(self).__name__} must give logits of its deployed head under the name 'main'")
+        self._first_batch = False
+        return output
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _admitted(self, batch: Batch, progress: Progress) -> Batch:
+        """A batch that was checked and counted, its rows of the history fetched; never a part of a compiled graph."""
         batch = self._checks(batch)
         if self.training and torch.is_grad_enabled():
             self._count(batch, progress)
         if self.history is not None and batch.indices is not None:
             self.history.fetch(batch.indices, batch.host_indices)
-        output: StepOutput = super().__call__(batch, progress)
-        if self._first_batch and "main" not in output.logits:
-            raise UserError(f"{type(self).__name__} must give logits of its deployed head under the name 'main'")
-        self._first_batch = False
-        return output
+        return batch
 
     def _start_counting(self) -> None:
         self._samples_seen = self._samples_stepped = 0
@@ -276,5 +281,6 @@ class Method(nn.Module, ABC):
         if remembered < (1 - _MOST_SKIPPED) * self._samples_seen:
             raise UserError(
                 f"epoch {epoch} saw {self._samples_seen} samples, but after_step was called for {remembered} of them; "
-                f"call after_step(batch, output) after each step of the optimiser, or {type(self).__name__} forgets them"
+                f"call after_step(batch, output) after each step of the optimiser, or {type(self).__name__} does not "
+                "remember them"
             )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from selfkd.contract import Batch, Needs
 from selfkd.errors import BatchError
@@ -43,7 +45,8 @@ class BatchChecks:
 
         Raises: BatchError: if the form is wrong, or a label that can be looked at (the message names the sample).
         """
-        self._check_form(batch)
+        self._check_types(batch)
+        self._check_sizes(batch)
         if self._first or at_hand(batch.labels):
             self._check_labels(batch)
             self._first = False
@@ -68,33 +71,43 @@ class BatchChecks:
         for noted in (self._classes, self._shares, self._sums):
             noted.forget()
 
-    def _check_form(self, batch: Batch) -> None:
-        name, images, labels, indices = self.name, batch.images, batch.labels, batch.indices
-        if self.needs.sample_index and indices is None:
+    def _check_types(self, batch: Batch) -> None:
+        name, images, labels = self.name, batch.images, batch.labels
+        if self.needs.sample_index and batch.indices is None:
             raise BatchError(
                 f"{name} needs sample_index: Batch.indices is None; let the data set return each sample's position"
             )
-        if batch.views != self.needs.views:
-            raise BatchError(f"{name} needs views={self.needs.views}, the batch has views={batch.views}")
         hard = labels.ndim == 1 and labels.dtype == torch.int64
         if not hard and not (labels.ndim == 2 and labels.is_floating_point()):
             raise BatchError(
                 f"{name} takes labels [B] int64, or soft labels [B, K] of a floating type; "
                 f"these are {list(labels.shape)} {_named(labels.dtype)}"
             )
+        for words, indices in _indices_of(batch):
+            if indices.ndim != 1 or indices.dtype != torch.int64:
+                raise BatchError(
+                    f"{name} takes {words} [B] int64; these are {list(indices.shape)} {_named(indices.dtype)}"
+                )
+        needed_there = {"labels": labels, "indices": batch.indices if self.needs.sample_index else None}
+        for words, tensor in needed_there.items():
+            if tensor is not None and tensor.device != images.device:
+                raise BatchError(
+                    f"{name}: the images are on {images.device}, the {words} on {tensor.device}; see selfkd.Batch.to"
+                )
+
+    def _check_sizes(self, batch: Batch) -> None:
+        name, images, labels = self.name, batch.images, batch.labels
         samples, followers = labels.shape[0], self.needs.same_class
+        if batch.views != self.needs.views:
+            raise BatchError(f"{name} needs views={self.needs.views}, the batch has views={batch.views}")
         if samples == 0:
             raise BatchError(f"{name}: the batch is empty; leave out a batch without samples")
         if images.shape[0] != samples * batch.views:
             raise BatchError(f"{name}: {images.shape[0]} images for {samples} labels and {batch.views} views")
-        if labels.device != images.device:
-            raise BatchError(f"{name}: the images are on {images.device}, the labels on {labels.device}; see Batch.to")
-        for words, positions in (("indices", indices), ("host_indices", batch.host_indices)):
-            if positions is not None and len(positions) != samples:
-                raise BatchError(f"{name}: {len(positions)} {words} for {samples} labels")
-            if positions is not None and positions.dtype != torch.int64:
-                raise BatchError(f"{name} takes {words} [B] int64; these are {_named(positions.dtype)}")
-        if not hard and labels.shape[1] != self.num_classes:
+        for words, indices in _indices_of(batch):
+            if len(indices) != samples:
+                raise BatchError(f"{name}: {len(indices)} {words} for {samples} labels")
+        if labels.ndim == 2 and labels.shape[1] != self.num_classes:
             raise BatchError(f"{name}: soft labels of {labels.shape[1]} classes, the data has {self.num_classes}")
         if samples % (1 + followers):
             raise BatchError(
@@ -133,6 +146,13 @@ class BatchChecks:
 
     def _wrong_sum(self, value: float, number: int) -> BatchError:
         return BatchError(f"a soft label in batch {number} of the epoch sums to {value:.4g}; {_SHARES_ADVICE}")
+
+
+def _indices_of(batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """Those that the batch has, by the names of their fields."""
+    for words, indices in (("indices", batch.indices), ("host_indices", batch.host_indices)):
+        if indices is not None:
+            yield words, indices
 
 
 def _wrong_label(batch: Batch, position: int, said: str) -> BatchError:
