@@ -15,11 +15,10 @@ from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
 from selfkd.errors import BackboneError, CheckpointError, UserError
 from selfkd.history import History
 from selfkd.methods.batch_checks import BatchChecks
+from selfkd.methods.epoch_book import EpochBook
 
 __all__ = ["Method"]
 
-_MOST_SKIPPED = 0.25
-"""Of an epoch's samples; a loop may leave out a step whose loss is not finite, but not make it a habit."""
 _STATE = {"method", "epochs_done", "weights", "memories"}
 
 
@@ -84,7 +83,6 @@ class Method(nn.Module, ABC):
     Attributes:
         needs: what the method needs from data and run.
         history: what is remembered across epochs, or None; never inside the weights.
-        epochs_done: epochs that were ended, those before a loaded training state included: the next epoch to train.
     Raises: BackboneError: if network and data differ in the number of classes, or the network lacks what the method
         needs.
     """
@@ -106,13 +104,9 @@ class Method(nn.Module, ABC):
         self.backbone = backbone
         self.num_classes = data.num_classes
         self.history: History | None = None
-        self.epochs_done = 0
         self._checks = BatchChecks(type(self).__name__, self.needs, self.num_classes)
+        self._book = EpochBook(type(self).__name__)
         self._first_batch = True
-        self._continues = False  # a training state was loaded, and no epoch begun since
-        self._epoch: int | None = None  # begun and not ended
-        self._indices: Tensor | None = None  # of the last batch
-        self._start_counting()
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
@@ -124,22 +118,14 @@ class Method(nn.Module, ABC):
         Raises: UserError: if another epoch was never ended, if earlier epochs left nothing that the method remembers
             (weights were loaded without the rest), or if it is not the epoch at which a loaded training state stands.
         """
-        epoch = progress.epoch
-        if self._continues and epoch != self.epochs_done:
-            raise UserError(
-                f"epoch {epoch} begins, but the training state that was loaded continues with epoch "
-                f"{self.epochs_done}: for epoch in range(method.epochs_done, epochs)"
-            )
+        self._book.begin(progress.epoch, self.history)
         if self.history is not None:
-            self._check_earlier_epochs(self.history, epoch)
             self.history.discard_unfinished()
         self._checks.forget()
-        self._start_counting()
-        self._epoch, self._continues = epoch, False
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
         """Remember what the step computed; called after the optimiser's step."""
-        self._samples_stepped += len(batch.labels)
+        self._book.stepped(batch)
 
     def guard(self) -> None:
         """Look at labels and indices that only a device knows. Waits for it; `end_epoch` does this too.
@@ -160,10 +146,19 @@ class Method(nn.Module, ABC):
         """
         self.guard()
         if self.history is not None:
-            self._check_remembered(self.history, progress.epoch)
+            self._book.check_end(progress.epoch, self.history)
             self.history.advance()
-        self._start_counting()
-        self._epoch, self.epochs_done = None, progress.epoch + 1
+        self._book.end(progress.epoch)
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that were ended, those before a loaded training state included: the number of the next epoch."""
+        return self._book.done
+
+    def continue_after(self, epochs_done: int) -> None:
+        """Stand where so many epochs are done, once weights and memories were loaded; the next must be the next one."""
+        self._checks.forget()
+        self._book.continue_after(epochs_done)
 
     def training_state(self) -> dict[str, Any]:
         """All that a loop needs to continue after an epoch: weights, what is remembered, and the number of epochs done.
@@ -173,11 +168,7 @@ class Method(nn.Module, ABC):
 
         Raises: UserError: within an epoch, of which only a part is remembered.
         """
-        if self._epoch is not None or self._samples_seen:
-            raise UserError(
-                f"epoch {self.epochs_done if self._epoch is None else self._epoch} was not ended; "
-                "save training_state() after end_epoch(progress)"
-            )
+        self._book.check_between()
         return {
             "method": type(self).__name__,
             "epochs_done": self.epochs_done,
@@ -206,9 +197,7 @@ class Method(nn.Module, ABC):
             self.load_state_dict(state["weights"])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"the training state does not fit this {name}: {error}") from error
-        self._checks.forget()
-        self._start_counting()
-        self._epoch, self._continues, self.epochs_done = None, True, state["epochs_done"]
+        self.continue_after(state["epochs_done"])
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         """Logits `[B, K]` of every head, by name; "main" first."""
@@ -238,49 +227,7 @@ class Method(nn.Module, ABC):
         """A batch that was checked and counted, its rows of the history fetched; never a part of a compiled graph."""
         batch = self._checks(batch)
         if self.training and torch.is_grad_enabled():
-            self._count(batch, progress)
+            self._book.saw(batch, progress.epoch, self.history)
         if self.history is not None and batch.indices is not None:
             self.history.fetch(batch.indices, batch.host_indices)
         return batch
-
-    def _start_counting(self) -> None:
-        self._samples_seen = self._samples_stepped = 0
-        self._indices = None
-
-    def _count(self, batch: Batch, progress: Progress) -> None:
-        """Count the samples of a training step.
-
-        Raises: UserError: if the method remembers, and the epoch was not begun.
-        """
-        if self.history is not None and progress.epoch != self._epoch:
-            raise UserError(
-                f"a batch of epoch {progress.epoch} came, but begin_epoch(progress) was not called for this epoch; "
-                f"call it before the first batch and end_epoch(progress) after the last, or {type(self).__name__} "
-                "remembers nothing"
-            )
-        # An optimiser may ask for the loss of one batch several times and take one step.
-        if batch.indices is None or batch.indices is not self._indices:
-            self._samples_seen += len(batch.labels)
-        self._indices = batch.indices
-
-    def _check_earlier_epochs(self, history: History, epoch: int) -> None:
-        never_ended = history.is_empty and epoch > self.epochs_done and self._epoch is not None
-        if epoch != self._epoch and (history.samples_written or never_ended):
-            raise UserError(f"epoch {self._epoch} was not ended; call end_epoch(progress) after its last batch")
-        if history.is_empty and epoch > self.epochs_done:
-            raise UserError(
-                f"epoch {epoch} begins, but nothing is remembered of the epochs before: a state_dict() holds the "
-                "weights alone. Continue from training_state() with load_training_state(state), or begin with epoch 0"
-            )
-
-    def _check_remembered(self, history: History, epoch: int) -> None:
-        if epoch != self._epoch:
-            begun = "none" if self._epoch is None else f"epoch {self._epoch}"
-            raise UserError(f"epoch {epoch} is to be ended, but {begun} was begun; call begin_epoch(progress) first")
-        remembered = max(history.samples_written, self._samples_stepped)  # a subclass may forget to call super()
-        if remembered < (1 - _MOST_SKIPPED) * self._samples_seen:
-            raise UserError(
-                f"epoch {epoch} saw {self._samples_seen} samples, but after_step was called for {remembered} of them; "
-                f"call after_step(batch, output) after each step of the optimiser, or {type(self).__name__} does not "
-                "remember them"
-            )

@@ -171,7 +171,7 @@ class MethodModule(pl.LightningModule):
             )
         if before != now and not self.options.sync_batchnorm:
             _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
-        self.method.epochs_done = checkpoint["epoch"] + 1
+        self.method.continue_after(checkpoint["epoch"] + 1)
         if self.method.history is not None:
             self.method.history.load_state_dict(checkpoint[HISTORY_KEY])
 
