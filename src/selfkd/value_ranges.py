@@ -35,7 +35,10 @@ class DeferredRange:
 
     @torch.no_grad()
     def note(self, values: Tensor) -> None:
-        """Keep the extremes of one batch; one operation on its device."""
+        """Keep the extremes of one batch; one operation on its device, for which nobody waits.
+
+        Raises: what `look` raises, which comes with every thousandth batch if nobody calls it.
+        """
         self._extremes.extend(values.aminmax())
         if len(self._extremes) >= 2 * _MOST_NOTED:
             self.look()
