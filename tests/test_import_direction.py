@@ -12,8 +12,9 @@ ROOT = Path(selfkd.__file__).parent
 
 # Lowest first; a package may import those on earlier lines, and its own modules.
 LEVELS = [
-    {"errors", "contract"},
-    {"atomic_files", "option_checks", "catalogue", "eval_mode", "process_group"},
+    {"errors"},
+    {"contract"},
+    {"atomic_files", "option_checks", "value_ranges", "catalogue", "eval_mode", "process_group"},
     {"losses"},
     {"history"},
     {"supervision", "backbones", "branches", "data"},
