@@ -38,6 +38,8 @@ class Folder(OwnImages):
     Raises: OptionError: if a value is out of range.
     """
 
+    names_come_from = "the names of the class folders"
+
     root: str | None = None
 
     def read(self, seed: int) -> Splits:

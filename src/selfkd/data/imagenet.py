@@ -42,6 +42,8 @@ class ImageNet(Source):
     Source: Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge, arXiv:1409.0575.
     """
 
+    names_come_from = "the names of the class folders"
+
     root: str | None = None
     image_size: int = 224
     resize: int = 256

@@ -32,6 +32,8 @@ class TableSource(OwnImages, ABC):
     Raises: OptionError: if a value is out of range.
     """
 
+    names_come_from = "the Hugging Face metadata, or numbers"
+
     image_column: str | None = None
     label_column: str | None = None
 
