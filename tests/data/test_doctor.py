@@ -571,6 +571,17 @@ def test_a_folder_read_by_the_hubs_library_is_not_where_it_downloads_to(split):
     assert {entry.name for entry in split.iterdir()} == {"train", "test"}
 
 
+def test_class_names_that_look_alike_are_a_warning(split):
+    for part in ("train", "test"):
+        (split / part / "digit 1").rename(split / part / "Digit  0")
+        (split / part / "digit 2").rename(split / part / " ")
+    warnings = found(check_folder(split, "data.classes=[digit 0,Digit  0]"), "classes", "warning")
+    assert "differ only in spaces, capitals or the coding of their letters: 1;" in warnings
+    assert "'Digit  0' and 'digit 0'" in warnings or "'digit 0' and 'Digit  0'" in warnings
+    errors = found(check_folder(split), "loading", "error")
+    assert "the classes of Folder (the names of the class folders): class 0 has no name; give it one" in errors
+
+
 PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is Linux's")
 
 

@@ -17,6 +17,7 @@ from selfkd.data.class_folders import (
 )
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.resizing import centre_square
+from selfkd.data.room import check_sides
 from selfkd.data.source import Source, Splits
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least
@@ -53,6 +54,9 @@ class ImageNet(Source):
         at_least("data.image_size", self.image_size, 8)
         if self.resize < self.image_size:
             raise OptionError("data.resize", self.resize, f"at least data.image_size={self.image_size}")
+
+    def check_image_size(self) -> None:
+        check_sides(self.image_size, self.resize)
 
     def read(self, seed: int) -> Splits:
         root = root_folder(self.root, "ImageNet's train/<class>/ and val/<class>/")

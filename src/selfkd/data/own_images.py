@@ -11,6 +11,7 @@ from torch import Tensor
 
 from selfkd.data.drawing import held_out
 from selfkd.data.resizing import centre_square
+from selfkd.data.room import check_sides
 from selfkd.data.source import Source, Split, Splits
 from selfkd.data.split_names import SplitNames
 from selfkd.errors import OptionError
@@ -52,6 +53,9 @@ class OwnImages(Source, ABC):
         if not 0 < self.test_fraction < 1:
             raise OptionError("data.test_fraction", self.test_fraction, "between 0 and 1")
         non_negative("data.memory_gb", self.memory_gb)
+
+    def check_image_size(self) -> None:
+        check_sides(self.image_size, self.resize)
 
     @property
     def side(self) -> int:

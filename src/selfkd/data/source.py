@@ -274,10 +274,17 @@ class Source(ABC):
             seed: decides which samples are drawn.
         Raises: DataError, OptionError: as `load`, but for images that cannot be read.
         """
+        self.check_image_size()
         splits = self._with_classes(self.read(seed))
         splits = self._with_validation(self._thinned(splits, seed), seed)
         self._check_room(splits)
         return splits
+
+    def check_image_size(self) -> None:
+        """Refuse images so large that not even one fits in memory; nothing where a data set fixes their size.
+
+        Raises: OptionError: naming the option.
+        """
 
     def _check_room(self, splits: Splits) -> None:
         """Refuse images that must be held in memory, but may not.

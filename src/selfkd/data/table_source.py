@@ -14,6 +14,7 @@ from torch import Tensor
 from selfkd.data.arrow_images import Columns, ImageTable, find_columns, first_image
 from selfkd.data.own_images import OwnImages
 from selfkd.data.resizing import unless_sized
+from selfkd.data.room import check_room
 from selfkd.data.source import Split, Splits
 from selfkd.data.split_names import SplitNames, assigned
 from selfkd.data.table_images import TableImages, read_labels
@@ -63,6 +64,7 @@ class TableSource(OwnImages, ABC):
     def _check_room(self, splits: Splits) -> None:
         num_images = sum(map(len, splits.by_name.values()))
         gigabytes = self._gigabytes(num_images)
+        check_room("data.image_size", self.side, int(gigabytes * 1e9), f"to hold the {num_images} decoded images")
         if gigabytes > self.memory_gb:
             raise OptionError(
                 "data.memory_gb",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -93,6 +94,20 @@ def class_sizes(seen: Examination) -> Iterator[Finding]:
                 f"classes without an image in {split}: {len(absent)}",
                 tuple(seen.class_names[label] for label in absent),
             )
+
+
+def class_names(seen: Examination) -> Iterator[Finding]:
+    """Classes whose names look the same, or nearly so: one class that was written in several ways."""
+    alike: dict[str, list[str]] = {}
+    for name in seen.class_names:
+        alike.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    groups = tuple(" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1)
+    if groups:
+        message = (
+            f"classes whose names differ only in spaces, capitals or the coding of their letters: {len(groups)}; if "
+            "they are meant to be one class, put their images together"
+        )
+        yield Finding("warning", "classes", message, groups)
 
 
 def imbalance(seen: Examination) -> Iterator[Finding]:
@@ -268,7 +283,7 @@ def duplicates(seen: Examination) -> Iterator[Finding]:
         yield Finding("note", "duplicates", message, tuple(repeated))
 
 
-QUICK: tuple[Check, ...] = (class_sizes, imbalance, stem, normalisation, memory)
+QUICK: tuple[Check, ...] = (class_sizes, class_names, imbalance, stem, normalisation, memory)
 """Checks that need no image opened."""
 
 FULL: tuple[Check, ...] = (unreadable, *QUICK, colours, sizes, duplicates)
