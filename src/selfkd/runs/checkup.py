@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from selfkd.backbones import as_staged
+from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.staged import Staged
 from selfkd.data import DATASETS
 from selfkd.data.doctor.checks import Stem
@@ -20,7 +21,7 @@ from selfkd.data.doctor.layouts import LAYOUTS, recognised
 from selfkd.data.own_images import OwnImages
 from selfkd.data.source import Source
 from selfkd.errors import DataError, MemoryExhaustedError, OptionError, RecipeError
-from selfkd.recipes.reader import resolve
+from selfkd.recipes.reader import Recipe, resolve
 from selfkd.training.memory import is_out_of_memory
 
 __all__ = ["check", "staged_at", "stem_of"]
@@ -53,7 +54,7 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
 
     def stem_at(num_classes: int, side: int) -> Stem:
         network = recipe.target("backbone")(num_classes, **_untrained(recipe.options["backbone"]))
-        return stem_of(recipe.parts["backbone"], staged_at(network, (3, side, side)))
+        return stem_of(recipe, staged_at(network, (3, side, side)))
 
     with _memory_to_check(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks, without a name, on files that it does decode
@@ -107,16 +108,23 @@ def _memory_to_check() -> Iterator[None]:
         ) from error
 
 
-def stem_of(name: str, backbone: Staged) -> Stem:
-    """How a network begins.
+def stem_of(recipe: Recipe, backbone: Staged) -> Stem:
+    """How a recipe's network begins.
 
     Args:
-        name: of the network.
-        backbone: staged for the size of its images.
+        recipe: names the network, and whether it starts from pretrained weights.
+        backbone: the network, staged for the size of its images.
     """
     first = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
     stride = 1 if first is None else int(first.stride[0])
-    return Stem(name, stride, tuple(height for _, height, _ in backbone.stage_shapes))
+    name = recipe.parts["backbone"]
+    pretrained = recipe.options["backbone"].get("pretrained")
+    return Stem(
+        name,
+        stride,
+        tuple(height for _, height, _ in backbone.stage_shapes),
+        preprocessing_of(name) if pretrained else None,
+    )
 
 
 def _locate(data: str, overrides: dict[str, str]) -> str:

@@ -217,7 +217,7 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
     if options.channels_last and not experiment.channels_last:
         _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
         options = replace(options, channels_last=False)
-    for finding in first_look(experiment.source, experiment.splits, stem_of(recipe.parts["backbone"], method.backbone)):
+    for finding in first_look(experiment.source, experiment.splits, stem_of(recipe, method.backbone)):
         _log.warning("%s", finding.line())
     with folder.locked() if is_first() else nullcontext():
         from_first(lambda: folder.prepare(recipe, experiment.splits.fingerprint(), overwrite))
