@@ -208,8 +208,19 @@ SHARDS = ("train-00000-of-00003", "train-00001-of-00003", "train-00002-of-00003"
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (SHARDS[:1], "holds 1 of the 3 shards to which train-00000-of-00003.parquet belongs; missing are the numbers "),
-        (SHARDS[1:], "holds 2 of the 3 shards .*; missing are the numbers 00000; download them"),
+        (
+            SHARDS[:1],
+            "holds 1 of the 3 shards to which train-00000-of-00003.parquet belongs; missing are 2, the first ",
+        ),
+        (SHARDS[1:], "holds 2 of the 3 shards .*; missing are 1, the first ones numbered 00000; download them"),
+        (
+            ("train-0-of-999999999999",),
+            "missing are 999999999998, the first ones numbered 000000000001, 000000000002, ",
+        ),
+        (
+            (*SHARDS, "train-00003-of-00003"),
+            "holds train-00003-of-00003.parquet, whose number is too large for a shard",
+        ),
         ((*SHARDS, "train-00000-of-00001"), "train-00000-of-00001.* and train-00000-of-00003.* do not belong together"),
         ((*SHARDS, "train"), "do not belong together: the first one is a shard of 3"),
         ((*SHARDS, f"{SHARDS[0]}-1a2b3c"), "are the same shard of 3; remove one of them"),
@@ -228,7 +239,7 @@ def test_shards_that_are_missing_or_do_not_belong_together_are_refused(tmp_path,
 def test_shards_may_be_numbered_from_0_or_1_or_without_a_total(tmp_path, first):
     for number in range(first, first + 2):
         write_parquet(tmp_path / f"train-{number:05}-of-00002.parquet", range(30))
-        write_parquet(tmp_path / f"test-{7 * number}.parquet", range(10))
+        write_parquet(tmp_path / f"test-{10**12 * number}.parquet", range(10))
     assert [len(split) for split in load(tmp_path).by_name.values()] == [60, 20]
 
 

@@ -19,16 +19,14 @@ def preprocessing_of(name: str) -> Preprocessing | None:
     if name in BACKBONES or ":" in name:
         return None
     import timm
-    from timm.data import resolve_data_config
 
     published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if published is None:
         return None
-    config = resolve_data_config(pretrained_cfg=published.to_dict())
     return Preprocessing(
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation=config["interpolation"],
-        side=config["input_size"][-1],
-        crop_fraction=config["crop_pct"],
+        mean=tuple(published.mean),
+        std=tuple(published.std),
+        interpolation=published.interpolation,
+        side=published.input_size[-1],
+        crop_fraction=published.crop_pct,
     )

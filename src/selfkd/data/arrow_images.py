@@ -131,7 +131,8 @@ def first_image(table: ImageTable, columns: Columns) -> Image.Image:
     Raises: DataError: if there is none or it cannot be read.
     """
     for rows in table.batches([columns.image]):
-        for encoded in encoded_images(rows, columns)[:1]:
+        if len(rows.batch):
+            (encoded,) = encoded_images(rows, columns, np.zeros(1, np.int64))
             return decoded(table, encoded, f"{rows.name}, row {rows.first}")
     raise DataError(f"{table.name} holds no image")
 

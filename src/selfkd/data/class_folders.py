@@ -12,9 +12,6 @@ from torchvision.datasets.folder import is_image_file
 from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
 
-_MOST_OTHERS = 1_000_000
-"""Files and folders that are no images, more than which a data set has only beside as many images."""
-
 __all__ = [
     "check_listed_once",
     "check_same_classes",
@@ -24,6 +21,9 @@ __all__ = [
     "root_folder",
     "visible_folders",
 ]
+
+_MOST_OTHERS = 1_000_000
+"""Files and folders that are no images, more than which a data set has only beside as many images."""
 
 
 def root_folder(root: str | None, holds: str, advice: str = "") -> Path:

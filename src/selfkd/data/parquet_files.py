@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from selfkd.errors import DataError, UserError
 __all__ = ["ParquetTable", "check_shards", "check_shards_below", "parquet_splits"]
 
 # train-00000-of-00002, train-0, …-1a2b3c
-_PART = re.compile(r"(?P<split>.+?)-(?P<number>\d{1,9})(-of-(?P<total>\d{1,9}))?(-[0-9a-f]+)?")
+_PART = re.compile(r"(?P<split>.+?)-(?P<number>\d+)(-of-(?P<total>\d+))?(-[0-9a-f]+)?")
+_SHOWN = 5  # of missing shards
 _PATTERNS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
 
@@ -90,13 +92,19 @@ def check_shards(files: Sequence[Path]) -> None:
         twice = file_of.setdefault(int(part["number"]), file)
         if twice != file:
             raise DataError(f"{twice} and {file.name} are the same shard of {total}; remove one of them")
-    start = 1 if total in file_of else 0  # the Hub counts from 0, others from 1
-    missing = [number for number in range(start, start + total) if number not in file_of]
-    if missing:
+    start = 1 if total in file_of and 0 not in file_of else 0  # the Hub counts from 0, others from 1
+    numbers = range(start, start + total)
+    outside = [file.name for number, file in file_of.items() if number not in numbers]
+    if outside:
+        raise DataError(
+            f"{first.parent} holds {few(outside)}, whose number is too large for a shard of {total}; remove it"
+        )
+    if len(file_of) < total:
         digits = len(first.stem.partition("-of-")[2].partition("-")[0])
+        missing = (f"{number:0{digits}}" for number in numbers if number not in file_of)
         raise DataError(
             f"{first.parent} holds {len(file_of)} of the {total} shards to which {first.name} belongs; missing are "
-            f"the numbers {few([f'{number:0{digits}}' for number in missing])}; download them"
+            f"{total - len(file_of)}, the first ones numbered {', '.join(islice(missing, _SHOWN))}; download them"
         )
 
 

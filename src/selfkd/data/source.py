@@ -377,13 +377,15 @@ def _check_class_names(names: tuple[str, ...], what: str) -> None:
 
     Raises: DataError: naming the class.
     """
+    label_of: dict[str, int] = {}
     for label, name in enumerate(names):
         if not name.strip():
             raise DataError(f"{what}: class {label} has no name; give it one")
-        if names.index(name) != label:
+        other = label_of.setdefault(name, label)
+        if other != label:
             raise DataError(
-                f"{what}: two classes are called {name!r}, labels {names.index(name)} and {label}; give them different "
-                "names, or leave them out with data.classes"
+                f"{what}: two classes are called {name!r}, labels {other} and {label}; give them different names, or "
+                "leave them out with data.classes"
             )
         try:
             name.encode()

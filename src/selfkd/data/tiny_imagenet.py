@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,9 +128,9 @@ def class_words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
         raise DataError(f"{words} cannot be read: {error}") from error
     name_of = {identifier: name for identifier, _, name in (line.partition("\t") for line in lines)}
     names = [name_of.get(identifier, "").strip() or identifier for identifier in classes]
+    counts = Counter(names)
     return tuple(
-        name if names.count(name) == 1 else f"{name} ({identifier})"
-        for name, identifier in zip(names, classes, strict=True)
+        name if counts[name] == 1 else f"{name} ({identifier})" for name, identifier in zip(names, classes, strict=True)
     )
 
 

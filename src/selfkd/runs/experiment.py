@@ -78,7 +78,7 @@ class Experiment:
             network_options["pretrained"] = False
         with _options_of("backbone"):
             network = recipe.target("backbone")(len(splits.class_names), **network_options)
-        backbone = staged_at(network, splits.info.input_size)
+        backbone = staged_at(network, splits.train.input_size)
         with _options_of("method"):
             method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"])
         return cls(recipe, source, splits, method)
