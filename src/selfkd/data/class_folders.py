@@ -90,26 +90,28 @@ def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]
     return files
 
 
-def _refused(folder: Path, problem: DataError) -> None:
-    raise problem
-
-
 def files_below(
-    folders: Iterable[Path], report: Callable[[Path, DataError], None] = _refused
+    folders: Iterable[Path], problems: list[tuple[Path, DataError]] | None = None
 ) -> Iterator[tuple[Path, str]]:
     """Every file below some folders, with that folder; links followed, in the order of torchvision's `make_dataset`.
 
     Args:
         folders: where to begin. Of each, what lies on other file systems than itself is a problem.
-        report: gets the problems with the folder, and may let the listing go on without what has one; by default it
-            ends.
-    Raises: DataError: if there is far more than images; by default also if a folder must not be read, is linked to
-        another one that is listed, or lies on another file system.
+        problems: gets each problem with its folder, and the listing goes on without what has one; without it, the first
+            one ends the listing.
+    Raises: DataError: if there is far more than images; without `problems` also if a folder must not be read, is linked
+        to another one that is listed, or lies on another file system.
     """
     listing = _Listing()
     for folder in folders:
-        for place, names in sorted(listing.walk(folder, partial(report, folder))):
+        for place, names in sorted(listing.walk(folder, partial(_report, problems, folder))):
             yield from ((folder, f"{place}{os.sep}{name}") for name in sorted(names))
+
+
+def _report(problems: list[tuple[Path, DataError]] | None, folder: Path, problem: DataError) -> None:
+    if problems is None:
+        raise problem
+    problems.append((folder, problem))
 
 
 def check_listed_once(*splits: Sequence[tuple[str, int]]) -> None:

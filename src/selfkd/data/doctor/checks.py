@@ -198,7 +198,8 @@ def normalisation(seen: Examination) -> Iterator[Finding]:
     far = bool(np.abs(shift).max() > _SHIFT or scale.max() > _SCALE or scale.min() < 1 / _SCALE)
     if seen.stem is not None and seen.stem.preprocessing is not None:
         far = False  # pretrained weights expect what they were made with, whatever the images are
-    advice = f", far from 0 and 1; give data.mean={_row(mean)} data.std={_row(std)}" if far else ""
+    measured = f"data.mean={_row(mean)} data.std={_row(std)}"
+    advice = f", far from 0 and 1; unless the network's weights are pretrained, give {measured}" if far else ""
     if std.min() < _CONSTANT:
         advice = "; a channel that is the same in all of them teaches nothing: look at the images"
     yield Finding(

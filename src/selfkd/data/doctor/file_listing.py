@@ -105,20 +105,16 @@ def _walked(
         label_of = {name: label for label, name in enumerate(classes)}
         files[split] = []
         left_out: list[str] = []
-        problems: list[tuple[str, str]] = []  # class folder, and what is wrong below it
-
-        def report(class_folder: Path, problem: DataError, problems: list[tuple[str, str]] = problems) -> None:
-            problems.append((class_folder.name, str(problem)))
-
-        for class_folder, path in files_below([folder / name for name in names], report):
+        problems: list[tuple[Path, DataError]] = []
+        for class_folder, path in files_below([folder / name for name in names], problems):
             if not is_image_file(path):
                 left_out.append(os.path.relpath(path, root))
             elif class_folder.name in label_of:
                 files[split].append((path, label_of[class_folder.name]))
         if problems:
             message = f"folders that are not listed: {len(problems)}"
-            findings.append(Finding("error", "layout", message, tuple(problem for _, problem in problems)))
-        unlisted = {name for name, _ in problems}
+            findings.append(Finding("error", "layout", message, tuple(str(problem) for _, problem in problems)))
+        unlisted = {class_folder.name for class_folder, _ in problems}
         findings += _empty(split, [name for name in names if name not in unlisted], files[split], classes)
         findings += _left_out(left_out)
     return classes or (), files, findings
