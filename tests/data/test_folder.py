@@ -9,7 +9,9 @@ from image_sets import write_cells, write_folder
 from selfkd.data.folder import Folder
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import ImageSet
-from selfkd.errors import DataError, OptionError
+from selfkd.errors import DataError, OptionError, RunError
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import run
 
 
 def load(root, seed=0, whole_images=False, **options):
@@ -92,6 +94,26 @@ def test_memory_and_augmentation_decide_where_images_live(split):
         assert torch.equal(part.in_memory(name).images, held.by_name[name].images)
     assert held.fingerprint() == streamed.fingerprint()
     assert load(split, memory_gb=1e-4).train.images is not None, "27 images of 3072 bytes are 0.08 MB"
+
+
+def test_a_run_is_not_continued_on_images_that_changed_places(tmp_path):
+    def recipe(root):
+        small = {"data.image_size": "8", "backbone.width": "1", "trainer.epochs": "1"}
+        return resolve("demo/digits/resnet18/plain", {"data": "folder", "data.root": str(root), **small})
+
+    root = write_folder(tmp_path / "set", 10, kind="bmp")
+    folder = run(recipe(root), tmp_path, show_progress=False)
+    folder.scores_file.unlink()  # as if it had been killed before its end
+    shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    one, other = (min((root / name).iterdir()) for name in ("digit 0", "digit 1"))
+    assert one.stat().st_size == other.stat().st_size
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    with pytest.raises(RunError, match="was trained on other data than folder gives now"):
+        run(recipe(root), tmp_path, show_progress=False)
+    copied = run(recipe(tmp_path / "copy"), tmp_path, show_progress=False)
+    assert copied.scores_file.exists(), "a copy is the same data"
 
 
 def test_images_of_many_sizes_are_scaled_and_cut(bccd_root, tmp_path):
@@ -216,3 +238,46 @@ def test_a_folder_that_must_not_be_read_is_named(tmp_path, monkeypatch, place):
     monkeypatch.setattr(os, "scandir", guarded)  # not by its mode: whoever runs the tests as root may read everything
     with pytest.raises(DataError, match=f"{closed} cannot be listed: Permission denied"):
         Folder(root=str(tmp_path), image_size=16).load(seed=0)
+
+
+def test_listing_stops_at_other_file_systems_below_a_class_folder(unsplit, monkeypatch):
+    (unsplit / "digit 1" / "disk").mkdir()
+    (unsplit / "digit 2").rename(unsplit.parent / "elsewhere")
+    (unsplit / "digit 2").symlink_to(unsplit.parent / "elsewhere")
+    real = os.stat
+
+    def on_two_disks(path, **how):
+        status = real(path, **how)
+        if str(path).endswith(("disk", "digit 2")):
+            fields = list(status)
+            fields[2] += 1  # st_dev
+            return os.stat_result(fields)
+        return status
+
+    monkeypatch.setattr(os, "stat", on_two_disks)
+    with pytest.raises(DataError, match="digit 1/disk lies on another file system than .*digit 1 and is not listed"):
+        load(unsplit)
+    (unsplit / "digit 1" / "disk").rmdir()
+    assert len(load(unsplit).class_names) == 3, "a class folder itself may lie elsewhere"
+
+
+def test_a_folder_with_far_more_than_images_is_not_listed_to_its_end(unsplit, monkeypatch):
+    monkeypatch.setattr("selfkd.data.class_folders._MOST_OTHERS", 40)
+    for number in range(15):
+        for label in range(3):
+            (unsplit / f"digit {label}" / f"{number}.txt").touch()
+    with pytest.raises(DataError, match="holds more than 40 files and folders that are no images, beside 30 images;"):
+        load(unsplit)
+    for number in range(5):
+        shutil.copy(next((unsplit / "digit 0").glob("*.jpg")), unsplit / "digit 0" / f"more {number}.jpg")
+        (unsplit / "digit 1" / f"{number}.txt").unlink()
+        (unsplit / "digit 2" / f"{number}.txt").unlink()
+    assert load(unsplit), "a note beside every image is no reason"
+
+
+def test_links_to_a_folder_that_is_listed_do_not_multiply_it(unsplit):
+    inner = unsplit / "digit 1" / "more"
+    inner.mkdir()
+    (unsplit / "digit 1" / "again").symlink_to(inner)
+    with pytest.raises(DataError, match="more and .*again are the same folder, by a link"):
+        load(unsplit)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import at_least, weights
 
 __all__ = ["ImageSet", "Source", "Split", "Splits"]
+
+_RULE = "content-1"
+"""The rule of `Splits.fingerprint`; before it had a name, of image files only paths, sizes and labels counted."""
 
 
 class Split(ABC):
@@ -62,8 +65,12 @@ class Split(ABC):
         """
 
     @abstractmethod
-    def identity(self) -> Iterator[bytes | memoryview]:
-        """What distinguishes these images and labels from others, to be checksummed."""
+    def identity(self, contents: bool = True) -> Iterator[bytes | memoryview]:
+        """What distinguishes these images and labels from others, to be checksummed.
+
+        Args:
+            contents: whether what is in image files counts; else only their paths and sizes do.
+        """
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,9 @@ class ImageSet(Split):
     def in_memory(self, title: str) -> ImageSet:
         return self
 
-    def identity(self) -> Iterator[bytes | memoryview]:
+    def identity(self, contents: bool = True) -> Iterator[bytes | memoryview]:
         if self.origin is not None:
-            yield from self.origin.identity()
+            yield from self.origin.identity(contents)
             return
         for tensor in (self.images, self.labels):
             yield repr(tuple(tensor.shape)).encode()
@@ -156,11 +163,37 @@ class Splits:
     def fingerprint(self) -> str:
         """A checksum of class names, images and labels of all splits, which tells other data under the same name.
 
+        It begins with the rule that made it. Files are read once for all calls.
+
         Raises: DataError: if a file is gone.
         """
+        return self._fingerprint
+
+    def matches(self, noted: object) -> bool:
+        """Whether a fingerprint, noted with this version or an older one, is of this data.
+
+        Args:
+            noted: what `fingerprint` gave; without a rule's name, what it gave before contents of files counted.
+        Raises: DataError: if a file is gone, or the fingerprint was made by a rule that only a newer version knows.
+        """
+        rule, named, _ = str(noted).rpartition(":")
+        if not named:
+            return bool(noted == self._checksum(contents=False))
+        if rule != _RULE:
+            raise DataError(
+                f"the data's fingerprint was noted by the rule {rule!r}, which this version of selfkd does not know; "
+                "a newer version does"
+            )
+        return bool(noted == self.fingerprint())
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return f"{_RULE}:{self._checksum(contents=True)}"
+
+    def _checksum(self, contents: bool) -> str:
         digest = hashlib.blake2b("\n".join(self.class_names).encode(), digest_size=16)
         for split in self.by_name.values():
-            for part in split.identity():
+            for part in split.identity(contents):
                 digest.update(part)
         return digest.hexdigest()
 
@@ -189,6 +222,9 @@ class Source(ABC):
         std: per channel, of pixel values in [0, 1], divided by.
     Raises: OptionError: if a value is out of range.
     """
+
+    names_come_from: ClassVar[str] = "as the data set has them"
+    """Where the names of the classes come from, in words."""
 
     classes: int | tuple[int | str, ...] | None = None
     train_per_class: int | None = None
@@ -238,10 +274,17 @@ class Source(ABC):
             seed: decides which samples are drawn.
         Raises: DataError, OptionError: as `load`, but for images that cannot be read.
         """
+        self.check_image_size()
         splits = self._with_classes(self.read(seed))
         splits = self._with_validation(self._thinned(splits, seed), seed)
         self._check_room(splits)
         return splits
+
+    def check_image_size(self) -> None:
+        """Refuse images so large that not even one fits in memory; nothing where a data set fixes their size.
+
+        Raises: OptionError: naming the option.
+        """
 
     def _check_room(self, splits: Splits) -> None:
         """Refuse images that must be held in memory, but may not.
@@ -259,6 +302,7 @@ class Source(ABC):
             _check(f"the {name} split of {type(self).__name__}", name, split, len(splits.class_names))
         if self.classes is not None:
             splits = _with_labels(splits, _labels_of(self.classes, splits.class_names))
+        _check_class_names(splits.class_names, f"the classes of {type(self).__name__} ({self.names_come_from})")
         sizes = splits.train.labels.bincount(minlength=len(splits.class_names))
         missing = [splits.class_names[label] for label in sizes.eq(0).nonzero().flatten().tolist()]
         if missing:
@@ -326,6 +370,29 @@ def _check(what: str, name: str, split: Split, num_classes: int) -> None:
         )
     if name == "train" and low == high:
         raise DataError(f"all {len(split)} training samples are of one class; at least two are needed")
+
+
+def _check_class_names(names: tuple[str, ...], what: str) -> None:
+    """Refuse names by which nobody could tell classes apart, or that no file can hold.
+
+    Raises: DataError: naming the class.
+    """
+    label_of: dict[str, int] = {}
+    for label, name in enumerate(names):
+        if not name.strip():
+            raise DataError(f"{what}: class {label} has no name; give it one")
+        other = label_of.setdefault(name, label)
+        if other != label:
+            raise DataError(
+                f"{what}: two classes are called {name!r}, labels {other} and {label}; give them different names, or "
+                "leave them out with data.classes"
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{what}: the class name {name!r} is no text that can be stored (UTF-8); rename it"
+            ) from error
 
 
 def _with_labels(splits: Splits, kept: list[int]) -> Splits:
