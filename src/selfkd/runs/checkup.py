@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -20,6 +19,7 @@ from selfkd.data.own_images import OwnImages
 from selfkd.data.source import Source
 from selfkd.errors import DataError, RecipeError
 from selfkd.recipes.reader import resolve
+from selfkd.runs.networks import build_network
 
 __all__ = ["check", "stem_of"]
 
@@ -49,7 +49,7 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     source: Source = recipe.target("data")(**options)
 
     def stem_at(num_classes: int, side: int) -> Stem:
-        network = recipe.target("backbone")(num_classes, **_untrained(recipe.options["backbone"]))
+        network = build_network(recipe, num_classes, fresh=False)  # weights need not be fetched to know its shapes
         return stem_of(recipe.parts["backbone"], as_staged(network, (3, side, side)))
 
     with warnings.catch_warnings():
@@ -100,8 +100,3 @@ def _is_folder(path: str) -> bool:
         return Path(path).expanduser().is_dir()
     except OSError:  # one above it must not be entered
         return False
-
-
-def _untrained(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a network without its weights, which need not be fetched to know its shapes."""
-    return {**options, "pretrained": False} if options.get("pretrained") else dict(options)
