@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-KINDS = {"png": "PNG", "jpg": "JPEG"}
+KINDS = {"png": "PNG", "jpg": "JPEG", "bmp": "BMP"}
 
 
 def digit(position: int, side: int = 32) -> Image.Image:

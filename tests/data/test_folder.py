@@ -9,7 +9,9 @@ from image_sets import write_cells, write_folder
 from selfkd.data.folder import Folder
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import ImageSet
-from selfkd.errors import DataError, OptionError
+from selfkd.errors import DataError, OptionError, RunError
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import run
 
 
 def load(root, seed=0, whole_images=False, **options):
@@ -92,6 +94,26 @@ def test_memory_and_augmentation_decide_where_images_live(split):
         assert torch.equal(part.in_memory(name).images, held.by_name[name].images)
     assert held.fingerprint() == streamed.fingerprint()
     assert load(split, memory_gb=1e-4).train.images is not None, "27 images of 3072 bytes are 0.08 MB"
+
+
+def test_a_run_is_not_continued_on_images_that_changed_places(tmp_path):
+    def recipe(root):
+        small = {"data.image_size": "8", "backbone.width": "1", "trainer.epochs": "1"}
+        return resolve("demo/digits/resnet18/plain", {"data": "folder", "data.root": str(root), **small})
+
+    root = write_folder(tmp_path / "set", 10, kind="bmp")
+    folder = run(recipe(root), tmp_path, show_progress=False)
+    folder.scores_file.unlink()  # as if it had been killed before its end
+    shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    one, other = (min((root / name).iterdir()) for name in ("digit 0", "digit 1"))
+    assert one.stat().st_size == other.stat().st_size
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    with pytest.raises(RunError, match="was trained on other data than folder gives now"):
+        run(recipe(root), tmp_path, show_progress=False)
+    copied = run(recipe(tmp_path / "copy"), tmp_path, show_progress=False)
+    assert copied.scores_file.exists(), "a copy is the same data"
 
 
 def test_images_of_many_sizes_are_scaled_and_cut(bccd_root, tmp_path):

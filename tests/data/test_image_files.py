@@ -1,4 +1,5 @@
 import hashlib
+import math
 import os
 import pickle
 
@@ -67,7 +68,7 @@ def test_all_of_them_fit_in_memory_where_they_are_few(files):
     assert held.input_size == files.input_size
 
 
-def test_the_fingerprint_is_of_names_sizes_and_labels(files, tmp_path):
+def test_the_fingerprint_is_of_names_contents_and_labels(files, tmp_path):
     before = fingerprint(files)
     assert before == fingerprint(ImageFiles(files.root, files.names, files.labels.clone(), SQUARE, 16))
     moved = tmp_path / "elsewhere"
@@ -75,6 +76,9 @@ def test_the_fingerprint_is_of_names_sizes_and_labels(files, tmp_path):
     (tmp_path / "grün").rename(moved / "grün")
     assert fingerprint(ImageFiles(moved, files.names, files.labels, SQUARE, 16)) == before, "places do not count"
     (moved / "grün").rename(tmp_path / "grün")
+    for position in range(6):
+        os.utime(files.path(position), (0, 0))
+    assert fingerprint(files) == before, "times do not count"
     assert fingerprint(ImageFiles(files.root, files.names, files.labels.flip(0), SQUARE, 16)) != before
     with files.path(0).open("ab") as file:
         file.write(b"more")
@@ -84,10 +88,47 @@ def test_the_fingerprint_is_of_names_sizes_and_labels(files, tmp_path):
         fingerprint(files)
 
 
-def test_a_fingerprint_tells_names_from_sizes(files):
-    parts = b"".join(files.identity())
-    assert hashlib.blake2b(parts).digest()
-    assert parts.startswith(f"grün/0.JPEG\0{files.path(0).stat().st_size}\0{0}\n".encode())
+def old_fingerprint(files):
+    """As it was noted before contents counted."""
+    digest = hashlib.blake2b(b"a\nb\nc", digest_size=16)
+    for _ in ("train", "test"):
+        for position, label in enumerate(files.labels.tolist()):
+            digest.update(b"%s\0%d\0%d\n" % (files.names[position], files.path(position).stat().st_size, label))
+    return digest.hexdigest()
+
+
+def test_images_of_equal_size_that_change_places_change_the_fingerprint(files):
+    contents = [files.path(position).read_bytes() for position in (0, 1)]
+    one, other = (content.ljust(max(map(len, contents)), b"\0") for content in contents)
+    files.path(0).write_bytes(one)
+    files.path(1).write_bytes(other)
+    before, old = fingerprint(files), old_fingerprint(files)
+    files.path(0).write_bytes(other)
+    files.path(1).write_bytes(one)
+    assert fingerprint(files) != before
+    assert old_fingerprint(files) == old
+
+
+def test_what_an_older_version_noted_is_compared_by_its_own_rule(files):
+    splits = Splits(files, files, ("a", "b", "c"))
+    assert splits.matches(old_fingerprint(files))
+    assert splits.matches(splits.fingerprint())
+    assert not splits.matches("0" * 32)
+    assert not splits.matches("content-1:" + "0" * 32)
+    with pytest.raises(DataError, match="noted by the rule 'content-2', which this version of selfkd does not know"):
+        splits.matches("content-2:" + "0" * 32)
+
+
+def test_of_many_bytes_the_contents_of_evenly_spread_files_count(files, monkeypatch):
+    sizes = sum(files.path(position).stat().st_size for position in range(6))
+    monkeypatch.setattr("selfkd.data.image_files._MOST_READ", math.ceil(sizes / 3))
+    read = []
+    digest = ImageFiles._digest
+    monkeypatch.setattr(
+        ImageFiles, "_digest", lambda files, position: [read.append(position), digest(files, position)][1]
+    )
+    fingerprint(files)
+    assert sorted(set(read)) == [0, 3]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "gone", "folder", "pipe"])

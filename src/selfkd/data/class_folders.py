@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from torchvision.datasets.folder import is_image_file
 
 from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
+
+_MOST_OTHERS = 1_000_000
+"""Files and folders that are no images, more than which a data set has only beside as many images."""
 
 __all__ = [
     "check_listed_once",
@@ -75,31 +79,37 @@ def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]
     Raises: DataError: if a class has no image, a folder must not be read, or is linked to one above it.
     """
     files: list[tuple[str, int]] = []
-    empty: list[str] = []
-    for label, name in enumerate(classes):
-        before = len(files)
-        files += [(path, label) for path in files_below(folder / name) if is_image_file(path)]
-        if len(files) == before:
-            empty.append(name)
+    label_of = {folder / name: label for label, name in enumerate(classes)}
+    for class_folder, path in files_below(label_of):
+        if is_image_file(path):
+            files.append((path, label_of[class_folder]))
+    filled = {label for _, label in files}
+    empty = [name for label, name in enumerate(classes) if label not in filled]
     if empty:
         raise DataError(f"{folder} has no image file for the classes {few(empty)}; fill their folders or delete them")
     return files
 
 
-def _refused(problem: DataError) -> None:
+def _refused(folder: Path, problem: DataError) -> None:
     raise problem
 
 
-def files_below(folder: Path, report: Callable[[DataError], None] = _refused) -> Iterator[str]:
-    """Every file below a folder, links followed, in the order of torchvision's `make_dataset`.
+def files_below(
+    folders: Iterable[Path], report: Callable[[Path, DataError], None] = _refused
+) -> Iterator[tuple[Path, str]]:
+    """Every file below some folders, with that folder; links followed, in the order of torchvision's `make_dataset`.
 
     Args:
-        folder: where to begin.
-        report: gets the problems, and may let the listing go on without the folders that have one; by default it ends.
-    Raises: DataError: by default, if a folder must not be read, or is linked to one above it.
+        folders: where to begin. Of each, what lies on other file systems than itself is a problem.
+        report: gets the problems with the folder, and may let the listing go on without what has one; by default it
+            ends.
+    Raises: DataError: if there is far more than images; by default also if a folder must not be read, is linked to
+        another one that is listed, or lies on another file system.
     """
-    for place, names in sorted(_walked(folder, report)):
-        yield from (f"{place}{os.sep}{name}" for name in sorted(names))
+    listing = _Listing()
+    for folder in folders:
+        for place, names in sorted(listing.walk(folder, partial(report, folder))):
+            yield from ((folder, f"{place}{os.sep}{name}") for name in sorted(names))
 
 
 def check_listed_once(*splits: Sequence[tuple[str, int]]) -> None:
@@ -113,28 +123,75 @@ def check_listed_once(*splits: Sequence[tuple[str, int]]) -> None:
     for place in dict.fromkeys(path.rpartition(os.sep)[0] for files in splits for path, _ in files):
         other = place_of.setdefault(os.path.realpath(place), place)
         if other != place:
-            raise DataError(
-                f"{place} and {other} are the same folder, by a link; its images would count twice, for several "
-                "classes or both to train and to test"
-            )
+            raise _same_folder(place, other)
+
+
+def _same_folder(place: str, other: str) -> DataError:
+    return DataError(
+        f"{place} and {other} are the same folder, by a link; its images would count twice, for several classes or "
+        "both to train and to test"
+    )
 
 
 def _closed(error: OSError) -> DataError:
     return DataError(f"{error.filename} cannot be listed: {error.strerror}")
 
 
-def _walked(folder: Path, report: Callable[[DataError], None]) -> Iterator[tuple[str, list[str]]]:
-    """Every folder from this one down, with the names of its files."""
-    outside = set(map(str, Path(os.path.realpath(folder)).parents))
-    real_of: dict[str, str] = {}
-    for place, inner, names in os.walk(folder, onerror=lambda error: report(_closed(error)), followlinks=True):
-        real_of[place] = os.path.realpath(place)
-        above = [str(parent) for parent in Path(place).parents if str(parent) in real_of]
-        if real_of[place] in outside or real_of[place] in [real_of[parent] for parent in above]:
-            report(DataError(f"{place} is linked to {real_of[place]}, a folder above it; listing it would never end"))
-            inner.clear()
-            continue
-        yield place, names
+class _Listing:
+    """One listing of several folders, which ends whatever it meets: `/proc`, links in a circle, a whole disk."""
+
+    def __init__(self) -> None:
+        self._place_of: dict[str, str] = {}  # real path to the path by which it was listed
+        self._images = 0
+        self._others = 0
+
+    def walk(self, folder: Path, report: Callable[[DataError], None]) -> Iterator[tuple[str, list[str]]]:
+        """Every folder from this one down, with the names of its files."""
+        above = set(map(str, Path(os.path.realpath(folder)).parents))
+        try:
+            file_system = folder.stat().st_dev
+        except OSError as error:
+            report(_closed(error))
+            return
+        for place, inner, names in os.walk(folder, onerror=lambda error: report(_closed(error)), followlinks=True):
+            problem = self._problem(place, above, file_system)
+            if problem is not None:
+                report(problem)
+                inner.clear()
+                continue
+            self._count(inner, names, folder)
+            yield place, names
+
+    def _problem(self, place: str, above: Collection[str], file_system: int) -> DataError | None:
+        """Why a folder is not listed, or None."""
+        real = os.path.realpath(place)
+        other = self._place_of.get(real)
+        if real in above or (other is not None and Path(other) in Path(place).parents):
+            return DataError(f"{place} is linked to {real}, a folder above it; listing it would never end")
+        if other is not None:
+            return _same_folder(place, other)
+        self._place_of[real] = place
+        try:
+            elsewhere = Path(place).stat().st_dev != file_system
+        except OSError as error:  # gone meanwhile
+            return _closed(error)
+        if elsewhere:
+            return DataError(
+                f"{place} lies on another file system than its class folder and is not listed; only the class folder "
+                "itself may be a link to another file system"
+            )
+        return None
+
+    def _count(self, inner: Sequence[str], names: Sequence[str], folder: Path) -> None:
+        images = sum(map(is_image_file, names))
+        self._images += images
+        self._others += len(inner) + len(names) - images
+        if self._others > max(_MOST_OTHERS, self._images):
+            raise DataError(
+                f"{folder.parent} holds more than {_MOST_OTHERS:,} files and folders that are no images, beside "
+                f"{self._images:,} images; listing stops there; data.root must name a folder that holds the data set "
+                "alone"
+            )
 
 
 def check_same_classes(train: Collection[str], test: Collection[str], folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -10,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from selfkd.data.regular_files import regular_status
 from selfkd.errors import DataError
 
 __all__ = ["UNREADABLE", "eight_bits", "open_image", "read_rgb", "to_rgb"]
@@ -43,8 +43,8 @@ def open_image(file: Path | BinaryIO) -> Image.Image:
 
     Raises: UNREADABLE: if it is no image, or missing.
     """
-    if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
-        raise OSError("it is no regular file")
+    if isinstance(file, Path):
+        regular_status(file)
     return Image.open(file, formats=_formats())
 
 

@@ -26,6 +26,9 @@ from selfkd.option_checks import at_least, weights
 
 __all__ = ["ImageSet", "Source", "Split", "Splits"]
 
+_RULE = "content-1"
+"""The rule of `Splits.fingerprint`; before it had a name, of image files only paths, sizes and labels counted."""
+
 
 class Split(ABC):
     """Labelled images, wherever they lie: `ImageSet` in memory, `ImageFiles` on disk, `TableImages` in a table.
@@ -62,8 +65,12 @@ class Split(ABC):
         """
 
     @abstractmethod
-    def identity(self) -> Iterator[bytes | memoryview]:
-        """What distinguishes these images and labels from others, to be checksummed."""
+    def identity(self, contents: bool = True) -> Iterator[bytes | memoryview]:
+        """What distinguishes these images and labels from others, to be checksummed.
+
+        Args:
+            contents: whether what is in image files counts; else only their paths and sizes do.
+        """
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,9 @@ class ImageSet(Split):
     def in_memory(self, title: str) -> ImageSet:
         return self
 
-    def identity(self) -> Iterator[bytes | memoryview]:
+    def identity(self, contents: bool = True) -> Iterator[bytes | memoryview]:
         if self.origin is not None:
-            yield from self.origin.identity()
+            yield from self.origin.identity(contents)
             return
         for tensor in (self.images, self.labels):
             yield repr(tuple(tensor.shape)).encode()
@@ -156,11 +163,37 @@ class Splits:
     def fingerprint(self) -> str:
         """A checksum of class names, images and labels of all splits, which tells other data under the same name.
 
+        It begins with the rule that made it. Files are read once for all calls.
+
         Raises: DataError: if a file is gone.
         """
+        return self._fingerprint
+
+    def matches(self, noted: object) -> bool:
+        """Whether a fingerprint, noted with this version or an older one, is of this data.
+
+        Args:
+            noted: what `fingerprint` gave; without a rule's name, what it gave before contents of files counted.
+        Raises: DataError: if a file is gone, or the fingerprint was made by a rule that only a newer version knows.
+        """
+        rule, named, _ = str(noted).rpartition(":")
+        if not named:
+            return bool(noted == self._checksum(contents=False))
+        if rule != _RULE:
+            raise DataError(
+                f"the data's fingerprint was noted by the rule {rule!r}, which this version of selfkd does not know; "
+                "a newer version does"
+            )
+        return bool(noted == self.fingerprint())
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return f"{_RULE}:{self._checksum(contents=True)}"
+
+    def _checksum(self, contents: bool) -> str:
         digest = hashlib.blake2b("\n".join(self.class_names).encode(), digest_size=16)
         for split in self.by_name.values():
-            for part in split.identity():
+            for part in split.identity(contents):
                 digest.update(part)
         return digest.hexdigest()
 

@@ -80,8 +80,8 @@ class TableImages(Split):
     def relabelled(self, labels: Tensor) -> TableImages:
         return replace(self, labels=labels)
 
-    def identity(self) -> Iterator[bytes | memoryview]:
-        yield from self.in_memory("reading").identity()
+    def identity(self, contents: bool = True) -> Iterator[bytes | memoryview]:
+        yield from self.in_memory("reading").identity(contents)
 
     def in_memory(self, title: str) -> ImageSet:
         """The images, decoded to RGB and transformed.

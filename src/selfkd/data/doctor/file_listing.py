@@ -105,17 +105,20 @@ def _walked(
         label_of = {name: label for label, name in enumerate(classes)}
         files[split] = []
         left_out: list[str] = []
-        unlisted = set[str]()
-        for name in names:
-            problems: list[DataError] = []
-            for path in files_below(folder / name, problems.append):
-                if not is_image_file(path):
-                    left_out.append(os.path.relpath(path, root))
-                elif name in label_of:
-                    files[split].append((path, label_of[name]))
-            if problems:
-                unlisted.add(name)
-                findings += [Finding("error", "layout", str(problem)) for problem in problems]
+        problems: list[tuple[str, str]] = []  # class folder, and what is wrong below it
+
+        def report(class_folder: Path, problem: DataError, problems: list[tuple[str, str]] = problems) -> None:
+            problems.append((class_folder.name, str(problem)))
+
+        for class_folder, path in files_below([folder / name for name in names], report):
+            if not is_image_file(path):
+                left_out.append(os.path.relpath(path, root))
+            elif class_folder.name in label_of:
+                files[split].append((path, label_of[class_folder.name]))
+        if problems:
+            message = f"folders that are not listed: {len(problems)}"
+            findings.append(Finding("error", "layout", message, tuple(problem for _, problem in problems)))
+        unlisted = {name for name, _ in problems}
         findings += _empty(split, [name for name in names if name not in unlisted], files[split], classes)
         findings += _left_out(left_out)
     return classes or (), files, findings
@@ -204,7 +207,8 @@ def _empty(split: str, names: Collection[str], files: _Files, classes: Sequence[
 def _left_out(paths: Sequence[str]) -> Iterator[Finding]:
     readable = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN} | _PHONES
     pictures = tuple(path for path in paths if Path(path).suffix.lower() in readable)
-    others = tuple(path for path in paths if path not in set(pictures))
+    taken = set(pictures)
+    others = tuple(path for path in paths if path not in taken)
     if pictures:
         message = f"images of a kind that training leaves out: {len(pictures)}; convert them to PNG or JPEG"
         yield Finding("warning", "other files", message, pictures)
