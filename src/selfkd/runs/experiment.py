@@ -269,7 +269,7 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
     # All have what the first has: what batch normalisation saw last differs between them.
     load_weights(method, from_first(lambda: weights_file(folder.checkpoints, "last")))
     if is_first():
-        write_network_file(folder, method.deployed(), splits.class_names, splits.info.input_size, options.epochs)
+        write_network_file(folder, method.deployed(), splits.class_names, splits.train.input_size, options.epochs)
     last = EpochScores(epoch=options.epochs, scores=scores())
     best_epoch = load_weights(method, from_first(lambda: weights_file(folder.checkpoints, "best")))
     best = EpochScores(epoch=best_epoch, scores=scores())

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -59,25 +58,9 @@ class LoadedRun:
     input_size: tuple[int, int, int]
     recipe: Recipe
 
-    @torch.no_grad()
-    def probabilities(self, images: Tensor) -> Tensor:
-        """The network's softmax probabilities, `[B, K]`.
-
-        Args:
-            images: `[B, C, H, W]`, transformed.
-        Raises:
-            CheckpointError: if one of them is not a number.
-            MemoryExhaustedError: if there is too little memory.
-        """
-        with memory_for(f"labelling {len(images)} images at a time", _NEEDS_MEMORY):
-            probabilities_BK: Tensor = self.network(images).softmax(dim=1)
-        if not probabilities_BK.isfinite().all():
-            raise CheckpointError("the network gives probabilities that are NaN: its weights are damaged or of no use")
-        return probabilities_BK
-
 
 def load(run: str | os.PathLike[str], trust_imports: bool = False) -> LoadedRun:
-    """Load a run, as a `LoadedRun`; one that is not finished as it was after its newest whole checkpoint, with a warning.
+    """Load a run as a `LoadedRun`; of one that is not finished, the newest whole checkpoint, with a warning.
 
     Args:
         run: its folder.

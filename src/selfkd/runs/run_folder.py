@@ -333,9 +333,7 @@ class RunFolder:
         self.check_data(recipe, splits)
         if not self.recipe_file.exists():
             write_text(self.recipe_file, recipe.to_yaml())
-        write_json(
-            self.data_file, {"fingerprint": splits.fingerprint(), "class_names": list(splits.class_names)}
-        )
+        write_json(self.data_file, {"fingerprint": splits.fingerprint(), "class_names": list(splits.class_names)})
 
     def check_overwritable(self) -> None:
         """Refuse to overwrite anything but a run: only what a run wrote may be deleted.
@@ -364,9 +362,12 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder holds a recipe as runs write it."""
+        """Whether a run wrote the folder: it holds a resolved recipe, which may lie anywhere, and more of a run."""
+        traces = (self.path / ".lock", self.data_file, self.metrics_file, self.checkpoints, self.scores_file)
         try:
-            return {"method", "data", "seed"} <= set(read_recipe(str(self.recipe_file)))
+            if not self.recipe_file.is_file() or not any(trace.exists() for trace in traces):
+                return False
+            return {"name", "method", "data", "seed"} <= set(read_recipe(str(self.recipe_file)))
         except (UserError, OSError):
             return False
 

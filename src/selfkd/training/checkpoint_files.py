@@ -116,7 +116,7 @@ def is_set_name(name: str) -> bool:
 
 
 def newest_set(checkpoints: Path) -> Path | None:
-    """The newest set from which a training can continue, or None where there is none at all; damaged ones are warned of.
+    """The newest set from which a training can continue, or None where there is none; damaged ones are warned of.
 
     Raises: CheckpointError: if there are sets, but all are damaged.
     """
