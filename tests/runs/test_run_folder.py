@@ -132,10 +132,8 @@ def test_overwriting_removes_all_that_a_run_leaves_even_of_one_that_was_killed(f
     (finished.path / "model.safetensors.partial").touch()
     (finished.checkpoints / "best.ckpt.partial").touch()
     assert overwritten(finished).is_finished
-    assert sorted(file.name for file in finished.path.iterdir()) == sorted(
-        [".lock", "recipe.yaml", "data.json", "metrics.csv", "checkpoints", "model.safetensors", "checksums.json"]
-        + ["scores.json", "environment.json"]
-    )
+    files = {".lock", "recipe.yaml", "data.json", "metrics.csv", "model.safetensors", "checksums.json", "scores.json"}
+    assert {file.name for file in finished.path.iterdir()} == {*files, "checkpoints", "environment.json"}
 
 
 def test_a_run_of_another_length_is_refused_with_the_reason(finished, short):

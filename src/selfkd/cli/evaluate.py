@@ -16,7 +16,7 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "evaluate",
         help="top-1 and top-5 accuracy of every head of a run",
-        description="Evaluate every head of a run. Of a run that is not finished, the newest whole checkpoint is taken.",
+        description="Evaluate every head of a run. One that is not finished is taken from its newest whole checkpoint.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("arguments", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")

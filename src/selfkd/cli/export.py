@@ -16,8 +16,8 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "export",
         help="the plain network out of a run, proven equal",
-        description="Write a run's plain network to a file and prove that it gives the same logits. Of a run that is not "
-        "finished, the newest whole checkpoint is taken.",
+        description="Write a run's plain network to a file and prove that it gives the same logits. A run that is not "
+        "finished is taken from its newest whole checkpoint.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")

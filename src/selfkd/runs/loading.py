@@ -168,8 +168,13 @@ def chosen_weights(folder: RunFolder, recipe: Recipe, which: str) -> Path:
         )
     if not folder.is_finished:
         _, epoch = read_weights(file)
-        _log.warning("%s is not finished: %d of %d epochs are done", folder.path, done, total)
-        _log.warning("the weights after epoch %d are used", epoch)
+        _log.warning(
+            "%s is not finished: %d of %d epochs are done; the weights after epoch %d are used",
+            folder.path,
+            done,
+            total,
+            epoch,
+        )
     return file
 
 
