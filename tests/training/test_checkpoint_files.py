@@ -1,7 +1,9 @@
+import io
 import json
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -219,14 +221,29 @@ NO_CHECKPOINT = {
     "weights under numbers": {**WHOLE, "state_dict": {1: torch.ones(1)}},
     "code": Command(),
 }
+
+
+def archive(pickled):
+    """A file as torch writes it, with these bytes for its pickle."""
+    whole, made_up = io.BytesIO(), io.BytesIO()
+    torch.save(WHOLE, whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(made_up, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, pickled if name.endswith("data.pkl") else source.read(name))
+    return made_up.getvalue()
+
+
 NO_FILE = {
     "nothing": b"",
     "text": b"no checkpoint at all",
     "an archive that is cut": b"PK\x03\x04" + bytes(100),
     "an old pickle": pickle.dumps({"epoch": 1, "state_dict": {}}, protocol=0),
-    "a pickle that refers to nothing": b"\x80\x02h\x05.",
-    "a pickle that is cut": b"\x80\x02}q\x00(X\x05\x00\x00\x00epoch",
-    "a pickle of a long nothing": b"\x80\x02\x8a\xff",
+    "a pickle that refers to nothing": archive(b"\x80\x02h\x05."),
+    "a pickle that is cut in a number": archive(b"\x80\x02}q\x00(X\x05\x00"),
+    "a pickle that is cut in a text": archive(b"\x80\x02}q\x00(X\x05\x00\x00\x00ep"),
+    "a pickle that takes from an empty stack": archive(b"\x80\x02R."),
+    "a pickle that adds to None": archive(b"\x80\x02N(NNu."),
+    "a pickle with storages unlike torch's": archive(b"\x80\x02(X\x07\x00\x00\x00storage1tQ."),
 }
 
 
