@@ -353,6 +353,15 @@ def test_an_export_to_its_own_place_is_repeatable(finished):
     assert first == second == finished.path / "export" / "last.safetensors"
 
 
+def test_an_export_to_its_own_place_replaces_nothing_behind_a_link(finished, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "last.safetensors").write_text("somebody's")
+    (finished.path / "export").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="exists; --overwrite replaces it"):
+        export_network(finished.path, "last")
+    assert (tmp_path / "mine" / "last.safetensors").read_text() == "somebody's"
+
+
 def test_a_recipe_of_somebodys_own_beside_it_makes_no_run_of_a_folder(finished, tmp_path):
     shutil.copy(finished.recipe_file, tmp_path / "recipe.yaml")
     assert export_network(finished.path, "last", tmp_path / "net.safetensors")[0].is_file()

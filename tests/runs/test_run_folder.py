@@ -173,6 +173,14 @@ def test_a_damaged_note_of_the_data_is_named(finished, content):
         finished.class_names()
 
 
+def test_scores_of_older_and_newer_versions_are_read(finished):
+    scores = json.loads(finished.scores_file.read_text())
+    older = {key: scores[key] for key in scores if key not in ("own_best", "class_names", "splits")}
+    for content in (older, {**scores, "newer": 1}):
+        write_json(finished.scores_file, content)
+        assert finished.scores() == content
+
+
 def test_class_names_of_older_runs_stand_in_their_scores(finished):
     write_json(finished.data_file, {"fingerprint": "x"})
     assert finished.class_names() == tuple("0123456789")

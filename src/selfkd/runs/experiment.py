@@ -350,8 +350,10 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     recipe = folder.recipe(places, trust_imports)
     weights, class_names = chosen_weights(folder, recipe, which), folder.class_names()
     restore_network_file(folder, recipe)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with memory_for(_BUILDING, "it might fit where there is more memory"):
         experiment = Experiment.build(recipe, pretrained=False)
+        experiment.method.to(device)
     if not folder.holds_data(experiment.splits):
         _log.warning("%s was trained on other data than data.root gives now, or on data read differently", path)
     if len(class_names) != len(experiment.splits.class_names):
@@ -361,8 +363,5 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     if images is None:
         raise RunError(f"the run {path} held out no validation split; data.validation_fraction was 0")
     load_weights(experiment.method, weights)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with killed_workers_named():
-        with memory_for("moving the network to the device that evaluates", "it might fit on another device"):
-            experiment.method.to(device)
         return experiment.evaluate(images, device)

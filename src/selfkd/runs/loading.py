@@ -45,7 +45,7 @@ class LoadedRun:
     """What a run leaves to be used.
 
     Args:
-        network: plain, in eval mode, with the weights of the last epoch.
+        network: plain, in eval mode, with the weights of the last epoch that was trained.
         class_names: K names in label order.
         transform: from a PIL image to the `[C, H, W]` tensor that the network takes in a batch.
         input_size: (channels, height, width).
@@ -204,11 +204,9 @@ def export_network(
         MemoryExhaustedError: if there is too little memory.
     """
     folder = RunFolder.existing(Path(run))
-    if output is None:
-        path = folder.path / "export" / f"{which}{SUFFIX}"
-        place = _place_of(path, overwrite=True)
-    else:
-        path, place = output, _place_of(output, overwrite)
+    path = output or folder.path / "export" / f"{which}{SUFFIX}"
+    ours = output is None and not path.parent.is_symlink() and not path.is_symlink()
+    place = _place_of(path, overwrite or ours)
     recipe = folder.recipe(trust_imports=trust_imports)
     input_size = _input_size(recipe)
     with memory_for("exporting", _NEEDS_MEMORY):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast, get_type_hints
 
 from filelock import FileLock, Timeout
 from jsonargparse import ArgumentParser
@@ -59,6 +59,7 @@ _WRITTEN = re.compile(
     r"|checkpoints/best\.ckpt|tensorboard/events\.out\.tfevents\..*|tensorboard/hparams\.yaml"
     r"|export/(last|best)\.safetensors)(\.partial)?"
 )
+_ALWAYS_SCORED = ("recipe", "method", "selection", "last", "best", "seconds")
 _FOLDERS = ("checkpoints", "tensorboard", "export")
 
 
@@ -197,20 +198,24 @@ class RunFolder:
         return resolve(str(self.recipe_file), places, trust_imports)
 
     def scores(self) -> RunScores:
-        """The stored scores.
+        """The stored scores; of older runs, keys that are newer may be missing.
 
         Raises: RunError: if the file is damaged.
         """
+        kinds = get_type_hints(RunScores)
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--scores", type=RunScores)
-        content = read_json(self.scores_file)
+        for key, kind in kinds.items():
+            parser.add_argument(f"--{key}", type=kind)
+        content = _noted(self.scores_file)
+        known = {key: value for key, value in content.items() if key in kinds}
         try:
-            scores: RunScores | None = parser.parse_object({"scores": content}).as_dict()["scores"]
+            parser.parse_object(known)
+            lacking = [key for key in _ALWAYS_SCORED if known.get(key) is None]
         except (argparse.ArgumentError, TypeError, ValueError) as error:
             raise RunError(f"{self.scores_file} is damaged: it is not what a run writes") from error
-        if scores is None:
-            raise RunError(f"{self.scores_file} is damaged: it is empty")
-        return scores
+        if lacking:
+            raise RunError(f"{self.scores_file} is damaged: it lacks {', '.join(lacking)}")
+        return cast(RunScores, content)
 
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes in label order.
