@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import selfkd
+from selfkd.cli import main
 from selfkd.errors import (
     CheckpointError,
     DataError,
@@ -346,6 +347,19 @@ def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
         assert output.read_text() == "somebody's"
         export_network(finished.path, "best", output, overwrite=True)
         loading.load_network(loading.plain_network(finished.recipe(), 10), output)
+
+
+def test_the_command_says_what_it_does_not_replace_with_status_2(finished, tmp_path, capsys):
+    for output, said in (
+        ("net.pth", "must be a name that ends in .safetensors"),
+        ("net.safetensors", "net.safetensors exists; --overwrite replaces it"),
+    ):
+        (tmp_path / output).write_text("somebody's")
+        assert main(["export", str(finished.path), "--output", str(tmp_path / output)]) == 2
+        assert said in capsys.readouterr().err
+        assert (tmp_path / output).read_text() == "somebody's"
+    assert main(["export", str(finished.path), "--output", str(tmp_path / output), "--overwrite"]) == 0
+    assert "logits equal to the trained network's" in capsys.readouterr().out
 
 
 def test_an_export_to_its_own_place_is_repeatable(finished):
