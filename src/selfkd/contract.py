@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"]
+__all__ = ["Batch", "DatasetInfo", "Features", "Needs", "Preprocessing", "Progress", "StepOutput"]
 
 _Stages = Literal["any", "halving", "halving_or_equal"]
 
@@ -133,6 +133,25 @@ class DatasetInfo:
             )
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise ValueError(f"DatasetInfo: {len(self.class_names)} class_names for num_classes={self.num_classes}")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images were prepared when a network's pretrained weights were made.
+
+    Args:
+        mean: per channel, of pixel values in [0, 1], subtracted.
+        std: per channel, of pixel values in [0, 1], divided by.
+        interpolation: how images were scaled: "bilinear", "bicubic".
+        side: of the network's input, in pixels.
+        crop_fraction: side by the pixels to which an image's shorter side was scaled before its centre was cut out.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    side: int
+    crop_fraction: float
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def test_other_columns_are_named(digits_as_cifar100):
         ("fine_label", [f"class {i}" for i in range(30)], "must hold whole numbers without gaps, it is string"),
         ("fine_label", [1.5] * 30, "must hold whole numbers without gaps, it is double"),
         ("fine_label", [None, *range(29)], "with 1 empty"),
-        ("img", [b"bytes"] * 30, "must be a struct with the encoded 'bytes', it is binary"),
+        ("img", [b"bytes"] * 30, "must be a struct whose 'bytes' are an encoded image .binary.; it is binary"),
     ],
 )
 def test_columns_of_another_type_are_refused(digits_as_cifar100, column, values, message):

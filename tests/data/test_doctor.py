@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -568,3 +569,44 @@ def test_a_folder_read_by_the_hubs_library_is_not_where_it_downloads_to(split):
     pytest.importorskip("datasets")
     check(str(split), {"data": "hub", "data.image_size": "32"})
     assert {entry.name for entry in split.iterdir()} == {"train", "test"}
+
+
+def test_class_names_that_look_alike_are_a_warning(split):
+    for part in ("train", "test"):
+        (split / part / "digit 1").rename(split / part / "Digit  0")
+        (split / part / "digit 2").rename(split / part / " ")
+    warnings = found(check_folder(split, "data.classes=[digit 0,Digit  0]"), "classes", "warning")
+    assert "differ only in spaces, capitals or the coding of their letters: 1;" in warnings
+    assert "'Digit  0' and 'digit 0'" in warnings or "'digit 0' and 'Digit  0'" in warnings
+    errors = found(check_folder(split), "loading", "error")
+    assert "the classes of Folder (the names of the class folders): class 0 has no name; give it one" in errors
+
+
+PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is Linux's")
+
+
+@PROC
+def test_a_folder_of_the_system_is_examined_to_an_end(selfkd):
+    broken = selfkd("check", "/proc", "data.image_size=32", timeout=120)
+    assert broken.returncode == 1
+    assert broken.stderr.startswith("selfkd: training would fail")
+    assert len(broken.stdout.splitlines()) < 200
+
+
+@PROC
+@pytest.mark.parametrize("data", ["folder", "parquet", "hub"])
+def test_training_on_a_folder_of_the_system_is_refused(data, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = "name" if data == "hub" else "root"
+    assert main(["train", f"data={data}", f"data.{place}=/proc", "data.image_size=32"]) == 2
+    assert "/proc" in capsys.readouterr().err
+
+
+def test_pipes_in_place_of_tables_are_not_waited_for(tmp_path, split):
+    os.mkfifo(tmp_path / "train.parquet")
+    report = check(str(tmp_path), {"data": "parquet", "data.image_size": "32"})
+    assert "train.parquet: cannot be read as Parquet: it is no regular file" in found(report, "layout", "error")
+    split.joinpath("test").rename(split / "val")
+    os.mkfifo(split / "words.txt")
+    report = check_folder(split, "data=tiny_imagenet")
+    assert "words.txt cannot be read: it is no regular file" in found(report, "layout", "error")

@@ -238,3 +238,46 @@ def test_a_folder_that_must_not_be_read_is_named(tmp_path, monkeypatch, place):
     monkeypatch.setattr(os, "scandir", guarded)  # not by its mode: whoever runs the tests as root may read everything
     with pytest.raises(DataError, match=f"{closed} cannot be listed: Permission denied"):
         Folder(root=str(tmp_path), image_size=16).load(seed=0)
+
+
+def test_listing_stops_at_other_file_systems_below_a_class_folder(unsplit, monkeypatch):
+    (unsplit / "digit 1" / "disk").mkdir()
+    (unsplit / "digit 2").rename(unsplit.parent / "elsewhere")
+    (unsplit / "digit 2").symlink_to(unsplit.parent / "elsewhere")
+    real = os.stat
+
+    def on_two_disks(path, **how):
+        status = real(path, **how)
+        if str(path).endswith(("disk", "digit 2")):
+            fields = list(status)
+            fields[2] += 1  # st_dev
+            return os.stat_result(fields)
+        return status
+
+    monkeypatch.setattr(os, "stat", on_two_disks)
+    with pytest.raises(DataError, match="digit 1/disk lies on another file system than .*digit 1 and is not listed"):
+        load(unsplit)
+    (unsplit / "digit 1" / "disk").rmdir()
+    assert len(load(unsplit).class_names) == 3, "a class folder itself may lie elsewhere"
+
+
+def test_a_folder_with_far_more_than_images_is_not_listed_to_its_end(unsplit, monkeypatch):
+    monkeypatch.setattr("selfkd.data.class_folders._MOST_OTHERS", 40)
+    for number in range(15):
+        for label in range(3):
+            (unsplit / f"digit {label}" / f"{number}.txt").touch()
+    with pytest.raises(DataError, match="holds more than 40 files and folders that are no images, beside 30 images;"):
+        load(unsplit)
+    for number in range(5):
+        shutil.copy(next((unsplit / "digit 0").glob("*.jpg")), unsplit / "digit 0" / f"more {number}.jpg")
+        (unsplit / "digit 1" / f"{number}.txt").unlink()
+        (unsplit / "digit 2" / f"{number}.txt").unlink()
+    assert load(unsplit), "a note beside every image is no reason"
+
+
+def test_links_to_a_folder_that_is_listed_do_not_multiply_it(unsplit):
+    inner = unsplit / "digit 1" / "more"
+    inner.mkdir()
+    (unsplit / "digit 1" / "again").symlink_to(inner)
+    with pytest.raises(DataError, match="more and .*again are the same folder, by a link"):
+        load(unsplit)

@@ -1,9 +1,12 @@
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from image_sets import digit, positions_of, write_parquet
+from image_sets import digit, encoded, positions_of, write_parquet
 from selfkd.data.arrow_images import find_columns
 from selfkd.data.decoding import read_rgb
 from selfkd.data.parquet import Parquet
@@ -13,6 +16,7 @@ from selfkd.errors import DataError, OptionError
 from selfkd.runs.checkup import check
 
 pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def load(root, **options):
@@ -95,8 +99,6 @@ def test_what_cannot_be_read_is_named(tmp_path):
 
 
 def test_paths_in_a_file_are_not_followed(tmp_path):
-    from pyarrow import parquet
-
     digit(0).save(tmp_path / "secret.png")
     file = write_parquet(tmp_path / "train.parquet", range(30))
     table = parquet.read_table(file)
@@ -108,8 +110,6 @@ def test_paths_in_a_file_are_not_followed(tmp_path):
 
 
 def test_rows_are_numbered_within_their_file(tmp_path):
-    from pyarrow import parquet
-
     write_parquet(tmp_path / "train-00000-of-00002.parquet", range(20))
     file = write_parquet(tmp_path / "train-00001-of-00002.parquet", range(300))
     table = parquet.read_table(file)
@@ -121,8 +121,6 @@ def test_rows_are_numbered_within_their_file(tmp_path):
 
 
 def test_unlabelled_test_images_are_refused(tmp_path):
-    from pyarrow import parquet
-
     write_parquet(tmp_path / "train.parquet", range(30))
     file = write_parquet(tmp_path / "test.parquet", range(30, 40))
     table = parquet.read_table(file)
@@ -202,3 +200,133 @@ def test_a_class_without_a_training_image_is_refused_unless_it_is_left_out(tmp_p
     chosen = {"data.image_size": "32", "data.classes": "[digit 1,digit 2]"}
     assert not check(str(tmp_path), chosen).errors
     assert load(tmp_path, classes=("digit 1", "digit 2")).class_names == ("digit 1", "digit 2")
+
+
+SHARDS = ("train-00000-of-00003", "train-00001-of-00003", "train-00002-of-00003")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            SHARDS[:1],
+            "holds 1 of the 3 shards to which train-00000-of-00003.parquet belongs; missing are 2, the first ",
+        ),
+        (SHARDS[1:], "holds 2 of the 3 shards .*; missing are 1, the first ones numbered 00000; download them"),
+        (
+            ("train-0-of-999999999999",),
+            "missing are 999999999998, the first ones numbered 000000000001, 000000000002, ",
+        ),
+        (
+            (*SHARDS, "train-00003-of-00003"),
+            "holds train-00003-of-00003.parquet, whose number is too large for a shard",
+        ),
+        ((*SHARDS, "train-00000-of-00001"), "train-00000-of-00001.* and train-00000-of-00003.* do not belong together"),
+        ((*SHARDS, "train"), "do not belong together: the first one is a shard of 3"),
+        ((*SHARDS, f"{SHARDS[0]}-1a2b3c"), "are the same shard of 3; remove one of them"),
+    ],
+)
+def test_shards_that_are_missing_or_do_not_belong_together_are_refused(tmp_path, names, message):
+    for name in names:
+        write_parquet(tmp_path / f"{name}.parquet", range(30))
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, test_fraction=0.4)
+    report = check(str(tmp_path), {"data.image_size": "32"})
+    assert "shard" in "\n".join(map(str, report.errors))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_shards_may_be_numbered_from_0_or_1_or_without_a_total(tmp_path, first):
+    for number in range(first, first + 2):
+        write_parquet(tmp_path / f"train-{number:05}-of-00002.parquet", range(30))
+        write_parquet(tmp_path / f"test-{10**12 * number}.parquet", range(10))
+    assert [len(split) for split in load(tmp_path).by_name.values()] == [60, 20]
+
+
+def stored(tmp_path, image, label=None, features=None, names=("image", "label")):
+    """A training split with these columns and metadata, as somebody else's program might have written them."""
+    columns = [image, pyarrow.array([row % 2 for row in range(len(image))]) if label is None else label]
+    table = pyarrow.Table.from_arrays(columns, names=list(names))
+    if features is not None:
+        text = features if isinstance(features, str) else json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": text})
+    parquet.write_table(table, tmp_path / "train.parquet")
+
+
+def images(kind=None, convert=bytes):
+    rows = [{"bytes": convert(encoded(position)), "path": None} for position in range(20)]
+    fields = {"bytes": pyarrow.binary() if kind is None else kind, "path": pyarrow.string()}
+    return pyarrow.array(rows, pyarrow.struct(fields))
+
+
+IMAGE, LABEL = {"_type": "Image"}, {"_type": "ClassLabel", "names": ["even", "odd"]}
+DEEP = '{"info": {"features": ' + '{"a": ' * 100_000 + "1" + "}" * 100_000 + "}}"
+NO_UTF8 = pyarrow.array([b"\xff"] * 20, pyarrow.binary())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"image": images(pyarrow.string(), lambda each: each.hex())}, "no column of images .*its columns are image"),
+        (
+            {"image": images(pyarrow.string(), lambda each: each.hex()), "features": {"image": IMAGE, "label": LABEL}},
+            r"column 'image' must be a struct whose 'bytes' are an encoded image \(binary\); it is struct<byt",
+        ),
+        (
+            {"image": images(pyarrow.list_(pyarrow.int64()), list), "features": {"image": IMAGE}},
+            "column 'image' must be a struct whose 'bytes' .* it is struct<bytes: list",
+        ),
+        (
+            {"image": images(), "label": images(), "names": ("image", "image")},
+            "has 2 columns called 'image'; rename or",
+        ),
+        (
+            {"image": images(), "features": {"photo": IMAGE, "label": LABEL}},
+            "metadata name a column 'photo' of kind Image, which is not there; its columns are image, label; data.im",
+        ),
+        (
+            {"image": images(), "features": {"image": IMAGE, "kind": LABEL}},
+            "metadata name a column 'kind' of kind ClassLabel, which is not there; .* data.label_column can name one",
+        ),
+        ({"image": images(), "features": DEEP}, "its Hugging Face metadata are nested too deeply to be read"),
+        (
+            {"image": images(), "features": {"image": IMAGE, "label": {**LABEL, "names": [["even"], None]}}},
+            "give column 'label' class names that are no texts",
+        ),
+        (
+            {
+                "image": pyarrow.StructArray.from_arrays(
+                    [NO_UTF8, pyarrow.Array.from_buffers(pyarrow.string(), 20, NO_UTF8.buffers())], ["bytes", "path"]
+                )
+            },
+            "rows 0 to 19: column 'image': .*decode",
+        ),
+    ],
+)
+def test_tables_of_another_form_are_refused_with_what_is_wrong(tmp_path, content, message):
+    stored(tmp_path, **content)
+    with pytest.raises(DataError, match=f"train.parquet.*{message}"):
+        load(tmp_path, test_fraction=0.4)
+    report = check(str(tmp_path), {"data.image_size": "32"})
+    assert re.search(message, "\n".join(map(str, report.errors)))
+
+
+def test_columns_that_metadata_do_not_know_can_be_given(tmp_path):
+    stored(tmp_path, images(), features={"photo": IMAGE, "kind": LABEL, "image": IMAGE})
+    assert load(tmp_path, label_column="label", test_fraction=0.4).class_names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["even", "even"], "two classes are called 'even'"),
+        (["even", " "], "class 1 has no name"),
+        (["even", "\ud800"], r"the class name '\\ud800' is no text that can be stored"),
+    ],
+)
+def test_class_names_that_tell_no_classes_apart_are_refused(tmp_path, names, message):
+    stored(tmp_path, images(), features={"image": IMAGE, "label": {**LABEL, "names": names}})
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, test_fraction=0.4)
+    report = check(str(tmp_path), {"data.image_size": "32"})
+    assert re.search(message, "\n".join(map(str, report.errors)))

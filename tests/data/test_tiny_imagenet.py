@@ -74,6 +74,11 @@ def test_both_layouts_give_the_same(archive):
     assert load(archive).fingerprint() == flat.fingerprint()
 
 
+def test_classes_of_equal_words_get_their_identifiers(archive):
+    (archive / "words.txt").write_text("".join(f"{wnid}\tcrane\n" for wnid in WNIDS))
+    assert load(archive).class_names == tuple(f"crane ({wnid})" for wnid in sorted(WNIDS))
+
+
 def test_images_at_their_own_size(archive):
     splits = load(archive, image_size=64)
     with Image.open(archive / "train/n01/images/n01_0.JPEG") as image:

@@ -12,9 +12,6 @@ from torchvision.datasets.folder import is_image_file
 from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
 
-_MOST_OTHERS = 1_000_000
-"""Files and folders that are no images, more than which a data set has only beside as many images."""
-
 __all__ = [
     "check_listed_once",
     "check_same_classes",
@@ -24,6 +21,9 @@ __all__ = [
     "root_folder",
     "visible_folders",
 ]
+
+_MOST_OTHERS = 1_000_000
+"""Files and folders that are no images, more than which a data set has only beside as many images."""
 
 
 def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
@@ -154,7 +154,7 @@ class _Listing:
             report(_closed(error))
             return
         for place, inner, names in os.walk(folder, onerror=lambda error: report(_closed(error)), followlinks=True):
-            problem = self._problem(place, above, file_system)
+            problem = self._problem(place, folder, above, file_system)
             if problem is not None:
                 report(problem)
                 inner.clear()
@@ -162,7 +162,7 @@ class _Listing:
             self._count(inner, names, folder)
             yield place, names
 
-    def _problem(self, place: str, above: Collection[str], file_system: int) -> DataError | None:
+    def _problem(self, place: str, folder: Path, above: Collection[str], file_system: int) -> DataError | None:
         """Why a folder is not listed, or None."""
         real = os.path.realpath(place)
         other = self._place_of.get(real)
@@ -177,8 +177,8 @@ class _Listing:
             return _closed(error)
         if elsewhere:
             return DataError(
-                f"{place} lies on another file system than its class folder and is not listed; only the class folder "
-                "itself may be a link to another file system"
+                f"{place} lies on another file system than {folder} and is not listed; only {folder} itself may be a "
+                "link to another file system"
             )
         return None
 

@@ -13,11 +13,14 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from selfkd.data.drawing import some_of_each_class
+from selfkd.data.room import check_room
 from selfkd.data.source import ImageSet, Source, Splits
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least
 
 __all__ = ["Digits"]
+
+_COUNT = 1797
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,10 @@ class Digits(Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("data.image_size", self.image_size, 8)
+
+    def check_image_size(self) -> None:
+        held = 2 * _COUNT * 3 * self.image_size**2  # all of them, and the splits
+        check_room("data.image_size", self.image_size, held, f"{_COUNT} images of that side")
 
     def read(self, seed: int) -> Splits:
         digits = load_digits()

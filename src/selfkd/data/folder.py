@@ -17,6 +17,7 @@ from selfkd.data.class_folders import (
 from selfkd.data.decoding import read_rgb
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.own_images import OwnImages
+from selfkd.data.room import check_room
 from selfkd.data.source import Splits
 from selfkd.data.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames, assigned
 
@@ -37,6 +38,8 @@ class Folder(OwnImages):
         root: the folder with the splits, or with the classes.
     Raises: OptionError: if a value is out of range.
     """
+
+    names_come_from = "the names of the class folders"
 
     root: str | None = None
 
@@ -64,6 +67,7 @@ class Folder(OwnImages):
         if whole_images or gigabytes > self.memory_gb:
             _log.info("images are read from disk while training; in memory they would take %.2g GB", gigabytes)
             return splits
+        check_room("data.memory_gb", self.memory_gb, int(gigabytes * 1e9), "to hold the decoded images")
         # Files identify a run's data wherever they are held.
         return splits.changed(lambda name, files: replace(files.in_memory(name), origin=files))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from selfkd.data.arrow_images import BATCH, ImageTable, Rows
+from selfkd.data.class_folders import files_below
+from selfkd.data.parquet_files import check_shards_below
 from selfkd.data.table_source import TableSource
 from selfkd.errors import DataError, OptionError, UserError
 
@@ -38,6 +40,7 @@ class Hub(TableSource):
             from huggingface_hub import constants
         except ImportError as error:
             raise UserError("data=hub needs the library datasets: pip install 'selfkd[hub]'") from error
+        _check_local(Path(self.name))
         try:
             splits = datasets.load_dataset(self.name, self.subset, cache_dir=None if root is None else str(root))
         except Exception as error:  # a library that downloads may fail in any way
@@ -48,6 +51,17 @@ class Hub(TableSource):
         own = [Path(self.name), *([] if root is None else [root]), *map(Path, (*caches, constants.HF_HUB_CACHE))]
         places = [place.resolve() for place in own]
         return self.name, {split: _HubTable(f"{self.name}, {split}", rows, places) for split, rows in splits.items()}
+
+
+def _check_local(folder: Path) -> None:
+    """Refuse what the library would read without a word, or list for ever; nothing where `data.name` is no folder.
+
+    Raises: DataError: if Parquet files are missing, or the folder holds far more than images.
+    """
+    if folder.is_dir():
+        for _ in files_below([folder]):
+            pass
+        check_shards_below(folder)
 
 
 class _HubTable(ImageTable):
@@ -75,5 +89,8 @@ class _HubTable(ImageTable):
             first += len(batch)
 
     def path_of(self, stored: str) -> Path | None:
-        path = Path(stored).resolve()
+        try:
+            path = Path(stored).resolve()
+        except (OSError, ValueError):  # no path: a null byte, links in a circle
+            return None
         return path if any(path.is_relative_to(place) for place in self._places) else None

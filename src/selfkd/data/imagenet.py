@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from PIL import Image
 from torch import Tensor
@@ -17,9 +18,10 @@ from selfkd.data.class_folders import (
 )
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.resizing import centre_square
+from selfkd.data.room import check_sides
 from selfkd.data.source import Source, Splits
 from selfkd.errors import OptionError
-from selfkd.option_checks import at_least
+from selfkd.option_checks import at_least, one_of
 
 __all__ = ["ImageNet"]
 
@@ -34,7 +36,8 @@ class ImageNet(Source):
     Args:
         root: the folder with `train` and `val`.
         image_size: side in pixels of the centre on which networks are evaluated, and of their input.
-        resize: pixels to which an image's shorter side is scaled (bilinear) before its centre is cut out.
+        resize: pixels to which an image's shorter side is scaled before its centre is cut out.
+        interpolation: how images are scaled.
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
         mean: per channel, of pixel values in [0, 1], subtracted.
         std: per channel, of pixel values in [0, 1], divided by.
@@ -42,15 +45,22 @@ class ImageNet(Source):
     Source: Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge, arXiv:1409.0575.
     """
 
+    names_come_from = "the names of the class folders"
+
     root: str | None = None
     image_size: int = 224
     resize: int = 256
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("data.image_size", self.image_size, 8)
+        one_of("data.interpolation", self.interpolation, ("bilinear", "bicubic"))
         if self.resize < self.image_size:
             raise OptionError("data.resize", self.resize, f"at least data.image_size={self.image_size}")
+
+    def check_image_size(self) -> None:
+        check_sides(self.image_size, self.resize)
 
     def read(self, seed: int) -> Splits:
         root = root_folder(self.root, "ImageNet's train/<class>/ and val/<class>/")
@@ -68,4 +78,4 @@ class ImageNet(Source):
         )
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
-        return centre_square(self.image_size, self.resize)
+        return centre_square(self.image_size, self.resize, self.interpolation)

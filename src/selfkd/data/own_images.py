@@ -5,16 +5,18 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from PIL import Image
 from torch import Tensor
 
 from selfkd.data.drawing import held_out
 from selfkd.data.resizing import centre_square
+from selfkd.data.room import check_sides
 from selfkd.data.source import Source, Split, Splits
 from selfkd.data.split_names import SplitNames
 from selfkd.errors import OptionError
-from selfkd.option_checks import at_least, non_negative
+from selfkd.option_checks import at_least, non_negative, one_of
 
 __all__ = ["OwnImages"]
 
@@ -25,8 +27,9 @@ class OwnImages(Source, ABC):
 
     Args:
         image_size: side in pixels of the centre on which networks are evaluated, and of their input; must be given.
-        resize: pixels to which an image's shorter side is scaled (bilinear) before its centre is cut out; image_size
-            by default, so that only what overhangs is cut.
+        resize: pixels to which an image's shorter side is scaled before its centre is cut out; image_size by default,
+            so that only what overhangs is cut.
+        interpolation: how images are scaled.
         train_split: the split that is trained on; by default the one called train or training.
         test_split: the split that is reported; by default the one called test or, without one, that called validation,
             valid, val or dev. Beside a test split, such a one chooses the best epoch.
@@ -38,6 +41,7 @@ class OwnImages(Source, ABC):
 
     image_size: int | None = None
     resize: int | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     train_split: str | None = None
     test_split: str | None = None
     test_fraction: float = 0.2
@@ -49,9 +53,13 @@ class OwnImages(Source, ABC):
             at_least("data.image_size", self.image_size, 8)
         if self.resize is not None and self.resize < (self.image_size or 8):
             raise OptionError("data.resize", self.resize, f"at least data.image_size={self.image_size or 8}")
+        one_of("data.interpolation", self.interpolation, ("bilinear", "bicubic"))
         if not 0 < self.test_fraction < 1:
             raise OptionError("data.test_fraction", self.test_fraction, "between 0 and 1")
         non_negative("data.memory_gb", self.memory_gb)
+
+    def check_image_size(self) -> None:
+        check_sides(self.image_size, self.resize)
 
     @property
     def side(self) -> int:
@@ -64,7 +72,7 @@ class OwnImages(Source, ABC):
         return self.image_size
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
-        return centre_square(self.side, self.resize or self.side)
+        return centre_square(self.side, self.resize or self.side, self.interpolation)
 
     def _check_size_given(self, first: Callable[[], Image.Image]) -> None:
         """Refuse to guess an image size, but help to choose one.

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from selfkd.data.arrow_images import BATCH, ImageTable, Rows
+from selfkd.data.regular_files import regular_status
+from selfkd.data.wording import few
 from selfkd.errors import DataError, UserError
 
-__all__ = ["ParquetTable", "parquet_splits"]
+__all__ = ["ParquetTable", "check_shards", "check_shards_below", "parquet_splits"]
 
-_PART = re.compile(r"(?P<split>.+?)-\d+(-of-\d+)?(-[0-9a-f]+)?")  # train-00000-of-00002, train-0, …-1a2b3c
+# train-00000-of-00002, train-0, …-1a2b3c
+_PART = re.compile(r"(?P<split>.+?)-(?P<number>\d+)(-of-(?P<total>\d+))?(-[0-9a-f]+)?")
+_SHOWN = 5  # of missing shards
 _PATTERNS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
 
@@ -25,22 +30,82 @@ def parquet_splits(folder: Path) -> dict[str, list[Path]]:
 
     Args:
         folder: exists.
-    Raises: DataError: if there are several data sets below the folder.
+    Raises: DataError: if there are several data sets below the folder, or it cannot be listed.
     """
-    sets: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for file in sorted(path for pattern in _PATTERNS for path in folder.glob(pattern)):
-        if any(part.startswith(".") for part in file.relative_to(folder).parts):
-            continue
-        numbered = file.stem.isdecimal()
-        part = _PART.fullmatch(file.stem)
-        split = file.parent.name if numbered else part["split"] if part else file.stem
-        sets[file.parent.parent if numbered else file.parent][split].append(file)
+    sets = _sets(folder)
     if len(sets) > 1:
         raise DataError(
             f"data.root={str(folder)!r} holds Parquet files of several data sets; "
             f"data.root must be one of {', '.join(map(str, sets))}"
         )
     return {split: files for splits in sets.values() for split, files in splits.items()}
+
+
+def check_shards_below(folder: Path) -> None:
+    """Refuse a folder in which a split is not whole; see `check_shards`.
+
+    Raises: DataError: naming what is missing, or does not belong together.
+    """
+    for splits in _sets(folder).values():
+        for files in splits.values():
+            check_shards(files)
+
+
+def _sets(folder: Path) -> dict[Path, dict[str, list[Path]]]:
+    """The files of every split of every data set, by the folder of the set."""
+    try:
+        found = sorted(path for pattern in _PATTERNS for path in folder.glob(pattern))
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
+    sets: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for file in found:
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
+        numbered = file.stem.isdecimal()
+        part = _PART.fullmatch(file.stem)
+        split = file.parent.name if numbered else part["split"] if part else file.stem
+        sets[file.parent.parent if numbered else file.parent][split].append(file)
+    return sets
+
+
+def check_shards(files: Sequence[Path]) -> None:
+    """Refuse files of a split that are not all there: `train-00000-of-00002.parquet` says that there are two.
+
+    Args:
+        files: of one split.
+    Raises: DataError: naming what is missing, or does not belong together.
+    """
+    parts = {file: _PART.fullmatch(file.stem) for file in files}
+    totals = {file: int(part["total"]) for file, part in parts.items() if part is not None and part["total"]}
+    if not totals:
+        return
+    first, total = next(iter(totals.items()))
+    other = next((file for file in files if totals.get(file) != total), None)
+    if other is not None:
+        raise DataError(
+            f"{first} and {other.name} do not belong together: the first one is a shard of {total}; remove what is of "
+            "another version of the data set"
+        )
+    file_of: dict[int, Path] = {}
+    for file, part in parts.items():
+        assert part is not None
+        twice = file_of.setdefault(int(part["number"]), file)
+        if twice != file:
+            raise DataError(f"{twice} and {file.name} are the same shard of {total}; remove one of them")
+    start = 1 if total in file_of and 0 not in file_of else 0  # the Hub counts from 0, others from 1
+    numbers = range(start, start + total)
+    outside = [file.name for number, file in file_of.items() if number not in numbers]
+    if outside:
+        raise DataError(
+            f"{first.parent} holds {few(outside)}, whose number is too large for a shard of {total}; remove it"
+        )
+    if len(file_of) < total:
+        digits = len(first.stem.partition("-of-")[2].partition("-")[0])
+        missing = (f"{number:0{digits}}" for number in numbers if number not in file_of)
+        raise DataError(
+            f"{first.parent} holds {len(file_of)} of the {total} shards to which {first.name} belongs; missing are "
+            f"{total - len(file_of)}, the first ones numbered {', '.join(islice(missing, _SHOWN))}; download them"
+        )
 
 
 class ParquetTable(ImageTable):
@@ -50,10 +115,12 @@ class ParquetTable(ImageTable):
         files: at least one.
     Raises:
         UserError: if pyarrow is missing.
-        DataError: if a file is damaged; while reading, also if its columns are others than the first one's.
+        DataError: if a file is damaged, or a shard is missing; while reading, also if its columns are others than the
+            first one's.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
+        check_shards(files)
         self._files = files
         self.name = str(files[0])
         opened = [_opened(file) for file in files]
@@ -83,7 +150,7 @@ class ParquetTable(ImageTable):
 
     def _check_columns(self, file: Path, schema: Any, columns: Sequence[str]) -> None:
         for column in columns:
-            if column not in schema.names or schema.field(column).type != self.schema.field(column).type:
+            if schema.names.count(column) != 1 or schema.field(column).type != self.schema.field(column).type:
                 raise DataError(
                     f"{file} has the columns {schema.names}; in {self.name}, {column!r} has another type or name"
                 )
@@ -96,6 +163,9 @@ def _opened(file: Path) -> Any:
     except ImportError as error:
         raise UserError("reading Parquet needs pyarrow: pip install 'selfkd[parquet]'") from error
     try:
-        return parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as error:
+        regular_status(file)
+        opened = parquet.ParquetFile(file)
+        _ = opened.schema_arrow  # which is read only now, and may be damaged by itself
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as Parquet: {error}") from error
+    return opened

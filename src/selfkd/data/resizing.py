@@ -15,16 +15,23 @@ __all__ = ["centre_square", "unless_sized"]
 _LONGEST = 8  # times the shorter side; what lies beyond is cut off in any case, give or take a part of a pixel
 
 
-def centre_square(side: int, resize: int) -> Callable[[Image.Image], Tensor]:
-    """From a PIL image to uint8 `[3, side, side]`: the shorter side scaled (bilinear), then the centre cut out.
+def centre_square(side: int, resize: int, interpolation: str = "bilinear") -> Callable[[Image.Image], Tensor]:
+    """From a PIL image to uint8 `[3, side, side]`: the shorter side scaled, then the centre cut out.
 
     Args:
         side: of the square, in pixels.
         resize: pixels of the shorter side before the cut, at least `side`.
+        interpolation: "bilinear", or as pretrained weights expect it "bicubic".
     """
     # On PIL images, as the papers evaluate; on tensors, pixels would be rounded differently.
     transform: Callable[[Image.Image], Tensor] = v2.Compose(
-        [v2.RGB(), _without_ends, v2.Resize(resize), v2.CenterCrop(side), v2.PILToTensor()]
+        [
+            v2.RGB(),
+            _without_ends,
+            v2.Resize(resize, v2.InterpolationMode(interpolation)),
+            v2.CenterCrop(side),
+            v2.PILToTensor(),
+        ]
     )
     return transform
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -223,6 +223,9 @@ class Source(ABC):
     Raises: OptionError: if a value is out of range.
     """
 
+    names_come_from: ClassVar[str] = "as the data set has them"
+    """Where the names of the classes come from, in words."""
+
     classes: int | tuple[int | str, ...] | None = None
     train_per_class: int | None = None
     validation_fraction: float = 0.0
@@ -271,10 +274,17 @@ class Source(ABC):
             seed: decides which samples are drawn.
         Raises: DataError, OptionError: as `load`, but for images that cannot be read.
         """
+        self.check_image_size()
         splits = self._with_classes(self.read(seed))
         splits = self._with_validation(self._thinned(splits, seed), seed)
         self._check_room(splits)
         return splits
+
+    def check_image_size(self) -> None:
+        """Refuse images so large that not even one fits in memory; nothing where a data set fixes their size.
+
+        Raises: OptionError: naming the option.
+        """
 
     def _check_room(self, splits: Splits) -> None:
         """Refuse images that must be held in memory, but may not.
@@ -292,6 +302,7 @@ class Source(ABC):
             _check(f"the {name} split of {type(self).__name__}", name, split, len(splits.class_names))
         if self.classes is not None:
             splits = _with_labels(splits, _labels_of(self.classes, splits.class_names))
+        _check_class_names(splits.class_names, f"the classes of {type(self).__name__} ({self.names_come_from})")
         sizes = splits.train.labels.bincount(minlength=len(splits.class_names))
         missing = [splits.class_names[label] for label in sizes.eq(0).nonzero().flatten().tolist()]
         if missing:
@@ -359,6 +370,29 @@ def _check(what: str, name: str, split: Split, num_classes: int) -> None:
         )
     if name == "train" and low == high:
         raise DataError(f"all {len(split)} training samples are of one class; at least two are needed")
+
+
+def _check_class_names(names: tuple[str, ...], what: str) -> None:
+    """Refuse names by which nobody could tell classes apart, or that no file can hold.
+
+    Raises: DataError: naming the class.
+    """
+    label_of: dict[str, int] = {}
+    for label, name in enumerate(names):
+        if not name.strip():
+            raise DataError(f"{what}: class {label} has no name; give it one")
+        other = label_of.setdefault(name, label)
+        if other != label:
+            raise DataError(
+                f"{what}: two classes are called {name!r}, labels {other} and {label}; give them different names, or "
+                "leave them out with data.classes"
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{what}: the class name {name!r} is no text that can be stored (UTF-8); rename it"
+            ) from error
 
 
 def _with_labels(splits: Splits, kept: list[int]) -> Splits:

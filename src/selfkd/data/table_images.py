@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from selfkd.data.arrow_images import Columns, ImageTable, decoded
+from selfkd.data.arrow_images import Columns, ImageTable, decoded, encoded_images
 from selfkd.data.source import ImageSet, Split
 from selfkd.errors import DataError
 
@@ -100,7 +100,7 @@ class TableImages(Split):
                 here = slice(*wanted.searchsorted((start, start + len(rows.batch))))
                 inside = wanted[here] - start
                 if len(inside):
-                    encoded = rows.batch.column(self.columns.image).take(inside).to_pylist()
+                    encoded = encoded_images(rows, self.columns, inside)
                     places = [f"{rows.name}, row {rows.first + row}" for row in inside]
                     images[torch.from_numpy(order[here])] = torch.stack(list(pool.map(self._decoded, encoded, places)))
                     bar.update(len(inside))

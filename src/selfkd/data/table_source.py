@@ -14,6 +14,7 @@ from torch import Tensor
 from selfkd.data.arrow_images import Columns, ImageTable, find_columns, first_image
 from selfkd.data.own_images import OwnImages
 from selfkd.data.resizing import unless_sized
+from selfkd.data.room import check_room
 from selfkd.data.source import Split, Splits
 from selfkd.data.split_names import SplitNames, assigned
 from selfkd.data.table_images import TableImages, read_labels
@@ -31,6 +32,8 @@ class TableSource(OwnImages, ABC):
         label_column: column of the labels; by default the only one that holds classes, or the one called label.
     Raises: OptionError: if a value is out of range.
     """
+
+    names_come_from = "the Hugging Face metadata, or numbers"
 
     image_column: str | None = None
     label_column: str | None = None
@@ -61,6 +64,7 @@ class TableSource(OwnImages, ABC):
     def _check_room(self, splits: Splits) -> None:
         num_images = sum(map(len, splits.by_name.values()))
         gigabytes = self._gigabytes(num_images)
+        check_room("data.image_size", self.side, int(gigabytes * 1e9), f"to hold the {num_images} decoded images")
         if gigabytes > self.memory_gb:
             raise OptionError(
                 "data.memory_gb",

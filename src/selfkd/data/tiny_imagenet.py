@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from selfkd.data.class_folders import (
     root_folder,
 )
 from selfkd.data.image_files import ImageFiles
+from selfkd.data.regular_files import regular_status
 from selfkd.data.source import Source, Splits
 from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
@@ -45,6 +47,8 @@ class TinyImageNet(Source):
     Raises: OptionError: if a value is out of range.
     Source: Le and Yang 2015, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N.
     """
+
+    names_come_from = "words.txt, or the names of the class folders"
 
     root: str | None = None
     image_size: int = 32
@@ -91,7 +95,7 @@ def validation_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, in
 def _annotated_files(folder: Path, annotations: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
     """Files of the archive's own layout, whose classes stand in a table: file name, WordNet id, box."""
     try:
-        rows = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [line.split("\t") for line in _lines(annotations) if line.strip()]
         class_of = {row[0]: row[1] for row in rows}
     except FileNotFoundError as error:
         raise DataError(
@@ -113,14 +117,24 @@ def _annotated_files(folder: Path, annotations: Path, classes: Sequence[str]) ->
 
 
 def class_words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """The words of `words.txt` for each WordNet id, or the id where there are none.
+    """The words of `words.txt` for each WordNet id, with the id where several have the same; the id where none are.
 
     Raises: DataError: if the file cannot be read.
     """
     words = root / "words.txt"
     try:
-        lines = words.read_text(encoding="utf-8").splitlines() if words.exists() else []
+        lines = _lines(words) if words.exists() else []
     except (OSError, ValueError) as error:
         raise DataError(f"{words} cannot be read: {error}") from error
     name_of = {identifier: name for identifier, _, name in (line.partition("\t") for line in lines)}
-    return tuple(name_of.get(identifier) or identifier for identifier in classes)
+    names = [name_of.get(identifier, "").strip() or identifier for identifier in classes]
+    counts = Counter(names)
+    return tuple(
+        name if counts[name] == 1 else f"{name} ({identifier})" for name, identifier in zip(names, classes, strict=True)
+    )
+
+
+def _lines(file: Path) -> list[str]:
+    """Raises: OSError, ValueError: if it cannot be read."""
+    regular_status(file)
+    return file.read_text(encoding="utf-8").splitlines()

@@ -26,6 +26,7 @@ from selfkd.data import AUGMENTATIONS, DATASETS
 from selfkd.errors import RecipeError, UnknownNameError, UserError
 from selfkd.methods import METHODS, method_class
 from selfkd.recipes.files import ENDINGS, read_recipe
+from selfkd.recipes.weights import options_of_weights
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
 __all__ = [
@@ -325,6 +326,7 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     merged = dict(flat)
     parts = _parts(merged)
     seed, options = _checked_options(parts, merged)
+    options["data"] |= options_of_weights(parts, options, merged)
     return Recipe(_checked_name(name), seed, parts, options, published)
 
 

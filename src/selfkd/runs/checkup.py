@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from selfkd.backbones import as_staged
+from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.staged import Staged
 from selfkd.data import DATASETS
 from selfkd.data.doctor.checks import Stem
@@ -17,14 +19,16 @@ from selfkd.data.doctor.findings import Report
 from selfkd.data.doctor.layouts import LAYOUTS, recognised
 from selfkd.data.own_images import OwnImages
 from selfkd.data.source import Source
-from selfkd.errors import DataError, RecipeError
-from selfkd.recipes.reader import resolve
+from selfkd.errors import DataError, OptionError, RecipeError
+from selfkd.recipes.reader import Recipe, resolve
 from selfkd.runs.networks import build_network
+from selfkd.training.memory import is_out_of_memory, memory_for
 
-__all__ = ["check", "stem_of"]
+__all__ = ["check", "staged_at", "stem_of"]
 
 _RECIPE = "demo/digits/resnet18/plain"  # any: only its data and its backbone are looked at
 _SECTIONS = ("data", "backbone", "seed")
+_CHECKED_WITH_LESS = "--quick opens no image, and data.classes checks some of the classes"
 
 
 def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = False) -> Report:
@@ -47,12 +51,13 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     if options.get("root") is not None and not options.get("download") and not _is_folder(options["root"]):
         raise DataError(f"data.root={options['root']!r} is not a folder")
     source: Source = recipe.target("data")(**options)
+    source.check_image_size()
 
     def stem_at(num_classes: int, side: int) -> Stem:
         network = build_network(recipe, num_classes, fresh=False)  # weights need not be fetched to know its shapes
-        return stem_of(recipe.parts["backbone"], as_staged(network, (3, side, side)))
+        return stem_of(recipe, staged_at(network, (3, side, side)))
 
-    with warnings.catch_warnings():
+    with memory_for("checking this data set", _CHECKED_WITH_LESS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks, without a name, on files that it does decode
         listing, findings = examine(source, recipe.seed, stem_at if "backbone" in overrides else None, quick)
     written = [f"{key}={value}" for key, value in overrides.items()]
@@ -67,16 +72,43 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     )
 
 
-def stem_of(name: str, backbone: Staged) -> Stem:
-    """How a network begins.
+def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
+    """A network staged for images of one size, which it sees one of here.
 
     Args:
-        name: of the network.
-        backbone: staged for the size of its images.
+        network: what a factory of networks gave.
+        input_size: (channels, height, width) of an image.
+    Raises:
+        OptionError: if there is too little memory for one image.
+        BackboneError: if it is no network, or cannot be staged.
+    """
+    try:
+        return as_staged(network, input_size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        side = input_size[-1]
+        allowed = f"smaller: one image of {side}x{side} pixels needs more memory in this network than there is"
+        raise OptionError("data.image_size", side, allowed) from error
+
+
+def stem_of(recipe: Recipe, backbone: Staged) -> Stem:
+    """How a recipe's network begins.
+
+    Args:
+        recipe: names the network, and whether it starts from pretrained weights.
+        backbone: the network, staged for the size of its images.
     """
     first = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
     stride = 1 if first is None else int(first.stride[0])
-    return Stem(name, stride, tuple(height for _, height, _ in backbone.stage_shapes))
+    name = recipe.parts["backbone"]
+    pretrained = recipe.options["backbone"].get("pretrained")
+    return Stem(
+        name,
+        stride,
+        tuple(height for _, height, _ in backbone.stage_shapes),
+        preprocessing_of(name) if pretrained else None,
+    )
 
 
 def _locate(data: str, overrides: dict[str, str]) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from selfkd.backbones import as_staged
 from selfkd.data.augmentation import Augmentation
 from selfkd.data.batches import EvaluationBatches
 from selfkd.data.doctor.examination import first_look
@@ -25,7 +24,7 @@ from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.history import HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
-from selfkd.runs.checkup import stem_of
+from selfkd.runs.checkup import staged_at, stem_of
 from selfkd.runs.environment import environment
 from selfkd.runs.loading import chosen_weights, restore_network_file, write_network_file
 from selfkd.runs.networks import build_network
@@ -79,7 +78,7 @@ class Experiment:
         torch.manual_seed(recipe.seed)
         with _options_of("backbone"):
             network = build_network(recipe, len(splits.class_names), fresh=pretrained)
-        backbone = as_staged(network, splits.info.input_size)
+        backbone = staged_at(network, splits.train.input_size)
         with _options_of("method"):
             method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"])
         return cls(recipe, source, splits, method)
@@ -233,7 +232,7 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
     if options.channels_last and not experiment.channels_last:
         _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
         options = replace(options, channels_last=False)
-    for finding in first_look(experiment.source, experiment.splits, stem_of(recipe.parts["backbone"], method.backbone)):
+    for finding in first_look(experiment.source, experiment.splits, stem_of(recipe, method.backbone)):
         _log.warning("%s", finding.line())
     with folder.locked() if is_first() else nullcontext():
         from_first(lambda: folder.prepare(recipe, experiment.splits, overwrite))

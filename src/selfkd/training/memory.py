@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from selfkd.errors import MemoryExhaustedError
+from selfkd.errors import MemoryExhaustedError, OptionError
 
 __all__ = ["is_out_of_memory", "memory_for", "memory_to_evaluate"]
 
@@ -39,7 +39,8 @@ def memory_for(doing: str, advice: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, MemoryExhaustedError) or not is_out_of_memory(error):
+        said = isinstance(error, MemoryExhaustedError | OptionError)  # which option, or how much
+        if said or not is_out_of_memory(error):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise MemoryExhaustedError(f"{doing} needs more memory than there is ({reason}); {advice}") from error

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selfkd.contract import Preprocessing
 from selfkd.data.doctor.findings import Finding, Severity
 from selfkd.data.doctor.survey import Moments, Survey
+from selfkd.data.preprocessing import options_for
 from selfkd.data.source import Source
 from selfkd.history import History
 
@@ -35,11 +38,13 @@ class Stem:
         backbone: its name.
         stride: of its first convolution; 1 if it has none.
         stage_sides: side of its four stage maps in pixels, shallow to deep.
+        preprocessing: what its pretrained weights expect of images; None if it is trained from scratch.
     """
 
     backbone: str
     stride: int
     stage_sides: tuple[int, ...]
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,20 @@ def class_sizes(seen: Examination) -> Iterator[Finding]:
             )
 
 
+def class_names(seen: Examination) -> Iterator[Finding]:
+    """Classes whose names look the same, or nearly so: one class that was written in several ways."""
+    alike: dict[str, list[str]] = {}
+    for name in seen.class_names:
+        alike.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    groups = tuple(" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1)
+    if groups:
+        message = (
+            f"classes whose names differ only in spaces, capitals or the coding of their letters: {len(groups)}; if "
+            "they are meant to be one class, put their images together"
+        )
+        yield Finding("warning", "classes", message, groups)
+
+
 def imbalance(seen: Examination) -> Iterator[Finding]:
     """How much larger the largest class is than the smallest."""
     sizes = seen.counts[seen.train]
@@ -132,6 +151,27 @@ def stem(seen: Examination) -> Iterator[Finding]:
         )
 
 
+def pretrained(seen: Examination) -> Iterator[Finding]:
+    """What pretrained weights expect of images, and whether they get it."""
+    preprocessing = None if seen.stem is None else seen.stem.preprocessing
+    if seen.stem is None or preprocessing is None:
+        return
+    given = {each.name: getattr(seen.source, each.name) for each in fields(seen.source)}
+    if "resize" in given:
+        given["resize"] = given["resize"] or seen.side
+    expected = options_for(preprocessing, given)
+    others = [f"data.{option}={_written(given[option])}" for option in expected if given[option] != expected[option]]
+    wanted = " ".join(f"data.{option}={_written(value)}" for option, value in expected.items())
+    if preprocessing.side != seen.side:
+        wanted += f" (made at {preprocessing.side}x{preprocessing.side})"
+    yield Finding(
+        "warning" if others else "note",
+        "pretrained weights",
+        f"those of {seen.stem.backbone} expect {wanted}"
+        + (f"; the images are prepared otherwise: {' '.join(others)}" if others else ", which the images get"),
+    )
+
+
 def memory(seen: Examination) -> Iterator[Finding]:
     """What the images and a history of predictions take."""
     sizes, most = seen.counts[seen.train], seen.source.train_per_class
@@ -156,8 +196,9 @@ def normalisation(seen: Examination) -> Iterator[Finding]:
     given_mean, given_std = np.array(seen.source.mean), np.array(seen.source.std)
     shift, scale = (mean - given_mean) / given_std, std / given_std
     far = bool(np.abs(shift).max() > _SHIFT or scale.max() > _SCALE or scale.min() < 1 / _SCALE)
-    measured = f"data.mean={_row(mean)} data.std={_row(std)}"
-    advice = f", far from 0 and 1; unless the network's weights are pretrained, give {measured}" if far else ""
+    if seen.stem is not None and seen.stem.preprocessing is not None:
+        far = False  # pretrained weights expect what they were made with, whatever the images are
+    advice = f", far from 0 and 1; give data.mean={_row(mean)} data.std={_row(std)}" if far else ""
     if std.min() < _CONSTANT:
         advice = "; a channel that is the same in all of them teaches nothing: look at the images"
     yield Finding(
@@ -268,7 +309,7 @@ def duplicates(seen: Examination) -> Iterator[Finding]:
         yield Finding("note", "duplicates", message, tuple(repeated))
 
 
-QUICK: tuple[Check, ...] = (class_sizes, imbalance, stem, normalisation, memory)
+QUICK: tuple[Check, ...] = (class_sizes, class_names, imbalance, stem, pretrained, normalisation, memory)
 """Checks that need no image opened."""
 
 FULL: tuple[Check, ...] = (unreadable, *QUICK, colours, sizes, duplicates)
@@ -293,6 +334,11 @@ def _place(seen: Examination, position: int) -> str:
     place, label = seen.survey.where[position], seen.survey.labels[position]
     name = seen.class_names[label] if 0 <= label < len(seen.class_names) else str(label)
     return place if name in place.split("/") else f"{place} ({name})"
+
+
+def _written(value: object) -> str:
+    """As options are written."""
+    return _row(value) if isinstance(value, tuple) else str(value)
 
 
 def _row(values: Iterable[float], digits: int = 4) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfkd.data.arrow_images import Columns, ImageTable, find_columns, image_file
+from selfkd.data.arrow_images import Columns, ImageTable, encoded_images, find_columns, image_file
 from selfkd.data.cifar import CIFAR
 from selfkd.data.decoding import open_image
 from selfkd.data.doctor.findings import Finding
@@ -135,7 +135,7 @@ def list_tables(source: Source, seed: int) -> Listing:
         for name, (table, its_columns) in tables.items():
             position = 0
             for rows in table.batches([its_columns.image]):
-                for row, encoded in enumerate(rows.batch.column(its_columns.image).to_pylist()):
+                for row, encoded in enumerate(encoded_images(rows, its_columns)):
                     where = f"{Path(rows.name).name}, row {rows.first + row}"
                     yield Specimen(where, name, int(labels[name][position]), partial(_opened, table, encoded))
                     position += 1

@@ -140,6 +140,8 @@ def _observed(specimen: Specimen) -> Observed:
         return Observed("it is no image, whatever its name says")
     except UNREADABLE as error:
         return Observed(getattr(error, "strerror", None) or str(error))
+    except MemoryError:
+        return Observed("decoded, it needs more memory than there is")
     pixels = np.asarray(rgb)
     height, width, _ = pixels.shape
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=8, person=f"{width}x{height}".encode())

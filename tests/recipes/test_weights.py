@@ -1,0 +1,134 @@
+"""Images are prepared as a network's pretrained weights expect them, unless somebody says otherwise."""
+
+import pytest
+import timm
+import torch
+import yaml
+from torchvision.transforms import v2
+
+from image_sets import digit, write_folder
+from selfkd.backbones.pretrained import preprocessing_of
+from selfkd.contract import Preprocessing
+from selfkd.errors import OptionError
+from selfkd.recipes.reader import resolve
+from selfkd.runs.checkup import check
+from selfkd.runs.experiment import evaluate_run, run
+from selfkd.runs.loading import load
+
+DEMO = "demo/digits/resnet18/plain"
+VIT = {"backbone": "vit_tiny_patch16_224", "backbone.pretrained": "true"}
+IMAGENETS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALVES = (0.5, 0.5, 0.5)
+
+
+def data_of(**overrides):
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    return resolve(DEMO, {"data": "folder", "data.root": "photos", **dotted}).options["data"]
+
+
+def prepared(options):
+    return tuple(options[name] for name in ("mean", "std", "image_size", "resize", "interpolation"))
+
+
+def test_timm_says_what_its_weights_expect():
+    assert preprocessing_of("resnet18") == Preprocessing(*IMAGENETS, "bicubic", 224, 0.95)
+    assert preprocessing_of("inception_v3.gluon_in1k") == Preprocessing(*IMAGENETS, "bicubic", 299, 0.875)
+    assert preprocessing_of("resnet18_cifar") is None
+    assert preprocessing_of("package.module:Name") is None
+
+
+def test_what_nobody_gave_follows_the_pretrained_weights():
+    assert prepared(data_of(**VIT)) == (HALVES, HALVES, 224, 248, "bicubic")
+    assert prepared(data_of(**VIT, data__image_size="100")) == (HALVES, HALVES, 100, 111, "bicubic")
+    given = {"data.interpolation": "bilinear", "data.resize": "224"}
+    assert prepared(data_of(**VIT, **given)) == (HALVES, HALVES, 224, 224, "bilinear")
+
+
+@pytest.mark.parametrize("data", ["imagenet", "cifar100", "digits"])
+def test_every_data_set_follows_with_the_options_that_it_has(data):
+    options = resolve(DEMO, {"data": data, "data.root": "photos", **VIT} if data != "digits" else VIT).options["data"]
+    assert (options["mean"], options["std"]) == (HALVES, HALVES)
+    assert options.get("interpolation", "bicubic") == "bicubic"
+    assert options.get("image_size", 224) == {"imagenet": 224, "cifar100": 224, "digits": 16}[data]
+
+
+def test_nothing_follows_without_pretrained_weights_or_beside_a_mean_that_was_given():
+    alone = data_of(backbone="vit_tiny_patch16_224", data__image_size="224")
+    assert prepared(alone) == (*IMAGENETS, 224, None, "bilinear")
+    own = (0.25, 0.25, 0.25)
+    mean = data_of(**VIT, data__image_size="224", data__mean="[0.25,0.25,0.25]")
+    assert prepared(mean) == (own, IMAGENETS[1], 224, None, "bilinear")
+    assert prepared(data_of(**VIT, data__std="[0.25,0.25,0.25]"))[:3] == (IMAGENETS[0], own, None)
+
+
+def test_a_stored_recipe_resolves_to_itself_whatever_its_age(tmp_path):
+    recipe = resolve(DEMO, {"data": "folder", "data.root": "photos", **VIT})
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    assert resolve(str(file)).options == recipe.options
+    older = {**recipe.flat(), "data.mean": list(IMAGENETS[0]), "data.std": list(IMAGENETS[1]), "data.resize": None}
+    del older["data.interpolation"]
+    file.write_text(yaml.safe_dump(older))
+    assert prepared(resolve(str(file)).options["data"]) == (*IMAGENETS, 224, None, "bilinear")
+
+
+def test_a_run_trains_evaluates_and_predicts_with_what_the_weights_expect(tmp_path, monkeypatch):
+    weights = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_vit", num_classes=10).state_dict(), weights)
+    create = timm.create_model
+
+    def from_file(name, pretrained, **options):
+        overlay = {"file": str(weights), "hf_hub_id": None, "url": None, "num_classes": 10} if pretrained else None
+        return create(name, pretrained, pretrained_cfg_overlay=overlay, **options)
+
+    monkeypatch.setattr(timm, "create_model", from_file)
+    root = write_folder(tmp_path / "photos", 8)
+    recipe = resolve(
+        DEMO,
+        {
+            "data": "folder",
+            "data.root": str(root),
+            "backbone": "test_vit",
+            "backbone.pretrained": "true",
+            "trainer.epochs": "1",
+        },
+    )
+    folder = run(recipe, tmp_path / "runs", show_progress=False)
+    expected = preprocessing_of("test_vit")
+    assert prepared(folder.recipe().options["data"])[:3] == (expected.mean, expected.std, expected.side)
+    loaded = load(folder.path)
+    steps = [v2.Resize(int(expected.side / expected.crop_fraction), v2.InterpolationMode(expected.interpolation))]
+    steps += [v2.CenterCrop(expected.side), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    by_hand = v2.Compose([*steps, v2.Normalize(expected.mean, expected.std)])(digit(3))
+    assert torch.allclose(loaded.transform(digit(3)), by_hand)
+    assert (
+        evaluate_run(folder.path, "test", "last", {})["main"]["top1"]
+        == folder.scores()["last"]["scores"]["test"]["main"]["top1"]
+    )
+
+
+def test_the_doctor_says_what_the_weights_expect_and_whether_they_get_it(tmp_path):
+    root = write_folder(tmp_path / "photos", 12)
+
+    def said(**more):
+        report = check(str(root), {**VIT, **{key.replace("__", "."): value for key, value in more.items()}}, quick=True)
+        return [finding for finding in report.findings if finding.subject == "pretrained weights"]
+
+    (finding,) = said()
+    assert finding.severity == "note"
+    assert (
+        "those of vit_tiny_patch16_224 expect data.image_size=224 data.resize=248 data.interpolation=bicubic "
+        in str(finding)
+    )
+    assert str(finding).endswith("data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5], which the images get")
+    (finding,) = said(data__image_size="224", data__mean="[0.25,0.25,0.25]")
+    assert finding.severity == "warning"
+    assert "prepared otherwise: data.resize=224 data.interpolation=bilinear data.mean=[0.25,0.25,0.25]" in str(finding)
+    assert not said(backbone__pretrained="false", data__image_size="224")
+
+
+def test_an_interpolation_that_is_none_is_refused():
+    from selfkd.data.folder import Folder
+
+    with pytest.raises(OptionError, match="data.interpolation='best' .* one of bicubic, bilinear"):
+        Folder(interpolation="best")
