@@ -127,6 +127,16 @@ def test_the_best_epoch_is_that_of_the_set_from_which_a_run_continues(tmp_path):
     assert not (tmp_path / "best.ckpt").exists()
 
 
+def test_a_folder_in_the_place_of_the_best_epoch_is_named_and_stays(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "best.ckpt").unlink()
+    (tmp_path / "best.ckpt" / "inside").mkdir(parents=True)
+    for start in (None, newest_set(tmp_path)):
+        with pytest.raises(CheckpointError, match=r"best.ckpt is a folder where a file should be; remove it"):
+            restore_best(tmp_path, start)
+    assert (tmp_path / "best.ckpt" / "inside").is_dir()
+
+
 def test_a_best_epoch_that_is_only_half_written_spoils_no_set(tmp_path, monkeypatch):
     for done in (1, 2):
         save(tmp_path, done)

@@ -15,6 +15,7 @@ from selfkd.recipes.reader import Recipe
 
 __all__ = ["build_network"]
 
+# Of files in which frameworks keep weights. A text without one and without a folder is a name, not a file.
 _WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".h5", ".npz", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
 
 _log = logging.getLogger("selfkd")

@@ -164,8 +164,15 @@ def write_best(checkpoints: Path, epoch: int, weights: dict[str, Tensor]) -> Non
 
 
 def restore_best(checkpoints: Path, start: Path | None) -> None:
-    """Let the best epoch so far be the one of the set from which the run continues; None for a fresh start."""
+    """Let the best epoch so far be the one of the set from which the run continues; None for a fresh start.
+
+    Raises:
+        CheckpointError: if a folder is in its place.
+        StorageError: if it cannot be written.
+    """
     best = checkpoints / _BEST
+    if best.is_dir():
+        raise CheckpointError(f"{best} is a folder where a file should be; remove it to continue")
     if start is None or not (start / _BEST).exists():
         best.unlink(missing_ok=True)
     elif not best.exists() or not best.samefile(start / _BEST):  # renaming a file to another name of it does nothing
