@@ -318,6 +318,21 @@ def test_a_file_where_a_set_should_be_is_in_nobodys_way(tmp_path):
     assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
 
 
+def test_sets_that_a_training_replaces_meanwhile_are_looked_for_again(tmp_path, monkeypatch):
+    for done in (1, 2):
+        save(tmp_path, done)
+    look = checkpoint_files.checksum
+
+    def look_late(file):
+        monkeypatch.undo()
+        for done in (3, 4):
+            save(tmp_path, done)
+        return look(file)
+
+    monkeypatch.setattr(checkpoint_files, "checksum", look_late)
+    assert weights_file(tmp_path, "last") == set_folder(tmp_path, 4) / "training.ckpt"
+
+
 @pytest.mark.parametrize("name", ["history.pt", "best.ckpt"])
 def test_weights_do_not_depend_on_what_else_is_damaged(tmp_path, caplog, name):
     save(tmp_path, 1)

@@ -232,7 +232,8 @@ def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path 
     Raises: CheckpointError: if something is wrong with each.
     """
     damages: list[str] = []
-    for candidate in _sets(checkpoints):
+    candidates = _sets(checkpoints)
+    for candidate in candidates:
         damage = damage_of(candidate)
         if damage is None:
             if damages:
@@ -240,6 +241,8 @@ def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path 
                 _log.warning("%s; going back to the checkpoint after epoch %d", said, epochs_in(candidate))
             return candidate
         damages.append(damage)
+    if candidates != _sets(checkpoints):  # a training that goes on has replaced them meanwhile
+        return _newest(checkpoints, damage_of)
     if damages:
         raise CheckpointError(f"{'; '.join(damages)}; no whole checkpoint is left; {_ADVICE}")
     return None
