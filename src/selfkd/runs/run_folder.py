@@ -287,8 +287,8 @@ class RunFolder:
         if len(different) == 1 and different[0].startswith("trainer.epochs:"):
             raise RunError(
                 f"{self.path} is a run of another length ({different[0]}), which cannot be changed: the learning rate "
-                "and the method's decays depend on the number of all epochs from the first step on; a run of another "
-                f"length is a new run, so {_ADVICE}"
+                "and the method's decays depend on the number of all epochs, so that a longer run is not a shorter one "
+                f"continued; {_ADVICE}"
             )
         if different:
             raise RunError(f"{self.path} holds another experiment ({'; '.join(different)}); {_ADVICE}")
