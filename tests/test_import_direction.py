@@ -14,7 +14,7 @@ ROOT = Path(selfkd.__file__).parent
 LEVELS = [
     {"errors"},
     {"contract"},
-    {"atomic_files", "option_checks", "value_ranges", "catalogue", "eval_mode", "process_group"},
+    {"atomic_files", "json_text", "option_checks", "value_ranges", "catalogue", "eval_mode", "process_group"},
     {"losses"},
     {"history"},
     {"supervision", "backbones", "branches", "data"},

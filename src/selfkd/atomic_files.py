@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selfkd.errors import StorageError
 
-__all__ = ["folder_written_whole", "written_whole"]
+__all__ = ["folder_written_whole", "remove", "written_whole"]
 
 
 @contextmanager
@@ -25,32 +25,46 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)  # of a process that was killed
         yield partial
         partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError when the disk is full
-        partial.unlink(missing_ok=True)
-        raise _cannot_be_written(path, error) from error
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError | RuntimeError):  # torch's own writer raises RuntimeError when the disk is full
+            raise _cannot_be_written(path, error) from error
+        raise
 
 
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """Write into the folder given inside; afterwards it stands under `path`, all of it on disk.
 
-    A folder that was there goes first. Files are to be synchronised with the disk by who writes them.
+    What was there goes first. Files are to be synchronised with the disk by who writes them.
 
     Raises: StorageError: if it cannot be written; nothing half-written is left.
     """
     partial = _partial(path)
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        remove(partial)  # of a process that was killed
         partial.mkdir(parents=True)
         yield partial
         _synchronise(partial)
-        if path.exists():
-            shutil.rmtree(path)
+        remove(path)
         partial.rename(path)
         _synchronise(path.parent)
     except (OSError, RuntimeError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            remove(partial)
         raise _cannot_be_written(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; nothing where there is none.
+
+    Raises: OSError: if it cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:

@@ -29,17 +29,22 @@ def made_up_record(records: Any, name: str, seed: int = 0, last: float = 70.0, b
         return {"epoch": float(epoch), "train/loss": 1.0, "seconds/train": 1.0, "seconds/evaluate": 0.1, **logged}
 
     def scores(epoch: int, value: float) -> dict[str, Any]:
-        return {"epoch": epoch, "scores": {"test": {head: {"top1": {"value": value}} for head in heads}}}
+        return {
+            "epoch": epoch,
+            "scores": {"test": {head: {"top1": {"value": value, "unit": "%", "n": 10_000}} for head in heads}},
+        }
 
     return {
         "experiment": records.experiment_of(recipe),
         "scores": {
             "recipe": name,
+            "method": recipe.parts["method"],
             "seed": seed,
             "selection": {"rule": "best-on-test", "after_epoch": recipe.options["trainer"]["best_after_epoch"]},
             "last": scores(total, last),
             "best": scores(total - 1, best),
             "splits": {split: {"images": images, "origin": "made up"} for split, images in records.WHOLE.items()},
+            "seconds": {"train_epoch_median": 1.0, "train_total": float(total)},
         },
         "epochs": [row(epoch) for epoch in range(1, total + 1)],
         "environment": {"commit": "0" * 40, "device": "made up", "packages": {"torch": "0.0"}},

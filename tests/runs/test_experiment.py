@@ -8,6 +8,7 @@ import torch
 from image_sets import write_folder
 from selfkd.errors import (
     CheckpointError,
+    DataError,
     MemoryExhaustedError,
     NonFiniteLossError,
     OptionError,
@@ -18,9 +19,9 @@ from selfkd.errors import (
 from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
 from selfkd.runs.experiment import Experiment, evaluate_run, run
-from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.run_folder import RunFolder, write_json
 from selfkd.training import module
-from selfkd.training.checkpoint_files import epochs_done, set_folder
+from selfkd.training.checkpoint_files import checksum, epochs_done, newest_set, set_folder
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
@@ -85,6 +86,45 @@ def test_a_finished_run_is_kept_until_told_otherwise(short, tmp_path):
     assert folder.scores_file.stat().st_mtime_ns == before
     trained(recipe, tmp_path, overwrite=True)
     assert folder.scores_file.stat().st_mtime_ns > before
+
+
+@pytest.fixture
+def photographed(short, tmp_path):
+    """`photographed(root)`: a recipe that learns three digits from image files."""
+
+    def make(root, **overrides):
+        options = {"data": "folder", "data.image_size": 16, "trainer.epochs": 1, "name": "photographed"}
+        return short("plain", **options, **{"data.root": str(root), **overrides})
+
+    for split, count, start in (("train", 6, 0), ("test", 2, 6)):
+        write_folder(tmp_path / "three" / split, count, digits=range(3), start=start)
+    return make
+
+
+def test_a_finished_run_is_checked_against_the_data_that_is_named(photographed, tmp_path, caplog):
+    caplog.set_level("INFO", "selfkd")
+    folder = trained(photographed(tmp_path / "three"), tmp_path)
+    before = folder.scores_file.read_bytes()
+    shutil.copytree(tmp_path / "three", tmp_path / "moved")
+    for same in ("three", "moved"):
+        caplog.clear()
+        assert trained(photographed(tmp_path / same), tmp_path) == folder
+        assert "is finished; --overwrite trains it again" in caplog.text
+    shutil.copytree(tmp_path / "three", tmp_path / "swapped")
+    images = [next((tmp_path / "swapped" / "train" / name).iterdir()) for name in ("digit 0", "digit 1")]
+    contents = [image.read_bytes() for image in images]
+    for image, content in zip(images, reversed(contents), strict=True):
+        image.write_bytes(content)
+    write_folder(tmp_path / "others" / "train", 6, digits=range(3, 6))
+    write_folder(tmp_path / "others" / "test", 2, digits=range(3, 6), start=6)
+    for other in ("swapped", "others"):
+        with pytest.raises(RunError, match="was trained on other data than folder gives now; give this one a name="):
+            trained(photographed(tmp_path / other), tmp_path)
+    (tmp_path / "table.csv").write_text("image,label\n")
+    for unreadable in ("nowhere", "table.csv"):
+        with pytest.raises(DataError, match=f"{unreadable}' is not a folder"):
+            trained(photographed(tmp_path / unreadable), tmp_path)
+    assert folder.scores_file.read_bytes() == before
 
 
 def test_another_experiment_in_the_folder_is_refused(short, tmp_path):
@@ -160,12 +200,10 @@ def test_evaluating_a_run_gives_its_scores(short, tmp_path):
         evaluate_run(folder.path, "validation", "last", {})
 
 
-def test_evaluating_on_data_of_other_classes_says_so(short, tmp_path):
-    for name, digits in (("three", range(3)), ("two", range(2))):
-        write_folder(tmp_path / name / "train", 6, digits=digits)
-        write_folder(tmp_path / name / "test", 2, digits=digits, start=6)
-    options = {"data": "folder", "data.image_size": 16, "data.root": str(tmp_path / "three"), "trainer.epochs": 1}
-    folder = trained(short("plain", **options), tmp_path)
+def test_evaluating_on_data_of_other_classes_says_so(photographed, tmp_path):
+    write_folder(tmp_path / "two" / "train", 6, digits=range(2))
+    write_folder(tmp_path / "two" / "test", 2, digits=range(2), start=6)
+    folder = trained(photographed(tmp_path / "three"), tmp_path)
     with pytest.raises(RunError, match="was trained on 3 classes; data.root gives 2"):
         evaluate_run(folder.path, "test", "last", {"data.root": str(tmp_path / "two")})
 
@@ -229,6 +267,57 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(short, stopped, tmp_
     assert folder.scores()["last"] == unbroken.scores()["last"]
 
 
+def crafted(folder, change):
+    """Change what the newest checkpoint holds, with checksums that are valid."""
+    newest = newest_set(folder.checkpoints)
+    content = torch.load(newest / "training.ckpt", weights_only=True)
+    change(content)
+    torch.save(content, newest / "training.ckpt")
+    sums = json.loads((newest / "checksums.json").read_text())
+    (newest / "checksums.json").write_text(json.dumps({**sums, "training.ckpt": checksum(newest / "training.ckpt")}))
+    return newest
+
+
+def test_a_checkpoint_without_an_optimiser_is_replaced_by_the_one_before(unfinished, finished, tmp_path, caplog):
+    crafted(unfinished, lambda content: content.pop("optimizer_states"))
+    trained(unfinished.recipe(), tmp_path)
+    assert "training.ckpt lacks optimizer_states; going back to the checkpoint after epoch 1" in caplog.text
+    assert unfinished.network_file.read_bytes() == finished.network_file.read_bytes()
+    assert unfinished.scores()["last"] == finished.scores()["last"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["optimizer_states"][0].pop("param_groups"),
+        lambda content: content["optimizer_states"][0].update(param_groups=3),
+        lambda content: content.update(optimizer_states=[None]),
+        lambda content: content.update(lr_schedulers=["x"]),
+        lambda content: content["loops"].update(fit_loop=None),
+        lambda content: content.pop("selfkd_best"),
+        lambda content: content.update(callbacks=[1]),
+        lambda content: content["state_dict"].update({next(iter(content["state_dict"])): [1.5]}),
+    ],
+    ids=range(8),
+)
+def test_a_made_up_checkpoint_ends_in_an_error_of_ours(unfinished, tmp_path, change):
+    newest = crafted(unfinished, change)
+    with pytest.raises(
+        CheckpointError, match=f"{newest.name} does not fit this run|the checkpoint does not fit this run"
+    ):
+        trained(unfinished.recipe(), tmp_path)
+
+
+def test_a_made_up_history_ends_in_an_error_of_ours(unfinished, tmp_path):
+    newest = newest_set(unfinished.checkpoints)
+    (newest / "history.pt").unlink()
+    torch.save({"probabilities": 3}, newest / "history.pt")
+    sums = json.loads((newest / "checksums.json").read_text())
+    (newest / "checksums.json").write_text(json.dumps({**sums, "history.pt": checksum(newest / "history.pt")}))
+    with pytest.raises(CheckpointError, match="does not fit this run"):
+        trained(unfinished.recipe(), tmp_path)
+
+
 def test_where_no_whole_checkpoint_is_left_it_is_said(short, stopped, tmp_path):
     recipe = short()
     folder = stopped(recipe)
@@ -280,6 +369,23 @@ def test_other_data_under_the_same_name_is_noticed(tmp_path, digits_as_cifar100,
     evaluate_run(folder.path, "test", "last", {})
     assert "was trained on other data" in caplog.text
     folder.scores_file.unlink()
+    with pytest.raises(RunError, match="was trained on other data"):
+        trained(recipe, tmp_path)
+
+
+def test_a_fingerprint_of_an_older_version_is_compared_by_its_own_rule(photographed, tmp_path, caplog):
+    recipe = photographed(tmp_path / "three")
+    folder = trained(recipe, tmp_path)
+    older = Experiment.build(recipe).splits._checksum(contents=False)
+    assert not older.startswith("content")
+    write_json(folder.data_file, {"fingerprint": older})
+    evaluate_run(folder.path, "test", "last", {})
+    trained(recipe, tmp_path)
+    assert "was trained on other data" not in caplog.text
+    image = next((tmp_path / "three" / "train" / "digit 0").iterdir())
+    image.write_bytes(image.read_bytes() + b"longer")
+    evaluate_run(folder.path, "test", "last", {})
+    assert "was trained on other data" in caplog.text
     with pytest.raises(RunError, match="was trained on other data"):
         trained(recipe, tmp_path)
 

@@ -1,16 +1,37 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
 import selfkd
-from selfkd.errors import CheckpointError, DataError, OptionError, ParityError, RunError
+from selfkd.cli import main
+from selfkd.errors import (
+    CheckpointError,
+    DataError,
+    MemoryExhaustedError,
+    OptionError,
+    ParityError,
+    RunError,
+    RunInterruptedError,
+    UserError,
+)
+from selfkd.methods.base import Method
+from selfkd.methods.dtskd import DTSKD
+from selfkd.methods.plain import Plain
 from selfkd.runs import loading
-from selfkd.runs.experiment import run
+from selfkd.runs.experiment import evaluate_run, run
 from selfkd.runs.loading import export_network
 from selfkd.runs.prediction import predict
+from selfkd.runs.run_folder import RunFolder, write_json
 from selfkd.training.checkpoint_files import weights_file
+from selfkd.training.epoch_log import read_epoch_log
 
 
 @pytest.fixture
@@ -89,16 +110,345 @@ def test_an_export_that_differs_fails_loudly_and_leaves_nothing(folder, tmp_path
     assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "older.safetensors").write_text("somebody's")
     with pytest.raises(ParityError):
-        export_network(folder.path, "last", tmp_path / "older.safetensors")
+        export_network(folder.path, "last", tmp_path / "older.safetensors", overwrite=True)
     assert (tmp_path / "older.safetensors").read_text() == "somebody's"
 
 
-def test_folders_that_are_no_finished_runs_are_refused(folder, tmp_path):
+def test_folders_that_are_no_runs_are_refused(tmp_path):
     with pytest.raises(RunError, match="is no run folder"):
         selfkd.load(tmp_path)
+
+
+def flip_a_byte(folder, other):
+    content = bytearray(folder.network_file.read_bytes())
+    content[-100] ^= 0x7F  # of a weight, which may become NaN
+    folder.network_file.write_bytes(content)
+
+
+def take_another_runs(folder, other):
+    shutil.copy(other.network_file, folder.network_file)
+
+
+def lose(folder, other):
+    folder.network_file.unlink()
+
+
+def cut(folder, other):
     folder.network_file.write_bytes(b"")
-    with pytest.raises(CheckpointError, match="model.safetensors"):
-        selfkd.load(folder.path)
-    folder.scores_file.unlink()
-    with pytest.raises(RunError, match="is not finished"):
-        selfkd.load(folder.path)
+
+
+def damage_the_checksum(folder, other):
+    folder.checksums_file.write_text("{")
+
+
+def in_memory(folder):
+    selfkd.load(folder.path)
+
+
+def exported(folder):
+    export_network(folder.path, "last")
+
+
+def evaluated(folder):
+    evaluate_run(folder.path, "test", "last", {})
+
+
+def trained_again(folder):
+    run(folder.recipe(), folder.path.parents[1], show_progress=False)
+
+
+@pytest.mark.parametrize("use", [in_memory, exported, evaluated, trained_again])
+@pytest.mark.parametrize("spoil", [flip_a_byte, take_another_runs, lose, cut, damage_the_checksum])
+def test_a_network_file_that_is_not_the_runs_is_made_again_from_the_checkpoint(finished, spoil, use, caplog, tmp_path):
+    other = RunFolder(shutil.copytree(finished.path, tmp_path / "other"))
+    network = selfkd.load(other.path).network
+    network.fc.bias.data += 1
+    loading.save_network(network, other.network_file, {})
+    whole = finished.network_file.read_bytes()
+    spoil(finished, other)
+    use(finished)
+    assert "it is made again from the checkpoint" in caplog.text
+    assert finished.network_file.read_bytes() == whole
+    assert finished.fault_of_network_file() is None
+    caplog.clear()
+    use(finished)
+    assert "made again" not in caplog.text
+
+
+def test_the_network_of_a_run_without_a_whole_checkpoint_comes_from_its_file_alone(finished):
+    shutil.rmtree(finished.checkpoints)
+    before = selfkd.load(finished.path).network.state_dict()
+    path, _ = export_network(finished.path, "last")
+    loaded = loading.plain_network(finished.recipe(), 10)
+    loading.load_network(loaded, path)
+    assert all(torch.equal(value, before[key]) for key, value in loaded.state_dict().items())
+    finished.network_file.unlink()
+    with pytest.raises(
+        CheckpointError, match=r"model.safetensors is missing; it cannot be made again: .*no checkpoint"
+    ):
+        selfkd.load(finished.path)
+
+
+def test_an_older_runs_network_has_no_checksum_and_loads(finished, caplog):
+    finished.checksums_file.unlink()
+    write_json(finished.data_file, {"fingerprint": json.loads(finished.data_file.read_text())["fingerprint"]})
+    assert selfkd.load(finished.path).class_names == tuple("0123456789")
+    assert caplog.text == ""
+    finished.network_file.write_bytes(finished.network_file.read_bytes()[:2000])
+    selfkd.load(finished.path)
+    assert "it is made again from the checkpoint" in caplog.text
+
+
+def test_where_the_network_cannot_be_written_again_it_is_used_all_the_same(finished, caplog):
+    finished.network_file.unlink()
+    with finished.locked():  # as another process at work would
+        loaded = selfkd.load(finished.path)
+    assert "the network is used all the same" in caplog.text
+    assert not finished.network_file.exists()
+    checkpoint = torch.load(weights_file(finished.checkpoints, "last"), weights_only=True)["state_dict"]
+    assert torch.equal(loaded.network.fc.bias, checkpoint["method.backbone.network.fc.bias"])
+
+
+def test_a_damaged_history_blocks_nothing_but_continuing(finished, unfinished):
+    for folder in (finished, unfinished):
+        (history,) = set(folder.checkpoints.rglob("history.pt")) - set(folder.checkpoints.rglob("epoch-000001/*"))
+        history.write_bytes(b"damaged")
+        for use in (in_memory, exported, evaluated):
+            use(folder)
+        export_network(folder.path, "best")
+    trained_again(finished)
+    finished.scores_file.unlink()
+    with pytest.raises(CheckpointError, match="history.pt is damaged"):
+        trained_again(finished)
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_an_unfinished_run_is_used_as_it_is_so_far_and_its_epoch_is_said(unfinished, which, caplog):
+    file = weights_file(unfinished.checkpoints, which)
+    checkpoint = torch.load(file, weights_only=True)
+    said = f"2 of 3 epochs are done; the weights after epoch {checkpoint['epoch'] + 1} are used"
+    path, _ = export_network(unfinished.path, which)
+    assert said in caplog.text
+    network = loading.plain_network(unfinished.recipe(), 10)
+    loading.load_network(network, path)
+    assert torch.equal(network.fc.bias, checkpoint["state_dict"]["method.backbone.network.fc.bias"])
+    caplog.clear()
+    scores = evaluate_run(unfinished.path, "test", which, {})
+    assert said in caplog.text
+    row = read_epoch_log(unfinished.metrics_file)[checkpoint["epoch"]]
+    assert scores["main"]["top1"]["value"] == pytest.approx(row["test/top1/main"])
+    if which == "last":
+        caplog.clear()
+        assert torch.equal(selfkd.load(unfinished.path).network.fc.bias, network.fc.bias)
+        assert said in caplog.text
+    assert trained_again(unfinished) is None, "nothing was spoiled"
+
+
+def test_an_unfinished_run_without_what_is_wanted_says_so(unfinished):
+    newest = max(unfinished.checkpoints.glob("epoch-*"))
+    sums = json.loads((newest / "checksums.json").read_text())
+    del sums["best.ckpt"]
+    (newest / "checksums.json").write_text(json.dumps(sums))
+    (newest / "best.ckpt").unlink()
+    with pytest.raises(RunError, match="holds no best epoch: none that counts has been evaluated yet"):
+        export_network(unfinished.path, "best")
+    shutil.rmtree(unfinished.checkpoints)
+    for use in (in_memory, exported, evaluated):
+        with pytest.raises(RunError, match="is not finished and has no checkpoint yet; the command that started it"):
+            use(unfinished)
+
+
+def test_a_finished_run_is_never_taken_from_an_older_checkpoint(finished):
+    (finished.checkpoints / "epoch-000003").rename(finished.checkpoints / "epoch-000002")
+    with pytest.raises(CheckpointError, match="finished after 3 epochs, but its newest whole checkpoint is of epoch 2"):
+        evaluated(finished)
+
+
+def a_device(finished):
+    return Path("/dev/null"), "an ordinary file"
+
+
+def a_folder(finished):
+    (finished.path.parent / "x.safetensors").mkdir()
+    return finished.path.parent / "x.safetensors", "an ordinary file"
+
+
+def a_pipe(finished):
+    os.mkfifo(finished.path.parent / "x.safetensors")
+    return finished.path.parent / "x.safetensors", "an ordinary file"
+
+
+def another_suffix(finished):
+    return finished.path.parent / "x.pth", "a name that ends in .safetensors"
+
+
+def no_suffix(finished):
+    return finished.path.parent / "x", "a name that ends in .safetensors"
+
+
+def the_recipe(finished):
+    return finished.recipe_file, "a name that ends in .safetensors"
+
+
+def the_network(finished):
+    return finished.network_file, "outside of the run folder"
+
+
+def among_checkpoints(finished):
+    return finished.checkpoints / "x.safetensors", "outside of the run folder"
+
+
+def another_run_by_a_link(finished):
+    (finished.path.parent / "link").symlink_to(finished.path)
+    return finished.path.parent / "link" / "x.safetensors", "outside of the run folder"
+
+
+def below_a_file(finished):
+    return finished.recipe_file / "x.safetensors", ""
+
+
+def a_link_to_itself(finished):
+    (finished.path.parent / "x.safetensors").symlink_to(finished.path.parent / "x.safetensors")
+    return finished.path.parent / "x.safetensors", "a file that can be written"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        a_device,
+        a_folder,
+        a_pipe,
+        another_suffix,
+        no_suffix,
+        the_recipe,
+        the_network,
+        among_checkpoints,
+        another_run_by_a_link,
+        below_a_file,
+        a_link_to_itself,
+    ],
+)
+def test_what_is_no_place_for_an_export_is_refused_and_stays(finished, place):
+    output, allowed = place(finished)
+    before = {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()}
+    with pytest.raises(OptionError) as refused:
+        export_network(finished.path, "last", output, overwrite=True)
+    assert str(refused.value).startswith(f"output={str(output)!r} is not allowed")
+    assert allowed in str(refused.value)
+    assert {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()} == before
+
+
+def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
+    for output in (tmp_path / "net.safetensors", finished.path / "export" / "mine.safetensors"):
+        export_network(finished.path, "best", output)
+        output.write_text("somebody's")
+        with pytest.raises(UserError, match=r"safetensors exists; --overwrite replaces it"):
+            export_network(finished.path, "best", output)
+        assert output.read_text() == "somebody's"
+        export_network(finished.path, "best", output, overwrite=True)
+        loading.load_network(loading.plain_network(finished.recipe(), 10), output)
+
+
+def test_the_command_says_what_it_does_not_replace_with_status_2(finished, tmp_path, capsys):
+    for output, said in (
+        ("net.pth", "must be a name that ends in .safetensors"),
+        ("net.safetensors", "net.safetensors exists; --overwrite replaces it"),
+    ):
+        (tmp_path / output).write_text("somebody's")
+        assert main(["export", str(finished.path), "--output", str(tmp_path / output)]) == 2
+        assert said in capsys.readouterr().err
+        assert (tmp_path / output).read_text() == "somebody's"
+    assert main(["export", str(finished.path), "--output", str(tmp_path / output), "--overwrite"]) == 0
+    assert "logits equal to the trained network's" in capsys.readouterr().out
+
+
+def test_an_export_to_its_own_place_is_repeatable(finished):
+    first, second = (export_network(finished.path, "last")[0] for _ in range(2))
+    assert first == second == finished.path / "export" / "last.safetensors"
+
+
+def test_an_export_to_its_own_place_replaces_nothing_behind_a_link(finished, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "last.safetensors").write_text("somebody's")
+    (finished.path / "export").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="exists; --overwrite replaces it"):
+        export_network(finished.path, "last")
+    assert (tmp_path / "mine" / "last.safetensors").read_text() == "somebody's"
+
+
+def test_a_recipe_of_somebodys_own_beside_it_makes_no_run_of_a_folder(finished, tmp_path):
+    shutil.copy(finished.recipe_file, tmp_path / "recipe.yaml")
+    assert export_network(finished.path, "last", tmp_path / "net.safetensors")[0].is_file()
+
+
+def started(num_classes: int, *, weights: str | None = None, width: int = 4):
+    """A network that begins from the weights in a file."""
+    network = selfkd.create_backbone("resnet18_cifar", num_classes, width=width, input_size=16).network
+    if weights is not None:
+        network.load_state_dict(torch.load(weights, weights_only=True))
+    return network
+
+
+def test_a_run_that_began_from_a_file_needs_it_no_more(short, tmp_path, caplog, monkeypatch):
+    file = tmp_path / "start.pth"
+    torch.save(started(10).state_dict(), file)
+    options = {"backbone": f"{__name__}:started", "backbone.weights": str(file), "backbone.width": 4, "name": "started"}
+    recipe = short("plain", **options, **{"trainer.epochs": 2})
+    steps = []
+
+    def stop(self, progress):
+        steps.append(progress)
+        if progress.epoch == 1 and len(steps) == 2:
+            raise KeyboardInterrupt
+        Method.begin_epoch(self, progress)
+
+    monkeypatch.setattr(Plain, "begin_epoch", stop)
+    with pytest.raises(RunInterruptedError):
+        run(recipe, tmp_path / "runs", show_progress=False)
+    file.rename(tmp_path / "elsewhere.pth")
+    caplog.set_level("INFO", "selfkd")
+    folder = run(recipe, tmp_path / "runs", show_progress=False)
+    assert f"backbone.weights={file} is not there; the run's own weights are used" in caplog.text
+    checkpoint = torch.load(weights_file(folder.checkpoints, "last"), weights_only=True)["state_dict"]
+    loaded = selfkd.load(folder.path, trust_imports=True).network
+    assert torch.equal(loaded.fc.weight, checkpoint["method.backbone.network.fc.weight"])
+    assert export_network(folder.path, "best", trust_imports=True)[1] <= 1e-6
+    assert (
+        evaluate_run(folder.path, "test", "last", {}, trust_imports=True) == folder.scores()["last"]["scores"]["test"]
+    )
+    with pytest.raises(FileNotFoundError):
+        run(short("plain", **{**options, "name": "new"}), tmp_path / "runs", show_progress=False)
+
+
+class Hungry(DTSKD):
+    """Needs more memory to evaluate than there is."""
+
+    def predict(self, images):
+        torch.empty(1 << 50)
+
+
+def hungry(num_classes: int):
+    """A network that needs more memory than there is."""
+    torch.empty(1 << 50)
+
+
+def test_too_little_memory_is_said_with_advice(finished):
+    def name_instead(section, own):
+        flat = yaml.safe_load(finished.recipe_file.read_text())
+        finished.recipe_file.write_text(yaml.safe_dump({**flat, section: f"{__name__}:{own}"}))
+
+    name_instead("method", "Hungry")
+    with pytest.raises(
+        MemoryExhaustedError, match=r"loader.evaluation_batch_size=.* needs more memory .* a smaller one might"
+    ):
+        evaluate_run(finished.path, "test", "last", {}, trust_imports=True)
+    flat = yaml.safe_load(finished.recipe_file.read_text())
+    finished.recipe_file.write_text(yaml.safe_dump({key: flat[key] for key in flat if not key.startswith("backbone.")}))
+    name_instead("backbone", "hungry")
+    for use, doing in (
+        (lambda: selfkd.load(finished.path, trust_imports=True), "loading the network"),
+        (lambda: export_network(finished.path, "last", trust_imports=True), "exporting"),
+        (lambda: evaluate_run(finished.path, "test", "last", {}, trust_imports=True), "building the network"),
+    ):
+        with pytest.raises(MemoryExhaustedError, match=f"{doing} needs more memory than there is"):
+            use()

@@ -1,6 +1,9 @@
+import io
 import json
+import pickle
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -20,6 +23,8 @@ from selfkd.training.checkpoint_files import (
     write_best,
 )
 
+# What Lightning continues with.
+CONTINUED = {"optimizer_states": [{"state": {}}], "lr_schedulers": [{"last_epoch": 1}], "loops": {"fit_loop": {}}}
 FILES = ["training.ckpt", "history.pt", "best.ckpt", "checksums.json"]
 
 
@@ -31,7 +36,7 @@ def save(checkpoints, done, history=True):
     """A set after `done` epochs; its best epoch is the first."""
     if done == 1:
         write_best(checkpoints, 0, weights(-1))
-    checkpoint = {"epoch": done - 1, "state_dict": weights(done)}
+    checkpoint = {"epoch": done - 1, "state_dict": weights(done), **CONTINUED}
     if history:
         checkpoint[HISTORY_KEY] = {"p": torch.ones(done)}
     CheckpointFiles().save_checkpoint(checkpoint, set_folder(checkpoints, done))
@@ -122,6 +127,16 @@ def test_the_best_epoch_is_that_of_the_set_from_which_a_run_continues(tmp_path):
     assert not (tmp_path / "best.ckpt").exists()
 
 
+def test_a_folder_in_the_place_of_the_best_epoch_is_named_and_stays(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "best.ckpt").unlink()
+    (tmp_path / "best.ckpt" / "inside").mkdir(parents=True)
+    for start in (None, newest_set(tmp_path)):
+        with pytest.raises(CheckpointError, match=r"best.ckpt is a folder where a file should be; remove it"):
+            restore_best(tmp_path, start)
+    assert (tmp_path / "best.ckpt" / "inside").is_dir()
+
+
 def test_a_best_epoch_that_is_only_half_written_spoils_no_set(tmp_path, monkeypatch):
     for done in (1, 2):
         save(tmp_path, done)
@@ -172,16 +187,160 @@ class Command:
         return print, ("unpickled code ran",)
 
 
+def craft(file, content, write=torch.save):
+    """Replace a file of a set, with a checksum that is valid."""
+    file.unlink()  # it may be a file of another set, too
+    write(content, file)
+    sums_file = file.parent / "checksums.json"
+    sums = {**json.loads(sums_file.read_text()), file.name: checkpoint_files.checksum(file)}
+    sums_file.write_text(json.dumps(sums))
+
+
 def test_code_in_a_checkpoint_never_runs(tmp_path, capsys):
     save(tmp_path, 1)
     folder = set_folder(tmp_path, 1)
-    torch.save({"epoch": 0, "state_dict": Command()}, folder / "training.ckpt")
-    sums = json.loads((folder / "checksums.json").read_text())
-    sums["training.ckpt"] = checkpoint_files._checksum(folder / "training.ckpt")
-    (folder / "checksums.json").write_text(json.dumps(sums))
-    with pytest.raises(CheckpointError, match="damaged"):
-        read_set(folder)
+    craft(folder / "training.ckpt", {"epoch": 0, "state_dict": Command()})
+    for read in (newest_set, lambda path: read_set(folder), lambda path: weights_file(path, "last")):
+        with pytest.raises(CheckpointError, match="damaged or holds more than numbers, texts and tensors") as refused:
+            read(tmp_path)
+        assert "weights_only" not in str(refused.value)
     assert "unpickled" not in capsys.readouterr().out
+
+
+def write_bytes(content, file):
+    file.write_bytes(content)
+
+
+WHOLE = {"epoch": 1, "state_dict": {"method.w": torch.ones(1)}, **CONTINUED}
+UNFIT_TO_CONTINUE = {
+    "no optimiser": {key: value for key, value in WHOLE.items() if key != "optimizer_states"},
+    "no schedule": {**WHOLE, "lr_schedulers": []},
+    "no loops": {**WHOLE, "loops": None},
+    "an optimiser of another type": {**WHOLE, "optimizer_states": {"a": 1}},
+    "another epoch": {**WHOLE, "epoch": 5},
+}
+NO_CHECKPOINT = {
+    "a list": [WHOLE],
+    "a tensor": torch.ones(3),
+    "a number": 1,
+    "no epoch": {"state_dict": WHOLE["state_dict"], **CONTINUED},
+    "an epoch that is no number": {**WHOLE, "epoch": "1"},
+    "an epoch before the first": {**WHOLE, "epoch": -5},
+    "no weights": {"epoch": 1, **CONTINUED},
+    "weights in a list": {**WHOLE, "state_dict": [torch.ones(1)]},
+    "weights under numbers": {**WHOLE, "state_dict": {1: torch.ones(1)}},
+    "code": Command(),
+}
+
+
+def archive(pickled):
+    """A file as torch writes it, with these bytes for its pickle."""
+    whole, made_up = io.BytesIO(), io.BytesIO()
+    torch.save(WHOLE, whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(made_up, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, pickled if name.endswith("data.pkl") else source.read(name))
+    return made_up.getvalue()
+
+
+NO_FILE = {
+    "nothing": b"",
+    "text": b"no checkpoint at all",
+    "an archive that is cut": b"PK\x03\x04" + bytes(100),
+    "an old pickle": pickle.dumps({"epoch": 1, "state_dict": {}}, protocol=0),
+    "a pickle that refers to nothing": archive(b"\x80\x02h\x05."),
+    "a pickle that is cut in a number": archive(b"\x80\x02}q\x00(X\x05\x00"),
+    "a pickle that is cut in a text": archive(b"\x80\x02}q\x00(X\x05\x00\x00\x00ep"),
+    "a pickle that takes from an empty stack": archive(b"\x80\x02R."),
+    "a pickle that adds to None": archive(b"\x80\x02N(NNu."),
+    "a pickle with storages unlike torch's": archive(b"\x80\x02(X\x07\x00\x00\x00storage1tQ."),
+}
+
+
+@pytest.mark.parametrize("content", [*NO_CHECKPOINT.values(), *NO_FILE.values()], ids=[*NO_CHECKPOINT, *NO_FILE])
+def test_a_made_up_checkpoint_is_passed_over_like_a_damaged_one(tmp_path, caplog, content):
+    for done in (1, 2):
+        save(tmp_path, done)
+    for name, which in (("best.ckpt", "best"), ("training.ckpt", "last")):
+        file = set_folder(tmp_path, 2) / name
+        craft(file, content, write_bytes if isinstance(content, bytes) else torch.save)
+        caplog.clear()
+        assert weights_file(tmp_path, which) == set_folder(tmp_path, 1) / name
+        assert str(file) in caplog.text
+        assert "going back to the checkpoint after epoch 1" in caplog.text
+        with pytest.raises(CheckpointError, match=name):
+            read_weights(file)
+    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert "weights_only" not in caplog.text
+
+
+@pytest.mark.parametrize("content", UNFIT_TO_CONTINUE.values(), ids=UNFIT_TO_CONTINUE)
+def test_a_set_without_what_training_continues_with_is_passed_over_by_training_alone(tmp_path, caplog, content):
+    for done in (1, 2):
+        save(tmp_path, done)
+    craft(set_folder(tmp_path, 2) / "training.ckpt", content)
+    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert "training.ckpt lacks" in caplog.text or "training.ckpt is of epoch 6" in caplog.text
+    assert weights_file(tmp_path, "last") == set_folder(tmp_path, 2) / "training.ckpt"
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"best.ckpt": 1}', '{"training.ckpt": 1, "..": 1}', "[" * 9999])
+def test_made_up_checksums_are_damage(tmp_path, caplog, content):
+    for done in (1, 2):
+        save(tmp_path, done)
+    (set_folder(tmp_path, 2) / "checksums.json").write_text(content)
+    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert "going back to the checkpoint after epoch 1" in caplog.text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_has_become_a_folder_is_damage(tmp_path, caplog, name):
+    for done in (1, 2):
+        save(tmp_path, done)
+    file = set_folder(tmp_path, 2) / name
+    file.unlink()
+    (file / "inside").mkdir(parents=True)
+    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert "going back to the checkpoint after epoch 1" in caplog.text
+    save(tmp_path, 2)
+    assert newest_set(tmp_path) == set_folder(tmp_path, 2)
+    save(tmp_path, 3)
+    assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
+
+
+def test_a_file_where_a_set_should_be_is_in_nobodys_way(tmp_path):
+    save(tmp_path, 1)
+    for name in ("epoch-000002", "epoch-000003.partial"):
+        (tmp_path / name).write_text("no folder")
+    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    save(tmp_path, 2)
+    save(tmp_path, 3)
+    assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
+
+
+def test_sets_that_a_training_replaces_meanwhile_are_looked_for_again(tmp_path, monkeypatch):
+    for done in (1, 2):
+        save(tmp_path, done)
+    look = checkpoint_files.checksum
+
+    def look_late(file):
+        monkeypatch.undo()
+        for done in (3, 4):
+            save(tmp_path, done)
+        return look(file)
+
+    monkeypatch.setattr(checkpoint_files, "checksum", look_late)
+    assert weights_file(tmp_path, "last") == set_folder(tmp_path, 4) / "training.ckpt"
+
+
+@pytest.mark.parametrize("name", ["history.pt", "best.ckpt"])
+def test_weights_do_not_depend_on_what_else_is_damaged(tmp_path, caplog, name):
+    save(tmp_path, 1)
+    (set_folder(tmp_path, 1) / name).write_bytes(b"damaged")
+    assert weights_file(tmp_path, "last") == set_folder(tmp_path, 1) / "training.ckpt"
+    assert caplog.text == ""
+    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+        newest_set(tmp_path)
 
 
 def test_what_cannot_be_written_is_said_and_older_sets_stay(tmp_path, monkeypatch):

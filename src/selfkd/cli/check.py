@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
+
+from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
 
@@ -38,6 +39,6 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.runs.checkup import check
 
     report = check(parsed.data, split_overrides(parsed.arguments), parsed.quick)
-    print(json.dumps(report.to_json(), indent=2) if parsed.json else report.text())
+    print(to_json(report.to_json()) if parsed.json else report.text())
     if report.errors:
         raise UnfitDataError(f"training would fail; found {len(report.errors)}, the first: {report.errors[0]}")

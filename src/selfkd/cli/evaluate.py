@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
 
@@ -15,7 +16,7 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "evaluate",
         help="top-1 and top-5 accuracy of every head of a run",
-        description="Evaluate every head of a finished run.",
+        description="Evaluate every head of a run. One that is not finished is taken from its newest whole checkpoint.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("arguments", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")
@@ -35,6 +36,6 @@ def _execute(parsed: argparse.Namespace) -> None:
         parsed.run, parsed.split, parsed.checkpoint, split_overrides(parsed.arguments), parsed.trust_imports
     )
     if parsed.json:
-        print(json.dumps({"split": parsed.split, "checkpoint": parsed.checkpoint, "scores": scores}, indent=2))
+        print(to_json({"split": parsed.split, "checkpoint": parsed.checkpoint, "scores": scores}))
     else:
         print(score_table(scores))

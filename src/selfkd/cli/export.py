@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
 
@@ -15,12 +16,16 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "export",
         help="the plain network out of a run, proven equal",
-        description="Write a finished run's plain network to a file and prove that it gives the same logits.",
+        description="Write a run's plain network to a file and prove that it gives the same logits. A run that is not "
+        "finished is taken from its newest whole checkpoint.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
-    parser.add_argument("--output", type=Path, help="file to write (default: in the run folder's export/)")
+    parser.add_argument(
+        "--output", type=Path, help="file to write, whose name ends in .safetensors (default: in the run's export/)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
     parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=_execute)
@@ -29,8 +34,10 @@ def add_parser(verbs: Any) -> None:
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.runs.loading import export_network
 
-    path, difference = export_network(parsed.run, parsed.checkpoint, parsed.output, parsed.trust_imports)
+    path, difference = export_network(
+        parsed.run, parsed.checkpoint, parsed.output, parsed.trust_imports, parsed.overwrite
+    )
     if parsed.json:
-        print(json.dumps({"file": str(path), "checkpoint": parsed.checkpoint, "largest_difference": difference}))
+        print(to_json({"file": str(path), "checkpoint": parsed.checkpoint, "largest_difference": difference}, None))
     else:
         print(f"{path}\nlogits equal to the trained network's to {difference:.1e}")

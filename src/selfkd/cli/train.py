@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 from typing import Any
+
+from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
 
@@ -80,7 +81,7 @@ def _execute(parsed: argparse.Namespace) -> None:
         return
     scores = [folder.scores() for folder in folders]
     if parsed.json:
-        print(json.dumps([{"folder": str(f.path), **s} for f, s in zip(folders, scores, strict=True)], indent=2))
+        print(to_json([{"folder": str(f.path), **s} for f, s in zip(folders, scores, strict=True)]))
         return
     print(table(rows_of(scores)))
     tested = scores[0]["last"]["scores"]["test"]["main"]["top1"]["n"]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
 from selfkd.atomic_files import written_whole
 from selfkd.errors import CheckpointError, ParityError
+from selfkd.json_text import to_json
 
-__all__ = ["check_parity", "load_network", "read_metadata", "save_network"]
+__all__ = ["METADATA_KEY", "SUFFIX", "check_parity", "load_network", "save_network"]
 
-_METADATA_KEY = "selfkd"
+METADATA_KEY = "selfkd"
+"""Under which a file's metadata hold, as JSON, what was given beside the network."""
+SUFFIX = ".safetensors"
+"""How the name of a file ends."""
 
 
 def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -37,7 +40,7 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
     # save_file would make the file private to its owner, whatever the umask says; and with a second metadata key the
     # file would differ from run to run, since safetensors does not keep their order.
     with written_whole(path) as partial:
-        partial.write_bytes(save(state, {_METADATA_KEY: json.dumps(metadata)}))
+        partial.write_bytes(save(state, {METADATA_KEY: to_json(metadata, indent=None)}))
 
 
 def load_network(network: nn.Module, path: Path) -> None:
@@ -51,19 +54,6 @@ def load_network(network: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} cannot be loaded into {type(network).__name__}: {error}") from error
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """What `save_network` was given beside the network.
-
-    Raises: CheckpointError: if the file is missing, damaged or not ours.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            content: dict[str, Any] = json.loads((file.metadata() or {})[_METADATA_KEY])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is missing, damaged, or not written by selfkd: {error}") from error
-    return content
-
-
 @torch.no_grad()
 def check_parity(trained: nn.Module, exported: nn.Module, input_size: tuple[int, int, int], tolerance: float) -> float:
     """Compare the logits of two networks on the same normally distributed images, in eval mode on the CPU.
@@ -74,11 +64,19 @@ def check_parity(trained: nn.Module, exported: nn.Module, input_size: tuple[int,
         input_size: (channels, height, width).
         tolerance: largest allowed absolute difference of a logit.
     Returns: the largest difference.
-    Raises: ParityError: if a logit differs by more, or is not a number.
+    Raises: ParityError: if a logit differs by more or is not a number, or the networks take no such images.
     """
     images = torch.randn(8, *input_size, generator=torch.Generator().manual_seed(0))
-    reference, candidate = (network.cpu().eval()(images) for network in (trained, exported))
+    try:
+        reference, candidate = (network.cpu().eval()(images) for network in (trained, exported))
+    except RuntimeError as error:
+        raise ParityError(f"the parity check failed: no logits for images of {list(input_size)}: {error}") from error
+    if not reference.isfinite().all():
+        raise ParityError("the parity check failed: the trained network itself gives logits that are NaN or infinite")
     difference = float((reference - candidate).abs().max())
     if not difference <= tolerance:
-        raise ParityError(f"the exported network's logits differ by {difference:.3g}, more than {tolerance:.3g}")
+        raise ParityError(
+            f"the parity check failed: the exported network's logits differ by {difference:.3g}, "
+            f"more than {tolerance:.3g}"
+        )
     return difference

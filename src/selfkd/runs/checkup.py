@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,16 @@ from selfkd.data.doctor.findings import Report
 from selfkd.data.doctor.layouts import LAYOUTS, recognised
 from selfkd.data.own_images import OwnImages
 from selfkd.data.source import Source
-from selfkd.errors import DataError, MemoryExhaustedError, OptionError, RecipeError
+from selfkd.errors import DataError, OptionError, RecipeError
 from selfkd.recipes.reader import Recipe, resolve
-from selfkd.training.memory import is_out_of_memory
+from selfkd.runs.networks import build_network
+from selfkd.training.memory import is_out_of_memory, memory_for
 
 __all__ = ["check", "staged_at", "stem_of"]
 
 _RECIPE = "demo/digits/resnet18/plain"  # any: only its data and its backbone are looked at
 _SECTIONS = ("data", "backbone", "seed")
+_CHECKED_WITH_LESS = "--quick opens no image, and data.classes checks some of the classes"
 
 
 def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = False) -> Report:
@@ -53,10 +54,10 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     source.check_image_size()
 
     def stem_at(num_classes: int, side: int) -> Stem:
-        network = recipe.target("backbone")(num_classes, **_untrained(recipe.options["backbone"]))
+        network = build_network(recipe, num_classes, fresh=False)  # weights need not be fetched to know its shapes
         return stem_of(recipe, staged_at(network, (3, side, side)))
 
-    with _memory_to_check(), warnings.catch_warnings():
+    with memory_for("checking this data set", _CHECKED_WITH_LESS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks, without a name, on files that it does decode
         listing, findings = examine(source, recipe.seed, stem_at if "backbone" in overrides else None, quick)
     written = [f"{key}={value}" for key, value in overrides.items()]
@@ -89,23 +90,6 @@ def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
         side = input_size[-1]
         allowed = f"smaller: one image of {side}x{side} pixels needs more memory in this network than there is"
         raise OptionError("data.image_size", side, allowed) from error
-
-
-@contextmanager
-def _memory_to_check() -> Iterator[None]:
-    """Let too little memory for what is done here end it with an error of ours.
-
-    Raises: MemoryExhaustedError: with what to do.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryExhaustedError(
-            f"checking this data set needs more memory than there is ({error}); --quick opens no image, and "
-            "data.classes checks some of the classes"
-        ) from error
 
 
 def stem_of(recipe: Recipe, backbone: Staged) -> Stem:
@@ -148,8 +132,3 @@ def _is_folder(path: str) -> bool:
         return Path(path).expanduser().is_dir()
     except OSError:  # one above it must not be entered
         return False
-
-
-def _untrained(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a network without its weights, which need not be fetched to know its shapes."""
-    return {**options, "pretrained": False} if options.get("pretrained") else dict(options)

@@ -19,20 +19,20 @@ from selfkd.data.doctor.examination import first_look
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
 from selfkd.data.streaming import killed_workers_named
-from selfkd.errors import DataError, MemoryExhaustedError, OptionError, RunError
+from selfkd.errors import DataError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
-from selfkd.export.network_files import save_network
 from selfkd.history import HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.checkup import staged_at, stem_of
 from selfkd.runs.environment import environment
-from selfkd.runs.loading import described
+from selfkd.runs.loading import chosen_weights, restore_network_file, write_network_file
+from selfkd.runs.networks import build_network
 from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
 from selfkd.training.checkpoint_files import has_sets, keep_newest, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, connect, fit, load_weights
-from selfkd.training.memory import is_out_of_memory, memory_to_evaluate
+from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import TrainingParts
 from selfkd.training.options import TrainerOptions
@@ -40,6 +40,9 @@ from selfkd.training.processes import World, from_first, is_first, start
 from selfkd.training.signals import stopping_on_signals
 
 __all__ = ["Experiment", "evaluate_run", "run"]
+
+_BUILDING = "reading the data and building the network"
+_BUILT_SMALLER = "a smaller network or smaller images might fit, as a run of its own"
 
 _log = logging.getLogger("selfkd")
 
@@ -66,18 +69,15 @@ class Experiment:
 
         Args:
             recipe: what to build.
-            pretrained: fetch pretrained weights if the recipe asks for them; not needed where a checkpoint follows.
+            pretrained: begin from the weights that the recipe names; not needed where a checkpoint follows.
         Raises: UserError: if data, network or options are not usable; nothing has been written by then.
         """
         source: Source = recipe.target("data")(**recipe.options["data"])
         augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
         splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
         torch.manual_seed(recipe.seed)
-        network_options = dict(recipe.options["backbone"])
-        if not pretrained and network_options.get("pretrained"):
-            network_options["pretrained"] = False
         with _options_of("backbone"):
-            network = recipe.target("backbone")(len(splits.class_names), **network_options)
+            network = build_network(recipe, len(splits.class_names), fresh=pretrained)
         backbone = staged_at(network, splits.train.input_size)
         with _options_of("method"):
             method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"])
@@ -178,17 +178,21 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
         overwrite: start afresh, whatever is there.
         show_progress: whether there is a progress bar.
     Raises:
-        RunError: if the folder holds another experiment or another process trains in it.
+        RunError: if the folder holds another experiment or other data, if another process trains in it, or if what is
+            to be overwritten is no run.
         UserError: if data, network or options are not usable.
         RunInterruptedError, NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError: as `fit` does.
         WorkerKilledError: if a process that reads images was killed; the last checkpoint is whole.
         ProcessLostError: if one of several processes that train was killed; the last checkpoint is whole.
     """
     folder = RunFolder.of(recipe, runs)
-    if not overwrite:
+    if overwrite:
+        folder.check_overwritable()
+    else:
         folder.check(recipe)
-        if folder.scores_file.exists():
-            _log.info("%s is finished; --overwrite trains it again", folder.path)
+        if folder.is_finished:
+            if is_first():
+                _keep(folder, recipe)
             return folder
     options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
     world = World.of(options)
@@ -201,18 +205,29 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     return folder
 
 
+def _keep(folder: RunFolder, recipe: Recipe) -> None:
+    """Leave a finished run as it is; where the user says where the data lies, it must be that of the run.
+
+    Raises:
+        RunError: if it is other data.
+        DataError: if the data cannot be read.
+    """
+    if recipe.options["data"].get("root") is not None:
+        source: Source = recipe.target("data")(**recipe.options["data"])
+        with memory_for("reading the data", "the run is finished; without data.root it is kept unchecked"):
+            folder.check_data(recipe, source.cut(recipe.seed))
+    restore_network_file(folder, recipe)
+    _log.info("%s is finished; --overwrite trains it again", folder.path)
+
+
 def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bool) -> None:
     """What every process does; the first alone writes."""
     options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
     connect(options)
-    try:
+    with memory_for(_BUILDING, _BUILT_SMALLER):
         experiment = _built(recipe, pretrained=overwrite or not has_sets(folder.checkpoints))
         experiment.configure_history(folder.path)
         parts = experiment.training_parts()
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise MemoryExhaustedError(f"building network and data needs more memory than there is: {error}") from error
-        raise
     method = experiment.method
     if options.channels_last and not experiment.channels_last:
         _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
@@ -220,7 +235,7 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
     for finding in first_look(experiment.source, experiment.splits, stem_of(recipe, method.backbone)):
         _log.warning("%s", finding.line())
     with folder.locked() if is_first() else nullcontext():
-        from_first(lambda: folder.prepare(recipe, experiment.splits.fingerprint(), overwrite))
+        from_first(lambda: folder.prepare(recipe, experiment.splits, overwrite))
         for name, record in _described(experiment.splits).items():
             _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
         title = f"{recipe.parts['method']} seed {recipe.seed}"
@@ -253,11 +268,7 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
     # All have what the first has: what batch normalisation saw last differs between them.
     load_weights(method, from_first(lambda: weights_file(folder.checkpoints, "last")))
     if is_first():
-        save_network(
-            method.deployed(),
-            folder.network_file,
-            {"class_names": splits.class_names, "input_size": splits.info.input_size, "epoch": "last"},
-        )
+        write_network_file(folder, method.deployed(), splits.class_names, splits.train.input_size, options.epochs)
     last = EpochScores(epoch=options.epochs, scores=scores())
     best_epoch = load_weights(method, from_first(lambda: weights_file(folder.checkpoints, "best")))
     best = EpochScores(epoch=best_epoch, scores=scores())
@@ -319,7 +330,7 @@ def _seconds(folder: RunFolder) -> dict[str, float | None]:
 
 
 def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], trust_imports: bool = False) -> Scores:
-    """Scores of every head of a finished run.
+    """Scores of every head of a run; of one that is not finished, from its newest whole checkpoint, with a warning.
 
     Args:
         path: the run's folder.
@@ -328,24 +339,28 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
         places: `data.root`, if the data has moved; `loader.workers` and the like, if the machine is another.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
-        RunError: if there is no such run, it is not finished, has no such split, or the data has other classes.
+        RunError: if there is no such run, it has no such weights yet, has no such split, or the data has other classes.
         RecipeError: if `places` holds anything else.
         CheckpointError: if the checkpoint is damaged.
         DataError, WorkerKilledError: if an image cannot be read, or a process that reads was killed.
+        MemoryExhaustedError: if there is too little memory.
     """
-    folder = RunFolder.finished(path)
-    experiment = Experiment.build(folder.recipe(places, trust_imports), pretrained=False)
-    if not folder.holds_data(experiment.splits.fingerprint()):
+    folder = RunFolder.existing(path)
+    recipe = folder.recipe(places, trust_imports)
+    weights, class_names = chosen_weights(folder, recipe, which), folder.class_names()
+    restore_network_file(folder, recipe)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with memory_for(_BUILDING, "it might fit where there is more memory"):
+        experiment = Experiment.build(recipe, pretrained=False)
+        experiment.method.to(device)
+    if not folder.holds_data(experiment.splits):
         _log.warning("%s was trained on other data than data.root gives now, or on data read differently", path)
-    class_names, _ = described(folder)
     if len(class_names) != len(experiment.splits.class_names):
         given = len(experiment.splits.class_names)
         raise RunError(f"the run {path} was trained on {len(class_names)} classes; data.root gives {given}")
     images = getattr(experiment.splits, split)
     if images is None:
         raise RunError(f"the run {path} held out no validation split; data.validation_fraction was 0")
-    load_weights(experiment.method, weights_file(folder.checkpoints, which))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    load_weights(experiment.method, weights)
     with killed_workers_named():
-        experiment.method.to(device)
         return experiment.evaluate(images, device)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast, get_type_hints
 
 from filelock import FileLock, Timeout
+from jsonargparse import ArgumentParser
 
 from selfkd.atomic_files import written_whole
-from selfkd.errors import RecipeError, RunError
+from selfkd.data.source import Splits
+from selfkd.data.wording import few
+from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.evaluation.scores import Scores
+from selfkd.json_text import to_json
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
-from selfkd.training.checkpoint_files import has_sets, keep_newest
+from selfkd.training.checkpoint_files import SET_FILES, checksum, has_sets, is_set_name, keep_newest
 
 __all__ = ["EpochScores", "OwnBest", "RunFolder", "RunScores", "Selection", "SplitRecord", "read_json", "write_json"]
 
@@ -32,8 +37,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """JSON, visible under its name only once it is whole."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """JSON, visible under its name only once it is whole; numbers that are not finite are null."""
+    write_text(path, to_json(content) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -43,11 +48,19 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
 
 
 _ADVICE = "give this one a name= of its own, or --overwrite the old one"
+# What a run leaves in its folder, each also as .partial, where a kill broke off its writing.
+_WRITTEN = re.compile(
+    r"(\.lock|recipe\.yaml|data\.json|metrics\.csv|model\.safetensors|checksums\.json|scores\.json|environment\.json"
+    r"|checkpoints/best\.ckpt|tensorboard/events\.out\.tfevents\..*|tensorboard/hparams\.yaml"
+    r"|export/(last|best)\.safetensors)(\.partial)?"
+)
+_ALWAYS_SCORED = ("recipe", "method", "selection", "last", "best", "seconds")
+_FOLDERS = ("checkpoints", "tensorboard", "export")
 
 
 class EpochScores(TypedDict):
@@ -110,17 +123,24 @@ class RunFolder:
         return cls(runs / recipe.name / f"seed-{recipe.seed}")
 
     @classmethod
-    def finished(cls, path: Path) -> RunFolder:
-        """An existing, finished run.
+    def existing(cls, path: Path) -> RunFolder:
+        """A run that has begun, finished or not.
 
-        Raises: RunError: if there is no such run or it is not finished.
+        Raises: RunError: if there is no such run.
         """
         folder = cls(path)
-        if not folder.recipe_file.is_file():
+        try:
+            found = folder.recipe_file.is_file()
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error}") from error
+        if not found:
             raise RunError(f"{path} is no run folder: it holds no {folder.recipe_file.name}")
-        if not folder.scores_file.is_file():
-            raise RunError(f"the run {path} is not finished; the command that started it continues it")
         return folder
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are trained and scored."""
+        return self.scores_file.is_file()
 
     @property
     def recipe_file(self) -> Path:
@@ -139,7 +159,7 @@ class RunFolder:
 
     @property
     def data_file(self) -> Path:
-        """Fingerprint of the data that the run was trained on."""
+        """Fingerprint and class names of the data that the run was trained on."""
         return self.path / "data.json"
 
     @property
@@ -151,6 +171,11 @@ class RunFolder:
     def network_file(self) -> Path:
         """The plain network."""
         return self.path / "model.safetensors"
+
+    @property
+    def checksums_file(self) -> Path:
+        """Size and CRC-32 of the plain network's file."""
+        return self.path / "checksums.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -168,17 +193,63 @@ class RunFolder:
         others = set(places or {}) - MACHINE
         if others:
             raise RecipeError(
-                f"{', '.join(sorted(others))} cannot change in a finished run; only {', '.join(sorted(MACHINE))} can"
+                f"{', '.join(sorted(others))} cannot change in a run that exists; only {', '.join(sorted(MACHINE))} can"
             )
         return resolve(str(self.recipe_file), places, trust_imports)
 
     def scores(self) -> RunScores:
-        """The stored scores.
+        """The stored scores; of older runs, keys that are newer may be missing.
 
         Raises: RunError: if the file is damaged.
         """
-        scores: RunScores = read_json(self.scores_file)
-        return scores
+        kinds = get_type_hints(RunScores)
+        parser = ArgumentParser(exit_on_error=False)
+        for key, kind in kinds.items():
+            parser.add_argument(f"--{key}", type=kind)
+        content = _noted(self.scores_file)
+        known = {key: value for key, value in content.items() if key in kinds}
+        try:
+            parser.parse_object(known)
+            lacking = [key for key in _ALWAYS_SCORED if known.get(key) is None]
+        except (argparse.ArgumentError, TypeError, ValueError) as error:
+            raise RunError(f"{self.scores_file} is damaged: it is not what a run writes") from error
+        if lacking:
+            raise RunError(f"{self.scores_file} is damaged: it lacks {', '.join(lacking)}")
+        return cast(RunScores, content)
+
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes in label order.
+
+        Raises: RunError: if they are not noted, or a file is damaged.
+        """
+        for file in (self.data_file, self.scores_file):  # older runs note them at their end
+            names = _noted(file).get("class_names") if file.exists() else None
+            if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+                return tuple(names)
+            if names is not None:
+                raise RunError(f"{file} is damaged: its class_names are no list of names")
+        raise RunError(
+            f"the run {self.path} does not say yet which classes it has; the command that started it continues it"
+        )
+
+    def fault_of_network_file(self) -> str | None:
+        """What is wrong with the plain network's file, in words, or None; of an older run, only whether it is there."""
+        if not self.network_file.is_file():
+            return f"{self.network_file} is missing"
+        try:
+            noted = _noted(self.checksums_file) if self.checksums_file.exists() else None
+            found = checksum(self.network_file)
+        except (RunError, OSError) as error:
+            return str(error)
+        changed = noted is not None and noted.get(self.network_file.name) != found
+        return f"{self.network_file} is damaged, or another run's" if changed else None
+
+    def note_network_file(self) -> None:
+        """Note the checksum of the plain network's file.
+
+        Raises: StorageError: if it cannot be written.
+        """
+        write_json(self.checksums_file, {self.network_file.name: checksum(self.network_file)})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -213,30 +284,49 @@ class RunFolder:
             # Resolved, it has options that are newer than the file; the parts are those already imported for `recipe`.
             stored = resolve(str(self.recipe_file), trust_imports=True).flat()
         different = differences(stored, recipe.flat())
+        if len(different) == 1 and different[0].startswith("trainer.epochs:"):
+            raise RunError(
+                f"{self.path} is a run of another length ({different[0]}), which cannot be changed: the learning rate "
+                "and the method's decays depend on the number of all epochs, so that a longer run is not a shorter one "
+                f"continued; {_ADVICE}"
+            )
         if different:
             raise RunError(f"{self.path} holds another experiment ({'; '.join(different)}); {_ADVICE}")
 
-    def holds_data(self, fingerprint: str) -> bool:
-        """Whether the run was trained on the data of this fingerprint; True where that was not noted.
+    def holds_data(self, splits: Splits) -> bool:
+        """Whether the run was trained on this data; True where that was not noted.
 
-        Raises: RunError: if the note is damaged.
+        Raises:
+            RunError: if the note is damaged.
+            DataError: if the note is a newer version's, or a file of the data is gone.
         """
         if not self.data_file.exists():
             return True
-        noted = read_json(self.data_file)
-        if not isinstance(noted, dict) or "fingerprint" not in noted:
-            raise RunError(f"{self.data_file} is damaged")
-        return bool(noted["fingerprint"] == fingerprint)
+        noted = _noted(self.data_file)
+        if "fingerprint" not in noted:
+            raise RunError(f"{self.data_file} is damaged: it holds no fingerprint")
+        return splits.matches(noted["fingerprint"])
 
-    def prepare(self, recipe: Recipe, fingerprint: str, overwrite: bool) -> None:
+    def check_data(self, recipe: Recipe, splits: Splits) -> None:
+        """Refuse data that the run in this folder was not trained on.
+
+        Args:
+            recipe: which asks for the data.
+            splits: the data.
+        Raises: RunError, DataError: as `holds_data`, and if it is other data.
+        """
+        if not self.holds_data(splits):
+            raise RunError(f"{self.path} was trained on other data than {recipe.parts['data']} gives now; {_ADVICE}")
+
+    def prepare(self, recipe: Recipe, splits: Splits, overwrite: bool) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.
 
         Args:
             recipe: what will be trained.
-            fingerprint: of the data.
+            splits: its data.
             overwrite: delete what an earlier run left here.
         Raises:
-            RunError: if the folder holds another experiment, or cannot be emptied.
+            RunError: if the folder holds another experiment or other things than a run's, or cannot be emptied.
             StorageError: if it cannot be written.
         """
         try:
@@ -245,20 +335,96 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"the run folder {self.path} cannot be emptied: {error}") from error
         self.check(recipe)
-        if not self.holds_data(fingerprint):
-            raise RunError(f"{self.path} was trained on other data than {recipe.parts['data']} gives now; {_ADVICE}")
+        self.check_data(recipe, splits)
         if not self.recipe_file.exists():
             write_text(self.recipe_file, recipe.to_yaml())
-        write_json(self.data_file, {"fingerprint": fingerprint})
+        write_json(self.data_file, {"fingerprint": splits.fingerprint(), "class_names": list(splits.class_names)})
+
+    def check_overwritable(self) -> None:
+        """Refuse to overwrite anything but a run: only what a run wrote may be deleted.
+
+        Raises: RunError: naming what is in the way.
+        """
+        if self.path.is_symlink():
+            raise RunError(
+                f"{self.path} is a link to {self.path.readlink()}; --overwrite deletes nothing behind a link: "
+                "remove the link, or give this run a name= of its own"
+            )
+        try:
+            written, foreign = self._contents()
+        except OSError as error:
+            raise RunError(f"the run folder {self.path} cannot be read: {error}") from error
+        if foreign:
+            raise RunError(
+                f"{self.path} holds what no run writes: {few(foreign)}; --overwrite deletes only a run's own files: "
+                "move the others away, or give this run a name= of its own"
+            )
+        if set(written) - {self.path / ".lock"} and not (self.is_run or has_sets(self.checkpoints)):
+            raise RunError(
+                f"{self.path} holds no {self.recipe_file.name} of a run, so --overwrite deletes nothing there: "
+                "remove the folder yourself, or give this run a name= of its own"
+            )
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run wrote the folder: it holds a resolved recipe, which may lie anywhere, and more of a run."""
+        traces = (self.path / ".lock", self.data_file, self.metrics_file, self.checkpoints, self.scores_file)
+        try:
+            if not self.recipe_file.is_file() or not any(trace.exists() for trace in traces):
+                return False
+            return {"name", "method", "data", "seed"} <= set(read_recipe(str(self.recipe_file)))
+        except (UserError, OSError):
+            return False
+
+    def _contents(self) -> tuple[list[Path], list[str]]:
+        """What a run wrote, folders after what is in them; and the names of what it did not."""
+        written: list[Path] = []
+        foreign: list[str] = []
+
+        def look(folder: Path) -> None:
+            for entry in sorted(folder.iterdir()):
+                name = entry.relative_to(self.path).as_posix()
+                if entry.is_dir() and not entry.is_symlink() and _is_folder_of_a_run(name):
+                    look(entry)
+                    written.append(entry)
+                elif entry.is_file() and not entry.is_symlink() and _is_file_of_a_run(name):
+                    written.append(entry)
+                else:
+                    foreign.append(name)
+
+        if self.path.is_dir():
+            look(self.path)
+        return written, foreign
 
     def _clear(self) -> None:
-        """Empty the folder; broken off, what is left is an unfinished run of the old recipe."""
+        """Remove what an earlier run wrote; broken off, what is left is an unfinished run of the old recipe."""
+        self.check_overwritable()
         self.scores_file.unlink(missing_ok=True)
         keep_newest(self.checkpoints, 0)  # in an order that leaves no set half removed
-        kept_to_the_end = {self.recipe_file, self.path / ".lock"}
-        for entry in set(self.path.iterdir()) - kept_to_the_end:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
+        written, _ = self._contents()
+        for entry in written:
+            if entry in (self.recipe_file, self.path / ".lock"):
+                continue
+            if entry.is_dir():
+                entry.rmdir()
             else:
                 entry.unlink()
         self.recipe_file.unlink(missing_ok=True)
+
+
+def _noted(file: Path) -> dict[str, Any]:
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise RunError(f"{file} is damaged: it is not what a run writes")
+    return content
+
+
+def _is_folder_of_a_run(name: str) -> bool:
+    parent, _, last = name.rpartition("/")
+    return name in _FOLDERS or (parent == "checkpoints" and is_set_name(last.removesuffix(".partial")))
+
+
+def _is_file_of_a_run(name: str) -> bool:
+    parent, _, last = name.rpartition("/")
+    in_set = _is_folder_of_a_run(parent) and parent.startswith("checkpoints/") and last in SET_FILES
+    return in_set or _WRITTEN.fullmatch(name) is not None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 import re
 import shutil
 import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,15 +17,20 @@ import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
-from selfkd.atomic_files import folder_written_whole, written_whole
-from selfkd.errors import CheckpointError
+from selfkd.atomic_files import folder_written_whole, remove, written_whole
+from selfkd.errors import CheckpointError, RunError
+from selfkd.json_text import to_json
+from selfkd.training.memory import is_out_of_memory
 
 __all__ = [
     "HISTORY_KEY",
+    "SET_FILES",
     "CheckpointFiles",
+    "checksum",
     "epochs_done",
     "epochs_in",
     "has_sets",
+    "is_set_name",
     "keep_newest",
     "newest_set",
     "read_set",
@@ -38,7 +44,12 @@ __all__ = [
 HISTORY_KEY = "selfkd_history"
 
 _TRAINING, _HISTORY, _BEST, _CHECKSUMS = "training.ckpt", "history.pt", "best.ckpt", "checksums.json"
-_SET = re.compile(r"epoch-(\d{6,})")
+SET_FILES = frozenset({_TRAINING, _HISTORY, _BEST, _CHECKSUMS})
+"""Names of the files in a set."""
+
+# What a training continues with, beside its weights.
+_CONTINUED: Mapping[str, type] = {"optimizer_states": list, "lr_schedulers": list, "loops": dict}
+_SET = re.compile(r"epoch-(\d{6,18})")
 _KEPT = 2
 _PIECE = 1 << 20
 _ADVICE = "'selfkd train' with --overwrite starts the run afresh"
@@ -73,9 +84,9 @@ class CheckpointFiles(CheckpointIO):
             best = path.parent / _BEST
             if best.exists():
                 _link(best, partial / _BEST)
-            sums = {file.name: _checksum(file) for file in sorted(partial.iterdir())}
+            sums = {file.name: checksum(file) for file in sorted(partial.iterdir())}
             with (partial / _CHECKSUMS).open("w", encoding="utf-8") as file:
-                json.dump(sums, file, indent=2)
+                file.write(to_json(sums))
                 _onto_disk(file)
         # A set from beyond this epoch is one that was damaged, so that the run went back before it.
         for abandoned in _sets(path.parent):
@@ -99,24 +110,22 @@ def set_folder(checkpoints: Path, done: int) -> Path:
     return checkpoints / f"epoch-{done:06d}"
 
 
+def is_set_name(name: str) -> bool:
+    """Whether a folder's name is that of a set."""
+    return _SET.fullmatch(name) is not None
+
+
 def newest_set(checkpoints: Path) -> Path | None:
-    """The newest set whose files are all whole, or None where there is none at all; damaged ones are warned of.
+    """The newest set from which a training can continue, or None where there is none; damaged ones are warned of.
 
     Raises: CheckpointError: if there are sets, but all are damaged.
     """
-    whole, damages = _newest_whole(checkpoints)
-    said = "; ".join(damages)
-    if damages and whole is None:
-        raise CheckpointError(f"{said}; no whole checkpoint is left; {_ADVICE}")
-    if damages and whole is not None:
-        _log.warning("%s; going back to the checkpoint after epoch %d", said, epochs_in(whole))
-    return whole
+    return _newest(checkpoints, _damage)
 
 
 def epochs_done(checkpoints: Path) -> int:
-    """Epochs that the newest whole set holds; 0 if there is none."""
-    whole, _ = _newest_whole(checkpoints)
-    return epochs_in(whole) if whole else 0
+    """Epochs of the newest set whose files have their checksums; 0 if there is none."""
+    return next((epochs_in(path) for path in _sets(checkpoints) if _changed_file(path) is None), 0)
 
 
 def has_sets(checkpoints: Path) -> bool:
@@ -136,7 +145,7 @@ def read_set(path: Path) -> dict[str, Any]:
 
     Raises: CheckpointError: if a file is missing or damaged.
     """
-    damage = _damage(path)
+    damage = _changed_file(path)
     if damage is not None:
         raise CheckpointError(f"{damage}; {_ADVICE}")
     checkpoint = _checkpoint(path / _TRAINING)
@@ -155,8 +164,15 @@ def write_best(checkpoints: Path, epoch: int, weights: dict[str, Tensor]) -> Non
 
 
 def restore_best(checkpoints: Path, start: Path | None) -> None:
-    """Let the best epoch so far be the one of the set from which the run continues; None for a fresh start."""
+    """Let the best epoch so far be the one of the set from which the run continues; None for a fresh start.
+
+    Raises:
+        CheckpointError: if a folder is in its place.
+        StorageError: if it cannot be written.
+    """
     best = checkpoints / _BEST
+    if best.is_dir():
+        raise CheckpointError(f"{best} is a folder where a file should be; remove it to continue")
     if start is None or not (start / _BEST).exists():
         best.unlink(missing_ok=True)
     elif not best.exists() or not best.samefile(start / _BEST):  # renaming a file to another name of it does nothing
@@ -165,14 +181,21 @@ def restore_best(checkpoints: Path, start: Path | None) -> None:
 
 
 def weights_file(checkpoints: Path, which: str) -> Path:
-    """The file with the weights of the "last" or the "best" epoch, in the newest set.
+    """The file with the weights of the "last" or the "best" epoch, in the newest set in which it is whole.
 
-    Raises: CheckpointError: if there is none, or it is damaged.
+    What else is damaged in a set, such as the history of predictions, does not matter to who wants weights.
+
+    Raises:
+        CheckpointError: if there is no whole one.
+        RunError: if no epoch that counts as the best has been evaluated yet.
     """
-    newest = newest_set(checkpoints)
+    name = {"last": _TRAINING, "best": _BEST}[which]
+    newest = _newest(checkpoints, lambda path: _damage_of_weights(path, name))
     if newest is None:
         raise CheckpointError(f"{checkpoints} holds no checkpoint; {_ADVICE}")
-    return newest / {"last": _TRAINING, "best": _BEST}[which]
+    if not (newest / name).exists():
+        raise RunError(f"{newest} holds no best epoch: none that counts has been evaluated yet")
+    return newest / name
 
 
 def read_weights(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], int]:
@@ -203,40 +226,83 @@ def _sets(checkpoints: Path) -> list[Path]:
     return sorted(found, key=epochs_in, reverse=True)
 
 
-def _newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
-    """The newest set whose files are all whole, and what is wrong with those after it."""
+def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path | None:
+    """The newest set with which nothing is wrong, or None where there is no set; what is wrong with others is said.
+
+    Raises: CheckpointError: if something is wrong with each.
+    """
     damages: list[str] = []
-    for candidate in _sets(checkpoints):
-        damage = _damage(candidate)
+    candidates = _sets(checkpoints)
+    for candidate in candidates:
+        damage = damage_of(candidate)
         if damage is None:
-            return candidate, damages
+            if damages:
+                said = "; ".join(damages)
+                _log.warning("%s; going back to the checkpoint after epoch %d", said, epochs_in(candidate))
+            return candidate
         damages.append(damage)
-    return None, damages
+    if candidates != _sets(checkpoints):  # a training that goes on has replaced them meanwhile
+        return _newest(checkpoints, damage_of)
+    if damages:
+        raise CheckpointError(f"{'; '.join(damages)}; no whole checkpoint is left; {_ADVICE}")
+    return None
 
 
 def _remove(path: Path) -> None:
-    (path / _CHECKSUMS).unlink(missing_ok=True)  # first, so that nobody takes what is left for a damaged set
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):  # what cannot be removed is in nobody's way
+        if path.is_dir():
+            remove(path / _CHECKSUMS)  # first, so that nobody takes what is left for a damaged set
+        remove(path)
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a set, in words, or None."""
+    """Why a training cannot continue from a set, in words, or None."""
+    damage = _changed_file(path) or _damage_of_weights(path, _TRAINING)
+    if damage is not None:
+        return damage
+    training = _checkpoint(path / _TRAINING)
+    lacking = [key for key, kind in _CONTINUED.items() if not (isinstance(training.get(key), kind) and training[key])]
+    if lacking:
+        return f"{path / _TRAINING} lacks {', '.join(lacking)}"
+    if training["epoch"] + 1 != epochs_in(path):
+        return f"{path / _TRAINING} is of epoch {training['epoch'] + 1}"
+    return None
+
+
+def _damage_of_weights(path: Path, name: str) -> str | None:
+    """Why weights cannot be had from this file of a set, in words, or None."""
+    damage = _changed_file(path, name)
+    if damage is not None or not (path / name).exists():
+        return damage
     try:
-        sums = json.loads((path / _CHECKSUMS).read_text(encoding="utf-8"))
-        for name, expected in sums.items():
-            file = path / Path(name).name
-            if not file.exists():
-                return f"{file} is missing"
-            if _checksum(file) != expected:
-                return f"{file} is damaged"
-        if _TRAINING not in sums:
+        _checkpoint(path / name)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _changed_file(path: Path, only: str | None = None) -> str | None:
+    """Which file of a set has not its checksum, in words, or None; with `only`, whether that is this one."""
+    try:
+        sums = json.loads((path / _CHECKSUMS).read_text(encoding="utf-8")) if (path / _CHECKSUMS).is_file() else None
+        if not isinstance(sums, dict) or _TRAINING not in sums:
             return f"{path / _CHECKSUMS} is damaged"
-    except (OSError, ValueError, AttributeError) as error:
+        for name in sums if only is None else {only} & set(sums):
+            file = path / Path(name).name
+            if not file.is_file():
+                return f"{file} is missing"
+            if checksum(file) != sums[name]:
+                return f"{file} is damaged"
+    except (OSError, ValueError, RecursionError) as error:
         return f"{path} cannot be read ({_first_line(error)})"
     return None
 
 
-def _checksum(file: Path) -> dict[str, int]:
+def checksum(file: Path) -> dict[str, int]:
+    """Size and CRC-32 of a file.
+
+    Raises: OSError: if it cannot be read.
+    """
     crc = 0
     with file.open("rb") as opened:
         while piece := opened.read(_PIECE):
@@ -266,17 +332,32 @@ def _link(file: Path, name: Path) -> None:
 
 
 def _checkpoint(file: Path) -> dict[str, Any]:
+    """What a file holds: weights under their keys, their epoch counted from 0, and more.
+
+    Raises: CheckpointError: if it is missing, damaged or no checkpoint of ours.
+    """
     checkpoint = _read(file)
-    if not isinstance(checkpoint, dict) or not {"epoch", "state_dict"} <= set(checkpoint):
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"{file} is not a checkpoint of a run")
+    epoch, weights = checkpoint.get("epoch"), checkpoint.get("state_dict")
+    if type(epoch) is not int or epoch < 0 or not isinstance(weights, dict) or not all(map(_is_text, weights)):
         raise CheckpointError(f"{file} is not a checkpoint of a run")
     return checkpoint
+
+
+def _is_text(key: object) -> bool:
+    return isinstance(key, str)
 
 
 def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is missing or damaged ({_first_line(error)}); {_ADVICE}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({_first_line(error)})") from error
+    except Exception as error:  # torch's reader fails in any way on a file that was made up, and advises to trust it
+        if is_out_of_memory(error):
+            raise
+        raise CheckpointError(f"{path} is damaged or holds more than numbers, texts and tensors") from error
 
 
 def _first_line(error: Exception) -> str:

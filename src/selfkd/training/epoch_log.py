@@ -26,9 +26,11 @@ def read_epoch_log(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     try:
+        if not path.is_file():
+            raise OSError("it is no file")
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise CheckpointError(f"{path} is damaged ({error}); remove it to continue without the earlier rows") from error
     if not all({_EPOCH, *_ALWAYS_LOGGED} <= set(row) for row in rows):
         raise CheckpointError(f"{path} is damaged; remove it to continue without the earlier rows")

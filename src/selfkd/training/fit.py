@@ -40,6 +40,9 @@ from selfkd.training.signals import interrupted
 
 __all__ = ["check_hardware", "connect", "fit", "load_weights"]
 
+# What torch, Lightning and a history raise when what they are to take over has other keys, types or sizes.
+_OF_UNFIT_CHECKPOINTS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 _log = logging.getLogger("selfkd")
 
 
@@ -106,8 +109,9 @@ def fit(
             if options.compile_mode is not None and _comes_from_the_compiler(error):
                 reason = str(error).strip().partition("\n")[0]
                 raise OptionError("trainer.compile", options.compile, f"false here: {reason}") from error
-            if isinstance(error, KeyError | ValueError) and trainer.global_step == 0 and start:
-                raise CheckpointError(f"{start} does not fit this run: {error}") from error
+            if start is not None and not saving.started and isinstance(error, _OF_UNFIT_CHECKPOINTS):
+                reason = next(iter(str(error).splitlines()), "")
+                raise CheckpointError(f"{start} does not fit this run ({type(error).__name__}: {reason})") from error
             raise
     return trainer.strategy.root_device
 
@@ -222,12 +226,17 @@ class _Saving(Checkpoint):
 
     Attributes:
         done: epochs that the newest checkpoint holds.
+        started: whether training has begun, with all that a checkpoint holds taken over.
     """
 
     def __init__(self, checkpoints: Path, every: int, done: int) -> None:
         self._checkpoints = checkpoints
         self._every = every
         self.done = done
+        self.started = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.current_epoch + 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from selfkd.errors import MemoryExhaustedError
+from selfkd.errors import MemoryExhaustedError, OptionError
 
-__all__ = ["is_out_of_memory", "memory_to_evaluate"]
+__all__ = ["is_out_of_memory", "memory_for", "memory_to_evaluate"]
 
 # What torch's allocator of main memory says in a plain RuntimeError, and cuDNN and cuBLAS where they get none.
 _SAID = ("DefaultCPUAllocator: ", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -28,19 +28,31 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_to_evaluate(batch_size: int) -> Iterator[None]:
+def memory_for(doing: str, advice: str) -> Iterator[None]:
     """Let too little memory for what is done here end it with an error of ours.
 
     Args:
-        batch_size: images in a batch of evaluation, of all processes together.
-    Raises: MemoryExhaustedError: with what to do.
+        doing: what is done, as the subject of a sentence ("reading the data").
+        advice: what might fit.
+    Raises: MemoryExhaustedError: that says both.
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except Exception as error:
+        said = isinstance(error, MemoryExhaustedError | OptionError)  # which option, or how much
+        if said or not is_out_of_memory(error):
             raise
-        raise MemoryExhaustedError(
-            f"evaluating with loader.evaluation_batch_size={batch_size} needs more memory than there is ({error}); "
-            "the same command with a smaller one continues from the last checkpoint"
-        ) from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise MemoryExhaustedError(f"{doing} needs more memory than there is ({reason}); {advice}") from error
+
+
+def memory_to_evaluate(batch_size: int) -> AbstractContextManager[None]:
+    """`memory_for` an evaluation.
+
+    Args:
+        batch_size: images in a batch of evaluation, of all processes together.
+    """
+    return memory_for(
+        f"evaluating with loader.evaluation_batch_size={batch_size}",
+        "the same command with a smaller one might fit; a training continues from its last checkpoint",
+    )

@@ -1,0 +1,54 @@
+import pytest
+from torch import nn
+
+from selfkd.runs.networks import build_network
+
+
+class Recipe:
+    """As much of a recipe as a network is built from."""
+
+    def __init__(self, factory, **options):
+        self.options = {"backbone": options}
+        self._factory = factory
+
+    def target(self, section):
+        return self._factory
+
+
+def network(num_classes, *, weights=None, act="nn.relu", pretrained=False, config="small"):
+    """A network that remembers what it was given."""
+    built = nn.Linear(1, num_classes)
+    built.given = {"weights": weights, "act": act, "pretrained": pretrained, "config": config}
+    return built
+
+
+@pytest.mark.parametrize(
+    ("options", "built"),
+    [
+        ({"weights": "start.pth"}, {}),
+        ({"weights": "gone/start"}, {}),
+        ({"weights": "~nobody-of-that-name/start.pt"}, {}),
+        ({"pretrained": True}, {}),
+        ({"act": "torch.nn.ReLU"}, {"act": "torch.nn.ReLU"}),  # a name, not a file
+        ({"config": "large"}, {"config": "large"}),
+    ],
+)
+def test_weights_that_are_gone_are_left_out_where_others_follow(options, built, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    defaults = network(3).given
+    assert build_network(Recipe(network, **options), 3, fresh=False).given == {**defaults, **built}
+    assert build_network(Recipe(network, **options), 3, fresh=True).given == {**defaults, **options}
+
+
+def test_weights_that_are_there_are_read_as_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "start.pth").touch()
+    assert build_network(Recipe(network, weights="start.pth"), 3, fresh=False).given["weights"] == "start.pth"
+
+
+def test_a_file_that_must_be_named_is_asked_for(tmp_path):
+    def required(num_classes, weights):
+        return network(num_classes, weights=weights)
+
+    gone = str(tmp_path / "start.pth")
+    assert build_network(Recipe(required, weights=gone), 3, fresh=False).given["weights"] == gone

@@ -1,0 +1,195 @@
+"""What a run folder keeps, refuses and deletes."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from selfkd.errors import RunError
+from selfkd.runs.experiment import run
+from selfkd.runs.run_folder import RunFolder, write_json
+
+
+def overwritten(folder):
+    """The run again, from the start."""
+    return run(folder.recipe(), folder.path.parents[1], overwrite=True, show_progress=False)
+
+
+def contents(path):
+    """Every file below a folder, links not followed, with its bytes or the place to which it leads."""
+    found = {}
+    for parent, folders, files in os.walk(path):
+        for entry in (Path(parent, name) for name in [*folders, *files] if name != ".lock"):
+            if entry.is_symlink():
+                found[entry] = entry.readlink()
+            else:
+                found[entry] = entry.read_bytes() if entry.is_file() else None
+    return found
+
+
+def note(folder):
+    (folder.path / "notes.txt").write_text("mine")
+    return "notes.txt"
+
+
+def nested_run(folder):
+    other = folder.path / "other" / "seed-0"
+    shutil.copytree(folder.path, other)
+    return "other"
+
+
+def nested_among_checkpoints(folder):
+    (folder.checkpoints / "seed-0").mkdir()
+    return "checkpoints/seed-0"
+
+
+def more_in_a_set(folder):
+    (folder.checkpoints / "epoch-000003" / "mine.txt").write_text("mine")
+    return "checkpoints/epoch-000003/mine.txt"
+
+
+def own_export(folder):
+    (folder.path / "export").mkdir()
+    (folder.path / "export" / "mine.safetensors").write_text("mine")
+    return "export/mine.safetensors"
+
+
+def link_to_somebodys_file(folder):
+    (folder.path.parent / "mine").write_text("mine")
+    folder.metrics_file.unlink()
+    folder.metrics_file.symlink_to(folder.path.parent / "mine")
+    return "metrics.csv"
+
+
+def link_to_somebodys_checkpoints(folder):
+    shutil.move(folder.checkpoints, folder.path.parent / "mine")
+    folder.checkpoints.symlink_to(folder.path.parent / "mine")
+    return "checkpoints"
+
+
+def folder_for_a_file(folder):
+    folder.metrics_file.unlink()
+    (folder.metrics_file / "mine").mkdir(parents=True)
+    return "metrics.csv"
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        note,
+        nested_run,
+        nested_among_checkpoints,
+        more_in_a_set,
+        own_export,
+        link_to_somebodys_file,
+        link_to_somebodys_checkpoints,
+        folder_for_a_file,
+    ],
+)
+def test_overwriting_deletes_nothing_where_there_is_more_than_a_run(finished, add):
+    name = add(finished)
+    before = contents(finished.path.parent)
+    with pytest.raises(RunError, match=f"holds what no run writes: {name}; --overwrite deletes only a run's own files"):
+        overwritten(finished)
+    assert contents(finished.path.parent) == before
+
+
+def test_overwriting_deletes_nothing_behind_a_link(finished, tmp_path):
+    recipe, elsewhere = finished.recipe(), tmp_path / "elsewhere"
+    finished.path.rename(elsewhere)
+    finished.path.symlink_to(elsewhere)
+    before = contents(elsewhere)
+    with pytest.raises(RunError, match="is a link to .*elsewhere; --overwrite deletes nothing behind a link"):
+        run(recipe, tmp_path / "runs", overwrite=True, show_progress=False)
+    assert contents(elsewhere) == before
+
+
+def test_overwriting_deletes_nothing_of_a_folder_that_is_no_run(finished, tmp_path):
+    recipe = finished.recipe()
+    shutil.rmtree(finished.path)
+    finished.path.mkdir()
+    finished.metrics_file.write_text("epoch,loss\n")
+    (finished.path / "export").mkdir()
+    for recipe_file in (None, "flour: 500\nwater: 300\n"):
+        if recipe_file is not None:
+            finished.recipe_file.write_text(recipe_file)
+        before = contents(finished.path)
+        with pytest.raises(RunError, match=r"holds no recipe.yaml of a run, so --overwrite deletes nothing there"):
+            run(recipe, tmp_path / "runs", overwrite=True, show_progress=False)
+        assert contents(finished.path) == before
+
+
+def test_overwriting_removes_all_that_a_run_leaves_even_of_one_that_was_killed(finished):
+    (finished.path / "tensorboard").mkdir()
+    for name in ("hparams.yaml", "events.out.tfevents.1.host.2.0"):
+        (finished.path / "tensorboard" / name).touch()
+    (finished.path / "export").mkdir()
+    (finished.path / "export" / "best.safetensors").touch()
+    (finished.checkpoints / "epoch-000002.partial").mkdir()
+    (finished.checkpoints / "epoch-000002.partial" / "training.ckpt").touch()
+    (finished.path / "model.safetensors.partial").touch()
+    (finished.checkpoints / "best.ckpt.partial").touch()
+    assert overwritten(finished).is_finished
+    files = {".lock", "recipe.yaml", "data.json", "metrics.csv", "model.safetensors", "checksums.json", "scores.json"}
+    assert {file.name for file in finished.path.iterdir()} == {*files, "checkpoints", "environment.json"}
+
+
+def test_a_run_of_another_length_is_refused_with_the_reason(finished, short):
+    longer = short(name="finished", **{"backbone.width": 4, "trainer.epochs": 5})
+    with pytest.raises(RunError) as refused:
+        finished.check(longer)
+    for said in ("trainer.epochs: 3 there, 5 now", "decays depend on the number of all epochs", "name= of its own"):
+        assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "[" * 5000,
+        '{"last": {"epoch": 3}}',
+        lambda scores: {**scores, "last": {"epoch": 3, "scores": []}},
+        lambda scores: {**scores, "last": {"epoch": 3, "scores": {"test": {"main": {"top1": {"value": "much"}}}}}},
+        lambda scores: {**scores, "seconds": None},
+    ],
+)
+def test_damaged_scores_are_named(finished, content):
+    if callable(content):
+        content = json.dumps(content(json.loads(finished.scores_file.read_text())))
+    finished.scores_file.write_text(content)
+    with pytest.raises(RunError, match=r"scores.json (is damaged|cannot be read)"):
+        finished.scores()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"class_names": "0123456789"}', '{"class_names": [1, 2]}', "{"])
+def test_a_damaged_note_of_the_data_is_named(finished, content):
+    finished.data_file.write_text(content)
+    with pytest.raises(RunError, match=r"data.json (is damaged|cannot be read)"):
+        finished.class_names()
+
+
+def test_scores_of_older_and_newer_versions_are_read(finished):
+    scores = json.loads(finished.scores_file.read_text())
+    older = {key: scores[key] for key in scores if key not in ("own_best", "class_names", "splits")}
+    for content in (older, {**scores, "newer": 1}):
+        write_json(finished.scores_file, content)
+        assert finished.scores() == content
+
+
+def test_class_names_of_older_runs_stand_in_their_scores(finished):
+    write_json(finished.data_file, {"fingerprint": "x"})
+    assert finished.class_names() == tuple("0123456789")
+    finished.scores_file.unlink()
+    with pytest.raises(RunError, match="does not say yet which classes it has"):
+        finished.class_names()
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "\0", "nowhere"])
+def test_what_can_be_no_folder_is_no_run(tmp_path, path):
+    with pytest.raises(RunError):
+        RunFolder.existing(tmp_path / path)
