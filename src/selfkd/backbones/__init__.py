@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from selfkd.backbones.timm_names import is_timm_name, timm_names
+from selfkd.backbones.timm_sources import is_timm_name, timm_names
 from selfkd.backbones.torchvision_stages import TIMM_NAMES, TORCHVISION_STAGES
 from selfkd.catalogue import Catalogue, Entry, import_target, is_own
 from selfkd.errors import BackboneError, OptionError, UnknownNameError, UserError, shown

@@ -63,6 +63,10 @@ _LONGEST_PATH = 1000  # of all folders; systems allow 4096 bytes for a file in t
 _MOST_FOLDERS = 32
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
 _LARGEST_SEED = 2**32 - 1
+_NOTATION = """\
+Numbers are written in plain decimals: 1000, 0.5, 1e-4; not 1_000, 010 or 1:30. A list is written
+[1,2]; null stands for no value.
+"""
 _OPTIONS_LISTING = "'selfkd train RECIPE --help' shows all options"
 _MOST_DIGITS = 100
 _LONGEST_HINT = 40  # of a value that is repeated behind the right key
@@ -129,7 +133,7 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
         if not equals or not key:
             raise RecipeError(f"{shown(argument)} is no override; write key=value, for example trainer.epochs=15")
         if key in overrides:
-            raise RecipeError(f"{shown(key)} is given twice")
+            raise RecipeError(f"{key} is given twice")
         overrides[key] = text
     known = _all_keys()
     for key, text in overrides.items():
@@ -275,7 +279,7 @@ def options_help(recipe: Recipe) -> str:
     chosen = "\n".join(
         f"  {section}={recipe.parts[section]:<22} or {_others(section, recipe.parts[section])}" for section in CHOSEN
     )
-    return f"parts, each with its own options below:\n{chosen}\n\n{parser.format_help()}"
+    return f"parts, each with its own options below:\n{chosen}\n\n{parser.format_help()}\n{_NOTATION}"
 
 
 def _others(section: str, name: str) -> str:
@@ -344,7 +348,7 @@ def _stem(name: str) -> str:
 def _suffix(changed: Mapping[str, Any]) -> str:
     """What overrides add to a run's name."""
     suffix = "".join(f"+{key}={_written(value)}" for key, value in changed.items()).replace("/", "_").replace(" ", "")
-    if len(suffix) > _LONGEST_SUFFIX:
+    if len(suffix) > _LONGEST_SUFFIX or "\\" in suffix or not suffix.isprintable():
         suffix = "+" + hashlib.sha256(suffix.encode()).hexdigest()[:12]
     return suffix
 

@@ -13,7 +13,7 @@ __all__ = ["is_timm_name", "timm_names"]
 # How timm's sources enter a network, and names that networks had before.
 _ENTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 _RENAMED = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.MULTILINE | re.DOTALL)
-_OLD_NAME = re.compile(r"""^\s*['"](\w+)['"]:""", re.MULTILINE)
+_OLD_NAME = re.compile(r"""^\s*['"](\w+)['"]\s*:""", re.MULTILINE)
 _TAG_MARK = "."  # of pretrained weights: resnet50.a1_in1k
 
 
