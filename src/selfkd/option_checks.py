@@ -24,12 +24,16 @@ LARGEST_TEMPERATURE = 1e4
 """Above it softened predictions are uniform in single precision."""
 LARGEST_SIZE = 2**16
 """Of channels and pixels in a row; no network or image has more."""
-_LARGEST_NUMBER = 1e9  # whose square is finite in single precision
+_LARGEST_NUMBER = 1e30  # single precision holds it, and its product with a loss
 _LARGEST_COUNT = 2**31 - 1  # what a C int holds
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _check_number(option: str, value: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not _is_number(value):
         raise OptionError(option, value, "a number")
 
 
@@ -81,7 +85,7 @@ def one_of(option: str, value: str, allowed: Collection[str]) -> str:
 
 def weights(option: str, values: Sequence[float], count: int, meaning: str) -> tuple[float, ...]:
     """Exactly `count` finite, non-negative numbers; `meaning` says what they stand for, in order."""
-    if len(values) != count or any(not 0 <= value <= _LARGEST_NUMBER for value in values):
+    if len(values) != count or not all(_is_number(value) and 0 <= value <= _LARGEST_NUMBER for value in values):
         raise OptionError(
             option, tuple(values), f"{count} finite numbers >= 0 and at most {_LARGEST_NUMBER:g} ({meaning})"
         )
@@ -92,7 +96,8 @@ def one_positive(**values: float) -> None:
     """At least one of several weights above 0; with all 0 nothing would be learnt."""
     if not any(values.values()):
         first, *others = values
-        raise OptionError(first, values[first], f"above 0 where {' and '.join(others)} are 0: nothing would be learnt")
+        zero = f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} 0"
+        raise OptionError(first, values[first], f"above 0 where {zero}: nothing would be learnt")
 
 
 def multiple_of(option: str, value: int, divisor: int, maximum: int = _LARGEST_COUNT) -> int:

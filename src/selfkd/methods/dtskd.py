@@ -96,6 +96,8 @@ class DTSKD(Method):
         self.head_weights = dict(
             zip(heads, weights("head_weights", head_weights, len(heads), ", ".join(heads)), strict=True)
         )
+        if not structural_weight and not any(head_weights):
+            raise OptionError("head_weights", head_weights, "not all 0 where structural_weight is 0")
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.decay = DECAYS[one_of("decay", decay, DECAYS)]
         self.beta_max = unit_interval("beta_max", beta_max)
@@ -106,7 +108,7 @@ class DTSKD(Method):
             raise OptionError("beta_offset", beta_offset, "0 or 1")
         self.beta_offset = beta_offset
         self.detach_teacher = detach_teacher
-        self.epsilon = non_negative("epsilon", epsilon)
+        self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
         self.structural_branches = tuple(
             f"branch{i}" for i in subset_of("structural_branches", structural_branches, range(1, NUM_STAGES))

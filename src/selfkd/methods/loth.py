@@ -85,7 +85,7 @@ class LOTH(Method):
         self.teacher_weights = {head: alpha ** (NUM_STAGES - i) for i, head in enumerate(_EXITS)}
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.fusion_weight_decay = non_negative("fusion_weight_decay", fusion_weight_decay)
-        self.epsilon = non_negative("epsilon", epsilon)
+        self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         stage_channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
         channels, height, width = backbone.final_shape
         inner_channels = _checked_channels(chain_channels) if chain_channels is not None else stage_channels[1:]

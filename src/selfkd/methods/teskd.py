@@ -81,12 +81,10 @@ class TESKD(Method):
         self.label_weight = non_negative("label_weight", label_weight)
         self.distillation_weight = non_negative("distillation_weight", distillation_weight)
         self.feature_weight = non_negative("feature_weight", feature_weight)
-        one_positive(
-            label_weight=label_weight, distillation_weight=distillation_weight, feature_weight=feature_weight
-        )
+        one_positive(label_weight=label_weight, distillation_weight=distillation_weight, feature_weight=feature_weight)
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.detach_teacher = detach_teacher
-        self.epsilon = non_negative("epsilon", epsilon)
+        self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         if student_convolutions not in (1, 2):
             raise OptionError("student_convolutions", student_convolutions, "1 or 2")
         width = backbone.stage_shapes[-1][0]

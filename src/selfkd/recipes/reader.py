@@ -113,7 +113,9 @@ class Recipe:
         """
         name = self.parts.get(section)
         target = part(section, name)
-        return target if name is None or not is_own(name) else functools.partial(_call_own, f"{section} {name!r}", target)
+        return (
+            target if name is None or not is_own(name) else functools.partial(_call_own, f"{section} {name!r}", target)
+        )
 
     def with_seed(self, seed: int) -> Recipe:
         """The same experiment from another seed."""
@@ -161,7 +163,9 @@ def _all_keys() -> tuple[str, ...]:
 
 
 def _unknown_option(key: str, value: object, known: Sequence[str], listing: str) -> UnknownNameError:
-    near = [f"{each}={_written(value)}" if len(str(value)) < _LONGEST_HINT else each for each in nearest_keys(key, known)]
+    near = [
+        f"{each}={_written(value)}" if len(str(value)) < _LONGEST_HINT else each for each in nearest_keys(key, known)
+    ]
     return UnknownNameError("option", key, known, listing, near)
 
 
@@ -222,7 +226,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     """What distinguishes two experiments, given as flat keys, in words; what belongs to a machine does not count."""
     keys = [key for key in dict.fromkeys((*before, *after)) if key not in MACHINE and key != "published"]
     return [
-        f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now" for key in keys if before.get(key) != after.get(key)
+        f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now"
+        for key in keys
+        if before.get(key) != after.get(key)
     ]
 
 
@@ -453,7 +459,9 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
         named = re.match(r'Parser key "([\w.]+)":', str(error))
         if named and named[1] in flat:
             allowed = _in_words(_type_of(parser, named[1]))
-            raise RecipeError(f"{named[1]}={shown(flat[named[1]])} is not allowed; {named[1]} must be {allowed}") from error
+            raise RecipeError(
+                f"{named[1]}={shown(flat[named[1]])} is not allowed; {named[1]} must be {allowed}"
+            ) from error
         text = re.sub(r'Parser key "([\w.]+)":', r"\1:", " ".join(str(error).split()))
         raise RecipeError(re.sub(r"<class '(\w+)'>|typing\.", r"\1", text)) from error
     for key, value in values.items():
@@ -503,8 +511,12 @@ def _as_written(key: str, given: Any, read: Any, kind: Any) -> Any:
     Raises: RecipeError: if the option takes no text, naming the option.
     """
     if isinstance(given, list) and isinstance(read, list | tuple) and len(given) == len(read):
-        inner = next((each for each in (kind, *typing.get_args(kind)) if typing.get_origin(each) in (tuple, list)), None)
-        members = [_as_written(key, *each, (typing.get_args(inner) or (None,))[0]) for each in zip(given, read, strict=True)]
+        inner = next(
+            (each for each in (kind, *typing.get_args(kind)) if typing.get_origin(each) in (tuple, list)), None
+        )
+        members = [
+            _as_written(key, *each, (typing.get_args(inner) or (None,))[0]) for each in zip(given, read, strict=True)
+        ]
         return type(read)(members)
     if not isinstance(given, str) or is_plain_number(given):
         return read

@@ -1,4 +1,4 @@
-"""The sections of a recipe: what each of them chooses or configures. Nothing here imports torch until a part is loaded."""
+"""The sections of a recipe, and what each of them chooses or configures; torch is imported with a part, not before."""
 
 from __future__ import annotations
 

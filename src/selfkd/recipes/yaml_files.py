@@ -77,7 +77,9 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
         elif isinstance(event, yaml.AliasEvent):
             self._budget.aliases -= 1
-            self._refuse_if(event.anchor in self._collections, event, "an alias repeats a list or mapping; write it out")
+            self._refuse_if(
+                event.anchor in self._collections, event, "an alias repeats a list or mapping; write it out"
+            )
             self._refuse_if(self._budget.aliases < 0, event, f"more than {_MOST_ALIASES} aliases")
         if isinstance(event, yaml.NodeEvent):
             self._budget.values -= 1
@@ -117,7 +119,9 @@ def read_mapping(path: Path, budget: Budget) -> dict[str, Any]:
             content = file.read(budget.bytes + 1)
         budget.bytes -= len(content)
         if budget.bytes < 0:
-            raise RecipeError(f"{path} cannot be read as a recipe: with its inclusions it has over {_LARGEST_FILE} bytes")
+            raise RecipeError(
+                f"{path} cannot be read as a recipe: with its inclusions it has over {_LARGEST_FILE} bytes"
+            )
         mapping = _constructed(content.decode(), budget)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} cannot be read as a recipe: {_said(error)}") from error
