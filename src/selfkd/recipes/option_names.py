@@ -21,17 +21,17 @@ __all__ = ["every_option", "nearest_keys", "option_names"]
 _PACKAGE = "selfkd"
 # Words of other programs for what is written otherwise here.
 _SYNONYMS = {
-    "arch": "backbone",
-    "batch": "loader.batch_size",
-    "bs": "loader.batch_size",
-    "dataset": "data",
-    "device": "trainer.accelerator",
-    "gpus": "trainer.devices",
-    "learning_rate": "optimizer.lr",
-    "model": "backbone",
-    "num_workers": "loader.workers",
-    "scheduler": "schedule",
-    "wd": "optimizer.weight_decay",
+    "arch": ("backbone",),
+    "batch": ("loader.batch_size",),
+    "bs": ("loader.batch_size",),
+    "dataset": ("data",),
+    "device": ("trainer.accelerator",),
+    "gpus": ("trainer.devices",),
+    "learning_rate": ("optimizer.lr",),
+    "model": ("backbone",),
+    "num_workers": ("loader.workers",),
+    "scheduler": ("schedule",),
+    "wd": ("optimizer.weight_decay",),
 }
 _MOST = 3
 _LONGEST_WORD = 100
@@ -73,7 +73,7 @@ def nearest_keys(word: str, known: Collection[str]) -> list[str]:
     for key in sorted(known, key=lambda key: "." in key):
         by_last.setdefault(key.rpartition(".")[2], []).append(key)
     joined = [key for key in known if key.replace(".", "_") == word.replace(".", "_")]
-    same = [*joined, *by_last.get(last, []), *(key for key in (_SYNONYMS.get(last),) if key in known)]
+    same = [*joined, *by_last.get(last, []), *(key for key in _SYNONYMS.get(last, ()) if key in known)]
     if same:
         return list(dict.fromkeys(same))[:_MOST]
     whole = difflib.get_close_matches(word, known, n=_MOST, cutoff=0.5)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -58,17 +58,17 @@ class Budget:
 class _Loader(yaml.SafeLoader):
     """A SafeLoader that counts what it meets, refuses tags, and lets no key come twice."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (a variable of the class in PyYAML)
 
     def __init__(self, text: str, budget: Budget) -> None:
         super().__init__(text)
         self._budget = budget
         self._depth = 0
-        self._collections: set[str] = set()
+        self._collections: set[str | None] = set()
 
     def get_event(self) -> yaml.Event:
         """The next event, counted before anything is built from it."""
-        event = super().get_event()
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.CollectionStartEvent):
             self._depth += 1
             self._collections.add(event.anchor)
@@ -94,7 +94,7 @@ class _Loader(yaml.SafeLoader):
         self._refuse_if(bool(twice), node, f"{', '.join(twice)} comes twice")
         return super().construct_mapping(node, deep)
 
-    def _refuse_if(self, wrong: bool, place: yaml.Event | yaml.Node, problem: str) -> None:
+    def _refuse_if(self, wrong: bool, place: Any, problem: str) -> None:
         if wrong:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
 
