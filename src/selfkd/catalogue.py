@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ __all__ = ["Catalogue", "Entry", "import_target", "is_own", "place_of"]
 
 _OWN_MARK = ":"
 # Where no line of somebody's own code stands: this package, and what Python itself imports with.
-_NOT_OWN = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+_NOT_OWN = (f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen importlib")
 
 
 @dataclass(frozen=True)

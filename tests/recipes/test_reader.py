@@ -107,6 +107,14 @@ def test_a_given_name_is_the_name():
     assert resolve(DTSKD, {"name": "mine", "trainer.epochs": 3}).name == "mine"
 
 
+def test_a_file_of_any_name_can_be_trained_under_a_name_of_its_own(tmp_path):
+    file = tmp_path / "a\nb.yaml"
+    file.write_text(f"include: {DTSKD}\n")
+    with pytest.raises(RecipeError, match="name must have printable characters"):
+        resolve(str(file))
+    assert resolve(str(file), {"name": "mine", "trainer.epochs": 3}).name == "mine"
+
+
 def test_timm_networks_have_their_options_checked():
     recipe = resolve(DTSKD, split_overrides(["backbone=resnet18", "backbone.drop_rate=0.1"]))
     assert recipe.options["backbone"]["drop_rate"] == 0.1
@@ -261,6 +269,8 @@ def test_a_file_includes_its_neighbour(tmp_path):
     [
         ("trainer.devices=0", "trainer.devices=0 is not allowed; trainer.devices must be a whole number >= 1"),
         ("trainer.devices=100000000", "at most 1024"),
+        ("trainer.accelerator=", "trainer.accelerator='' is not allowed"),
+        ("trainer.accelerator=a\udc80", r"trainer.accelerator='a\\udc80' is not allowed"),
         ("trainer.epochs=" + "9" * 90, r"trainer.epochs=9{76} \.\.\. is not allowed; .* at most 1000000"),
         ("loader.batch_size=" + "9" * 90, "loader.batch_size=.* at most"),
         ("loader.workers=-1", "loader.workers=-1"),
@@ -328,6 +338,7 @@ SLIPS = {
     "timm's network": "resolve(RECIPE, {'backbone': 'resnet18x'})",
     "section": "resolve(RECIPE, {'trainr.epochs': '3'})",
     "option": "resolve(RECIPE, {'method.beta_mx': '1'})",
+    "name": "resolve(RECIPE, {'name': 'a/../b'})",
     "option on the command line": "split_overrides(['lr=3'])",
     "option in a file": "resolve('mine.yaml')",
     "torchvision by its import": "resolve(RECIPE, {'backbone': 'torchvision.models:resnet18'})",

@@ -188,16 +188,17 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
         _refuse_imports(name, given, overrides)
     stem = str(given.pop("name", None) or _stem(name))
     published = given.pop("published", {})
-    run_name = overrides.pop("name", None)
+    is_named = "name" in overrides
+    run_name = _checked_name(str(overrides.pop("name", stem)))
     if not overrides:
-        return _resolved(str(stem if run_name is None else run_name), given, published)
+        return _resolved(run_name, given, published)
     merged = override(given, overrides)
-    recipe = _resolved(stem, merged, {})
-    before, after = _flat_or_incomplete(stem, given, merged), recipe.flat()
+    recipe = _resolved(run_name, merged, {})
+    before, after = _flat_or_incomplete(run_name, given, merged), recipe.flat()
     changed = {key: after[key] for key in sorted(overrides) if key not in _UNNAMED and before.get(key) != after[key]}
     return replace(
         recipe,
-        name=_checked_name(str(stem + _suffix(changed) if run_name is None else run_name)),
+        name=run_name if is_named else _checked_name(run_name + _suffix(changed)),
         published={} if changed else published,
     )
 
@@ -355,7 +356,7 @@ def _suffix(changed: Mapping[str, Any]) -> str:
     """What overrides add to a run's name."""
     suffix = "".join(f"+{key}={_written(value)}" for key, value in changed.items()).replace("/", "_").replace(" ", "")
     if len(suffix) > _LONGEST_SUFFIX or "\\" in suffix or not suffix.isprintable():
-        suffix = "+" + hashlib.sha256(suffix.encode()).hexdigest()[:12]
+        suffix = "+" + hashlib.sha256(suffix.encode(errors="surrogatepass")).hexdigest()[:12]
     return suffix
 
 
@@ -366,7 +367,7 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     seed, options = _checked_options(parts, merged)
     for section in ("data", "augmentation", *ALWAYS):  # all that can be built without data check their ranges now
         part(section, parts.get(section))(**options[section])
-    return Recipe(_checked_name(name), seed, parts, options, published)
+    return Recipe(name, seed, parts, options, published)
 
 
 def _check_names(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
