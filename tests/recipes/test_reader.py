@@ -409,6 +409,9 @@ OWN = """\
     def without_classes(weights=None):
         raise AssertionError("must not be called")
 
+    def with_a_function(num_classes, *, activation=len):
+        raise AssertionError("must not be called")
+
     def three_classes(classes: int):
         return torchvision.models.resnet18(num_classes=classes)
 """
@@ -443,6 +446,9 @@ def test_an_own_class_that_raises_is_named_with_its_place(own_parts):
         ({"method": "selfkd.methods.base:Method"}, r"is abstract: it does not define forward\(\)"),
         ({"method": "own_parts:Unfinished"}, r"is abstract: it does not define forward\(\)"),
         ({"backbone": "own_parts:without_classes"}, "must be the number of classes, num_classes; it is 'weights'"),
+        ({"backbone": "own_parts:with_a_function"}, "option backbone.activation=<built-in.*which a recipe cannot hold"),
+        ({"backbone": "own_parts:no_such"}, "own_parts:no_such' cannot be imported: AttributeError"),
+        ({"method": "selfkd.no_such:Class"}, "'selfkd.no_such:Class' cannot be imported: ModuleNotFoundError"),
         ({"backbone": "os:system"}, "must be the number of classes, num_classes; it is 'command'"),
         ({"backbone": "time:sleep"}, "must be the number of classes, num_classes"),
         ({"backbone": "torchvision.models:resnet18"}, "torchvision's network is backbone=torchvision/resnet18"),

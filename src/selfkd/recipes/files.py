@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from selfkd.errors import RecipeError, UnknownNameError
+from selfkd.errors import RecipeError, UnknownNameError, shown
 from selfkd.recipes.grid import expand
 from selfkd.recipes.sections import override
 from selfkd.recipes.yaml_files import Budget, read_mapping
@@ -60,7 +60,7 @@ def _read(name: str, seen: tuple[str, ...], budget: Budget) -> dict[str, Any]:
     included = content.pop("include", [])
     for part in included if isinstance(included, list) else [included]:
         if not isinstance(part, str):
-            raise RecipeError(f"{name}: include must be the name of a recipe or a list of names, not {included!r}")
+            raise RecipeError(f"{name}: include must be the name of a recipe or a list of names, not {shown(included)}")
         # A file that is included is looked for beside the one that includes it.
         place = str(Path(name).parent / part) if part.endswith(ENDINGS) else part
         merged = override(merged, _read(place, (*seen, name), budget))

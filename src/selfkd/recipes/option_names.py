@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
 
+from selfkd.catalogue import is_own
 from selfkd.recipes.sections import ALWAYS, CHOSEN, part_target
 
 __all__ = ["every_option", "nearest_keys", "option_names"]
@@ -43,7 +44,7 @@ def option_names(section: str, name: str | None) -> tuple[str, ...] | None:
     Raises: UnknownNameError: if there is no such part.
     """
     module, _, attribute = part_target(section, name).partition(":")
-    if module.partition(".")[0] != _PACKAGE:
+    if name is not None and is_own(name):
         return None
     return tuple(f"{section}.{option}" for option in dict.fromkeys(_options(module, attribute)))
 
@@ -76,7 +77,8 @@ def nearest_keys(word: str, known: Collection[str]) -> list[str]:
     same = [*joined, *by_last.get(last, []), *(key for key in _SYNONYMS.get(last, ()) if key in known)]
     if same:
         return list(dict.fromkeys(same))[:_MOST]
-    whole = difflib.get_close_matches(word, known, n=_MOST, cutoff=0.5)
+    alike_in_form = [key for key in known if ("." in key) or ("." not in word)]
+    whole = difflib.get_close_matches(word, alike_in_form, n=_MOST, cutoff=0.5)
     alike = [key for near in difflib.get_close_matches(last, by_last, n=_MOST, cutoff=0.6) for key in by_last[near]]
     return list(dict.fromkeys(whole + alike if "." in word else alike + whole))[:_MOST]
 

@@ -188,8 +188,8 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
         _refuse_imports(name, given, overrides)
     stem = str(given.pop("name", None) or _stem(name))
     published = given.pop("published", {})
-    is_named = "name" in overrides
-    run_name = _checked_name(str(overrides.pop("name", stem)))
+    own_name = overrides.pop("name", None)
+    run_name = _checked_name(stem if own_name is None else str(own_name))
     if not overrides:
         return _resolved(run_name, given, published)
     merged = override(given, overrides)
@@ -198,7 +198,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     changed = {key: after[key] for key in sorted(overrides) if key not in _UNNAMED and before.get(key) != after[key]}
     return replace(
         recipe,
-        name=run_name if is_named else _checked_name(run_name + _suffix(changed)),
+        name=_checked_name(run_name + _suffix(changed)) if own_name is None else run_name,
         published={} if changed else published,
     )
 
@@ -367,7 +367,22 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     seed, options = _checked_options(parts, merged)
     for section in ("data", "augmentation", *ALWAYS):  # all that can be built without data check their ranges now
         part(section, parts.get(section))(**options[section])
+    for section, chosen in parts.items():
+        if is_own(chosen):
+            _check_plain(f"{section} {chosen!r}", section, options[section])
     return Recipe(name, seed, parts, options, published)
+
+
+def _check_plain(said: str, section: str, options: Mapping[str, Any]) -> None:
+    """Refuse defaults of somebody's own part that a run's recipe could not keep."""
+    for option, value in options.items():
+        try:
+            yaml.safe_dump(value)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"{said} has the option {section}.{option}={shown(value)}, which a recipe cannot hold; "
+                "options must be numbers, texts, true, false, null, or lists of them"
+            ) from error
 
 
 def _check_names(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:

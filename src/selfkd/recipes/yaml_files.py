@@ -90,8 +90,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping; plain YAML lets the last of two equal keys win in silence."""
         counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        twice = [key for key, count in counts.items() if count > 1]
-        self._refuse_if(bool(twice), node, f"{', '.join(twice)} comes twice")
+        for key, count in counts.items():
+            self._refuse_if(count > 1, node, f"{key} comes twice")
         return super().construct_mapping(node, deep)
 
     def _refuse_if(self, wrong: bool, place: Any, problem: str) -> None:
