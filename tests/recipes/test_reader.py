@@ -1,3 +1,4 @@
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -429,6 +430,7 @@ def own_parts(tmp_path, monkeypatch):
 def test_an_own_class_that_raises_is_named_with_its_place(own_parts):
     recipe = resolve(DTSKD, {"method": "own_parts:Broken", "backbone": "own_parts:network"})
     assert recipe.options["method"] == {"strength": 1.0}
+    assert list(inspect.signature(recipe.target("backbone")).parameters) == ["num_classes"], "as it was written"
     with pytest.raises(UserError, match=rf"backbone 'own_parts:network' raised TypeError: .*{own_parts}, line 17"):
         recipe.target("backbone")(10)
     import selfkd

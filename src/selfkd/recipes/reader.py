@@ -113,9 +113,7 @@ class Recipe:
         """
         name = self.parts.get(section)
         target = part(section, name)
-        return (
-            target if name is None or not is_own(name) else functools.partial(_call_own, f"{section} {name!r}", target)
-        )
+        return _naming_errors(f"{section} {name!r}", target) if name is not None and is_own(name) else target
 
     def with_seed(self, seed: int) -> Recipe:
         """The same experiment from another seed."""
@@ -257,15 +255,20 @@ def options_parser(parts: Mapping[str, str]) -> ArgumentParser:
     return parser
 
 
-def _call_own(said: str, factory: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Somebody's own part, built; what it raises is named with its place."""
-    try:
-        return factory(*arguments, **options)
-    except SelfKDError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}{place_of(error.__traceback__)}"
-        raise UserError(f"{said} raised {reason}") from error
+def _naming_errors(said: str, factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Somebody's own part, with its signature; what it raises when it is built is named with its place."""
+
+    @functools.wraps(factory)
+    def build(*arguments: Any, **options: Any) -> Any:
+        try:
+            return factory(*arguments, **options)
+        except SelfKDError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}{place_of(error.__traceback__)}"
+            raise UserError(f"{said} raised {reason}") from error
+
+    return build
 
 
 def option_keys(parser: ArgumentParser) -> list[str]:
