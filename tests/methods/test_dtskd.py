@@ -230,6 +230,7 @@ def test_only_the_plain_network_remains(backbone, data):
     ("option", "value", "allowed"),
     [
         ("temperature", 0.0, "> 0"),
+        ("temperature", 1e308, "at most 10000"),
         ("historical_weight", -1.0, ">= 0"),
         ("structural_weight", float("nan"), "finite"),
         ("beta_max", 1.5, r"\[0, 1\]"),
@@ -245,6 +246,18 @@ def test_only_the_plain_network_remains(backbone, data):
 def test_values_out_of_range_are_refused(backbone, data, option, value, allowed):
     with pytest.raises(OptionError, match=f"{option}=.*{allowed}"):
         selfkd.create_method("dtskd", backbone, data, **{option: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"historical_weight": 0.0, "structural_weight": 0.0},
+        {"historical_weight": 0.2, "structural_weight": 0.0, "head_weights": (0, 0, 0, 0)},
+    ],
+)
+def test_weights_with_which_nothing_would_be_learnt_are_refused(backbone, data, options):
+    with pytest.raises(OptionError, match="where structural_weight is 0"):
+        selfkd.create_method("dtskd", backbone, data, **options)
 
 
 def test_a_batch_of_one_is_refused(backbone, batch, data):

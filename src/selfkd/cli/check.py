@@ -36,9 +36,12 @@ def add_parser(verbs: Any) -> None:
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.errors import UnfitDataError
     from selfkd.recipes.reader import split_overrides
+
+    overrides = split_overrides(parsed.arguments)  # before what takes seconds to import
+
     from selfkd.runs.checkup import check
 
-    report = check(parsed.data, split_overrides(parsed.arguments), parsed.quick)
+    report = check(parsed.data, overrides, parsed.quick)
     print(to_json(report.to_json()) if parsed.json else report.text())
     if report.errors:
         raise UnfitDataError(f"training would fail; found {len(report.errors)}, the first: {report.errors[0]}")

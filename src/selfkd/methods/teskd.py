@@ -16,7 +16,15 @@ from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepO
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import full_precision, masked_squared_distance, softened_kl
 from selfkd.methods.base import Method
-from selfkd.option_checks import at_least, non_negative, positive, subset_of
+from selfkd.option_checks import (
+    LARGEST_SIZE,
+    LARGEST_TEMPERATURE,
+    at_least,
+    non_negative,
+    one_positive,
+    positive,
+    subset_of,
+)
 
 __all__ = ["TESKD"]
 
@@ -76,12 +84,15 @@ class TESKD(Method):
         self.label_weight = non_negative("label_weight", label_weight)
         self.distillation_weight = non_negative("distillation_weight", distillation_weight)
         self.feature_weight = non_negative("feature_weight", feature_weight)
-        self.temperature = positive("temperature", temperature)
+        one_positive(label_weight=label_weight, distillation_weight=distillation_weight, feature_weight=feature_weight)
+        self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.detach_teacher = detach_teacher
-        self.epsilon = non_negative("epsilon", epsilon)
+        self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         if student_convolutions not in (1, 2):
             raise OptionError("student_convolutions", student_convolutions, "1 or 2")
-        width = backbone.stage_shapes[-1][0] if student_width is None else at_least("student_width", student_width, 1)
+        width = backbone.stage_shapes[-1][0]
+        if student_width is not None:
+            width = at_least("student_width", student_width, 1, LARGEST_SIZE)
         self.students = TopDownStudents(
             backbone.stage_shapes,
             width,

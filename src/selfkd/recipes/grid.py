@@ -14,10 +14,12 @@ exists for every figure, and for what stands under `unpublished`. Its keys are m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from selfkd.errors import RecipeError
+from selfkd.recipes.sections import override
 
 __all__ = ["expand"]
 
@@ -93,4 +95,4 @@ def _cell(grid: Mapping[str, Any], backbone: str, method: str) -> dict[str, Any]
     network = dict(grid["backbones"][backbone])
     needed = network.pop("with", {}).get(varied, {})
     own = grid["methods"][method] if ablated else {}
-    return {"include": grid["include"], **network, **grid["methods"][varied], **needed, **own}
+    return functools.reduce(override, ({"include": grid["include"]}, network, grid["methods"][varied], needed, own))
