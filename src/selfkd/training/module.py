@@ -26,7 +26,7 @@ from selfkd.methods.base import Method
 from selfkd.training.allocator import jemalloc_advice
 from selfkd.training.checkpoint_files import HISTORY_KEY, write_best
 from selfkd.training.memory import memory_to_evaluate
-from selfkd.training.options import TrainerOptions
+from selfkd.training.options import MOST_THREADS, TrainerOptions
 from selfkd.training.processes import is_first, together
 from selfkd.training.step_meter import StepMeter
 from selfkd.training.threads import choose_threads
@@ -189,7 +189,10 @@ class MethodModule(pl.LightningModule):
                 f"since the last batch must give each process two samples; continue with {before}"
             )
         # Of runs that noted no number, or were trained by other processes, the rounding is not known or another anyway.
-        self._kept_threads = checkpoint.get(_THREADS_KEY) if before == now else None
+        threads = checkpoint.get(_THREADS_KEY)
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+            raise CheckpointError(f"the checkpoint names no number of threads: {threads!r}")
+        self._kept_threads = threads if before == now else None
         if before != now and not self.options.sync_batchnorm:
             _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
         if self.method.history is not None:
