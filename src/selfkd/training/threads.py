@@ -9,14 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from selfkd.backbones.staged import Staged
 from selfkd.cores import available_cores
 from selfkd.eval_mode import eval_mode
 
-__all__ = ["MULTIPLY_ADDS_PER_THREAD", "ThreadChoice", "choose_threads", "threads_restored", "worthwhile_threads"]
+__all__ = [
+    "MULTIPLY_ADDS_PER_THREAD",
+    "ThreadChoice",
+    "choose_threads",
+    "count_multiply_adds",
+    "threads_restored",
+    "worthwhile_threads",
+]
 
 MULTIPLY_ADDS_PER_THREAD = 2_000_000_000
 """Multiply-adds of a batch's forward pass that keep a thread busy; measured by benchmarks/thread_choice.py."""
@@ -47,6 +53,16 @@ def worthwhile_threads(multiply_adds: int, cores: int) -> int:
     return max(1, min(cores, multiply_adds // MULTIPLY_ADDS_PER_THREAD))
 
 
+def count_multiply_adds(staged: Staged) -> int:
+    """Of one image's forward pass, as torch counts them: those of convolutions and matrix products."""
+    network = staged.network
+    parameter = next(network.parameters(), torch.empty(0))
+    image = torch.zeros(1, *staged.input_size, device=parameter.device, dtype=parameter.dtype)
+    with eval_mode(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    return counter.get_total_flops() // 2
+
+
 def choose_threads(staged: Staged, images: int, asked: int | None = None, kept: int | None = None) -> ThreadChoice:
     """The number of threads that compute with a network on a CPU; what else the machine does has no influence.
 
@@ -67,7 +83,7 @@ def choose_threads(staged: Staged, images: int, asked: int | None = None, kept: 
     elif variable is not None:
         choice = ThreadChoice(torch.get_num_threads(), f"as {variable} says")
     else:
-        work = images * _multiply_adds(staged.network, staged.input_size)
+        work = images * count_multiply_adds(staged)
         # torch's own number leaves out the second thread of a core, but knows nothing of a container's quota.
         number = worthwhile_threads(work, min(cores, torch.get_num_threads()))
         reason = f"for {work / 1e9:.1f} billion multiply-adds in a batch; trainer.threads sets another number"
@@ -91,12 +107,3 @@ def threads_restored() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _multiply_adds(network: nn.Module, input_size: tuple[int, int, int]) -> int:
-    """Of one image's forward pass, as torch counts them: those of convolutions and matrix products."""
-    parameter = next(network.parameters(), torch.empty(0))
-    image = torch.zeros(1, *input_size, device=parameter.device, dtype=parameter.dtype)
-    with eval_mode(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(image)
-    return counter.get_total_flops() // 2
