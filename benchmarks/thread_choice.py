@@ -62,6 +62,7 @@ POLICIES = {
     PASSIVE: {"OMP_WAIT_POLICY": "PASSIVE"},
 }
 """A way of waiting, and the environment that asks for it."""
+COMMAND = ("train",)
 OLD, NEW = "before", "now"
 PLACES = ("quiet", "busy")
 _WARM_UP = 2
@@ -132,7 +133,7 @@ def time_steps(cases: Sequence[Case], counts: Sequence[int], rounds: int) -> lis
         rows.append(
             {
                 "case": list(case),
-                "multiply_adds": case[-1] * count_multiply_adds(step.backbone),
+                "multiply_adds": case[-1] * count_multiply_adds(step.backbone.network, step.backbone.input_size),
                 "seconds": {str(count): round(statistics.median(taken), 6) for count, taken in seconds.items()},
             }
         )
@@ -173,7 +174,7 @@ def measure_command(threads: int, epochs: int) -> dict[str, Any]:
     for place in PLACES:
         for form, (variables, options) in forms.items():
             with tempfile.TemporaryDirectory() as runs, beside(place):
-                command = [sys.executable, "-m", "selfkd", "train", f"trainer.epochs={epochs}", *options]
+                command = [sys.executable, "-m", "selfkd", *COMMAND, f"trainer.epochs={epochs}", *options]
                 started = time.perf_counter()
                 try:
                     subprocess.run(

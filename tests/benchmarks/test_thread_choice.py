@@ -8,7 +8,7 @@ from selfkd.training.threads import threads_restored
 
 ROWS = [
     {"case": [32, 64, 64], "multiply_adds": 35_550_000_000, "seconds": {"1": 0.9, "2": 0.5}},
-    {"case": [16, 16, 20], "multiply_adds": 175_000_000, "seconds": {"1": 0.01, "2": 0.04}},
+    {"case": [16, 16, 20], "multiply_adds": 180_000_000, "seconds": {"1": 0.01, "2": 0.04}},
 ]
 
 
@@ -54,14 +54,15 @@ def test_the_section_says_what_was_measured_and_what_the_rule_takes(elsewhere, r
     elsewhere.RESULTS.write_text(json.dumps(results))
     assert elsewhere.main(["--page"]) == 0
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in elsewhere.PAGE.read_text().splitlines()]
-    assert ["16x16, width 16, batch 20", "0.18", "10", *["0.25"] * 4, "1"] in lines, "smaller ones first"
-    assert ["32x32, width 64, batch 64", "35.55", "900", *["1.80"] * 4, "2"] in lines
+    small = lines.index(["16x16, width 16, batch 20", "0.18", "10", *["0.25"] * 4, "1"])
+    assert lines[small + 1] == ["32x32, width 64, batch 64", "35.55", "900", *["1.80"] * 4, "2"], "less work first"
     assert ["before", "40", "more than 300"] in lines
     assert ["now", "30", "35"] in lines
 
 
 @pytest.mark.slow
-def test_it_measures_in_processes_of_its_own(elsewhere):
+def test_it_measures_in_processes_of_its_own(elsewhere, monkeypatch):
+    monkeypatch.setattr(elsewhere, "COMMAND", ("train", "demo/digits/resnet18/plain", "backbone.width=8"))
     assert elsewhere.main(["--rounds", "1", "--cases", "1", "--epochs", "1"]) == 0
     results = json.loads(elsewhere.RESULTS.read_text())
     assert len(results["steps"]) == len(results["command"]) == 4

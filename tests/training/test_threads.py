@@ -57,13 +57,13 @@ def noted(folder):
 @pytest.fixture(scope="module")
 def small():
     """The embedded default's network, on its images."""
-    return selfkd.create_backbone("resnet18_cifar", 10, width=16, input_size=16)
+    return selfkd.create_backbone("resnet18_cifar", 10, width=16).network, (3, 16, 16)
 
 
 @pytest.fixture(scope="module")
 def large():
     """The papers' ResNet-18 for CIFAR-100: 0.56 billion multiply-adds for an image."""
-    return selfkd.create_backbone("resnet18_cifar", 100)
+    return selfkd.create_backbone("resnet18_cifar", 100).network, (3, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -75,36 +75,36 @@ def test_one_thread_for_every_2_billion_multiply_adds(billions, cores, expected)
 
 
 def test_network_images_and_cores_decide(torch_takes, small, large, monkeypatch):
-    assert choose_threads(small, 20).number == 1
-    assert choose_threads(small, 512).number == 2
-    assert choose_threads(large, 4).number == 1
-    assert choose_threads(large, 16).number == 4
-    assert choose_threads(large, 128).number == 8
-    assert "for 2.2 billion multiply-adds in a batch" in choose_threads(large, 4).reason
+    assert choose_threads(*small, 20).number == 1
+    assert choose_threads(*small, 512).number == 2
+    assert choose_threads(*large, 4).number == 1
+    assert choose_threads(*large, 16).number == 4
+    assert choose_threads(*large, 128).number == 8
+    assert "for 2.2 billion multiply-adds in a batch" in choose_threads(*large, 4).reason
     torch_takes(4)  # physical cores, where a core has two threads
-    assert choose_threads(large, 128).number == 4
+    assert choose_threads(*large, 128).number == 4
     monkeypatch.setattr(threads, "available_cores", lambda: 2)  # a container's quota
-    assert choose_threads(large, 128).number == 2
+    assert choose_threads(*large, 128).number == 2
 
 
 def test_the_option_goes_before_what_was_before_then_come_variables_and_then_the_rule(torch_takes, large, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     torch_takes(3)  # as torch does, when it is loaded
-    assert choose_threads(large, 128) == threads.ThreadChoice(3, "as OMP_NUM_THREADS says")
-    assert choose_threads(large, 128, kept=2).number == 2
-    assert choose_threads(large, 128, asked=5).number == 5
-    assert choose_threads(large, 128, asked=5, kept=5).reason == "as trainer.threads says"
-    choice = choose_threads(large, 128, asked=5, kept=2)
+    assert choose_threads(*large, 128) == threads.ThreadChoice(3, "as OMP_NUM_THREADS says")
+    assert choose_threads(*large, 128, kept=2).number == 2
+    assert choose_threads(*large, 128, asked=5).number == 5
+    assert choose_threads(*large, 128, asked=5, kept=5).reason == "as trainer.threads says"
+    choice = choose_threads(*large, 128, asked=5, kept=2)
     assert choice.number == 5
     assert "2 before, so that sums are rounded otherwise" in choice.reason
 
 
 def test_more_threads_than_cores_are_warned_of(torch_takes, large, caplog):
-    assert choose_threads(large, 128, kept=9).number == 9
+    assert choose_threads(*large, 128, kept=9).number == 9
     assert "9 threads are more than the 8 cores" in caplog.text
     assert "trainer.threads=8 takes fewer" in caplog.text
     caplog.clear()
-    choose_threads(large, 128, kept=8)
+    choose_threads(*large, 128, kept=8)
     assert not caplog.text
 
 

@@ -163,7 +163,8 @@ class MethodModule(pl.LightningModule):
     def _prepare_cpu(self) -> None:
         """Choose the number of threads, and say what gives the memory."""
         images, backbone = self.parts.training_loader.batch_size // self.trainer.world_size, self.method.backbone
-        choice = choose_threads(backbone, images, self.options.threads, self._kept_threads)
+        asked, kept = self.options.threads, self._kept_threads
+        choice = choose_threads(backbone.network, backbone.input_size, images, asked, kept)
         torch.set_num_threads(choice.number)
         _log.info("threads that compute: %d (%s)", choice.number, choice.reason)
         element = torch.float32 if self.options.precision == "32" else torch.bfloat16

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from selfkd.backbones.staged import Staged
 from selfkd.cores import available_cores
 from selfkd.eval_mode import eval_mode
 
@@ -53,21 +53,28 @@ def worthwhile_threads(multiply_adds: int, cores: int) -> int:
     return max(1, min(cores, multiply_adds // MULTIPLY_ADDS_PER_THREAD))
 
 
-def count_multiply_adds(staged: Staged) -> int:
-    """Of one image's forward pass, as torch counts them: those of convolutions and matrix products."""
-    network = staged.network
+def count_multiply_adds(network: nn.Module, input_size: tuple[int, int, int]) -> int:
+    """Of one image's forward pass, as torch counts them: those of convolutions and matrix products.
+
+    Args:
+        network: takes images.
+        input_size: (channels, height, width) of one.
+    """
     parameter = next(network.parameters(), torch.empty(0))
-    image = torch.zeros(1, *staged.input_size, device=parameter.device, dtype=parameter.dtype)
+    image = torch.zeros(1, *input_size, device=parameter.device, dtype=parameter.dtype)
     with eval_mode(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
     return counter.get_total_flops() // 2
 
 
-def choose_threads(staged: Staged, images: int, asked: int | None = None, kept: int | None = None) -> ThreadChoice:
+def choose_threads(
+    network: nn.Module, input_size: tuple[int, int, int], images: int, asked: int | None = None, kept: int | None = None
+) -> ThreadChoice:
     """The number of threads that compute with a network on a CPU; what else the machine does has no influence.
 
     Args:
-        staged: the network.
+        network: the plain network.
+        input_size: (channels, height, width) of one image.
         images: in a batch.
         asked: the user's `trainer.threads`, which goes before all else.
         kept: the number with which the run was trained so far. It goes before the variables of torch
@@ -83,7 +90,7 @@ def choose_threads(staged: Staged, images: int, asked: int | None = None, kept: 
     elif variable is not None:
         choice = ThreadChoice(torch.get_num_threads(), f"as {variable} says")
     else:
-        work = images * count_multiply_adds(staged)
+        work = images * count_multiply_adds(network, input_size)
         # torch's own number leaves out the second thread of a core, but knows nothing of a container's quota.
         number = worthwhile_threads(work, min(cores, torch.get_num_threads()))
         reason = f"for {work / 1e9:.1f} billion multiply-adds in a batch; trainer.threads sets another number"
