@@ -5,6 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import golden
 import golden_steps
 import selfkd
+from operation_count import giga_operations
 from selfkd.errors import BatchError, OptionError
 
 HEADS = ("main", "branch1", "branch2", "branch3")
@@ -129,6 +130,16 @@ def test_training_networks_have_the_published_sizes(name):
     with counter, torch.no_grad():
         method.predict(torch.zeros(1, 3, 32, 32))
     assert counter.get_total_flops() / 2e6 == pytest.approx(mega_macs, abs=0.055)
+
+
+# Table 2, whose counter takes in every layer: the method costs what the network alone does, to two digits
+@pytest.mark.parametrize(
+    ("name", "published"), [("vgg16_cifar", 0.32), ("resnet18_cifar", 0.56), ("resnext18_cifar", 1.11)]
+)
+def test_counted_as_the_paper_counts_multiply_adds_are_those_of_its_table(name, published):
+    with torch.device("meta"):
+        method = on(name).eval()
+    assert round(giga_operations(method.predict), 2) == published
 
 
 def test_the_history_changes_from_epoch_to_epoch_in_one_process(backbone, batch, data):

@@ -39,7 +39,9 @@ class TESKD(Method):
         temperature: softening of the divergence, > 0; the release had 3 until October 2021, then 4.
         students: which students exist, 1 the shallowest.
         fusion: how a student fuses top-down and lateral map: "mixed" (the paper's), "add" (FPN style), "concat" (UNet
-            style) or "none" (no lateral connection).
+            style) or "none" (no lateral connection of the shallower stages).
+        top_lateral: whether the last stage's map passes a lateral block before it is upsampled, as in the release;
+            false with fusion "none" is the paper's "no connection".
         student_convolutions: of each student before its pooling: 2 (the release) or 1 (the paper's text).
         student_width: channels of the student maps; None for those of the last stage, the paper's rule, which makes
             bottleneck networks carry hundreds of millions of parameters while they train.
@@ -64,6 +66,7 @@ class TESKD(Method):
         temperature: float = 4.0,
         students: tuple[int, ...] = (1, 2, 3),
         fusion: Literal["mixed", "add", "concat", "none"] = "mixed",
+        top_lateral: bool = True,
         student_convolutions: Literal[1, 2] = 2,
         student_width: int | None = None,
         detach_teacher: bool = False,
@@ -87,6 +90,7 @@ class TESKD(Method):
             subset_of("students", students, range(1, NUM_STAGES)),
             fusion,
             student_convolutions,
+            top_lateral,
         )
         backbone.initialize_branches(self.students)
         self._smallest_batch = 2 if backbone.stage_shapes[-1][1:] == (1, 1) else 1

@@ -5,7 +5,7 @@ and every published figure where the paper's table has it: `published: {source: 
 being a number, `[mean, standard deviation]`, or one for each head. A recipe `<protocol>/<data set>/<backbone>/<method>`
 exists for every figure, and for what stands under `unpublished`. Its keys are merged in this order, later over earlier:
 
-    include                            what all recipes share
+    include                            what all recipes share; how they train stands there whole (a test says what)
     backbones.<backbone>               but for its `with`
     methods.<method>                   without its ablation, in `<method>-<ablation>`
     backbones.<backbone>.with.<method> what the method needs on this backbone
