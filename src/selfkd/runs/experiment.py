@@ -354,6 +354,6 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
             options = experiment.recipe.options
             asked = options["trainer"]["threads"] if "trainer.threads" in places else None
             batch_size = options["loader"]["evaluation_batch_size"]
-            network, input_size = experiment.method.deployed(), experiment.splits.info.input_size
-            torch.set_num_threads(choose_threads(network, input_size, batch_size, asked).number)
+            backbone = experiment.method.backbone
+            torch.set_num_threads(choose_threads(backbone.network, backbone.input_size, batch_size, asked).number)
         return experiment.evaluate(images, device)

@@ -64,7 +64,8 @@ def count_multiply_adds(network: nn.Module, input_size: tuple[int, int, int]) ->
     image = torch.zeros(1, *input_size, device=parameter.device, dtype=parameter.dtype)
     with eval_mode(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
-    return counter.get_total_flops() // 2
+    operations: int = counter.get_total_flops()
+    return operations // 2
 
 
 def choose_threads(
