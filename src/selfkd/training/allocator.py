@@ -18,7 +18,7 @@ _SETTINGS = "oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty
 
 
 def allocator_name() -> str | None:
-    """ "jemalloc", "tcmalloc", "mimalloc" where such a library is loaded, else "glibc"; None where neither is known."""
+    """Of the library: jemalloc, tcmalloc or mimalloc where one of them is loaded, else glibc; None where it is neither."""
     loaded = _REPLACEMENTS.search(_MAPS.read_text(encoding="utf-8", errors="replace")) if _MAPS.exists() else None
     return loaded[1] if loaded else platform.libc_ver()[0] or None
 
