@@ -18,7 +18,7 @@ _SETTINGS = "oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty
 
 
 def allocator_name() -> str | None:
-    """Of the library: jemalloc, tcmalloc or mimalloc where one of them is loaded, else glibc; None where it is neither."""
+    """jemalloc, tcmalloc or mimalloc, where one of them is loaded, or else glibc; None where it is none of these."""
     loaded = _REPLACEMENTS.search(_MAPS.read_text(encoding="utf-8", errors="replace")) if _MAPS.exists() else None
     return loaded[1] if loaded else platform.libc_ver()[0] or None
 
