@@ -1,9 +1,13 @@
 """DTSKD in a training loop of one's own: any network, any optimiser, any loader that also gives each sample's index.
 
 python examples/own_loop.py [epochs]
+
+After every epoch it saves its state into own_loop.pt. Stop it at any moment: started again in the same folder, it
+continues from there and ends with the same weights.
 """
 
 import sys
+from pathlib import Path
 
 import timm
 import torch
@@ -30,9 +34,16 @@ network = timm.create_model("resnet18", num_classes=10)
 backbone = selfkd.stage(network, input_size=32)
 data = selfkd.DatasetInfo(num_samples=len(train), num_classes=10)
 method = selfkd.create_method("dtskd", backbone, data)
-optimizer = torch.optim.SGD(method.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4, nesterov=True)
+optimizer = torch.optim.SGD(method.parameter_groups(), lr=0.02, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
-for epoch in range(epochs):
+saved = Path("own_loop.pt")
+if saved.exists():
+    state = torch.load(saved, weights_only=True)
+    method.load_training_state(state["method"])  # weights, predictions of the last epoch, epochs done
+    optimizer.load_state_dict(state["optimizer"])
+
+for epoch in range(method.epochs_done, epochs):
+    torch.manual_seed(epoch)  # the order of an epoch's batches depends on nothing before it
     progress = selfkd.Progress(epoch, epochs)
     method.begin_epoch(progress)
     for batch_images, batch_labels, indices in loader:
@@ -43,9 +54,13 @@ for epoch in range(epochs):
         optimizer.step()
         method.after_step(batch, output)
     method.end_epoch(progress)
+    partial = saved.with_suffix(".partial")
+    torch.save({"method": method.training_state(), "optimizer": optimizer.state_dict()}, partial)
+    partial.replace(saved)  # in one step, so that a stop while it is written harms nothing
+    print(f"epoch {epoch + 1} of {epochs}: loss {output.loss.item():.3f}", flush=True)
 
 # The network is trained; the method can be thrown away.
 network.eval()
 with torch.no_grad():
     correct = (network(images[test]).argmax(1) == labels[test]).float().mean()
-print(f"loss {output.loss.item():.3f}, test accuracy {100 * correct.item():.1f} % on {len(test)} digits")
+print(f"test accuracy {100 * correct.item():.1f} % on {len(test)} digits")

@@ -52,7 +52,9 @@ def one_head(name: str, backbone: Staged, dtype: torch.dtype = torch.float64, **
     if method.history is not None:
         method.history.write(_INDICES, {"main": golden.histories()[0]})
         method.history.advance()
-    return GoldenStep(method, _BATCH, selfkd.Progress(9, 10), {"main": z0})
+    progress = selfkd.Progress(9, 10)
+    method.begin_epoch(progress)
+    return GoldenStep(method, _BATCH, progress, {"main": z0})
 
 
 def teskd(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) -> GoldenStep:
@@ -74,7 +76,9 @@ def dtskd(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) 
     assert method.history is not None
     method.history.write(_INDICES, dict(zip(HEADS, golden.histories(), strict=True)))
     method.history.advance()
-    return GoldenStep(method, _BATCH, selfkd.Progress(1, 300), z)
+    progress = selfkd.Progress(1, 300)
+    method.begin_epoch(progress)
+    return GoldenStep(method, _BATCH, progress, z)
 
 
 def loth(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) -> GoldenStep:

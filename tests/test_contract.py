@@ -2,10 +2,12 @@ import dataclasses
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress
+from selfkd.errors import BatchError
 
 
 def test_records_are_frozen():
@@ -17,6 +19,24 @@ def test_a_batch_moves_whole():
     batch = Batch(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]), torch.tensor([5, 6]), views=1).to("meta")
     assert {batch.images.device.type, batch.labels.device.type, batch.indices.device.type} == {"meta"}
     assert Batch(torch.zeros(1, 3, 4, 4), torch.tensor([0])).to("meta").indices is None
+
+
+def test_indices_that_leave_main_memory_are_kept_there_too():
+    batch = Batch(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]), torch.tensor([5, 6]))
+    moved = batch.to("meta")
+    assert moved.host_indices is batch.indices
+    assert moved.to("meta").host_indices is batch.indices
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "indices", "host_indices"])
+@pytest.mark.parametrize("value", [[0, 1], np.array([0, 1]), None])
+def test_a_batch_holds_tensors(name, value):
+    parts = {"images": torch.zeros(2, 3, 4, 4), "labels": torch.tensor([0, 1]), name: value}
+    if value is None and name.endswith("indices"):
+        Batch(**parts)
+        return
+    with pytest.raises(BatchError, match=rf"Batch.{name} must be a torch.Tensor.*, not {type(value).__name__}; .*as_t"):
+        Batch(**parts)
 
 
 @pytest.mark.parametrize("wrong", [{"views": 0}, {"same_class": -1}, {"stages": "some"}])

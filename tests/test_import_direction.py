@@ -12,8 +12,18 @@ ROOT = Path(selfkd.__file__).parent
 
 # Lowest first; a package may import those on earlier lines, and its own modules.
 LEVELS = [
-    {"errors", "contract"},
-    {"atomic_files", "option_checks", "catalogue", "cores", "eval_mode", "process_environment", "process_group"},
+    {"errors"},
+    {"contract"},
+    {
+        "atomic_files",
+        "catalogue",
+        "cores",
+        "eval_mode",
+        "option_checks",
+        "process_environment",
+        "process_group",
+        "value_ranges",
+    },
     {"losses"},
     {"history"},
     {"supervision", "backbones", "branches", "data"},

@@ -1,4 +1,4 @@
-"""The records that pass between packages. Nothing here imports torch or any module of ours.
+"""The records that pass between packages. Nothing here imports torch, or any module of ours but the errors.
 
 Letters used in shapes everywhere: B batch, V views, K classes, C channels, H W height and width, D embedding.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
+
+from selfkd.errors import BatchError
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +65,9 @@ class Batch:
         labels: `[B]` int64 class indices, or soft `[B, K]` floating, rows summing to 1.
         indices: `[B]` int64 positions in the training set, or None if nobody needs them.
         views: V.
-        host_indices: the same indices in main memory, for a history that lives there; where they are missing, it asks
-            the device for them.
+        host_indices: the same indices in main memory, where they are checked at once and serve a history that lives
+            there; where they are missing, such a history asks the device for them.
+    Raises: BatchError: if one of them is a list or a NumPy array.
     """
 
     images: Tensor
@@ -73,13 +76,27 @@ class Batch:
     views: int = 1
     host_indices: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        from torch import Tensor  # whoever has a batch has imported it
+
+        for name in ("images", "labels", "indices", "host_indices"):
+            value = getattr(self, name)
+            optional = name.endswith("indices")
+            if not (isinstance(value, Tensor) or (value is None and optional)):
+                raise BatchError(
+                    f"Batch.{name} must be a torch.Tensor{' or None' if optional else ''}, "
+                    f"not {type(value).__name__}; torch.as_tensor makes one of a list or a NumPy array"
+                )
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device; the indices in main memory stay there."""
+        """The same batch on another device; indices that are in main memory stay there as `host_indices`."""
+        in_main_memory = self.indices is not None and self.indices.device.type == "cpu"
         return replace(
             self,
             images=self.images.to(device, non_blocking=non_blocking),
             labels=self.labels.to(device, non_blocking=non_blocking),
             indices=None if self.indices is None else self.indices.to(device, non_blocking=non_blocking),
+            host_indices=self.indices if self.host_indices is None and in_main_memory else self.host_indices,
         )
 
 

@@ -153,8 +153,9 @@ def test_the_papers_methods_train_on_it_or_say_why_not(name, method_name):
             selfkd.create_method(method_name, staged, data, **TEACHING[method_name])
         return
     method = selfkd.create_method(method_name, staged, data, **TEACHING[method_name])
-    images = torch.randn(2, *staged.input_size)
-    output = method(selfkd.Batch(images, torch.tensor([1, 3]), torch.tensor([0, 2])), selfkd.Progress(0, 2))
+    images, progress = torch.randn(2, *staged.input_size), selfkd.Progress(0, 2)
+    method.begin_epoch(progress)
+    output = method(selfkd.Batch(images, torch.tensor([1, 3]), torch.tensor([0, 2])), progress)
     output.loss.backward()
     assert torch.isfinite(output.loss)
     first = next(staged.network.parameters())

@@ -39,10 +39,8 @@ class Own(Method):
         return selfkd.StepOutput(loss, {"loss": loss}, {"main": logits})
 
     def after_step(self, batch, output):
+        super().after_step(batch, output)
         self.history.write(batch.indices, {"main": output.logits["main"].detach().sigmoid()})
-
-    def end_epoch(self, progress):
-        self.history.advance()
 
 
 def predictions(epoch, process, rows):

@@ -4,7 +4,7 @@ import logging
 import pytest
 import torch
 
-from selfkd.errors import OptionError, UserError
+from selfkd.errors import BatchError, OptionError, UserError
 from selfkd.history import History, HistoryOptions
 
 STORAGES = ("device", "pinned", "memmap")
@@ -100,6 +100,46 @@ def test_wrong_arguments_are_refused(history):
         history.write(torch.tensor([0]), probabilities(0, 1, heads=("main",)))
     with pytest.raises(OptionError, match="num_classes=1"):
         History(5, 1, ("main",))
+
+
+def test_indices_are_looked_at_again_once_they_were_written(history):
+    indices = torch.tensor([1, 2])
+    history.fetch(indices)
+    history.write(indices, probabilities(0, 2))
+    indices += 3  # in place
+    with pytest.raises(BatchError, match=r"sample index 5 lies outside"):
+        history.write(indices, probabilities(0, 2))
+
+
+@pytest.mark.parametrize("wrong", [5, -1])
+def test_an_index_that_only_a_device_knows_is_refused_before_anything_can_be_read(history, wrong, monkeypatch):
+    everything, labels = torch.arange(5), torch.zeros(5, dtype=torch.int64)
+    history.write(everything, probabilities(0, 5))
+    history.advance()
+    before = history.read(everything, labels)
+    monkeypatch.setattr("selfkd.history.history.at_hand", lambda values: False)
+    for indices in ([0, 1], [2, wrong], [3, 4]):
+        history.read(torch.tensor(indices), labels[:2])
+        history.write(torch.tensor(indices), probabilities(1, 2))
+    with pytest.raises(BatchError, match=rf"in batch 2 of the epoch, sample index {wrong} lies outside \[0, 5\)"):
+        history.advance()
+    assert history.samples_written == 0
+    history.advance()  # nothing of that epoch is left
+    after = history.read(everything, labels)
+    assert all(torch.equal(before[head], after[head]) for head in before)
+
+
+def test_indices_that_count_within_the_batch_are_refused(history):
+    for _ in range(2):
+        history.write(torch.arange(2), probabilities(0, 2))
+    with pytest.raises(BatchError, match="4 samples were seen in batches of at most 2, but no index was above 1"):
+        history.advance()
+    history.advance()
+    assert history.is_empty
+    for indices in ([0, 1], [1, 2]):  # drawn with replacement
+        history.write(torch.tensor(indices), probabilities(0, 2))
+    history.advance()
+    assert not history.is_empty
 
 
 def made(folder, storage="auto", samples=5, classes=6, **form):

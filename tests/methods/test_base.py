@@ -1,13 +1,11 @@
-import dataclasses
-from typing import ClassVar
+import copy
 
 import pytest
 import torch
 
 import selfkd
-from selfkd.contract import Needs
-from selfkd.errors import BackboneError, BatchError, OptionError, UnknownNameError, UserError
-from selfkd.methods.plain import Plain
+from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UnknownNameError, UserError
+from selfkd.methods import METHODS
 
 
 def test_unknown_methods_bring_the_nearest(backbone, data):
@@ -32,61 +30,6 @@ def test_classes_must_agree(backbone):
         selfkd.create_method("plain", backbone, selfkd.DatasetInfo(6, 7))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"indices": None}, "DTSKD needs sample_index: Batch.indices is None"),
-        ({"labels": torch.tensor([1, 4, 10, 0])}, r"label 10 of sample 3 lies outside \[0, 10\)"),
-        ({"labels": torch.tensor([1, -1, 7, 0])}, r"label -1 of sample 0 lies outside \[0, 10\)"),
-        ({"views": 2}, "needs views=1, the batch has views=2"),
-        ({"labels": torch.tensor([1, 2])}, "4 images for 2 labels"),
-        ({"indices": torch.tensor([1, 2])}, "2 indices for 4 labels"),
-        ({"labels": torch.full((4, 7), 1 / 7)}, "soft labels of 7 classes, the data has 10"),
-        ({"labels": torch.full((4, 10), 0.2)}, "the soft label of sample 5 is no distribution"),
-    ],
-)
-def test_bad_batches_are_refused_at_the_first_step(backbone, batch, data, change, message):
-    method = selfkd.create_method("dtskd", backbone, data)
-    with pytest.raises(BatchError, match=message):
-        method(dataclasses.replace(batch, **change), selfkd.Progress(0, 1))
-
-
-def tuples(labels, views=1):
-    images = torch.randn(views * len(labels), 3, 32, 32)
-    return selfkd.Batch(images, torch.tensor(labels), torch.arange(len(labels)) + 20, views)
-
-
-class Pairs(Plain):
-    """A method that needs two views of pairs."""
-
-    needs: ClassVar[Needs] = Needs(views=2, same_class=1)
-
-    def forward(self, batch, progress):
-        logits = self.backbone(batch.images).logits[: len(batch.labels)]
-        loss = torch.nn.functional.cross_entropy(logits, batch.labels)
-        return selfkd.StepOutput(loss, {"loss": loss}, {"main": logits})
-
-
-def test_views_and_followers_have_the_layout_that_the_contract_states(backbone):
-    def step(batch):
-        return Pairs(backbone, selfkd.DatasetInfo(30, 10))(batch, selfkd.Progress(0, 1))
-
-    assert torch.isfinite(step(tuples([3, 5, 7, 3, 5, 7], views=2)).loss)
-    with pytest.raises(BatchError, match="needs same_class=1: 3 labels do not divide into anchors .* 1 followers"):
-        step(tuples([3, 5, 7], views=2))
-    with pytest.raises(BatchError, match="label 6 of sample 24 differs from that of its anchor, at position 1"):
-        step(tuples([3, 5, 7, 3, 6, 7], views=2))
-    with pytest.raises(BatchError, match="6 images for 6 labels and 2 views"):
-        step(dataclasses.replace(tuples([3, 5, 7, 3, 5, 7]), views=2))
-
-
-def test_indices_beyond_the_data_set_are_refused(backbone, batch):
-    method = selfkd.create_method("ps_kd", backbone, selfkd.DatasetInfo(4, 10))
-    output = method(batch, selfkd.Progress(0, 1))
-    with pytest.raises(ValueError, match=r"sample index 5 lies outside \[0, 4\)"):
-        method.after_step(batch, output)
-
-
 def test_an_epoch_that_was_never_ended_is_noticed(backbone, batch, data):
     method = selfkd.create_method("ps_kd", backbone, data)
     method.begin_epoch(selfkd.Progress(0, 3))
@@ -100,3 +43,172 @@ def test_an_epoch_that_was_never_ended_is_noticed(backbone, batch, data):
 def test_a_network_that_is_not_staged_is_refused(backbone, data):
     with pytest.raises(BackboneError, match=r"selfkd.stage\(network\), not ResNetCifar"):
         selfkd.create_method("plain", backbone.network, data)
+
+
+EPOCHS, SAMPLES = 4, 12
+
+
+def own(name="dtskd", seed=0):
+    torch.manual_seed(seed)
+    backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4, input_size=16)
+    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10))
+
+
+def batches(epoch, size=4, within=False):
+    generator = torch.Generator().manual_seed(epoch)
+    for indices in torch.randperm(SAMPLES, generator=generator).split(size):
+        images = torch.randn(len(indices), 3, 16, 16, generator=generator)
+        yield selfkd.Batch(images, indices % 10, torch.arange(len(indices)) if within else indices)
+
+
+def optimizer_of(method):
+    return torch.optim.SGD(method.parameter_groups(), lr=0.05, momentum=0.9)
+
+
+def train(method, optimizer, until=EPOCHS, **options):
+    """Somebody's own loop, from wherever the method stands. Returns the losses."""
+    losses = []
+    for epoch in range(method.epochs_done, until):
+        progress = selfkd.Progress(epoch, EPOCHS)
+        method.begin_epoch(progress)
+        for batch in batches(epoch, **options):
+            output = method(batch, progress)
+            optimizer.zero_grad()
+            output.loss.backward()
+            optimizer.step()
+            method.after_step(batch, output)
+            losses.append(output.loss.item())
+        method.end_epoch(progress)
+    return losses
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_loop_continues_from_its_training_state_as_if_it_had_never_stopped(name, tmp_path):
+    unbroken = own(name)
+    expected = train(unbroken, optimizer_of(unbroken))
+    method = own(name)
+    optimizer = optimizer_of(method)
+    losses = train(method, optimizer, until=2)
+    torch.save({"method": method.training_state(), "optimizer": optimizer.state_dict()}, tmp_path / "loop.pt")
+    state = torch.load(tmp_path / "loop.pt", weights_only=True)
+    continued = own(name, seed=1)
+    optimizer = optimizer_of(continued)
+    continued.load_training_state(state["method"])
+    optimizer.load_state_dict(state["optimizer"])
+    assert continued.epochs_done == 2
+    assert losses + train(continued, optimizer) == expected
+    assert continued.epochs_done == EPOCHS
+    for mine, theirs in zip(continued.state_dict().values(), unbroken.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_weights_alone_do_not_continue_a_method_that_remembers():
+    trained = own()
+    train(trained, optimizer_of(trained), until=2)
+    method = own()
+    method.load_state_dict(trained.state_dict())
+    with pytest.raises(UserError, match=r"epoch 2 begins, but nothing is remembered.*load_training_state"):
+        method.begin_epoch(selfkd.Progress(2, EPOCHS))
+    method.begin_epoch(selfkd.Progress(0, EPOCHS))  # a new training from these weights
+    plain = own("plain")
+    plain.begin_epoch(selfkd.Progress(2, EPOCHS))
+
+
+def test_a_training_state_continues_with_its_epoch():
+    trained = own()
+    train(trained, optimizer_of(trained), until=2)
+    state = copy.deepcopy(trained.training_state())
+    method = own()
+    method.load_training_state(state)
+    for epoch in (0, 1, 3):
+        with pytest.raises(UserError, match=rf"epoch {epoch} begins.*continues with epoch 2: for epoch in range"):
+            method.begin_epoch(selfkd.Progress(epoch, EPOCHS))
+    method.begin_epoch(selfkd.Progress(2, EPOCHS))
+
+
+def test_a_training_state_is_taken_between_epochs():
+    for name in ("plain", "dtskd"):
+        method = own(name)
+        assert method.training_state()["epochs_done"] == 0
+        progress = selfkd.Progress(0, EPOCHS)
+        method.begin_epoch(progress)
+        with pytest.raises(UserError, match=r"epoch 0 was not ended; save training_state\(\) after end_epoch"):
+            method.training_state()
+    method = own("plain")
+    method(next(batches(0)), progress)  # a loop that calls neither begin_epoch nor end_epoch
+    with pytest.raises(UserError, match="epoch 0 was not ended"):
+        method.training_state()
+
+
+def test_states_that_do_not_fit_are_refused():
+    method = own()
+    state = copy.deepcopy(method.training_state())
+    with pytest.raises(CheckpointError, match=r"expected what DTSKD.training_state\(\) gave; a state_dict\(\) holds"):
+        method.load_training_state(method.state_dict())
+    with pytest.raises(CheckpointError, match="one of DTSKD, not of PSKD"):
+        own("ps_kd").load_training_state(state)
+    other = selfkd.create_method("dtskd", own().backbone, selfkd.DatasetInfo(SAMPLES + 1, 10))
+    with pytest.raises(CheckpointError, match="does not fit this DTSKD: the saved history is .*'num_samples': 12"):
+        other.load_training_state(state)
+    for damage in ({"weights": {}}, {"memories": {}}, {"memories": {"history": None}}, {"epochs_done": "2"}):
+        with pytest.raises(CheckpointError):
+            method.load_training_state({**state, **damage})
+
+
+@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+def test_a_loop_without_begin_epoch_is_noticed_at_its_first_batch(name):
+    method, progress = own(name), selfkd.Progress(0, EPOCHS)
+    with pytest.raises(UserError, match=r"batch of epoch 0 came, but begin_epoch\(progress\) was not called"):
+        method(next(batches(0)), progress)
+    with torch.no_grad():
+        method(next(batches(0)), progress)  # no training step
+    method.begin_epoch(progress)
+    with pytest.raises(UserError, match="batch of epoch 1 came"):
+        method(next(batches(0)), selfkd.Progress(1, EPOCHS))
+    with pytest.raises(UserError, match="epoch 1 is to be ended, but epoch 0 was begun"):
+        method.end_epoch(selfkd.Progress(1, EPOCHS))
+
+
+@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+@pytest.mark.parametrize(("remembered", "said"), [((), 0), ((2,), 4)], ids=["never", "after the last batch alone"])
+def test_a_loop_without_after_step_is_noticed_with_its_first_epoch(name, remembered, said):
+    method, progress = own(name), selfkd.Progress(0, EPOCHS)
+    method.begin_epoch(progress)
+    for step, batch in enumerate(batches(0)):
+        output = method(batch, progress)
+        if step in remembered:
+            method.after_step(batch, output)
+    with pytest.raises(UserError, match=f"epoch 0 saw 12 samples, but after_step was called for {said} of them"):
+        method.end_epoch(progress)
+
+
+def test_a_loss_asked_for_twice_and_a_step_left_out_are_no_mistake():
+    method, progress = own(), selfkd.Progress(0, EPOCHS)
+    method.begin_epoch(progress)
+    for step, batch in enumerate(batches(0, size=3)):
+        outputs = [method(batch, progress) for _ in range(3)]
+        if step != 1:
+            method.after_step(batch, outputs[-1])
+    method.end_epoch(progress)
+
+
+@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+def test_a_loop_without_end_epoch_is_noticed_with_its_second(name):
+    method = own(name)
+    for after_step in (True, False):
+        method.begin_epoch(selfkd.Progress(0, EPOCHS))
+        for batch in batches(0):
+            output = method(batch, selfkd.Progress(0, EPOCHS))
+            if after_step:
+                method.after_step(batch, output)
+        with pytest.raises(UserError, match="epoch 0 was not ended; call end_epoch"):
+            method.begin_epoch(selfkd.Progress(1, EPOCHS))
+
+
+def test_indices_that_count_within_the_batch_are_noticed():
+    method = own()
+    with pytest.raises(BatchError, match="12 samples were seen .* no index was above 3: .* within the batch"):
+        train(method, optimizer_of(method), within=True)
+    assert method.history.is_empty, "nothing wrong can be read"
+    whole = own()
+    assert len(train(whole, optimizer_of(whole), size=SAMPLES, within=True)) == EPOCHS, "one batch holds them all"

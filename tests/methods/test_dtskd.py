@@ -9,6 +9,7 @@ from operation_count import giga_operations
 from selfkd.errors import BatchError, OptionError
 
 HEADS = ("main", "branch1", "branch2", "branch3")
+START = selfkd.Progress(0, 1)
 
 # beta: historical loss, heads' parts, total, gradient norms of z0 to z3 (specification, section 5.4)
 TOTALS = {
@@ -172,14 +173,16 @@ def test_the_history_changes_from_epoch_to_epoch_in_one_process(backbone, batch,
 
 def test_every_part_learns(backbone, batch, data):
     method = selfkd.create_method("dtskd", backbone, data)
-    method(batch, selfkd.Progress(0, 1)).loss.backward()
+    method.begin_epoch(START)
+    method(batch, START).loss.backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in method.parameters())
 
 
 @pytest.mark.parametrize("fusion", ["mixed", "concat", "add"])
 def test_fusions_differ_only_in_the_fuser(backbone, batch, data, fusion):
     method = selfkd.create_method("dtskd", backbone, data, fusion=fusion)
-    output = method(batch, selfkd.Progress(0, 1))
+    method.begin_epoch(START)
+    output = method(batch, START)
     assert tuple(output.logits) == HEADS
     fusers = sum(parameter.numel() for parameter in method.branches.fusions.parameters())
     width = backbone.num_features
@@ -246,5 +249,6 @@ def test_values_out_of_range_are_refused(backbone, data, option, value, allowed)
 
 def test_a_batch_of_one_is_refused(backbone, batch, data):
     method = selfkd.create_method("dtskd", backbone, data)
+    method.begin_epoch(START)
     with pytest.raises(BatchError, match="at least 2 samples"):
-        method(selfkd.Batch(batch.images[:1], batch.labels[:1], batch.indices[:1]), selfkd.Progress(0, 1))
+        method(selfkd.Batch(batch.images[:1], batch.labels[:1], batch.indices[:1]), START)

@@ -110,9 +110,10 @@ def step_on_large_features(name, half):
     forward = method.backbone.forward
     method.backbone.forward = lambda images: large_features(forward(images))
     images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    batch, progress = selfkd.Batch(images, torch.arange(8), torch.arange(8)), selfkd.Progress(1, 4)
+    batch, progress = selfkd.Batch(images, torch.arange(8), torch.arange(8)), selfkd.Progress(0, 4)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.0)
     scaler = torch.amp.GradScaler("cpu", enabled=half)
+    method.begin_epoch(progress)
     for _ in range(16):  # a scale that is too high is halved, and the step repeated
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.float16, enabled=half):

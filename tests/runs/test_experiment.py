@@ -252,7 +252,7 @@ def test_weights_that_are_no_numbers_are_never_saved(short, tmp_path, monkeypatc
     from selfkd.methods.plain import Plain
 
     def spoil(self, batch, output):
-        if self._epoch == 1:
+        if self.epochs_done == 1:
             self.backbone.network.fc.bias.data.fill_(math.nan)
 
     recipe = short("plain", **{"loader.batch_size": 100})  # one step an epoch

@@ -21,7 +21,7 @@ def test_shares_as_tensors_are_those_of_a_number_bit_for_bit():
     supervision = Historical(DatasetInfo(64, 100), ("main",), lambda progress: cosine(progress, 0.9, 0.0))
     batch = Batch(torch.zeros(64, 3, 8, 8), torch.arange(64), torch.arange(64))
     supervision.after_step(batch, StepOutput(torch.zeros(()), logits={"main": torch.randn(64, 100)}))
-    supervision.end_epoch(Progress(0, 50))
+    supervision.history.advance()
     past_BK = supervision.history.read(batch.indices, batch.labels)["main"]
     for epoch in range(1, 50):
         progress = Progress(epoch, 50)
@@ -43,7 +43,7 @@ def test_history_trace():
         assert targets["main"][0].tolist() == pytest.approx(target, abs=1e-6)
         assert kl_to_target(logits, targets["main"], 1e-7).item() == pytest.approx(loss, abs=2e-6)
         supervision.after_step(batch, StepOutput(torch.zeros(()), logits={"main": logits}))
-        supervision.end_epoch(progress)
+        supervision.history.advance()
         if stored is not None:
             read = supervision.history.read(batch.indices, batch.labels)["main"]
             assert read[0].tolist() == pytest.approx(stored, abs=1e-6)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import selfkd
-from selfkd.errors import OptionError
+from selfkd.errors import BatchError, OptionError
 from selfkd.history import History, HistoryOptions
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
@@ -28,17 +28,18 @@ def forget_what_was_compiled():
     torch._dynamo.reset()
 
 
-def trained(method, epochs=4):
-    """Losses of some epochs of steps, after each of which the method remembers what it wants."""
+def trained(method, epochs=4, step=None):
+    """Losses of some epochs of steps, by the method or what is compiled of it, after each of which it remembers."""
+    compute = method if step is None else step
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.SGD(method.parameter_groups(), lr=0.01)
     losses = []
     for epoch in range(epochs):
         method.begin_epoch(selfkd.Progress(epoch, epochs))
-        for step, indices in enumerate(torch.randperm(SAMPLES, generator=generator).split(BATCH)):
+        for number, indices in enumerate(torch.randperm(SAMPLES, generator=generator).split(BATCH)):
             images = torch.randn(BATCH, 3, 32, 32, generator=generator).double()
             batch = selfkd.Batch(images, indices % 10, indices)
-            output = method(batch, selfkd.Progress(epoch, epochs, step, SAMPLES // BATCH))
+            output = compute(batch, selfkd.Progress(epoch, epochs, number, SAMPLES // BATCH))
             output.loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -65,6 +66,19 @@ def test_every_method_is_one_graph_compiled_at_most_twice(name):
     assert trained(method) == pytest.approx(eager, rel=1e-9)
     assert counter.frame_count <= 2
     assert set(method.state_dict()) == keys
+
+
+def test_around_a_method_torch_compile_leaves_checks_and_bookkeeping_out_of_its_graphs():
+    method = small("ps_kd")
+    eager = trained(copy.deepcopy(method))
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(method, backend=counter)
+    assert trained(method, step=compiled) == pytest.approx(eager, rel=1e-9)
+    assert counter.frame_count <= 4, "no batch and no epoch has a graph of its own"
+    method.begin_epoch(selfkd.Progress(3, 4))
+    wrong = selfkd.Batch(torch.randn(2, 3, 32, 32).double(), torch.tensor([3, -100]), torch.arange(2))
+    with pytest.raises(BatchError, match="label -100 of sample 1"):
+        compiled(wrong, selfkd.Progress(3, 4))
 
 
 class FromAfar(History):
@@ -96,6 +110,7 @@ def test_a_history_of_any_form_and_place_is_one_graph(kind, options):
 def test_losses_stay_float32_in_a_compiled_step_under_autocast(name):
     method = small(name).float()
     batch = selfkd.Batch(torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % 10, torch.arange(BATCH))
+    method.begin_epoch(selfkd.Progress(0, 2))
     eager = copy.deepcopy(method)
     method.compile(backend="aot_eager", fullgraph=True)
     with torch.autocast("cpu", torch.bfloat16):
@@ -119,9 +134,13 @@ class Graphs:
         return graph.forward
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "labels_at_hand"), [*((name, True) for name in METHODS), ("plain", False), ("ps_kd", False)]
+)
+def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, labels_at_hand, tmp_path, monkeypatch):
     """A graph for full batches and one for the last, for historical methods another two once there is a history."""
+    if not labels_at_hand:  # those of a device
+        monkeypatch.setattr("selfkd.methods.batch_checks.at_hand", lambda values: False)
     graphs, end_epoch = Graphs(), MethodModule.on_train_epoch_end
 
     def count(module):

@@ -20,6 +20,7 @@ from selfkd.history.transfers import Arrivals, sent
 from selfkd.losses.labels import label_probabilities
 from selfkd.option_checks import at_least
 from selfkd.process_group import process_count
+from selfkd.value_ranges import DeferredRange, at_hand
 
 __all__ = ["History"]
 
@@ -62,8 +63,12 @@ class History:
 
     It is no module buffer on purpose: data-parallel training broadcasts buffers and would undo other ranks' writes;
     processes exchange what they wrote in `advance`, which all of them call. Tables are allocated by `to`, or by the
-    first write, on its device. No call waits for the device, except `advance` once per epoch, and reads and writes of
-    tables in main memory where `fetch` was not told the indices there.
+    first write, on its device. No call waits for the device, except `guard`, `advance` once per epoch, and reads and
+    writes of tables in main memory where `fetch` was not told the indices there.
+
+    An index outside [0, num_samples) is refused at once where the indices are in main memory. One that only a device
+    knows is noted, read and written as the nearest one inside, and refused by `guard`, at the latest by `advance`:
+    before anything that was written beside it can be read.
 
     Args:
         num_samples: size of the training set, >= 1.
@@ -89,8 +94,11 @@ class History:
         self._batch: _Batch | None = None
         self._arrivals = Arrivals()
         self._readable = False  # nothing was ever written before an `advance`
-        self.unfinished = False
-        """Whether something was written since the last `advance`."""
+        self._largest_write = 0  # samples, since the last `advance`
+        self._checked: Tensor | None = None  # the indices that were checked last
+        self._range = DeferredRange(0, self.num_samples - 1, self._outside)
+        self.samples_written = 0
+        """How many samples were written since the last `advance`; one that was written twice counts twice."""
         self.configure(options or HistoryOptions())
 
     def configure(self, options: HistoryOptions, folder: Path | None = None) -> None:
@@ -103,11 +111,16 @@ class History:
             OptionError: if `top_k` is not below the number of classes.
             UserError: if something was written or loaded.
         """
-        if self.unfinished or self._readable:
+        if self.samples_written or self._readable:
             raise UserError("a history is configured before anything is written to it or loaded into it")
         self._form, self._kept = chosen_form(options, self.num_samples, self.num_classes, len(self.heads))
         self._storage, self._folder = options.storage, folder
         self._previous = self._next = self._place = self._device = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no epoch has left anything to read."""
+        return not self._readable
 
     @property
     def nbytes(self) -> int:
@@ -120,22 +133,26 @@ class History:
         return f"the history of predictions takes {in_words(self.nbytes)} {where}: {self._kept}"
 
     def fetch(self, indices: Tensor, host_indices: Tensor | None = None) -> None:
-        """Bring the rows of a batch that `read` will be asked for, where the tables are not on its device.
+        """Check a batch's indices and, where the tables are not on its device, bring the rows that `read` will want.
 
         A method's call does this; nobody need: without it, reads and writes wait for the device to tell the indices.
 
         Args:
             indices: `[B]` int64 in [0, num_samples), the tensor that `read` and `write` will get.
-            host_indices: the same in main memory; asked of the device where not given.
+            host_indices: the same in main memory; asked of the device where not given and needed there.
+        Raises: BatchError: if an index that is in main memory is out of range.
         """
         if self._saved is not None:
             self._settle(indices.device)
         self._batch = None
-        if not self._is_apart(indices.device):
-            return
-        if host_indices is None or host_indices.device.type != "cpu":
+        apart = self._is_apart(indices.device)
+        if apart and (host_indices is None or not at_hand(host_indices)):
             host_indices = indices.cpu()
-        self._check_range(host_indices)
+        self._check_range(indices if host_indices is None else host_indices)
+        self._checked = indices
+        if not apart:
+            return
+        assert host_indices is not None
         rows = None
         if self._readable and self._previous is not None:
             rows = sent(self._previous.rows(host_indices), indices.device)
@@ -165,30 +182,50 @@ class History:
             probabilities: every head's `[B, K]` after softmax.
         Raises:
             ValueError: if a head is missing or unknown.
-            BatchError: if an index is out of range (looked at on the CPU only, where it costs nothing, and not in a
-                compiled step).
+            BatchError: if an index that is in main memory is out of range.
             StorageError: if this allocates the tables, and they do not fit.
         """
         if set(probabilities) != set(self.heads):
             raise ValueError(f"History has the heads {self.heads}, got {tuple(probabilities)}")
-        self._check_range(indices)
         fields = self._form.encode(torch.stack([probabilities[head].detach() for head in self.heads], dim=1))
         device = fields[0].device
         writable = self._settled(device)
         if self._is_apart(device):
-            known = self._batch is not None and self._batch.indices is indices
-            self._arrivals.ask(self._batch.host_indices if self._batch and known else indices.cpu(), fields)
+            if self._batch is not None and self._batch.indices is indices:
+                host_indices = self._batch.host_indices
+            else:
+                host_indices = indices.cpu()
+                self._check_range(host_indices)
+            self._arrivals.ask(host_indices, fields)
             self._receive()
         else:
-            writable.put(indices, fields)
-        self.unfinished = True
+            if indices is not self._checked:
+                self._check_range(indices)
+            writable.put(self._inside(indices), fields)
+        self._checked = None  # the same tensor may hold other indices next time
+        self.samples_written += len(indices)
+        self._largest_write = max(self._largest_write, len(indices))
 
     @torch.no_grad()
     def advance(self) -> None:
-        """End the epoch: what was written, by any of the processes that train together, becomes what is read."""
+        """End the epoch: what was written, by any of the processes that train together, becomes what is read.
+
+        Raises: BatchError: if an index was out of range, or the indices counted within their batches; what the epoch
+            wrote is forgotten.
+        """
         self._receive(wait=True)
-        self._batch = None
-        wrote, self.unfinished = self.unfinished, False
+        self._batch = self._checked = None
+        self.guard()
+        if self._counts_within_batches():
+            samples, largest = self.samples_written, self._largest_write
+            self.discard_unfinished()
+            raise BatchError(
+                f"{samples} samples were seen in batches of at most {largest}, but no index was above {largest - 1}: "
+                "the indices seem to count within the batch. They must be each sample's position in the training set "
+                f"(DatasetInfo.num_samples={self.num_samples}; it is {largest} if one batch is the whole training set)"
+            )
+        wrote = self.samples_written > 0
+        self._start_counting()
         if process_count() > 1:
             wrote = share_writes(self._settled(torch.device("cpu")), self._form.row_bytes)
         if not wrote:
@@ -203,10 +240,21 @@ class History:
         self._next.written.zero_()
         self._readable = True
 
+    def guard(self) -> None:
+        """Look at the indices that only a device knew; waits for it if there were any.
+
+        Raises: BatchError: if one was out of range; what the epoch wrote is forgotten.
+        """
+        try:
+            self._range.look()
+        except BatchError:
+            self.discard_unfinished()
+            raise
+
     @torch.no_grad()
     def discard_unfinished(self) -> None:
         """Forget what the current epoch wrote: it is about to be replayed from its start."""
-        self.unfinished = False
+        self._start_counting()
         self._arrivals.forget()
         if self._next is not None:
             self._next.written.zero_()
@@ -302,8 +350,9 @@ class History:
         if self._previous is None:
             self._settle(indices.device)
         assert self._previous is not None
-        self._check_range(indices)
-        rows = self._previous.rows(indices.to(self._previous.device))
+        if at_hand(indices) and indices is not self._checked:
+            self._check_range(indices)
+        rows = self._previous.rows(self._inside(indices).to(self._previous.device))
         return tuple(row.to(indices.device) for row in rows)
 
     def _receive(self, wait: bool = False) -> None:
@@ -312,10 +361,39 @@ class History:
             self._next.put(indices, fields)
 
     def _check_range(self, indices: Tensor) -> None:
-        if indices.device.type == "cpu" and len(indices) and not torch.compiler.is_compiling():
-            low, high = int(indices.min()), int(indices.max())
-            if low < 0 or high >= self.num_samples:
-                raise BatchError(
-                    f"sample index {low if low < 0 else high} lies outside [0, {self.num_samples}); "
-                    "DatasetInfo.num_samples must be the size of the training set"
-                )
+        """Refuse an index outside, now or, where only a device knows the indices, later."""
+        if not len(indices):
+            return
+        if not at_hand(indices):
+            self._range.note(indices)
+            return
+        low, high = (int(value) for value in indices.aminmax())
+        if low < 0 or high >= self.num_samples:
+            raise BatchError(self._outside_in_words(low if low < 0 else high))
+
+    def _inside(self, indices: Tensor) -> Tensor:
+        """Indices that cannot leave the tables."""
+        return indices if at_hand(indices) else indices.clamp(0, self.num_samples - 1)
+
+    def _outside(self, index: float, number: int) -> BatchError:
+        return BatchError(f"in batch {number} of the epoch, {self._outside_in_words(index)}")
+
+    def _outside_in_words(self, index: float) -> str:
+        return (
+            f"sample index {index} lies outside [0, {self.num_samples}); "
+            "DatasetInfo.num_samples must be the size of the training set"
+        )
+
+    def _counts_within_batches(self) -> bool:
+        """Whether nothing was written beyond the rows that the largest batch has, although there were more samples.
+
+        Asked once per epoch, and the only question about it that waits for the device.
+        """
+        largest = self._largest_write
+        if self._next is None or not largest < min(self.samples_written, self.num_samples):
+            return False
+        return not self._next.written[largest:].any()
+
+    def _start_counting(self) -> None:
+        self.samples_written = self._largest_write = 0
+        self._range.forget()

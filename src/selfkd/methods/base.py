@@ -1,4 +1,4 @@
-"""The contract of every method: what it needs, its step, its four hooks, and what remains of it."""
+"""The contract of every method: what it needs, its step, its hooks, its state, and what remains of it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.errors import BackboneError, BatchError, UserError
+from selfkd.errors import BackboneError, CheckpointError, UserError
 from selfkd.history import History
+from selfkd.methods.batch_checks import BatchChecks
+from selfkd.methods.epoch_book import EpochBook
 
 __all__ = ["Method"]
 
-
-_TOLERANCE = 1e-2  # of the sum of soft labels, which may come in half precision
+_STATE = {"method", "epochs_done", "weights", "memories"}
 
 
 def _halving(backbone: Staged) -> bool:
@@ -69,15 +71,18 @@ class Method(nn.Module, ABC):
     """The objective of one paper, over a backbone that knows nothing of it.
 
     A subclass is final. Its keyword arguments are its configuration in recipes and on the command line.
-    A run calls `begin_epoch`, then for every batch `forward` and, after the optimiser's step, `after_step`,
-    and at last `end_epoch`. `forward` has no side effect on what is remembered between epochs.
+    A run calls `begin_epoch`, then for every batch the method itself and, after the optimiser's step, `after_step`,
+    and at last `end_epoch`. `forward` has no side effect on what is remembered between epochs. A subclass that
+    overrides `begin_epoch`, `after_step` or `end_epoch` calls the one of `super()`.
+
+    `state_dict` holds the weights alone. To save a loop and continue it, use `training_state`.
 
     Args:
         backbone: the staged network that will be deployed.
         data: what is known of the training set.
     Attributes:
         needs: what the method needs from data and run.
-        history: what is remembered across epochs, or None; saved beside the checkpoint, never inside the weights.
+        history: what is remembered across epochs, or None; never inside the weights.
     Raises: BackboneError: if network and data differ in the number of classes, or the network lacks what the method
         needs.
     """
@@ -99,29 +104,100 @@ class Method(nn.Module, ABC):
         self.backbone = backbone
         self.num_classes = data.num_classes
         self.history: History | None = None
+        self._checks = BatchChecks(type(self).__name__, self.needs, self.num_classes)
+        self._book = EpochBook(type(self).__name__)
         self._first_batch = True
-        self._epoch: int | None = None
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """The objective for one batch. Call the method object itself, which checks the first batch."""
+        """The objective for one batch. Call the method object itself, which checks the batch."""
 
     def begin_epoch(self, progress: Progress) -> None:
         """Prepare an epoch; one that was broken off and begins again is forgotten.
 
-        Raises: UserError: if another epoch was never ended, so that its predictions would be lost.
+        Raises: UserError: if another epoch was never ended, if earlier epochs left nothing that the method remembers
+            (weights were loaded without the rest), or if it is not the epoch at which a loaded training state stands.
         """
+        self._book.begin(progress.epoch, self.history)
         if self.history is not None:
-            if self.history.unfinished and progress.epoch != self._epoch:
-                raise UserError(f"epoch {self._epoch} was not ended; call end_epoch(progress) after its last batch")
             self.history.discard_unfinished()
-        self._epoch = progress.epoch
+        self._checks.forget()
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
         """Remember what the step computed; called after the optimiser's step."""
+        self._book.stepped(batch)
+
+    def guard(self) -> None:
+        """Look at labels and indices that only a device knows. Waits for it; `end_epoch` does this too.
+
+        Raises: BatchError: if one was out of range since the last look. The weights have learnt from it: continue from
+            what was saved before.
+        """
+        self._checks.look()
+        if self.history is not None:
+            self.history.guard()
 
     def end_epoch(self, progress: Progress) -> None:
-        """Close an epoch: what was remembered in it becomes readable."""
+        """Close an epoch: what was remembered in it becomes readable.
+
+        Raises:
+            BatchError: if a label or an index of the epoch was out of range, or its indices counted within the batch.
+            UserError: if `after_step` was not called for the epoch's batches, or another epoch was begun.
+        """
+        self.guard()
+        if self.history is not None:
+            self._book.check_end(progress.epoch, self.history)
+            self.history.advance()
+        self._book.end(progress.epoch)
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that were ended, those before a loaded training state included: the number of the next epoch."""
+        return self._book.done
+
+    def continue_after(self, epochs_done: int) -> None:
+        """Stand where so many epochs are done, once weights and memories were loaded; the next must be the next one."""
+        self._checks.forget()
+        self._book.continue_after(epochs_done)
+
+    def training_state(self) -> dict[str, Any]:
+        """All that a loop needs to continue after an epoch: weights, what is remembered, and the number of epochs done.
+
+        `torch.load(..., weights_only=True)` reads it. Its tensors are the method's own, no copies. Optimiser, schedule
+        and random numbers are the loop's and have states of their own.
+
+        Raises: UserError: within an epoch, of which only a part is remembered.
+        """
+        self._book.check_between()
+        return {
+            "method": type(self).__name__,
+            "epochs_done": self.epochs_done,
+            "weights": self.state_dict(),
+            "memories": {} if self.history is None else {"history": self.history.state_dict()},
+        }
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where `training_state` was called; `epochs_done` then is the next epoch.
+
+        Args:
+            state: on any device; it must not be changed before the next epoch begins.
+        Raises: CheckpointError: if it is no training state, or that of another method, network or data set.
+        """
+        name = type(self).__name__
+        if not isinstance(state, Mapping) or set(state) != _STATE or type(state["epochs_done"]) is not int:
+            raise CheckpointError(
+                f"expected what {name}.training_state() gave; a state_dict() holds the weights alone, from which a new "
+                "training can begin: load_state_dict(weights)"
+            )
+        if state["method"] != name:
+            raise CheckpointError(f"the training state is one of {state['method']}, not of {name}")
+        try:
+            if self.history is not None:
+                self.history.load_state_dict(state["memories"]["history"])
+            self.load_state_dict(state["weights"])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"the training state does not fit this {name}: {error}") from error
+        self.continue_after(state["epochs_done"])
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         """Logits `[B, K]` of every head, by name; "main" first."""
@@ -140,60 +216,18 @@ class Method(nn.Module, ABC):
         return [{"params": list(self.parameters())}]
 
     def __call__(self, batch: Batch, progress: Progress) -> StepOutput:
-        self._check_form(batch)
-        if self._first_batch:
-            self._check_labels(batch)  # once, since looking costs a synchronisation with the device
-        if self.history is not None and batch.indices is not None:
-            self.history.fetch(
-                batch.indices, batch.host_indices
-            )  # here, since no compiled graph reaches outside itself
-        output: StepOutput = super().__call__(batch, progress)
+        output: StepOutput = super().__call__(self._admitted(batch, progress), progress)
         if self._first_batch and "main" not in output.logits:
             raise UserError(f"{type(self).__name__} must give logits of its deployed head under the name 'main'")
         self._first_batch = False
         return output
 
-    def _check_form(self, batch: Batch) -> None:
-        name = type(self).__name__
-        if self.needs.sample_index and batch.indices is None:
-            raise BatchError(
-                f"{name} needs sample_index: Batch.indices is None; let the data set return each sample's position"
-            )
-        if batch.views != self.needs.views:
-            raise BatchError(f"{name} needs views={self.needs.views}, the batch has views={batch.views}")
-        samples, followers = batch.labels.shape[0], self.needs.same_class
-        if batch.images.shape[0] != samples * batch.views:
-            raise BatchError(f"{name}: {batch.images.shape[0]} images for {samples} labels and {batch.views} views")
-        if batch.indices is not None and len(batch.indices) != samples:
-            raise BatchError(f"{name}: {len(batch.indices)} indices for {samples} labels")
-        if batch.labels.ndim == 2 and batch.labels.shape[1] != self.num_classes:
-            raise BatchError(f"{name}: soft labels of {batch.labels.shape[1]} classes, the data has {self.num_classes}")
-        if samples % (1 + followers):
-            raise BatchError(
-                f"{name} needs same_class={followers}: {samples} labels do not divide into anchors and as many times "
-                f"{followers} followers, anchors first (see selfkd.Batch)"
-            )
-
-    def _check_labels(self, batch: Batch) -> None:
-        if batch.labels.ndim == 1:
-            wrong = ((batch.labels < 0) | (batch.labels >= self.num_classes)).nonzero()
-            said = f"lies outside [0, {self.num_classes})"
-        else:
-            total_B = batch.labels.float().sum(dim=1)
-            wrong = (~((total_B - 1).abs() < _TOLERANCE) | (batch.labels < 0).any(dim=1)).nonzero()
-            said = "is no distribution: shares must be >= 0 and sum to 1"
-        if len(wrong):
-            raise _wrong_label(batch, int(wrong[0]), said)
-        anchors = len(batch.labels) // (1 + self.needs.same_class)
-        labels_SAK = batch.labels.reshape(1 + self.needs.same_class, anchors, -1)
-        strangers = (labels_SAK != labels_SAK[:1]).any(dim=2).flatten().nonzero()
-        if len(strangers):
-            position = int(strangers[0])
-            said = f"differs from that of its anchor, at position {position % anchors} of the batch"
-            raise _wrong_label(batch, position, said)
-
-
-def _wrong_label(batch: Batch, position: int, said: str) -> BatchError:
-    sample = position if batch.indices is None else int(batch.indices[position])
-    label = f"label {int(batch.labels[position])}" if batch.labels.ndim == 1 else "the soft label"
-    return BatchError(f"{label} of sample {sample} {said}")
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _admitted(self, batch: Batch, progress: Progress) -> Batch:
+        """A batch that was checked and counted, its rows of the history fetched; never a part of a compiled graph."""
+        batch = self._checks(batch)
+        if self.training and torch.is_grad_enabled():
+            self._book.saw(batch, progress.epoch, self.history)
+        if self.history is not None and batch.indices is not None:
+            self.history.fetch(batch.indices, batch.host_indices)
+        return batch

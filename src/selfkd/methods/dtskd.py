@@ -147,10 +147,8 @@ class DTSKD(Method):
         return StepOutput(loss, terms={"historical": historical, "structural": structural}, logits=logits)
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
+        super().after_step(batch, output)
         self.supervision.after_step(batch, output)
-
-    def end_epoch(self, progress: Progress) -> None:
-        self.supervision.end_epoch(progress)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         return self._logits(self.backbone(images))

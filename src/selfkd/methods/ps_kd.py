@@ -54,7 +54,5 @@ class PSKD(Method):
         return StepOutput(loss, terms={"soft_cross_entropy": loss}, logits={"main": logits_BK})
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
+        super().after_step(batch, output)
         self.supervision.after_step(batch, output)
-
-    def end_epoch(self, progress: Progress) -> None:
-        self.supervision.end_epoch(progress)

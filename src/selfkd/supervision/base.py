@@ -24,6 +24,3 @@ class Supervision(ABC):
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
         """Remember what the step predicted; nothing by default."""
-
-    def end_epoch(self, progress: Progress) -> None:
-        """Close the epoch; nothing by default."""

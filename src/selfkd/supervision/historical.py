@@ -20,7 +20,8 @@ class Historical(Supervision):
     """`beta * label + (1 - beta) * previous prediction`, for every head.
 
     What is remembered is the softmax (temperature 1) of the logits of the training pass itself, so before the weight
-    update that follows it. In the first epoch every row reads as the label, whatever beta is.
+    update that follows it. In the first epoch every row reads as the label, whatever beta is. The method whose history
+    it is ends the epoch.
 
     Args:
         data: size of the training set and number of classes.
@@ -55,9 +56,6 @@ class Historical(Supervision):
         heads = self.history.heads
         predicted = {head: full_precision(output.logits[head].detach()).softmax(dim=1) for head in heads}
         self.history.write(batch.indices, predicted)
-
-    def end_epoch(self, progress: Progress) -> None:
-        self.history.advance()
 
     def _shares_in(self, progress: Progress, device: torch.device) -> tuple[Tensor, Tensor]:
         """Beta and 1 - beta; filled in on the device, which so is not waited for."""

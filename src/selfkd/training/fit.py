@@ -89,8 +89,9 @@ def fit(
         # Lightning would ask all processes in every step, waiting for the device, whether one was told to stop.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if options.compile_mode is not None:
-            # The method alone, not Lightning's module around it, whose logging and hooks would break the graph.
-            method.compile(fullgraph=True, mode=options.compile_mode)
+            # The method alone, not Lightning's module around it, whose logging and hooks would break the graph. A graph
+            # for each size of batch: after a short last batch torch would prefer a slower one for all sizes.
+            method.compile(fullgraph=True, mode=options.compile_mode, dynamic=False)
         try:
             trainer.fit(module, ckpt_path=start, weights_only=True)
         except (SystemExit, Exception) as error:  # SystemExit is Lightning's end after Ctrl-C

@@ -123,8 +123,6 @@ class MethodModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         # Of a compiled method, the last step's outputs may be overwritten.
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        if self.options.compile_mode is not None:
-            _fix_shapes(batch)
         self._output = self.method(batch, self._progress(batch_idx))
         share = self.parts.training_loader.share(batch_idx)
         # Processes' gradients are averaged as if all had seen as many samples.
@@ -134,7 +132,7 @@ class MethodModule(pl.LightningModule):
         assert self._output is not None
         self._meter.update(self._output, batch.labels)
         if (batch_idx + 1) % self.options.guard_every == 0:
-            self._meter.guard(self.current_epoch)
+            self._look()
         self.method.after_step(batch, self._output)
         self._output = None
 
@@ -154,8 +152,12 @@ class MethodModule(pl.LightningModule):
         for logger in self.loggers:
             logger.log_metrics(record, step=self.current_epoch + 1)
 
-    def _guard(self) -> None:
+    def _look(self) -> None:
+        self.method.guard()  # first, since a wrong label can be what made the loss NaN
         self._meter.guard(self.current_epoch)
+
+    def _guard(self) -> None:
+        self._look()
         # A last step can spoil weights without any loss having shown it.
         if not torch.nn.utils.get_total_norm(self.method.parameters()).isfinite():
             raise NonFiniteLossError(f"weights became NaN or infinite at the end of epoch {self.current_epoch + 1}")
@@ -196,6 +198,7 @@ class MethodModule(pl.LightningModule):
         self._kept_threads = threads if before == now else None
         if before != now and not self.options.sync_batchnorm:
             _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
+        self.method.continue_after(checkpoint["epoch"] + 1)
         if self.method.history is not None:
             self.method.history.load_state_dict(checkpoint[HISTORY_KEY])
 
@@ -239,11 +242,3 @@ class MethodModule(pl.LightningModule):
             for head, metrics in scores.items()
             for metric, score in metrics.items()
         }
-
-
-def _fix_shapes(batch: Batch) -> None:
-    """Let a compiled step have a graph for each size of batch: after an epoch's short last batch torch would make one
-    for all sizes, which is slower, and prefer it."""
-    for tensor in (batch.images, batch.labels, batch.indices):
-        if tensor is not None:
-            torch._dynamo.mark_static(tensor)

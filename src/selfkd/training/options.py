@@ -43,7 +43,7 @@ class TrainerOptions:
             reduce-overhead, max-autotune); costs a minute or so at the start.
         checkpoint_every: epochs between checkpoints from which an interrupted run continues; the last epoch always has
             one. Writing one of ResNet-18 with DTSKD's history on CIFAR-100 takes a fraction of a second.
-        guard_every: steps between looks for NaN and infinity, each of which waits for the device.
+        guard_every: steps between looks for NaN, infinity and wrong labels, each of which waits for the device.
     Raises: OptionError: if a value is out of range.
     """
 

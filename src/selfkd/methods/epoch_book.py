@@ -1,0 +1,116 @@
+"""Where a training loop stands, and whether it calls a method's hooks as it must."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from selfkd.contract import Batch
+from selfkd.errors import UserError
+from selfkd.history import History
+
+__all__ = ["EpochBook"]
+
+_MOST_SKIPPED = 0.25
+"""Of an epoch's samples; a loop may leave out a step whose loss is not finite, but not make it a habit."""
+
+
+class EpochBook:
+    """Counts epochs and the samples of the current one, for one method.
+
+    A method that remembers nothing can be trained without its hooks; its history is None here.
+
+    Args:
+        name: of the method, for messages.
+    Attributes:
+        done: epochs that were ended, those before a loaded state included.
+        samples: seen by training steps since the current epoch began; a batch that is seen again at once counts once.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.done = 0
+        self._current: int | None = None  # begun and not ended
+        self._continues = False  # something was loaded, and no epoch begun since
+        self._indices: Tensor | None = None  # of the last batch
+        self._start_counting()
+
+    def begin(self, epoch: int, history: History | None) -> None:
+        """Begin an epoch, or begin it again.
+
+        Raises: UserError: if another was not ended, if nothing is remembered of those before, or if it is not the epoch
+            at which a loaded state stands.
+        """
+        if self._continues and epoch != self.done:
+            raise UserError(
+                f"epoch {epoch} begins, but the training state that was loaded continues with epoch {self.done}: "
+                "for epoch in range(method.epochs_done, epochs)"
+            )
+        if history is not None and self._current not in (None, epoch) and self.samples:
+            raise UserError(
+                f"epoch {self._current} was not ended; call end_epoch(progress) after its last batch "
+                "(a subclass that overrides it calls super().end_epoch(progress))"
+            )
+        if history is not None and history.is_empty and epoch > self.done:
+            raise UserError(
+                f"epoch {epoch} begins, but nothing is remembered of the epochs before: a state_dict() holds the "
+                "weights alone. Continue from training_state() with load_training_state(state), or begin with epoch 0"
+            )
+        self._current, self._continues = epoch, False
+        self._start_counting()
+
+    def saw(self, batch: Batch, epoch: int, history: History | None) -> None:
+        """Count the batch of a training step.
+
+        Raises: UserError: if the epoch was not begun.
+        """
+        if history is not None and epoch != self._current:
+            raise UserError(
+                f"a batch of epoch {epoch} came, but begin_epoch(progress) was not called for this epoch; call it "
+                f"before the first batch and end_epoch(progress) after the last, or {self.name} remembers nothing"
+            )
+        # An optimiser may ask for the loss of one batch several times and take one step.
+        if batch.indices is None or batch.indices is not self._indices:
+            self.samples += len(batch.labels)
+        self._indices = batch.indices
+
+    def stepped(self, batch: Batch) -> None:
+        """Count the batch of an optimiser's step."""
+        self._stepped += len(batch.labels)
+
+    def check_end(self, epoch: int, history: History) -> None:
+        """Whether an epoch can be ended.
+
+        Raises: UserError: if another one was begun, or what was seen is not remembered.
+        """
+        if epoch != self._current:
+            begun = "none" if self._current is None else f"epoch {self._current}"
+            raise UserError(f"epoch {epoch} is to be ended, but {begun} was begun; call begin_epoch(progress) first")
+        remembered = max(history.samples_written, self._stepped)  # whichever a subclass tells
+        if remembered < (1 - _MOST_SKIPPED) * self.samples:
+            raise UserError(
+                f"epoch {epoch} saw {self.samples} samples, but after_step was called for {remembered} of them; call "
+                f"after_step(batch, output) after each step of the optimiser, or {self.name} does not remember them"
+            )
+
+    def end(self, epoch: int) -> None:
+        """End an epoch."""
+        self._current, self.done = None, epoch + 1
+        self._start_counting()
+
+    def check_between(self) -> None:
+        """Whether the loop stands between two epochs.
+
+        Raises: UserError: if it does not.
+        """
+        if self._current is not None or self.samples:
+            epoch = self.done if self._current is None else self._current
+            raise UserError(f"epoch {epoch} was not ended; save training_state() after end_epoch(progress)")
+
+    def continue_after(self, done: int) -> None:
+        """Stand where so many epochs are done; the next to begin is epoch number `done`."""
+        self._current, self._continues, self.done = None, True, done
+        self._start_counting()
+
+    def _start_counting(self) -> None:
+        self.samples = self._stepped = 0
+        self._indices = None
