@@ -27,7 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the selfkd command does
+from selfkd import process_environment
+
+os.environ.update(process_environment.variables())  # as the selfkd command does
 
 import torch
 from tabulate import tabulate
@@ -37,6 +39,7 @@ from literal_teskd import literal
 from selfkd.atomic_files import written_whole
 from selfkd.methods.base import Method
 from selfkd.runs.environment import environment
+from selfkd.training.allocator import allocator_name
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "step_cost.json"
@@ -59,6 +62,9 @@ With Debian's package `libjemalloc2`:
 
     export LD_PRELOAD=libjemalloc.so.2
     export MALLOC_CONF=oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1
+
+`selfkd train` says in its log whether jemalloc is loaded; where it is installed only, and a training on a CPU has large
+tensors, it says these two lines. `environment.json` names the allocator.
 """
 
 CLASSES, SAMPLES, SIDE = 100, 50_000, 32
@@ -195,7 +201,7 @@ def measure(
         "batch_size": batch_size,
         "width": width,
         "huge_pages": os.environ["THP_MEM_ALLOC_ENABLE"] == "1",
-        "jemalloc": device == "cpu" and _has_jemalloc(),
+        "jemalloc": device == "cpu" and allocator_name() == "jemalloc",
         "steps_a_round": STEPS_A_ROUND[device],
         "environment": environment(torch.device(device)),
         "rows": {},
@@ -304,10 +310,6 @@ def _form(record: dict[str, Any]) -> str:
     mode = record["compiled"]
     form = f"compiled ({mode})" if mode in MODES[1:] else "compiled" if mode else "eager"
     return f"{form} with jemalloc" if record.get("jemalloc") else form
-
-
-def _has_jemalloc() -> bool:
-    return "jemalloc" in Path("/proc/self/maps").read_text()
 
 
 def _milliseconds(row: dict[str, Any]) -> str:

@@ -14,7 +14,17 @@ ROOT = Path(selfkd.__file__).parent
 LEVELS = [
     {"errors"},
     {"contract"},
-    {"atomic_files", "json_text", "option_checks", "value_ranges", "catalogue", "eval_mode", "process_group"},
+    {
+        "atomic_files",
+        "catalogue",
+        "cores",
+        "eval_mode",
+        "json_text",
+        "option_checks",
+        "process_environment",
+        "process_group",
+        "value_ranges",
+    },
     {"losses"},
     {"history"},
     {"supervision", "backbones", "branches", "data"},

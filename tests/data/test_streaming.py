@@ -1,9 +1,8 @@
-import os
-
 import pytest
 import torch
 
 from selfkd.contract import Needs
+from selfkd.data import batches
 from selfkd.data.augmentation import CropFlip, RandomResizedCrop, Unchanged
 from selfkd.data.batches import LoaderOptions
 from selfkd.data.imagenet import ImageNet
@@ -165,7 +164,7 @@ def test_what_cannot_work_is_refused(train):
 def test_the_number_of_workers(monkeypatch):
     assert LoaderOptions(workers=3).num_workers == 3
     for cores, expected in ((1, 0), (2, 1), (8, 7), (64, 16)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        monkeypatch.setattr(batches, "available_cores", lambda cores=cores: cores)
         assert LoaderOptions().num_workers == expected
     for wrong in (-1, "many", 2.5):
         with pytest.raises(OptionError, match="loader.workers=.* a whole number >= 0, or auto"):

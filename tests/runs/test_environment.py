@@ -15,3 +15,8 @@ def test_a_source_tree_that_is_not_installed_has_no_version(monkeypatch):
     packages = module.environment(torch.device("cpu"))["packages"]
     assert packages["selfkd"] is None
     assert packages["torch"] == "1.0"
+
+
+def test_it_says_who_gives_the_memory(monkeypatch):
+    monkeypatch.setattr(module, "allocator_name", lambda: "jemalloc")
+    assert module.environment(torch.device("cpu"))["allocator"] == "jemalloc"

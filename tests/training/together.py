@@ -133,5 +133,5 @@ def hang(folder):
 
 def _up(folder):
     partial = Path(folder) / f"{rank()}.partial"
-    partial.write_text(str(torch.get_num_threads()))
+    partial.write_text(f"{torch.get_num_threads()} threads, which wait {os.environ['OMP_WAIT_POLICY']}")
     partial.rename(partial.with_suffix(".txt"))

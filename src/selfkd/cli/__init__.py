@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from selfkd import process_environment
 from selfkd.cli import check, evaluate, export, listing, predict, train
 from selfkd.errors import SelfKDError
 
@@ -51,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("selfkd").setLevel(logging.INFO)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # where somebody's own package.module lies, as with python -m
-    # PyTorch then takes large CPU tensors in huge pages, which spares page faults; read when torch first allocates.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    os.environ.update(process_environment.variables())  # torch is not imported yet
     try:
         parsed.execute(parsed)
         sys.stdout.flush()

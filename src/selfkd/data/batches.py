@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from selfkd.contract import Batch, Needs
+from selfkd.cores import available_cores
 from selfkd.data.augmentation import Augmentation
 from selfkd.data.random_streams import generator, seed_of
 from selfkd.data.regularization import Cutout, Mixing
@@ -67,8 +67,7 @@ class LoaderOptions:
         """The number of processes on this machine."""
         if self.workers != "auto":
             return self.workers
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(cores - 1, _MOST_WORKERS)
+        return min(available_cores() - 1, _MOST_WORKERS)
 
 
 # What a stream of random numbers is for.

@@ -52,6 +52,7 @@ MACHINE = frozenset(
         "loader.device_share",
         "history.storage",
         "trainer.devices",
+        "trainer.threads",
         "trainer.num_nodes",
         "trainer.compile",
         "trainer.checkpoint_every",

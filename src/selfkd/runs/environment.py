@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from selfkd.training.allocator import allocator_name
+
 __all__ = ["environment"]
 
 _PACKAGES = ("selfkd", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "numpy")
@@ -30,6 +32,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "threads": torch.get_num_threads(),
+        "allocator": allocator_name(),
         "commit": _commit(),
     }
 

@@ -38,6 +38,7 @@ from selfkd.training.module import TrainingParts
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, from_first, is_first, start
 from selfkd.training.signals import stopping_on_signals
+from selfkd.training.threads import choose_threads, threads_restored
 
 __all__ = ["Experiment", "evaluate_run", "run"]
 
@@ -240,7 +241,7 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
             _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
         title = f"{recipe.parts['method']} seed {recipe.seed}"
         try:
-            with killed_workers_named():
+            with killed_workers_named(), threads_restored():
                 device = fit(method, parts, options, folder.path, title, show_progress)
                 _finish(folder, experiment, options, device)
         except DataError as error:
@@ -362,5 +363,11 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     if images is None:
         raise RunError(f"the run {path} held out no validation split; data.validation_fraction was 0")
     load_weights(experiment.method, weights)
-    with killed_workers_named():
+    with killed_workers_named(), threads_restored():
+        if device.type == "cpu":
+            options = experiment.recipe.options
+            asked = options["trainer"]["threads"] if "trainer.threads" in places else None
+            batch_size = options["loader"]["evaluation_batch_size"]
+            backbone = experiment.method.backbone
+            torch.set_num_threads(choose_threads(backbone.network, backbone.input_size, batch_size, asked).number)
         return experiment.evaluate(images, device)

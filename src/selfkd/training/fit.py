@@ -51,7 +51,8 @@ def fit(
 ) -> torch.device:
     """Train, logging and saving into `folder`; continue from its newest whole checkpoint.
 
-    Processes that are connected train together; the first alone writes.
+    Processes that are connected train together; the first alone writes. On a CPU torch keeps the number of threads that
+    was chosen (`choose_threads`), with which the network is then to be evaluated.
 
     Args:
         method: trained in place.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,17 +23,20 @@ from selfkd.data.batches import EvaluationBatches, TrainingBatches, TrainingEpoc
 from selfkd.errors import CheckpointError, NonFiniteLossError
 from selfkd.evaluation.scores import evaluate
 from selfkd.methods.base import Method
+from selfkd.training.allocator import jemalloc_advice
 from selfkd.training.checkpoint_files import HISTORY_KEY, write_best
 from selfkd.training.memory import memory_to_evaluate
-from selfkd.training.options import TrainerOptions
+from selfkd.training.options import MOST_THREADS, TrainerOptions
 from selfkd.training.processes import is_first, together
 from selfkd.training.step_meter import StepMeter
+from selfkd.training.threads import choose_threads
 
 __all__ = ["BEST_KEY", "MethodModule", "TrainingParts"]
 
 BEST_KEY = "selfkd_best"
 _PROCESSES_KEY = "selfkd_processes"
 _STEPS_KEY = "selfkd_steps_per_epoch"
+_THREADS_KEY = "selfkd_threads"
 
 _log = logging.getLogger("selfkd")
 
@@ -82,6 +86,7 @@ class MethodModule(pl.LightningModule):
         self._output: StepOutput | None = None
         self._epoch_started = 0.0
         self._first_lr = 0.0
+        self._kept_threads: int | None = None
 
     def setup(self, stage: str) -> None:
         self.parts.training_loader.share_out(self.global_rank, self.trainer.world_size)
@@ -94,6 +99,10 @@ class MethodModule(pl.LightningModule):
         optimizer = self.parts.make_optimizer(self.method.parameter_groups())
         schedule = self.parts.make_schedule(optimizer, self.options.epochs, len(self.parts.training_loader))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:  # comes after `on_load_checkpoint`, and in a run whose training is complete too
+        if self.device.type == "cpu":
+            self._prepare_cpu()
 
     def on_train_start(self) -> None:
         if self.method.history is not None:  # only now has Lightning moved the method to its device
@@ -153,10 +162,23 @@ class MethodModule(pl.LightningModule):
         if not torch.nn.utils.get_total_norm(self.method.parameters()).isfinite():
             raise NonFiniteLossError(f"weights became NaN or infinite at the end of epoch {self.current_epoch + 1}")
 
+    def _prepare_cpu(self) -> None:
+        """Choose the number of threads, and say what gives the memory."""
+        images, backbone = self.parts.training_loader.batch_size // self.trainer.world_size, self.method.backbone
+        asked, kept = self.options.threads, self._kept_threads
+        choice = choose_threads(backbone.network, backbone.input_size, images, asked, kept)
+        torch.set_num_threads(choice.number)
+        _log.info("threads that compute: %d (%s)", choice.number, choice.reason)
+        element = torch.float32 if self.options.precision == "32" else torch.bfloat16
+        memory = jemalloc_advice(max(map(math.prod, backbone.stage_shapes)) * images * element.itemsize)
+        if memory is not None:
+            _log.info("%s", memory)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[BEST_KEY] = self._best
         checkpoint[_PROCESSES_KEY] = self.trainer.world_size
         checkpoint[_STEPS_KEY] = len(self.parts.training_loader)
+        checkpoint[_THREADS_KEY] = torch.get_num_threads() if self.device.type == "cpu" else None
         if self.method.history is not None:
             checkpoint[HISTORY_KEY] = self.method.history.state_dict()
 
@@ -169,6 +191,11 @@ class MethodModule(pl.LightningModule):
                 f"{before} processes trained it so far, in {steps_before} steps an epoch; {now} would take {steps}, "
                 f"since the last batch must give each process two samples; continue with {before}"
             )
+        # Of runs that noted no number, or were trained by other processes, the rounding is not known or another anyway.
+        threads = checkpoint.get(_THREADS_KEY)
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+            raise CheckpointError(f"the checkpoint names no number of threads: {threads!r}")
+        self._kept_threads = threads if before == now else None
         if before != now and not self.options.sync_batchnorm:
             _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
         self.method.continue_after(checkpoint["epoch"] + 1)

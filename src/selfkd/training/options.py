@@ -9,7 +9,10 @@ from typing import Literal
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least, one_of
 
-__all__ = ["TrainerOptions"]
+__all__ = ["MOST_THREADS", "TrainerOptions"]
+
+MOST_THREADS = 1024
+"""More than any processor has; a system may refuse to start so many, which ends the process."""
 
 _PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 _MODES = ("default", "reduce-overhead", "max-autotune")
@@ -30,6 +33,9 @@ class TrainerOptions:
         accelerator: "auto", "cpu", "gpu", ... as Lightning names them.
         devices: processes that train together on each machine, each with a device of its own; they share out every
             batch, so that loader.batch_size stays the size of all together. Under torchrun or srun it may be left out.
+        threads: that compute on a CPU, in each process; null for one for every 2 billion multiply-adds in the forward
+            pass of a batch, at most one per core, or as many as OMP_NUM_THREADS says. An interrupted run goes on with
+            the number it has, since another rounds otherwise.
         num_nodes: machines, each of them started by torchrun or srun.
         sync_batchnorm: let batch normalisation see the batches of all processes (GPU only); else each sees its own
             share, as is usual.
@@ -50,6 +56,7 @@ class TrainerOptions:
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     accelerator: str = "auto"
     devices: int = 1
+    threads: int | None = None
     num_nodes: int = 1
     sync_batchnorm: bool = False
     channels_last: bool = True
@@ -68,6 +75,8 @@ class TrainerOptions:
                 "trainer.accelerator", self.accelerator, "a name as Lightning has them: auto, cpu, gpu, ..."
             )
         at_least("trainer.devices", self.devices, 1, _MOST_DEVICES)
+        if self.threads is not None:
+            at_least("trainer.threads", self.threads, 1, MOST_THREADS)
         at_least("trainer.num_nodes", self.num_nodes, 1, _MOST_NODES)
         at_least("trainer.evaluate_every", self.evaluate_every, 1)
         at_least("trainer.best_after_epoch", self.best_after_epoch, 0)

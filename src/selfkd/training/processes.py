@@ -26,7 +26,8 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
-from selfkd import errors
+from selfkd import errors, process_environment
+from selfkd.cores import available_cores
 from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
 from selfkd.process_group import process_count, process_rank
 from selfkd.training.options import TrainerOptions
@@ -130,7 +131,8 @@ def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(_free_port()),
             # Threads of several processes on the same cores hinder each other severely.
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // processes))),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // processes))),
+            **process_environment.variables(),
         }
         level = logging.getLogger(_OURS).getEffectiveLevel()
         told = (settings, reports, level, work, arguments)
@@ -287,10 +289,6 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_port() -> int:
