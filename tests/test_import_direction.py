@@ -13,7 +13,7 @@ ROOT = Path(selfkd.__file__).parent
 # Lowest first; a package may import those on earlier lines, and its own modules.
 LEVELS = [
     {"errors", "contract"},
-    {"atomic_files", "option_checks", "catalogue", "eval_mode", "process_group"},
+    {"atomic_files", "option_checks", "catalogue", "eval_mode", "process_group", "terminal"},
     {"losses"},
     {"history"},
     {"supervision", "backbones", "branches", "data"},

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from selfkd.errors import UnknownNameError, UserError
@@ -56,11 +59,27 @@ class Catalogue(Mapping[str, Entry]):
             return import_target(self._entries[name].target)
         if self.takes_own and ":" in name:
             try:
-                return import_target(name)
+                with _working_folder_searched():
+                    return import_target(name)
             except Exception as error:  # somebody's module may fail in any way while it is imported
                 reason = f"{type(error).__name__}: {error}"
                 raise UserError(f"{self.kind} {name!r} cannot be imported: {reason}") from error
         raise UnknownNameError(self.kind, name, self._entries, self.listing)
+
+
+@contextmanager
+def _working_folder_searched() -> Iterator[None]:
+    """Look for modules in the working folder too, as `python -m` does, but after all other places and only for now:
+    always, whatever lies there would run where an optional package is looked for in vain."""
+    folder = str(Path.cwd())
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def import_target(target: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -72,8 +73,17 @@ def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _STOPPING}
     handled = [number for number, former in before.items() if former is not signal.SIG_IGN]
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            handler(number, frame)
+        else:  # a process forked from this one, such as one that reads images: it ends without a word
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
     for number in handled:
-        signal.signal(number, handler)
+        signal.signal(number, handle)
     try:
         yield
     finally:
