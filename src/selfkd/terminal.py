@@ -46,15 +46,20 @@ def safe_output() -> Iterator[None]:
 
     Both escape what is not printable, line breaks and tabs apart, and what the stream's encoding lacks. A stream that
     was closed before the process began is read by nobody, as if it went to /dev/null; so is a standard error that
-    cannot be written.
+    cannot be written. Errors that Python ignores, as that of an object half built when the process was told to stop,
+    are not shown.
 
     Raises, where standard output is written:
         ReaderLeftError: if nobody reads it any more.
         StorageError: if it cannot be written.
     """
     _fill_closed_descriptors()
-    with redirect_stdout(_safe(sys.stdout, needed=True)), redirect_stderr(_safe(sys.stderr, needed=False)):
-        yield
+    shown_before, sys.unraisablehook = sys.unraisablehook, lambda ignored: None
+    try:
+        with redirect_stdout(_safe(sys.stdout, needed=True)), redirect_stderr(_safe(sys.stderr, needed=False)):
+            yield
+    finally:
+        sys.unraisablehook = shown_before
 
 
 def configure_logging(level: int) -> None:

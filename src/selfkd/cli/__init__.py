@@ -107,6 +107,8 @@ def _execute(parsed: argparse.Namespace) -> int:
         print(version("selfkd"))
         return 0
     configure_logging(logging.INFO)
+    if parsed.debug:
+        sys.unraisablehook = sys.__unraisablehook__
     try:
         Path.cwd()
     except OSError as error:
