@@ -35,9 +35,12 @@ def add_parser(verbs: Any) -> None:
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.errors import UnfitDataError
     from selfkd.recipes.reader import split_overrides
+
+    overrides = split_overrides(parsed.arguments)  # a slip in them is said before torch is loaded
+
     from selfkd.runs.checkup import check
 
-    report = check(parsed.data, split_overrides(parsed.arguments), parsed.quick)
+    report = check(parsed.data, overrides, parsed.quick)
     print(json.dumps(report.to_json(), indent=2) if parsed.json else report.text())
     if report.errors:
         raise UnfitDataError(f"training would fail; found {len(report.errors)}, the first: {report.errors[0]}")

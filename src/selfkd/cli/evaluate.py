@@ -28,12 +28,13 @@ def add_parser(verbs: Any) -> None:
 
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.recipes.reader import split_overrides
+
+    places = split_overrides(parsed.arguments)  # a slip in them is said before torch is loaded
+
     from selfkd.reports.score_table import score_table
     from selfkd.runs.experiment import evaluate_run
 
-    scores = evaluate_run(
-        parsed.run, parsed.split, parsed.checkpoint, split_overrides(parsed.arguments), parsed.trust_imports
-    )
+    scores = evaluate_run(parsed.run, parsed.split, parsed.checkpoint, places, parsed.trust_imports)
     if parsed.json:
         print(json.dumps({"split": parsed.split, "checkpoint": parsed.checkpoint, "scores": scores}, indent=2))
     else:
