@@ -698,7 +698,8 @@ def tried(server: CommandServer, given: Input, folder: Path) -> Outcome:
             command.wait()
         seconds = time.perf_counter() - began
         said = log.read_text(encoding="utf-8", errors="replace")
-        log.unlink()
+        for file in folder.parent.glob(f"{log.name}*"):
+            file.unlink()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     faults, caught = faults_of(status, said), NET in said
