@@ -162,7 +162,7 @@ BAD = {
     "near flag of another verb": (["predict", "run", "x.png", "--topp", "2"], "--topp 2; nearest: --top"),
     "option as a flag": (
         ["train", RECIPE, "--epochs", "3"],
-        "nearest: trainer.epochs=3 (options are written key=value",
+        "nearest: trainer.epochs=3 (options are written",
     ),
     "option as a flag with =": (["train", "--lr=0.1"], "nearest: optimizer.lr=0.1 (options"),
     "verb": (["trian"], "invalid choice: 'trian'"),

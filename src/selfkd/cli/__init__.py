@@ -97,7 +97,7 @@ def _refuse(
         position = arguments.index(flag) + 1
         if not value and position < len(arguments) and not arguments[position].startswith("-"):
             value = arguments[position]
-        option = nearest_option(word, value)
+        option = nearest_option(word, value or "...")
         near = [] if option is None else [f"{option} (options are written key=value, without dashes)"]
     parser.error(f"unrecognized arguments: {' '.join(rest)}" + "".join(f"; nearest: {each}" for each in near))
 

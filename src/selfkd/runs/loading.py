@@ -44,7 +44,7 @@ class LoadedRun:
 
 
 def load(run: str | os.PathLike[str], trust_imports: bool = False) -> LoadedRun:
-    """Load a finished run: `network, class_names, transform`.
+    """Load a finished run: an object with `network`, `class_names` and `transform`.
 
     Args:
         run: its folder.
