@@ -461,7 +461,7 @@ def _data() -> Iterator[Input]:
                 return _training({**options, "data.train_per_class": "1"})
 
             yield Input(verb, f"data folder: {about}", prepare)
-    for place in ("/proc", "/dev", "/sys", "/", *PLACES):
+    for place in ("/proc", "/dev", "/sys", *PLACES):
         yield Input("check", f"data folder {place[:40]!a}", lambda folder, place=place: ["check", place, "--quick"])
     for value in ("0", "-1", "1000000", "9" * 40, "x", "8.5"):
 
@@ -634,7 +634,7 @@ def _flags(ground: Ground) -> Iterator[Input]:
             "train name=x",
             "train -x",
             "train -",
-            "train --",
+            "train -- x",
             "--debug",
         ),
         *("evaluate", "evaluate --split", "evaluate RUN --split x", "evaluate RUN x", "evaluate RUN trainer.epochs=2"),
@@ -704,7 +704,7 @@ def tried(server: CommandServer, given: Input, folder: Path) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
     faults, caught = faults_of(status, said), NET in said
     shown = tuple(word if len(word) < 100 else f"{word[:100]}..." for word in arguments)
-    end = said[-1500:] if faults or caught else ""
+    end = said[-600:] if faults or caught else ""
     return Outcome(given.verb, given.about, shown, status, round(seconds, 2), faults, caught, end)
 
 

@@ -51,6 +51,7 @@ def test_what_names_no_image_is_said_and_the_rest_goes_on(photos, tmp_path):
     (tmp_path / "empty").mkdir()
     problems = []
     names = [str(tmp_path / "empty"), str(tmp_path / "*.tif"), str(photos / "a")]
+    assert list(images_of(["x" * 300])) == [Path("x" * 300)], "too long to exist, so reading it will fail"
     assert len(list(images_of(names, problems.append))) == 5
     assert [str(problem).rpartition(": ")[2] for problem in problems] == [
         "a folder without an image file",
@@ -87,6 +88,7 @@ def test_the_size_of_a_batch_changes_no_label(loaded, photos):
 def test_a_bad_image_is_named_and_the_next_are_labelled(loaded, photos):
     (photos / "a" / "2.png").write_bytes(b"text")
     (photos / "a" / "4.png").write_bytes((photos / "a" / "4.png").read_bytes()[:80])
+    (photos / "a" / "6.png").unlink()
     os.mkfifo(photos / "a" / "6.png")
     problems = []
     images = [*images_of([str(photos / "a")]), Path("gone.png")]
@@ -104,7 +106,11 @@ def test_a_bad_image_is_named_and_the_next_are_labelled(loaded, photos):
 
 
 def test_wrong_options_are_said_before_an_image_is_read(loaded):
-    for options, message in (({"top": 11}, "top=11 .* from 1 to 10"), ({"batch_size": 0}, "batch_size=0")):
+    for options, message in (
+        ({"top": 11}, "top=11 .* from 1 to 10"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 10**30}, "from 1 to 65536"),
+    ):
         with pytest.raises(OptionError, match=message):
             predict(loaded, [], **options)
 

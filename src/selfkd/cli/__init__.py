@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import logging
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["main"]
 
 _VERBS = (train, evaluate, predict, export, check, listing)
 _LONGEST_REASON = 200
+_SHOWN_OF_A_PATH = 60
 _DEBUG_HELP = "show the traceback of an error"
 
 
@@ -113,10 +115,24 @@ def _execute(parsed: argparse.Namespace) -> int:
         Path.cwd()
     except OSError as error:
         raise UserError(f"the current folder is gone ({error.strerror}); change to another one") from error
+    _check_lengths(value for value in vars(parsed).values() if isinstance(value, Path))
     # PyTorch then takes large CPU tensors in huge pages, which spares page faults; read when torch first allocates.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     parsed.execute(parsed)
     return 0
+
+
+def _check_lengths(paths: Iterable[Path]) -> None:
+    """Refuse paths that are too long to exist, which most functions of files raise something for.
+
+    Raises: UserError: naming the path.
+    """
+    for path in paths:
+        try:
+            os.lstat(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise UserError(f"{str(path)[:_SHOWN_OF_A_PATH]}... is too long for a path") from error
 
 
 def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> int:

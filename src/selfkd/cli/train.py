@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from selfkd.terminal import printable
+
 __all__ = ["add_parser"]
 
 _EPILOG = """\
@@ -99,4 +101,4 @@ def _execute(parsed: argparse.Namespace) -> None:
     interval = " ± is the 95 % interval of the mean over the runs." if several else ""
     print(f"\nTop-1 accuracy on {tested} test images a run.{interval} Runs:")
     for folder in folders:
-        print(f"  {folder.path}")
+        print(f"  {printable(str(folder.path))}")

@@ -26,6 +26,7 @@ from selfkd.data import AUGMENTATIONS, DATASETS
 from selfkd.errors import RecipeError, UnknownNameError, UserError
 from selfkd.methods import METHODS, method_class
 from selfkd.recipes.files import ENDINGS, read_recipe
+from selfkd.terminal import printable
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
 __all__ = [
@@ -282,7 +283,7 @@ class _KeyValueHelp(argparse.HelpFormatter):
             super().add_argument(action)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        return f"{action.dest}={_written(action.default)}"
+        return printable(f"{action.dest}={_written(action.default)}")
 
     def _expand_help(self, action: argparse.Action) -> str:
         kind = getattr(action, "_typehint", None) or action.type

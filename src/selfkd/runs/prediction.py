@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,12 @@ from torchvision.datasets.folder import is_image_file
 from selfkd.data.class_folders import files_below
 from selfkd.data.decoding import UNREADABLE, open_image, to_rgb
 from selfkd.errors import CheckpointError, DataError, MemoryExhaustedError, OptionError
-from selfkd.option_checks import at_least
 from selfkd.runs.loading import LoadedRun
 from selfkd.training.memory import is_out_of_memory
 
 __all__ = ["ClassProbability", "Prediction", "images_of", "predict"]
+
+_LARGEST_BATCH = 65_536
 
 
 class ClassProbability(TypedDict):
@@ -55,14 +57,14 @@ def images_of(named: Iterable[str], report: Callable[[DataError], None] = _refus
     Raises: DataError: by default, if there is no such file, or a folder without images, or one that cannot be listed.
     """
     for name in named:
-        path = Path(name)
-        places = [path]
-        if not _exists(path) and glob.has_magic(name):
+        places = [Path(name)]
+        # os.path asks without an error where a name is too long to exist.
+        if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
             places = [Path(found) for found in sorted(glob.iglob(name, recursive=True))]  # noqa: PTH207
             if not places:
                 report(DataError(f"{name}: no file matches this pattern"))
         for place in places:
-            if not place.is_dir():
+            if not os.path.isdir(place):  # noqa: PTH112
                 yield place
                 continue
             empty = True
@@ -72,13 +74,6 @@ def images_of(named: Iterable[str], report: Callable[[DataError], None] = _refus
                     yield Path(file)
             if empty:
                 report(DataError(f"{place}: a folder without an image file"))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # its name is too long, or no name at all
-        return False
 
 
 def predict(
@@ -104,7 +99,8 @@ def predict(
     """
     if not 1 <= top <= len(run.class_names):
         raise OptionError("top", top, f"from 1 to {len(run.class_names)}, the number of classes")
-    at_least("batch_size", batch_size, 1)
+    if not 1 <= batch_size <= _LARGEST_BATCH:
+        raise OptionError("batch_size", batch_size, f"from 1 to {_LARGEST_BATCH}")
     return _predictions(run, iter(images), top, batch_size, report)
 
 
