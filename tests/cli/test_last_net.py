@@ -1,5 +1,6 @@
 """Errors that nobody foresaw, and streams and folders that are not as they should be."""
 
+import io
 import subprocess
 import sys
 import tempfile
@@ -127,11 +128,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     assert done.stderr == "0\n"
 
 
-def test_a_standard_output_in_ascii(tmp_path):
-    done = shell("PYTHONIOENCODING=ascii selfkd train demo/digits/resnet18/plain 'name=m\u00f6we/..'", tmp_path)
-    assert done.returncode == 2
-    assert "m\\xf6we" in done.stderr
-    assert shell("PYTHONIOENCODING=ascii selfkd check 'm\u00f6we' --quick", tmp_path).returncode in (1, 2)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_standard_output_that_lacks_characters_gets_them_escaped(monkeypatch, encoding):
+    """As PYTHONIOENCODING=ascii makes it."""
+    monkeypatch.setattr(listing, "_entries", lambda kind: {"m\u00f6we": "\u6f22 \udcff"})
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["list", "recipes"]) == 0
+    written = stream.buffer.getvalue().decode(encoding)
+    shown = {"ascii": "m\\xf6we  \\u6f22", "latin-1": "m\u00f6we  \\u6f22", "utf-8": "m\u00f6we  \u6f22"}[encoding]
+    assert written == f"{shown} \\udcff\n"
 
 
 def test_a_working_folder_that_was_deleted_is_said(tmp_path):
