@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from selfkd.errors import UnknownNameError, UserError
 
-__all__ = ["Catalogue", "Entry", "import_target"]
+__all__ = ["Catalogue", "Entry", "import_target", "is_own", "place_of"]
+
+_OWN_MARK = ":"
+# Where no line of somebody's own code stands: this package, and what Python itself imports with.
+_NOT_OWN = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,17 @@ class Catalogue(Mapping[str, Entry]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def target(self, name: str) -> str:
+        """`module:attribute` of a member, or the name itself where the table takes somebody's own. Imports nothing.
+
+        Raises: UnknownNameError: if the table has no such name (the message gives the nearest).
+        """
+        if name in self._entries:
+            return self._entries[name].target
+        if self.takes_own and is_own(name):
+            return name
+        raise UnknownNameError(self.kind, name, self._entries, self.listing)
+
     def load(self, name: str) -> Any:
         """The class or function of that name, or of `package.module:Name` where the table takes somebody's own.
 
@@ -55,16 +72,15 @@ class Catalogue(Mapping[str, Entry]):
             UnknownNameError: if the table has no such name (the message gives the nearest).
             UserError: if `package.module:Name` cannot be imported.
         """
+        target = self.target(name)
         if name in self._entries:
-            return import_target(self._entries[name].target)
-        if self.takes_own and ":" in name:
-            try:
-                with _working_folder_searched():
-                    return import_target(name)
-            except Exception as error:  # somebody's module may fail in any way while it is imported
-                reason = f"{type(error).__name__}: {error}"
-                raise UserError(f"{self.kind} {name!r} cannot be imported: {reason}") from error
-        raise UnknownNameError(self.kind, name, self._entries, self.listing)
+            return import_target(target)
+        try:
+            with _working_folder_searched():
+                return import_target(target)
+        except (Exception, SystemExit) as error:  # somebody's module may fail in any way while it is imported
+            reason = f"{type(error).__name__}: {error}{place_of(error.__traceback__)}"
+            raise UserError(f"{self.kind} {name!r} cannot be imported: {reason}") from error
 
 
 @contextmanager
@@ -82,7 +98,24 @@ def _working_folder_searched() -> Iterator[None]:
         sys.path.remove(folder)
 
 
+def is_own(name: str) -> bool:
+    """Whether a name is that of somebody's own part, `package.module:Name`."""
+    return _OWN_MARK in name
+
+
 def import_target(target: str) -> Any:
     """What `module:attribute` names."""
-    module, _, attribute = target.partition(":")
+    module, _, attribute = target.partition(_OWN_MARK)
     return getattr(importlib.import_module(module), attribute)
+
+
+def place_of(trace: TracebackType | None) -> str:
+    """` (file, line n)`, where somebody's own code raised an error; empty if none of it was reached.
+
+    Args:
+        trace: of the error.
+    """
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_NOT_OWN)]
+    # Deeper ones may belong to a library that the code calls; the first file that is not ours is its own.
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

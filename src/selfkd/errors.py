@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 __all__ = [
     "BackboneError",
@@ -25,7 +25,19 @@ __all__ = [
     "UnlabelledImagesError",
     "UserError",
     "WorkerKilledError",
+    "shown",
 ]
+
+_LONGEST_VALUE = 80
+
+
+def shown(value: object) -> str:
+    """How an error shows a value: as Python writes it, cut where that is long. It never fails."""
+    try:
+        text = repr(value)
+    except Exception:  # somebody's object, or a whole number of more digits than Python writes out
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 4]} ..."
 
 
 class SelfKDError(Exception):
@@ -48,12 +60,16 @@ class UnknownNameError(UserError, LookupError):
         name: the name that was given.
         known: the names that exist; the nearest are named in the message.
         listing: where to see all of them.
+        near: the nearest, where the caller knows better than the spelling says.
     """
 
-    def __init__(self, kind: str, name: str, known: Collection[str], listing: str) -> None:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    def __init__(
+        self, kind: str, name: str, known: Collection[str], listing: str, near: Sequence[str] | None = None
+    ) -> None:
+        if near is None:
+            near = difflib.get_close_matches(name[:_LONGEST_VALUE], known, n=3, cutoff=0.5)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        super().__init__(f"unknown {kind} {name!r}{hint}; {listing}")
+        super().__init__(f"unknown {kind} {shown(name)}{hint}; {listing}")
         self.kind, self.name, self.near = kind, name, near
 
 
@@ -67,7 +83,7 @@ class OptionError(UserError, ValueError):
     """
 
     def __init__(self, option: str, value: object, allowed: str) -> None:
-        super().__init__(f"{option}={value!r} is not allowed; {option} must be {allowed}")
+        super().__init__(f"{option}={shown(value)} is not allowed; {option} must be {allowed}")
         self.option, self.value, self.allowed = option, value, allowed
 
 

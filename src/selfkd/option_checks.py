@@ -2,47 +2,69 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 
 from selfkd.errors import OptionError
 
-__all__ = ["at_least", "multiple_of", "non_negative", "one_of", "positive", "subset_of", "unit_interval", "weights"]
+__all__ = [
+    "LARGEST_SIZE",
+    "LARGEST_TEMPERATURE",
+    "at_least",
+    "multiple_of",
+    "non_negative",
+    "one_of",
+    "one_positive",
+    "positive",
+    "subset_of",
+    "unit_interval",
+    "weights",
+]
+
+LARGEST_TEMPERATURE = 1e4
+"""Above it softened predictions are uniform in single precision."""
+LARGEST_SIZE = 2**16
+"""Of channels and pixels in a row; no network or image has more."""
+_LARGEST_NUMBER = 1e30  # single precision holds it, and its product with a loss
+_LARGEST_COUNT = 2**31 - 1  # what a C int holds
 
 
-def _number(option: str, value: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_number(option: str, value: float) -> None:
+    if not _is_number(value):
         raise OptionError(option, value, "a number")
 
 
-def positive(option: str, value: float) -> float:
-    """A finite number above 0."""
-    _number(option, value)
-    if not (math.isfinite(value) and value > 0):
-        raise OptionError(option, value, "a finite number > 0")
+def positive(option: str, value: float, maximum: float = _LARGEST_NUMBER) -> float:
+    """A number above 0 and at most `maximum`."""
+    _check_number(option, value)
+    if not 0 < value <= maximum:
+        raise OptionError(option, value, f"a finite number > 0 and at most {maximum:g}")
     return value
 
 
-def non_negative(option: str, value: float) -> float:
-    """A finite number, 0 or above."""
-    _number(option, value)
-    if not (math.isfinite(value) and value >= 0):
-        raise OptionError(option, value, "a finite number >= 0")
+def non_negative(option: str, value: float, maximum: float = _LARGEST_NUMBER) -> float:
+    """A number from 0 to `maximum`."""
+    _check_number(option, value)
+    if not 0 <= value <= maximum:
+        raise OptionError(option, value, f"a finite number >= 0 and at most {maximum:g}")
     return value
 
 
 def unit_interval(option: str, value: float) -> float:
     """A number in [0, 1]."""
-    _number(option, value)
+    _check_number(option, value)
     if not 0 <= value <= 1:
         raise OptionError(option, value, "in [0, 1]")
     return value
 
 
-def at_least(option: str, value: int, minimum: int) -> int:
-    """A whole number of at least `minimum`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise OptionError(option, value, f"a whole number >= {minimum}")
+def at_least(option: str, value: int, minimum: int, maximum: int = _LARGEST_COUNT) -> int:
+    """A whole number from `minimum` to `maximum`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise OptionError(option, value, f"a whole number >= {minimum} and at most {maximum}")
     return value
 
 
@@ -63,15 +85,24 @@ def one_of(option: str, value: str, allowed: Collection[str]) -> str:
 
 def weights(option: str, values: Sequence[float], count: int, meaning: str) -> tuple[float, ...]:
     """Exactly `count` finite, non-negative numbers; `meaning` says what they stand for, in order."""
-    result = tuple(float(value) for value in values)
-    if len(result) != count or any(not math.isfinite(value) or value < 0 for value in result):
-        raise OptionError(option, tuple(values), f"{count} finite numbers >= 0 ({meaning})")
-    return result
+    if len(values) != count or not all(_is_number(value) and 0 <= value <= _LARGEST_NUMBER for value in values):
+        raise OptionError(
+            option, tuple(values), f"{count} finite numbers >= 0 and at most {_LARGEST_NUMBER:g} ({meaning})"
+        )
+    return tuple(float(value) for value in values)
 
 
-def multiple_of(option: str, value: int, divisor: int) -> int:
-    """A whole number above 0 that `divisor` divides."""
-    at_least(option, value, 1)
+def one_positive(**values: float) -> None:
+    """At least one of several weights above 0; with all 0 nothing would be learnt."""
+    if not any(values.values()):
+        first, *others = values
+        zero = f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} 0"
+        raise OptionError(first, values[first], f"above 0 where {zero}: nothing would be learnt")
+
+
+def multiple_of(option: str, value: int, divisor: int, maximum: int = _LARGEST_COUNT) -> int:
+    """A whole number from 1 to `maximum` that `divisor` divides."""
+    at_least(option, value, 1, maximum)
     if value % divisor:
         raise OptionError(option, value, f"a multiple of {divisor}")
     return value

@@ -168,6 +168,17 @@ def test_convolutions_start_as_the_release_does():
     assert reduce.weight.std().item() == pytest.approx(math.sqrt(2 / 256), rel=0.05)
 
 
+def test_sample_attention_starts_as_pytorchs_layers_do_like_the_releases():
+    torch.manual_seed(0)
+    channels = 1024  # of MobileNetV1, on which Table 5 compares the fusions
+    module = ExitFusion(channels, (4, 4), 5, "sample_attention")
+    bound = 1 / math.sqrt(channels)  # uniform; no other fusion's convolution is bounded
+    convolution = next(each for each in module.modules() if isinstance(each, nn.Conv2d))
+    for layer in (convolution, module.fuse[0].score[0], module.classifier):
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02), "0.018, not 0.044"
+        assert 0.99 * bound < layer.weight.abs().max().item() <= bound
+
+
 def test_maps_of_another_size_are_refused_where_positions_are_channels():
     module = ExitFusion(8, (4, 4), 5)
     with pytest.raises(BatchError, match="built for maps of 4x4, got 2x8.*input_size"):

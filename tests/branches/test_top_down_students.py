@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import interpolate, relu
 
 from benchmark_files import load_benchmark
 from selfkd.branches import TopDownStudents
@@ -37,12 +38,16 @@ def everything(students, maps):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("convolutions", [1, 2])
-@pytest.mark.parametrize("fusion", ["mixed", "concat", "add", "none"])
+@pytest.mark.parametrize(
+    ("fusion", "top_lateral"),
+    [("mixed", True), ("concat", True), ("add", True), ("none", True), ("mixed", False), ("none", False)],
+)
 @pytest.mark.parametrize("pyramid", PYRAMIDS)
-def test_outputs_gradients_and_statistics_equal_the_literal_order(pyramid, fusion, convolutions, layout):
+def test_outputs_gradients_and_statistics_equal_the_literal_order(pyramid, fusion, top_lateral, convolutions, layout):
     torch.manual_seed(0)
     shapes = PYRAMIDS[pyramid]
-    fast = TopDownStudents(shapes, 12, 10, 5, fusion=fusion, convolutions=convolutions).double()
+    fast = TopDownStudents(shapes, 12, 10, 5, fusion=fusion, convolutions=convolutions, top_lateral=top_lateral)
+    fast.double()
     slow = literal(copy.deepcopy(fast))
     assert not any(type(ours) is type(theirs) for ours, theirs in _changed(fast, slow))
     maps = [torch.randn(3, *shape, dtype=torch.float64).relu().to(memory_format=layout) for shape in shapes]
@@ -95,13 +100,25 @@ def test_features_have_the_teachers_length_whatever_the_width(convolutions):
     assert all(len(student.convolutions) == convolutions for student in students.students.values())
 
 
-def test_without_fusion_the_shallow_stages_are_not_looked_at():
+@pytest.mark.parametrize("top_lateral", [True, False])
+def test_without_fusion_the_shallow_stages_are_not_looked_at(top_lateral):
     shapes = PYRAMIDS["residual"]
-    students = TopDownStudents(shapes, 4, 4, 3, fusion="none")
+    students = TopDownStudents(shapes, 4, 4, 3, fusion="none", top_lateral=top_lateral)
     maps = [torch.randn(2, *shape, requires_grad=True) for shape in shapes]
     sum(each.sum() for each in students(maps)[1].values()).backward()
     assert [each.grad is not None for each in maps] == [False, False, False, True]
-    assert sum(isinstance(module, nn.Conv2d) for module in students.modules()) == 1 + 3 + 3 * 2
+    assert sum(isinstance(module, nn.Conv2d) for module in students.modules()) == top_lateral + 3 + 3 * 2
+
+
+def test_without_its_lateral_the_last_stage_itself_is_upsampled():
+    torch.manual_seed(0)
+    shapes = PYRAMIDS["residual"]
+    students = TopDownStudents(shapes, 4, 6, 3, students=(3,), fusion="none", top_lateral=False).eval()
+    maps = [torch.randn(2, *shape) for shape in shapes]
+    upsampling = students.levels["branch3"].upsampling
+    upsampled = interpolate(maps[-1], scale_factor=2, mode="bilinear", align_corners=True)
+    expected = students.students["branch3"](relu(upsampling.norm(upsampling.conv(upsampled))))[1]
+    assert torch.allclose(students(maps)[1]["branch3"], expected, atol=1e-6)
 
 
 def test_half_precision_is_as_close_to_the_truth_as_the_literal_order():

@@ -8,6 +8,7 @@ from torchvision.transforms import v2
 from selfkd.contract import Needs
 from selfkd.data.augmentation import CropFlip, Unchanged
 from selfkd.data.batches import LoaderOptions
+from selfkd.data.loaders import training_loader
 from selfkd.data.resident import EvaluationLoader, TrainingLoader, _placed
 from selfkd.data.source import ImageSet
 from selfkd.errors import DataError, OptionError
@@ -148,3 +149,11 @@ def test_a_device_without_room_gives_the_same_batches(share):
     for batch, other in zip(loader.epoch(1), expected.epoch(1), strict=True):
         torch.testing.assert_close(batch.images.cpu(), other.images)
         assert batch.indices.tolist() == other.indices.tolist()
+
+
+@pytest.mark.parametrize(("batch_size", "said"), [(10, False), (11, True)])
+def test_a_batch_larger_than_the_training_set_is_said(caplog, batch_size, said):
+    options = LoaderOptions(batch_size=batch_size, workers=0)
+    built = training_loader(image_set(), Unchanged(), (0.5,) * 3, (0.5,) * 3, options, 0, Needs(), True, 2)
+    assert len(built) == 1
+    assert ("loader.batch_size=11 is larger than the training set of 10 images" in caplog.text) == said

@@ -152,6 +152,7 @@ def test_one_sample_is_refused_where_maps_are_points(batch, data):
         ("alpha", float("inf"), "finite"),
         ("alpha", 1.2, r"at most 2\^\(1/4\).*away from the labels"),
         ("temperature", 0.0, "> 0"),
+        ("temperature", 1e308, "at most 10000"),
         ("block", "bottle", "bn, dsc, gbn"),
         ("fusion", "eml", "concat, deca"),
         ("chain_channels", (256,), "first two blocks"),

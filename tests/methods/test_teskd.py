@@ -235,6 +235,7 @@ def test_one_sample_is_refused_only_where_nothing_else_is_normalised_over(backbo
     ("option", "value", "allowed"),
     [
         ("temperature", 0.0, "> 0"),
+        ("temperature", 1e308, "at most 10000"),
         ("label_weight", -1.0, ">= 0"),
         ("distillation_weight", float("nan"), ">= 0"),
         ("feature_weight", -1e-7, ">= 0"),
@@ -250,3 +251,9 @@ def test_one_sample_is_refused_only_where_nothing_else_is_normalised_over(backbo
 def test_values_out_of_range_are_refused(backbone, data, option, value, allowed):
     with pytest.raises(OptionError, match=f"{option}=.*{allowed}"):
         selfkd.create_method("teskd", backbone, data, **{option: value})
+
+
+def test_weights_with_which_nothing_would_be_learnt_are_refused(backbone, data):
+    weights = dict.fromkeys(("label_weight", "distillation_weight", "feature_weight"), 0.0)
+    with pytest.raises(OptionError, match="label_weight=0.0 .* where distillation_weight and feature_weight are 0"):
+        selfkd.create_method("teskd", backbone, data, **weights)

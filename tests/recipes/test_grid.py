@@ -1,9 +1,14 @@
+import inspect
+from pathlib import Path
+
 import pytest
 
+import selfkd.recipes
 from selfkd.errors import RecipeError
-from selfkd.recipes.files import recipe_names
+from selfkd.recipes.files import read_recipe, recipe_names
 from selfkd.recipes.grid import expand
 from selfkd.recipes.reader import resolve
+from selfkd.training import OPTIMIZERS, SCHEDULES
 
 GRID = {
     "include": "parts/dtskd_cifar100",
@@ -103,7 +108,7 @@ def test_the_tables_of_the_papers_are_complete():
     def count(prefix):
         return sum(name.startswith(f"{prefix}/") for name in recipe_names())
 
-    assert count("teskd/cifar100") == 7 * 3 + 4 + 2
+    assert count("teskd/cifar100") == 7 * 3 + 4 + 2 + 1
     assert count("dtskd/cifar100") == 6 * 3 + 6 + 4 + 4 + 12 + 9 + 6 + 1
     assert count("loth/cifar100") == 2 * (8 + 2)
     assert count("loth/tiny_imagenet") == 2 * 8 + 3
@@ -142,6 +147,55 @@ def test_what_a_network_needs_is_in_its_recipe_alone():
     assert chains["mobilenetv2"]["chain_channels"] == (256, 512)
     assert resolve("loth/cifar100/resnet18/plain").options["backbone"]["initialization"] == "fan_out"
     assert resolve("teskd/cifar100/resnet18/plain").options["backbone"]["initialization"] == "pytorch"
+
+
+def test_no_connection_is_without_the_lateral_of_the_last_stage():
+    recipe = resolve("teskd/cifar100/resnet18/teskd-no_connection")
+    assert (recipe.options["method"]["fusion"], recipe.options["method"]["top_lateral"]) == ("none", False)
+    assert (recipe.published["value"], recipe.published["source"]) == (78.40, "TESKD, Table 4")
+    with_lateral = resolve("teskd/cifar100/resnet18/teskd-fusion_none")
+    assert with_lateral.options["method"]["top_lateral"] is True
+    assert not with_lateral.published
+
+
+PARTS = sorted(f"parts/{file.stem}" for file in (Path(selfkd.recipes.__file__).parent / "parts").glob("*.yaml"))
+CHOSEN = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+NO_DEFAULT = {"data", "augmentation", "loader.batch_size", "trainer.epochs", "trainer.precision", *CHOSEN}
+NEUTRAL = {"schedule.warmup_epochs"}  # 0 is none, and none of the papers has one
+
+
+@pytest.mark.parametrize("name", [*PARTS, *recipe_names()])
+def test_no_part_and_no_recipe_leaves_how_it_trains_to_a_default(name):
+    given = set(read_recipe(name))
+    assert given >= NO_DEFAULT
+    for section, catalogue in CHOSEN.items():
+        options = inspect.signature(catalogue.load(read_recipe(name)[section])).parameters.values()
+        keys = {f"{section}.{option.name}" for option in options if option.kind is option.KEYWORD_ONLY}
+        assert given >= keys - NEUTRAL
+
+
+# grid: epochs, the epochs after which the learning rate drops, Nesterov, batch, weight decay (specification, sections
+# 1.4, 2.4 and 3.4; batch and weight decay of LOTH on ImageNet are not known)
+TRAINED = {
+    "teskd/cifar100": (200, [100, 150], True, 128, 5e-4),
+    "teskd/imagenet": (90, [30, 60], True, 256, 1e-4),
+    "dtskd/cifar100": (300, [150, 225], True, 128, 5e-4),
+    "dtskd/imagenet": (90, [30, 60], True, 256, 1e-4),
+    "loth/cifar100": (200, [75, 130, 180], False, 128, 5e-4),
+    "loth/tiny_imagenet": (200, [75, 130, 180], False, 128, 5e-4),
+    "loth/imagenet": (100, [30, 60, 90], False, 256, 1e-4),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if not name.startswith("demo/")])
+def test_every_cell_of_a_table_is_trained_as_published(name):
+    epochs, drops, nesterov, batch, weight_decay = TRAINED[name.rsplit("/", 2)[0]]
+    given = read_recipe(name)
+    assert given["trainer.epochs"] == epochs
+    assert [share * epochs for share in given["schedule.milestones"]] == pytest.approx(drops, abs=1e-6)
+    assert (given["schedule.gamma"], given["optimizer.lr"], given["optimizer.momentum"]) == (0.1, 0.1, 0.9)
+    assert given["optimizer.nesterov"] is nesterov
+    assert (given["loader.batch_size"], given["optimizer.weight_decay"]) == (batch, weight_decay)
 
 
 PROTOCOLS = {

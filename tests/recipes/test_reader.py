@@ -1,8 +1,12 @@
+import subprocess
+import sys
+import textwrap
+
 import pytest
 
-from selfkd.errors import RecipeError, UnknownNameError, UserError
+from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
 from selfkd.recipes.files import recipe_names, recipe_summary
-from selfkd.recipes.reader import differences, options_help, resolve, split_overrides
+from selfkd.recipes.reader import differences, nearest_option, options_help, resolve, split_overrides
 
 DTSKD = "dtskd/cifar100/resnet18/dtskd"
 
@@ -116,6 +120,11 @@ def test_timm_networks_have_their_options_checked():
         (["backbone=resnet18_cifr"], "unknown backbone .*nearest: resnet18_cifar"),
         (["data=cifr100"], "unknown data set 'cifr100'; nearest: cifar100"),
         (["trainr.epochs=3"], "unknown option 'trainr.epochs'; nearest: trainer.epochs"),
+        (["lr=3"], "unknown option 'lr'; nearest: optimizer.lr=3;"),
+        (["method.lr=3"], "unknown option 'method.lr'; nearest: optimizer.lr=3;"),
+        (["data.imagesize=8"], "nearest: data.image_size=8"),
+        (["model=resnet18"], "nearest: backbone=resnet18;"),
+        (["backbone=torchvision/resnet8"], "unknown backbone .*nearest: torchvision/resnet18"),
     ],
 )
 def test_unknown_names_bring_the_nearest(arguments, message):
@@ -136,6 +145,24 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["trainer.compile=fast"], "must be true or false or default, reduce-overhead, max-autotune"),
         (["name=../up"], r"name='../up' is not allowed"),
         (["name="], "name='' is not allowed"),
+        (["name=a\udc80"], r"name='a\\udc80' is not allowed; name must have printable characters"),
+        (["name=a\0b"], "name must have printable characters"),
+        (["name=" + "a/" * 3000], "name may have at most 32 parts and 1000 bytes"),
+        (["data.root="], "data.root='' is not allowed; data.root must be the path of a folder"),
+        (["data.root=a\0b"], "data.root must be a path without null bytes"),
+        (["data.root=a\udc80b"], "data.root must be a path .* that UTF-8 can write"),
+        (["data.root=" + "x" * 5000], "data.root must be a path that is short enough"),
+        (["data.root=~no_such_user/x"], "data.root must be a path that begins with the name of a known user"),
+        (["trainer.epochs=010"], "trainer.epochs='010' is not allowed; write numbers in plain decimals"),
+        (["trainer.epochs=1:30"], "trainer.epochs='1:30' is not allowed; write numbers in plain decimals"),
+        (["trainer.epochs=1_000"], "trainer.epochs='1_000' is not allowed; write numbers in plain decimals"),
+        (["trainer.epochs=0x10"], "trainer.epochs='0x10' is not allowed; write numbers in plain decimals"),
+        (["method.head_weights=[010,1,1,1]"], "method.head_weights='.*010.* write numbers in plain decimals"),
+        (["seed=010"], "seed='010' is not allowed; write numbers in plain decimals"),
+        (["optimizer.lr=" + "9" * 400], r"optimizer.lr='999.* \.\.\. is not allowed; write numbers in at most 100"),
+        (["trainer.epochs=" + "9" * 5000], "write numbers in at most 100 characters"),
+        (["data.classes=[a"], "data.classes='.a' is not allowed; data.classes must be .* a list"),
+        (["data.classes=[&a [1], *a]"], "data.classes must be .* a list"),
         (["name=" + "x" * 300], "at most 200 bytes"),
         (["seed=4294967296"], "seed must be from 0 to 4294967295"),
         (["trainer.epochs"], "is no override; write key=value"),
@@ -227,3 +254,202 @@ def test_a_file_includes_its_neighbour(tmp_path):
     (tmp_path / "base.yaml").write_text("include: demo/digits/resnet18/plain\ntrainer.epochs: 7\n")
     (tmp_path / "mine.yaml").write_text("include: base.yaml\n")
     assert resolve(str(tmp_path / "mine.yaml")).options["trainer"]["epochs"] == 7
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("trainer.devices=0", "trainer.devices=0 is not allowed; trainer.devices must be a whole number >= 1"),
+        ("trainer.devices=100000000", "at most 1024"),
+        ("trainer.epochs=" + "9" * 90, r"trainer.epochs=9{76} \.\.\. is not allowed; .* at most 1000000"),
+        ("loader.batch_size=" + "9" * 90, "loader.batch_size=.* at most"),
+        ("loader.workers=-1", "loader.workers=-1"),
+        ("data.validation_fraction=1", "data.validation_fraction=1.0"),
+        ("augmentation.padding=" + "9" * 30, "augmentation.padding=.* at most 65536"),
+        ("regularization.mixup=1e308", "regularization.mixup=1e.308 .* 0, or from 0.01 to 1000"),
+        ("history.top_k=-1", "history.top_k=-1"),
+    ],
+)
+def test_ranges_are_checked_before_anything_is_looked_for(argument, message):
+    """So that a finished run does not take what an unfinished one refuses."""
+    with pytest.raises(OptionError, match=message):
+        resolve(DTSKD, split_overrides([argument]))
+
+
+def test_what_only_looks_like_a_number_may_be_a_name():
+    recipe = resolve(DTSKD, split_overrides(["data.classes=[010,no,2024-01-01,1_0]"]))
+    assert recipe.options["data"]["classes"] == ("010", "no", "2024-01-01", "1_0")
+
+
+def test_names_that_look_like_numbers_come_back_from_a_file(tmp_path):
+    recipe = resolve(DTSKD, split_overrides(["data.classes=[010,no,1e5]", "name=mine"]))
+    file = tmp_path / "mine.yaml"
+    file.write_text(recipe.to_yaml())
+    assert resolve(str(file)) == recipe
+
+
+@pytest.mark.parametrize("number", ["010", "1:30", "1_000", "0x10"])
+def test_numbers_in_a_file_are_plain_decimals(tmp_path, number):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"include: {DTSKD}\ntrainer.epochs: {number}\n")
+    with pytest.raises(RecipeError, match=f"trainer.epochs='{number}' is not allowed; write numbers in plain decimals"):
+        resolve(str(file))
+
+
+@pytest.mark.parametrize("how", ["file", "two includes", "command line"])
+def test_one_rule_for_a_replaced_part_wherever_it_is_replaced(tmp_path, how):
+    changes = {"optimizer": "adamw", "optimizer.lr": 0.001}
+    lines = "optimizer: adamw\noptimizer.lr: 0.001\n"
+    file = tmp_path / "mine.yaml"
+    if how == "file":
+        file.write_text(f"include: {DTSKD}\n{lines}")
+        recipe = resolve(str(file))
+    elif how == "two includes":
+        (tmp_path / "adamw.yaml").write_text(lines)
+        file.write_text(f"include: [{DTSKD}, adamw.yaml]\n")
+        recipe = resolve(str(file))
+    else:
+        recipe = resolve(DTSKD, changes)
+    assert recipe.parts["optimizer"] == "adamw"
+    assert recipe.options["optimizer"] == {"lr": 0.001, "weight_decay": 0.05, "beta1": 0.9, "beta2": 0.999}
+    assert recipe.options["trainer"]["epochs"] == 300
+
+
+def test_a_part_that_is_named_again_keeps_its_options(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"include: {DTSKD}\noptimizer: sgd\noptimizer.lr: 0.2\n")
+    options = resolve(str(file)).options["optimizer"]
+    assert (options["lr"], options["weight_decay"]) == (0.2, 5e-4)
+
+
+SLIPS = {
+    "recipe": "resolve('dtskd/cifar100/resnet18/dtsk')",
+    "part": "resolve(RECIPE, {'method': 'dtsk'})",
+    "timm's network": "resolve(RECIPE, {'backbone': 'resnet18x'})",
+    "section": "resolve(RECIPE, {'trainr.epochs': '3'})",
+    "option": "resolve(RECIPE, {'method.beta_mx': '1'})",
+    "option on the command line": "split_overrides(['lr=3'])",
+    "option in a file": "resolve('mine.yaml')",
+    "torchvision by its import": "resolve(RECIPE, {'backbone': 'torchvision.models:resnet18'})",
+}
+
+
+def test_slips_are_answered_before_torch_is_loaded(tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"include: {DTSKD}\noptimizer.momentm: 0.9\n")
+    script = f"""
+        import sys
+        from selfkd.errors import UserError
+        from selfkd.recipes.reader import nearest_option, resolve, split_overrides
+        RECIPE = {DTSKD!r}
+        for kind, call in {SLIPS!r}.items():
+            try:
+                eval(call)
+            except UserError as error:
+                assert "torch" not in sys.modules, f"{{kind}}: torch was loaded"
+                print(kind, error)
+        print(nearest_option("--epochs", "3"))
+        assert "torch" not in sys.modules and "timm" not in sys.modules
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(SLIPS) + 1, done.stdout
+    assert lines[-1] == "trainer.epochs=3"
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "meant"),
+    [
+        ("--epochs", "3", "trainer.epochs=3"),
+        ("--lr", "0.1", "optimizer.lr=0.1"),
+        ("--learning-rate", "0.1", "optimizer.lr=0.1"),
+        ("--batch-size", "8", "loader.batch_size=8"),
+        ("--data-root", "x", "data.root=x"),
+        ("epoch", "3", "trainer.epochs=3"),
+        ("--arch", "resnet18", "backbone=resnet18"),
+        ("--zzzzzz", "1", None),
+    ],
+)
+def test_the_nearest_option_to_a_word(word, value, meant):
+    assert nearest_option(word, value) == meant
+
+
+OWN = """\
+    import torchvision
+    from torch import nn
+    from selfkd import Method
+
+    class Broken(Method):
+        def __init__(self, backbone, data, *, strength: float = 1.0):
+            super().__init__(backbone, data)
+            raise KeyError("no such thing")
+
+        def forward(self, batch, progress):
+            raise NotImplementedError
+
+    class Unfinished(Method):
+        pass
+
+    def network(num_classes):
+        return nn.Linear("three", num_classes)
+
+    def without_classes(weights=None):
+        raise AssertionError("must not be called")
+
+    def three_classes(classes: int):
+        return torchvision.models.resnet18(num_classes=classes)
+"""
+
+
+@pytest.fixture
+def own_parts(tmp_path, monkeypatch):
+    """Somebody's module with parts that work and parts that do not."""
+    (tmp_path / "own_parts.py").write_text(textwrap.dedent(OWN))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "own_parts.py"
+    sys.modules.pop("own_parts", None)
+
+
+def test_an_own_class_that_raises_is_named_with_its_place(own_parts):
+    recipe = resolve(DTSKD, {"method": "own_parts:Broken", "backbone": "own_parts:network"})
+    assert recipe.options["method"] == {"strength": 1.0}
+    with pytest.raises(UserError, match=rf"backbone 'own_parts:network' raised TypeError: .*{own_parts}, line 17"):
+        recipe.target("backbone")(10)
+    import selfkd
+
+    backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4)
+    with pytest.raises(
+        UserError, match=rf"'own_parts:Broken' raised KeyError: 'no such thing' \({own_parts}, line 8\)"
+    ):
+        recipe.target("method")(backbone, selfkd.DatasetInfo(4, 10))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"method": "selfkd.methods.base:Method"}, r"is abstract: it does not define forward\(\)"),
+        ({"method": "own_parts:Unfinished"}, r"is abstract: it does not define forward\(\)"),
+        ({"backbone": "own_parts:without_classes"}, "must be the number of classes, num_classes; it is 'weights'"),
+        ({"backbone": "os:system"}, "must be the number of classes, num_classes; it is 'command'"),
+        ({"backbone": "time:sleep"}, "must be the number of classes, num_classes"),
+        ({"backbone": "torchvision.models:resnet18"}, "torchvision's network is backbone=torchvision/resnet18"),
+        ({"backbone": "torchvision.models.resnet:resnet18"}, "backbone=torchvision/resnet18"),
+        ({"backbone": "timm.models:resnet18"}, "timm's network is backbone=resnet18"),
+    ],
+)
+def test_own_parts_that_cannot_be_used_are_refused_and_never_called(own_parts, override, message):
+    with pytest.raises(UserError, match=message):
+        resolve(DTSKD, override)
+
+
+def test_an_own_network_may_call_its_number_of_classes_otherwise(own_parts):
+    assert resolve(DTSKD, {"backbone": "own_parts:three_classes"}).parts["backbone"] == "own_parts:three_classes"
+
+
+def test_an_own_module_that_ends_the_process_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "leaver.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"'leaver:Method' cannot be imported: SystemExit: 3 \(.*leaver.py, line 2\)"):
+        resolve(DTSKD, {"method": "leaver:Method"})

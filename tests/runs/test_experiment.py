@@ -87,6 +87,13 @@ def test_a_finished_run_is_kept_until_told_otherwise(short, tmp_path):
     assert folder.scores_file.stat().st_mtime_ns > before
 
 
+def test_a_finished_run_takes_no_option_that_an_unfinished_one_refuses(short, tmp_path):
+    recipe = short(**{"trainer.epochs": 1})
+    trained(recipe, tmp_path)
+    with pytest.raises(OptionError, match="trainer.devices=0 is not allowed"):
+        trained(short(**{"trainer.epochs": 1, "trainer.devices": 0}), tmp_path)
+
+
 def test_another_experiment_in_the_folder_is_refused(short, tmp_path):
     folder = trained(short(name="mine", **{"trainer.epochs": 1}), tmp_path)
     other = short(name="mine", **{"trainer.epochs": 1, "optimizer.lr": 0.01})
@@ -397,8 +404,9 @@ def test_every_regularizer_trains(short, tmp_path):
 def test_half_precision_needs_a_gpu(short, tmp_path):
     with pytest.raises(OptionError, match="trainer.precision='16-mixed' .* 32 or bf16-mixed on a CPU"):
         trained(short(**{"trainer.precision": "16-mixed", "trainer.accelerator": "cpu"}), tmp_path)
-    with pytest.raises(UserError, match="trainer.accelerator='tpo'"):
-        trained(short(**{"trainer.accelerator": "tpo"}), tmp_path)
+    for accelerator in ("tpo", "tpu"):  # no such one, and one whose library is not installed
+        with pytest.raises(UserError, match=f"trainer.accelerator='{accelerator}'"):
+            trained(short(**{"trainer.accelerator": accelerator}), tmp_path)
 
 
 def test_bfloat16_trains(short, tmp_path):
@@ -430,6 +438,18 @@ def test_timm_networks_train(short, tmp_path):
         {"backbone": "mobilenetv3_small_050", "data.image_size": 32, "trainer.epochs": 1},
     )
     assert trained(recipe, tmp_path).network_file.exists()
+
+
+def test_a_network_of_torchvision_trains_and_comes_back(tmp_path):
+    from selfkd.recipes.reader import resolve
+    from selfkd.runs.loading import load
+
+    overrides = {"backbone": "torchvision/shufflenet_v2_x0_5", "data.image_size": 32, "trainer.epochs": 1}
+    folder = trained(resolve("demo/digits/resnet18/dtskd", overrides), tmp_path)
+    network = load(folder.path).network
+    assert type(network).__module__ == "torchvision.models.shufflenetv2"
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
 class Hungry(Plain):

@@ -72,6 +72,9 @@ def test_constant_stays():
     [
         (multistep, {"milestones": (0.75, 0.5)}, "schedule.milestones.*increasing"),
         (multistep, {"milestones": (0.0,)}, "schedule.milestones"),
+        (multistep, {"milestones": (0.5, 0.5)}, "schedule.milestones=.*increasing numbers, none twice"),
+        (multistep, {"milestones": (0.9, 2)}, "schedule.milestones=.*increasing when shares up to 1 are taken of .* 5"),
+        (multistep, {"milestones": (0.5, 1e308)}, "schedule.milestones=1e.308 .*at most 1e.30"),
         (multistep, {"milestones": (2, 150)}, "schedule.milestones=.*within the run's 5 epochs"),
         (multistep, {"gamma": 0.0}, "schedule.gamma=0.0"),
         (multistep, {"warmup_epochs": 6}, "schedule.warmup_epochs=6 .*trainer.epochs=5"),

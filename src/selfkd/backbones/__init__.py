@@ -1,4 +1,7 @@
-"""Networks and the staged view that methods have of them. Names resolve here first, then in timm."""
+"""Networks and the staged view that methods have of them.
+
+A name is one of ours, `torchvision/<name>`, `package.module:function` for somebody's own, or else timm's.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,20 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from selfkd.catalogue import Catalogue, Entry
-from selfkd.errors import BackboneError, OptionError, UnknownNameError, UserError
+from selfkd.backbones.timm_sources import is_timm_name, timm_names
+from selfkd.backbones.torchvision_stages import TIMM_NAMES, TORCHVISION_STAGES
+from selfkd.catalogue import Catalogue, Entry, import_target, is_own
+from selfkd.errors import BackboneError, OptionError, UnknownNameError, UserError, shown
 
 if TYPE_CHECKING:
     from torch import nn
 
     from selfkd.backbones.staged import Staged
 
-__all__ = ["BACKBONES", "as_staged", "create_backbone", "network_factory"]
+__all__ = ["BACKBONES", "TORCHVISION", "as_staged", "create_backbone", "network_factory", "network_target"]
+
+TORCHVISION = "torchvision/"
+"""Begins the names of torchvision's networks; no name of a module or of a timm network does."""
 
 # Module, then its networks: the function of that name, and what it gives.
 _FAMILIES = {
@@ -67,9 +75,35 @@ BACKBONES = Catalogue(
         for module, networks in _FAMILIES.items()
         for name, summary in networks.items()
     },
-    listing="'selfkd list backbones' shows ours, timm.list_models() timm's",
+    listing="'selfkd list backbones' shows ours, timm.list_models() timm's; torchvision's are 'torchvision/resnet18'",
     takes_own=True,
 )
+
+
+def network_target(name: str) -> str:
+    """`module:attribute` in whose signature a network's options stand, found without importing anything heavy.
+
+    Raises:
+        UnknownNameError: if nobody has the name; the nearest of ours, timm's and torchvision's are named.
+        UserError: if it is a function of timm or torchvision, whose networks have names of their own here.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name].target
+    if is_own(name):
+        _refuse_if_it_has_a_name(name)
+        return name
+    if name.startswith(TORCHVISION):
+        network = name.removeprefix(TORCHVISION)
+        if network in TIMM_NAMES:
+            raise UserError(
+                f"backbone {name!r} gives no maps in torchvision's form; timm's does: backbone={TIMM_NAMES[network]}"
+            )
+        if network in TORCHVISION_STAGES:
+            return f"{__name__}.torchvision_networks:torchvision_network"
+    elif is_timm_name(name):
+        return f"{__name__}.timm_networks:timm_network"
+    names = [*BACKBONES, *(f"{TORCHVISION}{each}" for each in TORCHVISION_STAGES), *timm_names()]
+    raise UnknownNameError("backbone", name, names, BACKBONES.listing)
 
 
 def network_factory(name: str) -> Callable[..., nn.Module]:
@@ -78,22 +112,49 @@ def network_factory(name: str) -> Callable[..., nn.Module]:
     Somebody's own (`package.module:function`) may give a plain network that knows its stages, or a `Staged`.
 
     Raises:
-        UnknownNameError: if neither our table nor timm has the name; the nearest of both are named.
-        UserError: if somebody's own cannot be imported or called.
+        UnknownNameError: if nobody has the name; the nearest of ours, timm's and torchvision's are named.
+        UserError: if somebody's own cannot be imported, or its first parameter is no number of classes.
     """
-    if name in BACKBONES or ":" in name:
+    target = network_target(name)
+    if name in BACKBONES:
         factory: Callable[..., nn.Module] = BACKBONES.load(name)
-        if not callable(factory):
-            raise UserError(f"backbone {name!r} is {factory!r}; it must be a function of num_classes")
         return factory
-    import timm
+    if is_own(name):
+        return _checked_own(name, BACKBONES.load(name))
+    return functools.partial(import_target(target), name.removeprefix(TORCHVISION))
 
-    from selfkd.backbones.timm_networks import timm_network
 
-    if not timm.is_model(name):
-        raise UnknownNameError("backbone", name, [*BACKBONES, *timm.list_models()], BACKBONES.listing)
+def _refuse_if_it_has_a_name(name: str) -> None:
+    """The functions of timm and torchvision take other arguments first; some would begin a download."""
+    module, _, function = name.partition(":")
+    library = module.partition(".")[0]
+    offered = {"torchvision": f"{TORCHVISION}{function}", "timm": function}.get(library)
+    if offered is not None and (function in TORCHVISION_STAGES if library == "torchvision" else is_timm_name(function)):
+        raise UserError(
+            f"backbone {name!r} takes no number of classes first; {library}'s network is backbone={offered}"
+        )
 
-    return functools.partial(timm_network, name)
+
+def _checked_own(name: str, factory: Any) -> Callable[..., nn.Module]:
+    """Somebody's own function or class, if it can be called with a number of classes; it is not called for that."""
+    if not callable(factory):
+        raise UserError(f"backbone {name!r} is {shown(factory)}; it must be a function of num_classes")
+    try:
+        first = next(iter(inspect.signature(factory).parameters.values()), None)
+    except (TypeError, ValueError):  # something built in, which has no signature
+        first = None
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if first is None or first.kind not in positional or not _is_number_of_classes(first):
+        came = "it has none that Python can tell" if first is None else f"it is {first.name!r}"
+        raise UserError(
+            f"backbone {name!r} cannot be used: its first parameter must be the number of classes, num_classes; {came}"
+        )
+    checked: Callable[..., nn.Module] = factory
+    return checked
+
+
+def _is_number_of_classes(parameter: inspect.Parameter) -> bool:
+    return "class" in parameter.name.lower() or parameter.annotation in (int, "int")
 
 
 def as_staged(network: Any, input_size: int | tuple[int, int, int] | None) -> Staged:
@@ -118,7 +179,7 @@ def create_backbone(
     """Build a network by name and wrap it.
 
     Args:
-        name: one of our names, a timm name, or `package.module:function`.
+        name: one of our names, a timm name, `torchvision/<name>`, or `package.module:function`.
         num_classes: K.
         input_size: side of a square RGB image, or (channels, height, width); None for the network's own
             (32 for the `*_cifar` networks).

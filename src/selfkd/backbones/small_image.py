@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from selfkd.option_checks import at_least, multiple_of, one_of
+from selfkd.option_checks import LARGEST_SIZE, at_least, multiple_of, one_of
 
 __all__ = ["SmallImageNetwork", "StagePlan", "check_sizes", "nearest_multiple"]
 
@@ -195,11 +195,11 @@ class SmallImageNetwork(nn.Module, ABC):
 def check_sizes(num_classes: int, width: int, in_channels: int, width_multiple: int = 1) -> None:
     """What every network for small images asks of its sizes.
 
-    Raises: OptionError: if a size is too small, or `width` is no multiple of `width_multiple`.
+    Raises: OptionError: if a size is too small or too large, or `width` is no multiple of `width_multiple`.
     """
     at_least("num_classes", num_classes, 2)
-    multiple_of("width", width, width_multiple)
-    at_least("in_channels", in_channels, 1)
+    multiple_of("width", width, width_multiple, LARGEST_SIZE)
+    at_least("in_channels", in_channels, 1, LARGEST_SIZE)
 
 
 def nearest_multiple(value: float, multiple: int = 1) -> int:

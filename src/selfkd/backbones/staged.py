@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from selfkd.backbones import BACKBONES
+from selfkd.backbones.torchvision_stages import StageModules
 from selfkd.contract import Features
 from selfkd.errors import BackboneError, OptionError
 from selfkd.eval_mode import eval_mode
@@ -207,9 +208,15 @@ class HookedStaged(Staged):
     """Any network, by the names of the modules whose outputs are its stages."""
 
     def __init__(
-        self, network: nn.Module, stages: Sequence[str], final: str | None, input_size: tuple[int, int, int]
+        self,
+        network: nn.Module,
+        stages: Sequence[str],
+        final: str | None,
+        input_size: tuple[int, int, int],
+        channels_last: bool = False,
     ) -> None:
         super().__init__(network)
+        self.channels_last = channels_last
         if isinstance(stages, str) or len(set(stages)) < len(stages):
             raise BackboneError(f"stages={stages!r} must be a list of different names, shallow to deep")
         if len(stages) < NUM_STAGES:
@@ -231,7 +238,7 @@ class HookedStaged(Staged):
 
         def capture(name: str) -> Any:
             def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                captured[name] = output
+                captured[name] = output.permute(0, 3, 1, 2) if self.channels_last and output.ndim == 4 else output
 
             return hook
 
@@ -268,7 +275,8 @@ def stage(
     Args:
         network: any classifier `[B, C, H, W] -> [B, K]`.
         stages: dotted names of the submodules whose outputs are the stage maps, shallow to deep; the last four count.
-            None for networks of timm (and ours), which know their stages.
+            None for networks of timm (and ours), which know their stages, and for torchvision's that were created by
+            name, `create_backbone("torchvision/resnet18", ...)`.
         input_size: side of a square RGB image, or (channels, height, width); None where the network knows it.
         final: with `stages`: name of the submodule whose output the classifier pools; None for the last stage.
     Raises: BackboneError: if the network has no four stages, a name is unknown, or the size does not fit.
@@ -278,6 +286,9 @@ def stage(
         return HookedStaged(network, stages, final, size)
     if final is not None:
         raise BackboneError("final= goes with stages=; without stages the network's own final map is used")
+    known = getattr(network, "stages", None)
+    if isinstance(known, StageModules):
+        return HookedStaged(network, known.stages, known.final, size, known.channels_last)
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "forward_head")):
         raise BackboneError(
             f"{type(network).__name__} does not know its stages; name four submodules, shallow to deep, for example "

@@ -23,7 +23,10 @@ _SQUEEZE = 16
 
 
 def attention_kernel(channels: int) -> int:
-    """Kernel size of the attention's convolutions along the channels: `int((log2 N + 1) / 2)`, made odd."""
+    """Kernel size of the attention's convolutions along the channels: `int((log2 N + 1) / 2)`, made odd.
+
+    Source: Wang et al. 2020, ECA-Net, arXiv:1910.03151, with its gamma = 2 and b = 1.
+    """
     size = int((math.log2(channels) + 1) / 2)
     return size + 1 if size % 2 == 0 else size
 
@@ -221,12 +224,15 @@ FUSIONS: Mapping[str, Callable[[int, tuple[int, int]], nn.Module]] = {
 VECTOR_FUSIONS = frozenset({"pooled_concat", "sample_attention"})
 """Fusions that normalise vectors over the batch, so that a training batch needs two samples."""
 
+_START_AS_PYTORCH = frozenset({"sample_attention"})
+"""Fusions that the release does not initialise."""
+
 
 class ExitFusion(nn.Module):
     """Fuses the last maps of four exits; pools and classifies the result.
 
     Convolutions start with normal weights of deviation `sqrt(2 / (k * k * out_channels))`, also where they are
-    depthwise; 1-d convolutions and linear layers as PyTorch's.
+    depthwise; 1-d convolutions and linear layers as PyTorch's. All layers of "sample_attention" start as PyTorch's.
 
     Args:
         channels: C of every map.
@@ -242,9 +248,10 @@ class ExitFusion(nn.Module):
         one_of("fusion", fusion, FUSIONS)
         self.fuse = FUSIONS[fusion](channels, size)
         self.classifier = nn.Linear(channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if fusion not in _START_AS_PYTORCH:
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Logits `[B, K]` of four maps `[B, C, H, W]`, shallowest exit first.

@@ -25,9 +25,9 @@ __all__ = ["MAP_FUSIONS", "TopDownStudents"]
 class _Upsampling(nn.Module):
     """Bilinear upsampling, then 1x1 convolution, batch normalisation and ReLU; convolved before it is upsampled."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 1, bias=False)
+        self.conv = nn.Conv2d(channels, width, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, deeper: Tensor, size: Sequence[int]) -> Tensor:
@@ -91,9 +91,11 @@ class _Student(nn.Module):
 class _Level(nn.Module):
     """One step of the top-down path: upsampled, then fused with the stage's own map where the two are fused at all."""
 
-    def __init__(self, channels: int, width: int, fusion: Callable[[int], nn.Module] | None) -> None:
+    def __init__(
+        self, deeper_channels: int, channels: int, width: int, fusion: Callable[[int], nn.Module] | None
+    ) -> None:
         super().__init__()
-        self.upsampling = _Upsampling(width)
+        self.upsampling = _Upsampling(deeper_channels, width)
         self.lateral = None if fusion is None else _lateral(channels, width)
         self.fusion = None if fusion is None else fusion(width)
 
@@ -113,11 +115,11 @@ def _lateral(channels: int, width: int) -> nn.Module:
 class TopDownStudents(nn.Module):
     """Student classifiers on the three shallower stages, each helped by everything deeper.
 
-    `S_4 = L_4(T_4)`; at level b = 3, 2, 1: `u = U_b(S_{b+1})`, `t = L_b(T_b)`, `S_b = fuse(u, t)`. `U_b` is bilinear
-    upsampling to the size of `T_b` (corners aligned), 1x1 convolution, batch normalisation, ReLU; `L_b` the latter
-    three. Student b: convolution with non-overlapping windows that brings `S_b` to the size of `T_4` (to two pixels a
-    side where `T_4` has one), 1x1 convolution, each with bias, batch normalisation, ReLU; average pooling; a linear
-    classifier.
+    `S_4 = L_4(T_4)`, or `S_4 = T_4`; at level b = 3, 2, 1: `u = U_b(S_{b+1})`, `t = L_b(T_b)`, `S_b = fuse(u, t)`.
+    `U_b` is bilinear upsampling to the size of `T_b` (corners aligned), 1x1 convolution, batch normalisation, ReLU;
+    `L_b` the latter three. Student b: convolution with non-overlapping windows that brings `S_b` to the size of `T_4`
+    (to two pixels a side where `T_4` has one), 1x1 convolution, each with bias, batch normalisation, ReLU; average
+    pooling; a linear classifier.
 
     Args:
         stage_shapes: (channels, height, width) of the four stages, shallow to deep, each half the size of the last.
@@ -127,6 +129,7 @@ class TopDownStudents(nn.Module):
         students: which students exist, out of 1 (shallowest) to 3; levels below the shallowest are not built.
         fusion: "mixed" (the paper's), "concat", "add" or "none".
         convolutions: of each student before its pooling: 2 (the release's) or 1 (the paper's text).
+        top_lateral: whether there is an `L_4` (the release's), or the last stage is upsampled as it is.
     Raises: OptionError: if `fusion` is unknown.
     Source: Li et al. (TESKD), section 3.2 and its release.
     """
@@ -140,17 +143,21 @@ class TopDownStudents(nn.Module):
         students: Sequence[int] = (1, 2, 3),
         fusion: str = "mixed",
         convolutions: int = 2,
+        top_lateral: bool = True,
     ) -> None:
         super().__init__()
         fuser = MAP_FUSIONS[one_of("fusion", fusion, MAP_FUSIONS)]
         smallest = max(min(stage_shapes[-1][1:]), 2)
-        self.top = _lateral(stage_shapes[-1][0], width)
+        last_channels = stage_shapes[-1][0]
+        self.top: nn.Module = _lateral(last_channels, width) if top_lateral else nn.Identity()
+        deeper_channels = width if top_lateral else last_channels
         self.levels = nn.ModuleDict()
         self.students = nn.ModuleDict()
         for number in reversed(range(min(students), len(stage_shapes))):
             channels, *sides = stage_shapes[number - 1]
             name = f"branch{number}"
-            self.levels[name] = _Level(channels, width, fuser)
+            self.levels[name] = _Level(deeper_channels, channels, width, fuser)
+            deeper_channels = width
             if number in students:
                 window = max(min(sides) // smallest, 1)
                 self.students[name] = _Student(width, num_features, num_classes, window, convolutions)

@@ -36,7 +36,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.errors import UnfitDataError
     from selfkd.recipes.reader import split_overrides
 
-    overrides = split_overrides(parsed.arguments)  # a slip in them is said before torch is loaded
+    overrides = split_overrides(parsed.arguments)  # before what takes seconds to import
 
     from selfkd.runs.checkup import check
 

@@ -29,7 +29,7 @@ def add_parser(verbs: Any) -> None:
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.recipes.reader import split_overrides
 
-    places = split_overrides(parsed.arguments)  # a slip in them is said before torch is loaded
+    places = split_overrides(parsed.arguments)  # before what takes seconds to import
 
     from selfkd.reports.score_table import score_table
     from selfkd.runs.experiment import evaluate_run

@@ -30,7 +30,10 @@ def _execute(parsed: argparse.Namespace) -> None:
     for name, summary in entries.items():
         print(f"{name:<{width}}  {summary}".rstrip())
     if parsed.kind == "backbones":
-        print("\nEvery name of timm.list_models() works too, and 'package.module:function' for your own.")
+        print(
+            "\nEvery name of timm.list_models() works too, torchvision's as 'torchvision/resnet18', "
+            "and 'package.module:function' for your own."
+        )
     if parsed.kind == "methods":
         print("\n'package.module:Class' takes your own.")
 

@@ -19,9 +19,11 @@ from torchvision.transforms import v2
 
 from selfkd.data.random_streams import BELOW, each_seeded
 from selfkd.errors import OptionError
-from selfkd.option_checks import at_least, one_of
+from selfkd.option_checks import LARGEST_SIZE, at_least, one_of
 
 __all__ = ["Augmentation", "CropFlip", "RandomResizedCrop", "Unchanged"]
+
+_LARGEST_RATIO = 1000
 
 
 class Augmentation(ABC):
@@ -74,7 +76,7 @@ class CropFlip(Augmentation):
     horizontal_flip: bool = True
 
     def __post_init__(self) -> None:
-        at_least("augmentation.padding", self.padding, 0)
+        at_least("augmentation.padding", self.padding, 0, LARGEST_SIZE)
         one_of("augmentation.padding_mode", self.padding_mode, ("zeros", "reflect"))
 
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
@@ -114,7 +116,7 @@ class RandomResizedCrop(Augmentation):
     Args:
         size: side in pixels of what comes out; it must be the side of the data set's images.
         scale: smallest and largest share of the image's area that is cut out, in (0, 1].
-        ratio: smallest and largest width by height of what is cut out, > 0.
+        ratio: smallest and largest width by height of what is cut out, from 0.001 to 1000.
         horizontal_flip: whether images are flipped.
     Raises: OptionError: if a value is out of range.
     Source: Szegedy et al. 2015, Going Deeper with Convolutions, arXiv:1409.4842, section 6.
@@ -128,11 +130,12 @@ class RandomResizedCrop(Augmentation):
     image_by_image = True
 
     def __post_init__(self) -> None:
-        at_least("augmentation.size", self.size, 1)
+        at_least("augmentation.size", self.size, 1, LARGEST_SIZE)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise OptionError("augmentation.scale", self.scale, "two rising numbers in (0, 1]")
-        if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1] < float("inf"):
-            raise OptionError("augmentation.ratio", self.ratio, "two rising finite numbers > 0")
+        if len(self.ratio) != 2 or not 1 / _LARGEST_RATIO <= self.ratio[0] <= self.ratio[1] <= _LARGEST_RATIO:
+            allowed = f"two rising numbers from {1 / _LARGEST_RATIO:g} to {_LARGEST_RATIO}"
+            raise OptionError("augmentation.ratio", self.ratio, allowed)
 
     @property
     def side_of_whole_images(self) -> int:

@@ -27,6 +27,7 @@ __all__ = ["EpochPlan", "EvaluationBatches", "LoaderOptions", "Normalisation", "
 SplitT = TypeVar("SplitT", bound=Split)
 
 _MOST_WORKERS = 16
+_LARGEST_WORKERS = 1024
 _FEWEST = 2
 """Images in a batch without which batch normalisation has no variance."""
 
@@ -55,8 +56,9 @@ class LoaderOptions:
     def __post_init__(self) -> None:
         at_least("loader.batch_size", self.batch_size, _FEWEST)
         at_least("loader.evaluation_batch_size", self.evaluation_batch_size, 1)
-        if self.workers != "auto" and (not isinstance(self.workers, int) or self.workers < 0):
-            raise OptionError("loader.workers", self.workers, "a whole number >= 0, or auto")
+        if self.workers != "auto" and (not isinstance(self.workers, int) or not 0 <= self.workers <= _LARGEST_WORKERS):
+            allowed = f"a whole number >= 0, or auto, and at most {_LARGEST_WORKERS}"
+            raise OptionError("loader.workers", self.workers, allowed)
         if not 0 <= self.device_share <= 1:
             raise OptionError("loader.device_share", self.device_share, "in [0, 1]")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from selfkd.errors import OptionError
 
 __all__ = ["evaluation_loader", "training_loader"]
 
+_log = logging.getLogger("selfkd")
 _NOTHING_MORE = Regularization()
 
 
@@ -62,6 +64,12 @@ def training_loader(
     mixing = regularization.mixing(num_classes)
     if mixing is not None:
         _check_mixing(regularization, needs)
+    if options.batch_size > len(data):
+        _log.warning(
+            "loader.batch_size=%d is larger than the training set of %d images: every epoch is a single step",
+            options.batch_size,
+            len(data),
+        )
     streamed = isinstance(data, ImageFiles) or augmentation.image_by_image
     loader: type[TrainingBatches[Any]] = StreamingTrainingLoader if streamed else TrainingLoader
     return loader(

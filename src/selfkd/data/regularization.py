@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,7 +14,7 @@ from torchvision.transforms import v2
 from selfkd.data.augmentation import Augmentation
 from selfkd.data.random_streams import BELOW, below, each_seeded, seeded
 from selfkd.errors import OptionError
-from selfkd.option_checks import one_of
+from selfkd.option_checks import LARGEST_SIZE, one_of
 
 __all__ = ["Cutout", "Mixing", "Regularization", "WithPolicy"]
 
@@ -30,6 +29,8 @@ _POLICIES: Mapping[str, Callable[[], v2.Transform]] = {
 
 _LEAST_ALPHA = 0.01
 """Of mixtures; Beta(alpha, alpha) cannot be drawn from in floating point where alpha is tiny."""
+_LARGEST_ALPHA = 1000
+"""Above it all shares are one half."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,14 @@ class Regularization:
 
     def __post_init__(self) -> None:
         one_of("regularization.policy", self.policy, get_args(Policy))
-        if not isinstance(self.cutout, int) or self.cutout < 0 or self.cutout % 2:
-            raise OptionError("regularization.cutout", self.cutout, "an even whole number >= 0")
+        if not isinstance(self.cutout, int) or not 0 <= self.cutout <= LARGEST_SIZE or self.cutout % 2:
+            allowed = f"an even whole number >= 0 and at most {LARGEST_SIZE}"
+            raise OptionError("regularization.cutout", self.cutout, allowed)
         for option in ("mixup", "cutmix"):
             alpha = getattr(self, option)
-            if alpha and not _LEAST_ALPHA <= alpha < math.inf:
-                raise OptionError(f"regularization.{option}", alpha, f"0 or at least {_LEAST_ALPHA}")
+            if alpha and not _LEAST_ALPHA <= alpha <= _LARGEST_ALPHA:
+                allowed = f"0, or from {_LEAST_ALPHA} to {_LARGEST_ALPHA}"
+                raise OptionError(f"regularization.{option}", alpha, allowed)
 
     def applied_to(self, augmentation: Augmentation) -> Augmentation:
         """The augmentation, followed by the policy if there is one."""

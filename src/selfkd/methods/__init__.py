@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
-from selfkd.errors import OptionError, UserError
+from selfkd.errors import OptionError, UserError, shown
 
 if TYPE_CHECKING:
     from selfkd.backbones.staged import Staged
@@ -37,13 +37,16 @@ def method_class(name: str) -> type[Method]:
 
     Raises:
         UnknownNameError: if there is no such method.
-        UserError: if somebody's own cannot be imported or is no `Method`.
+        UserError: if somebody's own cannot be imported, is no `Method`, or leaves a part of one open.
     """
     from selfkd.methods.base import Method
 
     method = METHODS.load(name)
     if not (isinstance(method, type) and issubclass(method, Method)):
-        raise UserError(f"method {name!r} is {method!r}; it must be a class of selfkd.Method")
+        raise UserError(f"method {name!r} is {shown(method)}; it must be a class of selfkd.Method")
+    if inspect.isabstract(method):
+        missing = ", ".join(f"{each}()" for each in sorted(method.__abstractmethods__))
+        raise UserError(f"method {name!r} is abstract: it does not define {missing}; name a class that does")
     return method
 
 

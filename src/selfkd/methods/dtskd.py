@@ -16,7 +16,16 @@ from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepO
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import kl_to_target, softened_kl
 from selfkd.methods.base import Method
-from selfkd.option_checks import non_negative, one_of, positive, subset_of, unit_interval, weights
+from selfkd.option_checks import (
+    LARGEST_TEMPERATURE,
+    non_negative,
+    one_of,
+    one_positive,
+    positive,
+    subset_of,
+    unit_interval,
+    weights,
+)
 from selfkd.supervision import Historical
 from selfkd.supervision.decay import DECAYS
 
@@ -83,10 +92,13 @@ class DTSKD(Method):
         heads = ("main", *_BRANCHES)
         self.historical_weight = non_negative("historical_weight", historical_weight)
         self.structural_weight = non_negative("structural_weight", structural_weight)
+        one_positive(historical_weight=historical_weight, structural_weight=structural_weight)
         self.head_weights = dict(
             zip(heads, weights("head_weights", head_weights, len(heads), ", ".join(heads)), strict=True)
         )
-        self.temperature = positive("temperature", temperature)
+        if not structural_weight and not any(head_weights):
+            raise OptionError("head_weights", head_weights, "not all 0 where structural_weight is 0")
+        self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.decay = DECAYS[one_of("decay", decay, DECAYS)]
         self.beta_max = unit_interval("beta_max", beta_max)
         self.beta_min = unit_interval("beta_min", beta_min)
@@ -96,7 +108,7 @@ class DTSKD(Method):
             raise OptionError("beta_offset", beta_offset, "0 or 1")
         self.beta_offset = beta_offset
         self.detach_teacher = detach_teacher
-        self.epsilon = non_negative("epsilon", epsilon)
+        self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
         self.structural_branches = tuple(
             f"branch{i}" for i in subset_of("structural_branches", structural_branches, range(1, NUM_STAGES))

@@ -20,7 +20,7 @@ from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepO
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import full_precision, softened_kl
 from selfkd.methods.base import Method
-from selfkd.option_checks import at_least, non_negative, positive
+from selfkd.option_checks import LARGEST_SIZE, LARGEST_TEMPERATURE, at_least, non_negative, positive
 
 __all__ = ["LOTH"]
 
@@ -83,9 +83,9 @@ class LOTH(Method):
                 "and would train it away from the labels",
             )
         self.teacher_weights = {head: alpha ** (NUM_STAGES - i) for i, head in enumerate(_EXITS)}
-        self.temperature = positive("temperature", temperature)
+        self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.fusion_weight_decay = non_negative("fusion_weight_decay", fusion_weight_decay)
-        self.epsilon = non_negative("epsilon", epsilon)
+        self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         stage_channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
         channels, height, width = backbone.final_shape
         inner_channels = _checked_channels(chain_channels) if chain_channels is not None else stage_channels[1:]
@@ -152,7 +152,7 @@ class LOTH(Method):
 def _checked_channels(chain_channels: tuple[int, ...]) -> tuple[int, ...]:
     if not isinstance(chain_channels, tuple | list) or len(chain_channels) != NUM_STAGES - 2:
         raise OptionError("chain_channels", chain_channels, "the output channels of exit 1's first two blocks, or None")
-    return tuple(at_least("chain_channels", channels, 1) for channels in chain_channels)
+    return tuple(at_least("chain_channels", channels, 1, LARGEST_SIZE) for channels in chain_channels)
 
 
 def _strides(backbone: Staged) -> tuple[int, ...]:

@@ -16,7 +16,15 @@ from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepO
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import full_precision, masked_squared_distance, softened_kl
 from selfkd.methods.base import Method
-from selfkd.option_checks import at_least, non_negative, positive, subset_of
+from selfkd.option_checks import (
+    LARGEST_SIZE,
+    LARGEST_TEMPERATURE,
+    at_least,
+    non_negative,
+    one_positive,
+    positive,
+    subset_of,
+)
 
 __all__ = ["TESKD"]
 
@@ -39,7 +47,9 @@ class TESKD(Method):
         temperature: softening of the divergence, > 0; the release had 3 until October 2021, then 4.
         students: which students exist, 1 the shallowest.
         fusion: how a student fuses top-down and lateral map: "mixed" (the paper's), "add" (FPN style), "concat" (UNet
-            style) or "none" (no lateral connection).
+            style) or "none" (no lateral connection of the shallower stages).
+        top_lateral: whether the last stage's map passes a lateral block before it is upsampled, as in the release;
+            false with fusion "none" is the paper's "no connection".
         student_convolutions: of each student before its pooling: 2 (the release) or 1 (the paper's text).
         student_width: channels of the student maps; None for those of the last stage, the paper's rule, which makes
             bottleneck networks carry hundreds of millions of parameters while they train.
@@ -64,6 +74,7 @@ class TESKD(Method):
         temperature: float = 4.0,
         students: tuple[int, ...] = (1, 2, 3),
         fusion: Literal["mixed", "add", "concat", "none"] = "mixed",
+        top_lateral: bool = True,
         student_convolutions: Literal[1, 2] = 2,
         student_width: int | None = None,
         detach_teacher: bool = False,
@@ -73,12 +84,15 @@ class TESKD(Method):
         self.label_weight = non_negative("label_weight", label_weight)
         self.distillation_weight = non_negative("distillation_weight", distillation_weight)
         self.feature_weight = non_negative("feature_weight", feature_weight)
-        self.temperature = positive("temperature", temperature)
+        one_positive(label_weight=label_weight, distillation_weight=distillation_weight, feature_weight=feature_weight)
+        self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.detach_teacher = detach_teacher
-        self.epsilon = non_negative("epsilon", epsilon)
+        self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         if student_convolutions not in (1, 2):
             raise OptionError("student_convolutions", student_convolutions, "1 or 2")
-        width = backbone.stage_shapes[-1][0] if student_width is None else at_least("student_width", student_width, 1)
+        width = backbone.stage_shapes[-1][0]
+        if student_width is not None:
+            width = at_least("student_width", student_width, 1, LARGEST_SIZE)
         self.students = TopDownStudents(
             backbone.stage_shapes,
             width,
@@ -87,6 +101,7 @@ class TESKD(Method):
             subset_of("students", students, range(1, NUM_STAGES)),
             fusion,
             student_convolutions,
+            top_lateral,
         )
         backbone.initialize_branches(self.students)
         self._smallest_batch = 2 if backbone.stage_shapes[-1][1:] == (1, 1) else 1

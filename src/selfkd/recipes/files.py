@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from selfkd.errors import RecipeError, UnknownNameError
 from selfkd.recipes.grid import expand
+from selfkd.recipes.sections import override
+from selfkd.recipes.yaml_files import Budget, read_mapping
 
 __all__ = ["ENDINGS", "read_recipe", "recipe_names", "recipe_summary"]
 
@@ -39,17 +39,20 @@ def recipe_summary(name: str) -> str:
 def read_recipe(name: str) -> dict[str, Any]:
     """The flat keys of a recipe, includes merged: later includes win over earlier, the file itself over all.
 
+    Options of a part that is replaced by another go with it, as on the command line.
+
     Args:
         name: of a recipe of the package, or the path of a YAML file.
     Raises: UnknownNameError: if there is no such recipe. RecipeError: if the file cannot be read as one.
     """
-    return _read(name, seen=())
+    return _read(name, seen=(), budget=Budget())
 
 
-def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+def _read(name: str, seen: tuple[str, ...], budget: Budget) -> dict[str, Any]:
     if name in seen:
         raise RecipeError(f"recipes include each other in a circle: {' -> '.join((*seen, name))}")
-    content = dict(_content(name))
+    budget.take_file(name)
+    content = dict(_content(name, budget))
     for key, value in content.items():
         if isinstance(value, dict) and key != "published":
             raise RecipeError(f"{name}: keys are flat; write '{key}.<option>: <value>', not a mapping under {key!r}")
@@ -59,14 +62,15 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(part, str):
             raise RecipeError(f"{name}: include must be the name of a recipe or a list of names, not {included!r}")
         # A file that is included is looked for beside the one that includes it.
-        merged |= _read(str(Path(name).parent / part) if part.endswith(ENDINGS) else part, (*seen, name))
+        place = str(Path(name).parent / part) if part.endswith(ENDINGS) else part
+        merged = override(merged, _read(place, (*seen, name), budget))
     # Name and published figure are the included recipe's own, not of what builds on it.
-    return {key: value for key, value in merged.items() if key not in _OWN} | content
+    return override({key: value for key, value in merged.items() if key not in _OWN}, content)
 
 
-def _content(name: str) -> Mapping[str, Any]:
+def _content(name: str, budget: Budget) -> Mapping[str, Any]:
     if name.endswith(ENDINGS):
-        return _mapping(Path(name).expanduser())
+        return read_mapping(Path(name), budget)
     packaged = _packaged()
     if name not in packaged:
         raise UnknownNameError("recipe", name, recipe_names(), "'selfkd list recipes' shows all")
@@ -80,28 +84,7 @@ def _packaged() -> Mapping[str, Mapping[str, Any]]:
     contents: dict[str, Mapping[str, Any]] = {}
     for file in folder.rglob("*.yaml"):
         place = file.relative_to(folder).with_suffix("")
-        name, content = place.as_posix(), _mapping(file)
+        name, content = place.as_posix(), read_mapping(file, Budget())
         is_grid = len(place.parts) == _GRID_DEPTH and place.parts[0] != _PARTS
         contents |= expand(name, content) if is_grid else {name: content}
     return contents
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path} cannot be read as a recipe: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise RecipeError(f"{path} must hold one mapping of flat keys, for example 'method: dtskd'")
-    return content
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that comes twice is an error; plain YAML lets the last win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.YAMLError(f"{', '.join(sorted(twice))} comes twice")
-        return super().construct_mapping(node, deep)

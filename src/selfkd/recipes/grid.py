@@ -5,7 +5,7 @@ and every published figure where the paper's table has it: `published: {source: 
 being a number, `[mean, standard deviation]`, or one for each head. A recipe `<protocol>/<data set>/<backbone>/<method>`
 exists for every figure, and for what stands under `unpublished`. Its keys are merged in this order, later over earlier:
 
-    include                            what all recipes share
+    include                            what all recipes share; how they train stands there whole (a test says what)
     backbones.<backbone>               but for its `with`
     methods.<method>                   without its ablation, in `<method>-<ablation>`
     backbones.<backbone>.with.<method> what the method needs on this backbone
@@ -14,10 +14,12 @@ exists for every figure, and for what stands under `unpublished`. Its keys are m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from selfkd.errors import RecipeError
+from selfkd.recipes.sections import override
 
 __all__ = ["expand"]
 
@@ -93,4 +95,4 @@ def _cell(grid: Mapping[str, Any], backbone: str, method: str) -> dict[str, Any]
     network = dict(grid["backbones"][backbone])
     needed = network.pop("with", {}).get(varied, {})
     own = grid["methods"][method] if ablated else {}
-    return {"include": grid["include"], **network, **grid["methods"][varied], **needed, **own}
+    return functools.reduce(override, ({"include": grid["include"]}, network, grid["methods"][varied], needed, own))

@@ -1,14 +1,17 @@
 """Recipes resolved against what they configure: data set, backbone, method and schedule, with every option checked.
 
 A recipe is flat YAML: `method: dtskd` names a part, `method.beta_max: 0.9` sets one of its options. What options exist
-is said by the signature of the part itself; jsonargparse checks names and types against it.
+is said by the signature of the part itself; jsonargparse checks types against it. Names are checked before that, from
+the sources, so that a slip of the pen is answered before torch is loaded.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import hashlib
+import os
 import re
 import types
 import typing
@@ -20,41 +23,24 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from selfkd.backbones import BACKBONES, network_factory
-from selfkd.catalogue import Catalogue, import_target
-from selfkd.data import AUGMENTATIONS, DATASETS
-from selfkd.errors import RecipeError, UnknownNameError, UserError
-from selfkd.methods import METHODS, method_class
+from selfkd.catalogue import is_own, place_of
+from selfkd.errors import RecipeError, SelfKDError, UnknownNameError, UserError, shown
 from selfkd.recipes.files import ENDINGS, read_recipe
+from selfkd.recipes.option_names import every_option, nearest_keys, option_names
+from selfkd.recipes.sections import ALWAYS, CHOSEN, SECTIONS, override, part
+from selfkd.recipes.yaml_files import is_plain_number, list_value
 from selfkd.terminal import printable
-from selfkd.training import OPTIMIZERS, SCHEDULES
 
 __all__ = [
     "MACHINE",
     "Recipe",
     "differences",
+    "nearest_option",
     "options_help",
     "resolve",
     "split_overrides",
 ]
 
-# Sections whose part is chosen by name, and how many leading arguments of the part are not configuration.
-_CHOSEN: Mapping[str, tuple[Catalogue, int]] = {
-    "data": (DATASETS, 0),
-    "augmentation": (AUGMENTATIONS, 0),
-    "backbone": (BACKBONES, 1),
-    "method": (METHODS, 2),
-    "optimizer": (OPTIMIZERS, 1),
-    "schedule": (SCHEDULES, 3),
-}
-# Sections that are always there, with the class of their options.
-_ALWAYS: Mapping[str, str] = {
-    "regularization": "selfkd.data.regularization:Regularization",
-    "loader": "selfkd.data.batches:LoaderOptions",
-    "history": "selfkd.history:HistoryOptions",
-    "trainer": "selfkd.training.options:TrainerOptions",
-}
-_SECTIONS = (*_CHOSEN, *_ALWAYS)
 # What belongs to a machine is no part of the experiment: it changes neither the run's name nor its identity.
 MACHINE = frozenset(
     {
@@ -74,8 +60,17 @@ MACHINE = frozenset(
 _UNNAMED = MACHINE | {"seed"}
 _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
+_LONGEST_PATH = 1000  # of all folders; systems allow 4096 bytes for a file in them
+_MOST_FOLDERS = 32
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
 _LARGEST_SEED = 2**32 - 1
+_NOTATION = """\
+Numbers are written in plain decimals: 1000, 0.5, 1e-4; not 1_000, 010 or 1:30. A list is written
+[1,2]; null stands for no value.
+"""
+_OPTIONS_LISTING = "'selfkd train RECIPE --help' shows all options"
+_MOST_DIGITS = 100
+_LONGEST_HINT = 40  # of a value that is repeated behind the right key
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ class Recipe:
     def flat(self) -> dict[str, Any]:
         """All of it as flat keys, as a recipe file has them."""
         result: dict[str, Any] = {"name": self.name, "seed": self.seed}
-        for section in _SECTIONS:
+        for section in SECTIONS:
             if section in self.parts:
                 result[section] = self.parts[section]
             for option, value in self.options[section].items():
@@ -113,8 +108,15 @@ class Recipe:
         return yaml.safe_dump(self.flat(), sort_keys=False, allow_unicode=True)
 
     def target(self, section: str) -> Callable[..., Any]:
-        """What the section configures, to be called with `options[section]`."""
-        return _target(section, self.parts.get(section))
+        """What the section configures, to be called with `options[section]`.
+
+        An error of somebody's own part is a `UserError` that says where it was raised.
+        """
+        name = self.parts.get(section)
+        target = part(section, name)
+        return (
+            target if name is None or not is_own(name) else functools.partial(_call_own, f"{section} {name!r}", target)
+        )
 
     def with_seed(self, seed: int) -> Recipe:
         """The same experiment from another seed."""
@@ -124,17 +126,48 @@ class Recipe:
 def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
     """`key=value` arguments as a mapping; values stay text, which the option's type reads.
 
-    Raises: RecipeError: if an argument has another form, or a key comes twice.
+    Raises:
+        RecipeError: if an argument has another form, or a key comes twice.
+        UnknownNameError: if a key is no option of any part; the message gives the nearest.
     """
     overrides: dict[str, str] = {}
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if not equals or not key:
-            raise RecipeError(f"{argument!r} is no override; write key=value, for example trainer.epochs=15")
+            raise RecipeError(f"{shown(argument)} is no override; write key=value, for example trainer.epochs=15")
         if key in overrides:
             raise RecipeError(f"{key} is given twice")
         overrides[key] = text
+    known = _all_keys()
+    for key, text in overrides.items():
+        section, _, option = key.partition(".")
+        may_be_own = section in CHOSEN and CHOSEN[section].catalogue.takes_own and option
+        if key not in known and not may_be_own:
+            raise _unknown_option(key, text, known, _OPTIONS_LISTING)
     return overrides
+
+
+def nearest_option(word: str, value: str = "...") -> str | None:
+    """The override that somebody may have meant, `trainer.epochs=3` for `--epochs` and 3; None if nothing is near.
+
+    Args:
+        word: what was written, with or without dashes before it.
+        value: what was written as its value.
+    """
+    near = nearest_keys(word.lstrip("-").partition("=")[0], _all_keys())
+    return f"{near[0]}={value}" if near else None
+
+
+def _all_keys() -> tuple[str, ...]:
+    """Every key that an override can have."""
+    return (*every_option(), *CHOSEN, "name")
+
+
+def _unknown_option(key: str, value: object, known: Sequence[str], listing: str) -> UnknownNameError:
+    near = [
+        f"{each}={_written(value)}" if len(str(value)) < _LONGEST_HINT else each for each in nearest_keys(key, known)
+    ]
+    return UnknownNameError("option", key, known, listing, near)
 
 
 def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
@@ -150,6 +183,8 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     """
     given = read_recipe(name)
     overrides = dict(overrides or {})
+    if not isinstance(given.get("published", {}), Mapping):
+        raise RecipeError(f"{name}: published={shown(given['published'])} is not allowed; it must be a mapping")
     if not trust_imports:
         _refuse_imports(name, given, overrides)
     stem = str(given.pop("name", None) or _stem(name))
@@ -157,12 +192,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     run_name = overrides.pop("name", None)
     if not overrides:
         return _resolved(str(stem if run_name is None else run_name), given, published)
-    merged = {**given, **overrides}
-    # Options of a part that an override replaced go with it.
-    for section in _CHOSEN:
-        if section in overrides and overrides[section] != given.get(section):
-            for key in [key for key in given if key.startswith(f"{section}.") and key not in overrides]:
-                del merged[key]
+    merged = override(given, overrides)
     recipe = _resolved(stem, merged, {})
     before, after = _flat_or_incomplete(stem, given, merged), recipe.flat()
     changed = {key: after[key] for key in sorted(overrides) if key not in _UNNAMED and before.get(key) != after[key]}
@@ -174,9 +204,9 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
 
 
 def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    for section, (catalogue, _) in _CHOSEN.items():
+    for section, chosen in CHOSEN.items():
         value = given.get(section)
-        if catalogue.takes_own and isinstance(value, str) and ":" in value and section not in overrides:
+        if chosen.catalogue.takes_own and isinstance(value, str) and is_own(value) and section not in overrides:
             raise RecipeError(
                 f"{name} names the {section} {value!r}, whose import runs code; "
                 f"if you trust it, say so with {section}={value} (when training) or --trust-imports"
@@ -185,7 +215,7 @@ def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str,
 
 def _flat_or_incomplete(stem: str, given: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe without its overrides, flat; as the file has it where overrides complete it or replace foreign code."""
-    if any(":" in str(given.get(section)) and given[section] != merged[section] for section in _CHOSEN):
+    if any(is_own(str(given.get(section))) and given[section] != merged[section] for section in CHOSEN):
         return dict(given)
     try:
         return _resolved(stem, given, {}).flat()
@@ -197,7 +227,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     """What distinguishes two experiments, given as flat keys, in words; what belongs to a machine does not count."""
     keys = [key for key in dict.fromkeys((*before, *after)) if key not in MACHINE and key != "published"]
     return [
-        f"{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in keys if before.get(key) != after.get(key)
+        f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now"
+        for key in keys
+        if before.get(key) != after.get(key)
     ]
 
 
@@ -207,15 +239,33 @@ def options_parser(parts: Mapping[str, str]) -> ArgumentParser:
         exit_on_error=False, add_help=False, default_env=False, usage=argparse.SUPPRESS, formatter_class=_KeyValueHelp
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
-    for section in _SECTIONS:
-        target = _target(section, parts.get(section))
-        skipped = _CHOSEN[section][1] if section in _CHOSEN else 0
+    for section in SECTIONS:
+        name = parts.get(section)
+        target = part(section, name)
+        skipped = CHOSEN[section].leading if section in CHOSEN else 0
         if isinstance(target, functools.partial):
             skipped += len(target.args)
             target = target.func
         add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
-        add(target, section, skip={skipped} if skipped else set(), fail_untyped=False)
+        try:
+            add(target, section, skip={skipped} if skipped else set(), fail_untyped=False)
+        except Exception as error:
+            if name is None or not is_own(name):
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"the parameters of {section} {name!r} cannot be read as options: {reason}") from error
     return parser
+
+
+def _call_own(said: str, factory: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Somebody's own part, built; what it raises is named with its place."""
+    try:
+        return factory(*arguments, **options)
+    except SelfKDError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}{place_of(error.__traceback__)}"
+        raise UserError(f"{said} raised {reason}") from error
 
 
 def option_keys(parser: ArgumentParser) -> list[str]:
@@ -234,17 +284,16 @@ def options_help(recipe: Recipe) -> str:
             group.title = f"{section}={recipe.parts[section]}" if section in recipe.parts else section
             group.description = None
     chosen = "\n".join(
-        f"  {section}={recipe.parts[section]:<22} or {_others(section, recipe.parts[section])}" for section in _CHOSEN
+        f"  {section}={recipe.parts[section]:<22} or {_others(section, recipe.parts[section])}" for section in CHOSEN
     )
-    return f"parts, each with its own options below:\n{chosen}\n\n{parser.format_help()}"
+    return f"parts, each with its own options below:\n{chosen}\n\n{parser.format_help()}\n{_NOTATION}"
 
 
 def _others(section: str, name: str) -> str:
-    catalogue, _ = _CHOSEN[section]
-    others = [other for other in catalogue if other != name]
-    if section == "backbone":
-        others.append("any timm name")
-    if section in ("backbone", "method"):
+    chosen = CHOSEN[section]
+    others = [other for other in chosen.catalogue if other != name]
+    others += [others_in_words for others_in_words, _ in chosen.others]
+    if chosen.catalogue.takes_own:
         others.append("package.module:Name")
     return ", ".join(others)
 
@@ -299,17 +348,6 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _target(section: str, name: str | None) -> Callable[..., Any]:
-    if section == "backbone":
-        return network_factory(str(name))
-    if section == "method":
-        return method_class(str(name))
-    target: Callable[..., Any] = (
-        _CHOSEN[section][0].load(str(name)) if section in _CHOSEN else import_target(_ALWAYS[section])
-    )
-    return target
-
-
 def _stem(name: str) -> str:
     return Path(name).stem if name.endswith(ENDINGS) else name
 
@@ -317,7 +355,7 @@ def _stem(name: str) -> str:
 def _suffix(changed: Mapping[str, Any]) -> str:
     """What overrides add to a run's name."""
     suffix = "".join(f"+{key}={_written(value)}" for key, value in changed.items()).replace("/", "_").replace(" ", "")
-    if len(suffix) > _LONGEST_SUFFIX:
+    if len(suffix) > _LONGEST_SUFFIX or "\\" in suffix or not suffix.isprintable():
         suffix = "+" + hashlib.sha256(suffix.encode()).hexdigest()[:12]
     return suffix
 
@@ -325,67 +363,169 @@ def _suffix(changed: Mapping[str, Any]) -> str:
 def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) -> Recipe:
     merged = dict(flat)
     parts = _parts(merged)
+    _check_names(parts, merged)
     seed, options = _checked_options(parts, merged)
+    for section in ("data", "augmentation", *ALWAYS):  # all that can be built without data check their ranges now
+        part(section, parts.get(section))(**options[section])
     return Recipe(_checked_name(name), seed, parts, options, published)
 
 
+def _check_names(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
+    """Refuse parts and options that do not exist, without importing a part; those of somebody's own are left."""
+    known = ["seed"]
+    own = set()
+    for section in SECTIONS:
+        names = option_names(section, parts.get(section))
+        known += names or ()
+        if names is None:
+            own.add(section)
+    for key, value in flat.items():
+        section, _, option = key.partition(".")
+        if key not in known and not (option and section in own):
+            raise _unknown_option(key, value, [*known, *CHOSEN, "name"], _listing(section, parts))
+
+
+def _listing(section: str, parts: Mapping[str, str]) -> str:
+    return f"{_OPTIONS_LISTING} of {section} {parts[section]!r}" if section in parts else _OPTIONS_LISTING
+
+
 def _checked_name(name: str) -> str:
-    if not name or name.startswith(("/", ".")) or ".." in Path(name).parts or "\\" in name:
-        raise RecipeError(f"name={name!r} is not allowed; name must be a relative path without '..'")
-    if any(len(part.encode()) > _LONGEST_NAME for part in Path(name).parts):
+    folders = Path(name).parts
+    if not name or name.startswith(("/", ".")) or ".." in folders or "\\" in name:
+        raise RecipeError(f"name={shown(name)} is not allowed; name must be a relative path without '..'")
+    if not name.isprintable():
+        raise RecipeError(f"name={shown(name)} is not allowed; name must have printable characters only")
+    if any(len(folder.encode()) > _LONGEST_NAME for folder in folders):
+        raise RecipeError(f"name={shown(name)} is not allowed; each part may have at most {_LONGEST_NAME} bytes")
+    if len(folders) > _MOST_FOLDERS or len(name.encode()) > _LONGEST_PATH:
         raise RecipeError(
-            f"name={name[:40] + '...'!r} is not allowed; each part may have at most {_LONGEST_NAME} bytes"
+            f"name={shown(name)} is not allowed; name may have at most {_MOST_FOLDERS} parts and {_LONGEST_PATH} bytes"
         )
     return name
 
 
+def _checked_root(text: str) -> str:
+    """The option `data.root` as an absolute path.
+
+    Raises: RecipeError: if no folder can have this name; whether there is one, the data set says.
+    """
+
+    def refused(allowed: str) -> RecipeError:
+        return RecipeError(f"data.root={shown(text)} is not allowed; data.root must be {allowed}")
+
+    if not text.strip():
+        raise refused("the path of a folder ('.' is the current one)")
+    try:
+        text.encode()
+        path = Path(text).expanduser().resolve()
+        os.lstat(path)
+    except ValueError as error:
+        raise refused("a path without null bytes, in characters that UTF-8 can write") from error
+    except RuntimeError as error:
+        raise refused("a path that begins with the name of a known user, or without ~") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise refused("a path that is short enough for this system") from error
+    return str(path)
+
+
 def _parts(merged: dict[str, Any]) -> dict[str, str]:
     parts: dict[str, str] = {}
-    for section in _CHOSEN:
+    for section in CHOSEN:
         if section not in merged:
             raise RecipeError(f"the recipe names no {section}; add '{section}: <name>'")
         if not isinstance(merged[section], str):
-            raise RecipeError(f"{section}={merged[section]!r} is not allowed; {section} must be a name")
+            raise RecipeError(f"{section}={shown(merged[section])} is not allowed; {section} must be a name")
         parts[section] = merged.pop(section)
     return parts
 
 
 def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[int, dict[str, dict[str, Any]]]:
     parser = options_parser(parts)
-    known = option_keys(parser)
-    nested: dict[str, Any] = {section: {} for section in _SECTIONS}
+    known = set(option_keys(parser))
+    nested: dict[str, Any] = {section: {} for section in SECTIONS}
+    values: dict[str, Any] = {}
     for key, value in flat.items():
-        # As text a number can be whatever the option's type makes of it: 32 a precision, 1 a float.
-        text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         section, _, option = key.partition(".")
         if key not in known:
-            owner = f"of {section} {parts[section]!r} " if section in parts else ""
-            raise UnknownNameError(
-                "option",
-                key,
-                [*known, *_CHOSEN, "name"],
-                f"'selfkd train RECIPE --help' shows all options {owner}".strip(),
-            )
+            raise _unknown_option(key, value, [*known, *CHOSEN, "name"], _listing(section, parts))
+        values[key] = _as_given(key, value, _type_of(parser, key))
         if option:
-            nested[section][option] = text
+            nested[section][option] = values[key]
         else:
-            nested[key] = text
+            nested[key] = values[key]
     try:
         parsed = parser.parse_object(nested).as_dict()
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
+    except (argparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         named = re.match(r'Parser key "([\w.]+)":', str(error))
         if named and named[1] in flat:
             allowed = _in_words(_type_of(parser, named[1]))
-            raise RecipeError(f"{named[1]}={flat[named[1]]!r} is not allowed; {named[1]} must be {allowed}") from error
+            raise RecipeError(
+                f"{named[1]}={shown(flat[named[1]])} is not allowed; {named[1]} must be {allowed}"
+            ) from error
         text = re.sub(r'Parser key "([\w.]+)":', r"\1:", " ".join(str(error).split()))
         raise RecipeError(re.sub(r"<class '(\w+)'>|typing\.", r"\1", text)) from error
+    for key, value in values.items():
+        section, _, option = key.partition(".")
+        holder, place = (parsed[section], option) if option else (parsed, section)
+        holder[place] = _as_written(key, value, holder[place], _type_of(parser, key))
     if parsed["seed"] is None or not 0 <= parsed["seed"] <= _LARGEST_SEED:
-        raise RecipeError(f"seed={parsed['seed']} is not allowed; seed must be from 0 to {_LARGEST_SEED}")
+        raise RecipeError(f"seed={shown(parsed['seed'])} is not allowed; seed must be from 0 to {_LARGEST_SEED}")
     defaults = parser.get_defaults().as_flat()
     for key in flat:
         if _parsed_value(parsed, key) is None and getattr(defaults, key) is not None:
             raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {getattr(defaults, key)}")
-    options = {section: dict(parsed.get(section) or {}) for section in _SECTIONS}
+    options = {section: dict(parsed.get(section) or {}) for section in SECTIONS}
     if options["data"].get("root") is not None:
-        options["data"]["root"] = str(Path(options["data"]["root"]).expanduser().resolve())
+        options["data"]["root"] = _checked_root(options["data"]["root"])
     return parsed["seed"], options
+
+
+def _as_given(key: str, value: Any, kind: Any) -> Any:
+    """A value as jsonargparse is to read it.
+
+    Raises: RecipeError: if it can be no value of any option of this type, naming the option.
+    """
+    if isinstance(value, str) and not _takes_text(kind):
+        written = list_value(value)
+        if written is None and value.lstrip().startswith("["):
+            raise RecipeError(f"{key}={shown(value)} is not allowed; {key} must be {_in_words(kind)}")
+        value = value if written is None else written
+    if any(isinstance(each, str) and is_plain_number(each) and len(each) > _MOST_DIGITS for each in _members(value)):
+        raise RecipeError(f"{key}={shown(value)} is not allowed; write numbers in at most {_MOST_DIGITS} characters")
+    # As text a number can be whatever the option's type makes of it: 32 a precision, 1 a float.
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _members(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _takes_text(kind: Any) -> bool:
+    """Whether any text is a value of a type."""
+    return kind is str or str in typing.get_args(kind)
+
+
+def _as_written(key: str, given: Any, read: Any, kind: Any) -> Any:
+    """What jsonargparse read, but text where it took for a number what is not written as one: `010`, `1:30`, `1_000`.
+
+    Raises: RecipeError: if the option takes no text, naming the option.
+    """
+    if isinstance(given, list) and isinstance(read, list | tuple) and len(given) == len(read):
+        inner = next(
+            (each for each in (kind, *typing.get_args(kind)) if typing.get_origin(each) in (tuple, list)), None
+        )
+        members = [
+            _as_written(key, *each, (typing.get_args(inner) or (None,))[0]) for each in zip(given, read, strict=True)
+        ]
+        return type(read)(members)
+    if not isinstance(given, str) or is_plain_number(given):
+        return read
+    if isinstance(read, bool) or not isinstance(read, int | float):
+        return read
+    if _takes_text(kind):
+        return given
+    raise RecipeError(
+        f"{key}={shown(given)} is not allowed; write numbers in plain decimals: no zeros before them, no underscores, "
+        "no colons"
+    )

@@ -181,7 +181,7 @@ def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
             enable_model_summary=False,
             **arguments,
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, RuntimeError) as error:
         raise UserError(
             f"trainer.accelerator={options.accelerator!r} with trainer.precision={options.precision!r} and "
             f"trainer.devices={options.devices} cannot run on this machine: {error}"

@@ -12,6 +12,9 @@ __all__ = ["TrainerOptions"]
 _PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 _MODES = ("default", "reduce-overhead", "max-autotune")
 _LOGGERS = ("csv", "tensorboard")
+_MOST_EPOCHS = 1_000_000
+_MOST_DEVICES = 1024  # of one machine
+_MOST_NODES = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +58,10 @@ class TrainerOptions:
     guard_every: int = 100
 
     def __post_init__(self) -> None:
-        at_least("trainer.epochs", self.epochs, 1)
+        at_least("trainer.epochs", self.epochs, 1, _MOST_EPOCHS)
         one_of("trainer.precision", self.precision, _PRECISIONS)
-        at_least("trainer.devices", self.devices, 1)
-        at_least("trainer.num_nodes", self.num_nodes, 1)
+        at_least("trainer.devices", self.devices, 1, _MOST_DEVICES)
+        at_least("trainer.num_nodes", self.num_nodes, 1, _MOST_NODES)
         at_least("trainer.evaluate_every", self.evaluate_every, 1)
         at_least("trainer.best_after_epoch", self.best_after_epoch, 0)
         if not isinstance(self.compile, bool):

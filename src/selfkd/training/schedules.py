@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
 
@@ -26,20 +28,26 @@ def multistep(
         optimizer: whose learning rate is scheduled.
         epochs: of the whole run.
         steps_per_epoch: batches in an epoch.
-        milestones: increasing; up to 1 a share of all epochs (so that a shorter run keeps its shape), above 1 an epoch.
-            With warm-up they count from its end.
+        milestones: increasing, none twice; up to 1 a share of all epochs (so that a shorter run keeps its shape), above
+            1 an epoch. With warm-up they count from its end.
         gamma: factor at each milestone, > 0.
         warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
     Raises: OptionError: if a value is out of range.
     """
     positive("schedule.gamma", gamma)
-    if any(milestone <= 0 for milestone in milestones) or list(milestones) != sorted(milestones):
-        raise OptionError("schedule.milestones", milestones, "increasing numbers > 0")
+    for milestone in milestones:
+        positive("schedule.milestones", milestone)
+    if any(later <= earlier for earlier, later in pairwise(milestones)):
+        raise OptionError("schedule.milestones", milestones, "increasing numbers, none twice")
     warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
     after = epochs * steps_per_epoch - warmup_steps
     steps = [round(after * m if m <= 1 else steps_per_epoch * m) for m in milestones]
     # A share below 1 lies within the run, however few steps it has.
     steps = [min(step, after - 1) if m < 1 else step for step, m in zip(steps, milestones, strict=True)]
+    if steps != sorted(steps):
+        raise OptionError(
+            "schedule.milestones", milestones, f"increasing when shares up to 1 are taken of the run's {epochs} epochs"
+        )
     if steps and steps[-1] >= after:
         raise OptionError(
             "schedule.milestones",

@@ -1,0 +1,108 @@
+"""Names of options, read from the sources of the parts: a slip of the pen is answered before torch is loaded.
+
+What the reader knows of an option (its type, its default, its meaning) comes from the imported part. Its name alone can
+be read from the source, since the options of every part of this package are its keyword-only arguments or, for a
+dataclass, its fields.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+from collections.abc import Collection, Iterator
+from importlib import resources
+from pathlib import Path
+
+from selfkd.recipes.sections import ALWAYS, CHOSEN, part_target
+
+__all__ = ["every_option", "nearest_keys", "option_names"]
+
+_PACKAGE = "selfkd"
+# Words of other programs for what is written otherwise here.
+_SYNONYMS = {
+    "arch": ("backbone",),
+    "batch": ("loader.batch_size",),
+    "bs": ("loader.batch_size",),
+    "dataset": ("data",),
+    "device": ("trainer.accelerator",),
+    "gpus": ("trainer.devices",),
+    "learning_rate": ("optimizer.lr",),
+    "model": ("backbone",),
+    "num_workers": ("loader.workers",),
+    "scheduler": ("schedule",),
+    "wd": ("optimizer.weight_decay",),
+}
+_MOST = 3
+_LONGEST_WORD = 100
+
+
+def option_names(section: str, name: str | None) -> tuple[str, ...] | None:
+    """The options of a part as flat keys, without importing it; None for somebody's own, which must be imported first.
+
+    Raises: UnknownNameError: if there is no such part.
+    """
+    module, _, attribute = part_target(section, name).partition(":")
+    if module.partition(".")[0] != _PACKAGE:
+        return None
+    return tuple(f"{section}.{option}" for option in dict.fromkeys(_options(module, attribute)))
+
+
+@functools.cache
+def every_option() -> tuple[str, ...]:
+    """The options of all parts of the package, of timm's networks and of torchvision's, as flat keys."""
+    keys: dict[str, None] = {"seed": None}
+    for section in ALWAYS:
+        keys |= dict.fromkeys(option_names(section, None) or ())
+    for section, chosen in CHOSEN.items():
+        for name in (*chosen.catalogue, *(example for _, example in chosen.others)):
+            keys |= dict.fromkeys(option_names(section, name) or ())
+    return tuple(keys)
+
+
+def nearest_keys(word: str, known: Collection[str]) -> list[str]:
+    """Up to three keys that somebody may have meant, the likeliest first.
+
+    Args:
+        word: what was written instead.
+        known: the keys to choose from: options, sections, `name`.
+    """
+    word = word[:_LONGEST_WORD].replace("-", "_")
+    last = word.rpartition(".")[2]
+    by_last: dict[str, list[str]] = {}
+    for key in sorted(known, key=lambda key: "." in key):
+        by_last.setdefault(key.rpartition(".")[2], []).append(key)
+    joined = [key for key in known if key.replace(".", "_") == word.replace(".", "_")]
+    same = [*joined, *by_last.get(last, []), *(key for key in _SYNONYMS.get(last, ()) if key in known)]
+    if same:
+        return list(dict.fromkeys(same))[:_MOST]
+    whole = difflib.get_close_matches(word, known, n=_MOST, cutoff=0.5)
+    alike = [key for near in difflib.get_close_matches(last, by_last, n=_MOST, cutoff=0.6) for key in by_last[near]]
+    return list(dict.fromkeys(whole + alike if "." in word else alike + whole))[:_MOST]
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    path = Path(str(resources.files(_PACKAGE))).joinpath(*module.split(".")[1:])
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _options(module: str, attribute: str) -> Iterator[str]:
+    """Keyword-only arguments of a function or of a class's `__init__`; of a dataclass its fields, its bases' first."""
+    for node in _tree(module).body:
+        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == attribute for alias in node.names):
+            imported = next(alias.name for alias in node.names if (alias.asname or alias.name) == attribute)
+            if (node.module or "").partition(".")[0] == _PACKAGE:
+                yield from _options(str(node.module), imported)
+        elif isinstance(node, ast.FunctionDef) and node.name == attribute:
+            yield from (argument.arg for argument in node.args.kwonlyargs)
+        elif isinstance(node, ast.ClassDef) and node.name == attribute:
+            for base in node.bases:
+                if isinstance(base, ast.Name):
+                    yield from _options(module, base.id)
+            for member in node.body:
+                if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+                    yield from (argument.arg for argument in member.args.kwonlyargs)
+                elif isinstance(member, ast.AnnAssign) and not ast.unparse(member.annotation).startswith("ClassVar"):
+                    yield ast.unparse(member.target)

@@ -1,0 +1,99 @@
+"""The sections of a recipe, and what each of them chooses or configures; torch is imported with a part, not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from selfkd.backbones import BACKBONES, TORCHVISION, network_factory, network_target
+from selfkd.catalogue import Catalogue, import_target
+from selfkd.data import AUGMENTATIONS, DATASETS
+from selfkd.methods import METHODS, method_class
+from selfkd.training import OPTIMIZERS, SCHEDULES
+
+__all__ = ["ALWAYS", "CHOSEN", "SECTIONS", "Chosen", "override", "part", "part_target"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A section whose part is chosen by name.
+
+    Args:
+        catalogue: the parts.
+        leading: how many leading arguments of a part are no options.
+        load: from a part's name to the part.
+        target: from a part's name to `module:attribute`, without importing it.
+        others: kinds of parts that no table holds: in words, and the name of one; those of a kind share their options.
+    """
+
+    catalogue: Catalogue
+    leading: int
+    load: Callable[[str], Callable[..., Any]]
+    target: Callable[[str], str]
+    others: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, leading: int) -> Chosen:
+        """A section whose parts are all in its table."""
+        return cls(catalogue, leading, catalogue.load, catalogue.target)
+
+
+CHOSEN: Mapping[str, Chosen] = {
+    "data": Chosen.of(DATASETS, 0),
+    "augmentation": Chosen.of(AUGMENTATIONS, 0),
+    "backbone": Chosen(
+        BACKBONES,
+        1,
+        network_factory,
+        network_target,
+        others=(("any timm name", "resnet18"), (f"{TORCHVISION}<name>", f"{TORCHVISION}resnet18")),
+    ),
+    "method": Chosen(METHODS, 2, method_class, METHODS.target),
+    "optimizer": Chosen.of(OPTIMIZERS, 1),
+    "schedule": Chosen.of(SCHEDULES, 3),
+}
+ALWAYS: Mapping[str, str] = {
+    "regularization": "selfkd.data.regularization:Regularization",
+    "loader": "selfkd.data.batches:LoaderOptions",
+    "history": "selfkd.history.options:HistoryOptions",
+    "trainer": "selfkd.training.options:TrainerOptions",
+}
+"""Sections that are always there, with the class of their options."""
+SECTIONS = (*CHOSEN, *ALWAYS)
+
+
+def part(section: str, name: str | None) -> Callable[..., Any]:
+    """What a section configures.
+
+    Args:
+        section: one of `SECTIONS`.
+        name: of the part; None in sections that are always there.
+    Raises: UserError: if there is no such part, or somebody's own cannot be imported or used.
+    """
+    if section in CHOSEN:
+        return CHOSEN[section].load(str(name))
+    target: Callable[..., Any] = import_target(ALWAYS[section])
+    return target
+
+
+def part_target(section: str, name: str | None) -> str:
+    """`module:attribute` of what a section configures, found without importing it.
+
+    Raises: UnknownNameError: if there is no such part.
+    """
+    return CHOSEN[section].target(str(name)) if section in CHOSEN else ALWAYS[section]
+
+
+def override(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's flat keys with others over them, whether a file includes it or a command line names it.
+
+    Options of a part that is replaced by another go with it.
+    """
+    replaced = {
+        section
+        for section in CHOSEN
+        if section in recipe and section in changes and changes[section] != recipe[section]
+    }
+    kept = {key: value for key, value in recipe.items() if "." not in key or key.partition(".")[0] not in replaced}
+    return {**kept, **changes}

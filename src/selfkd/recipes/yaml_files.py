@@ -1,0 +1,165 @@
+"""YAML as recipes use it: flat mappings of plain values, with limits that no honest recipe meets.
+
+Numbers are written in plain decimals. What only YAML 1.1 takes for a number or a date (`010` for 8, `1:30` for 90,
+`1_000`, `0x1F`, `2024-01-01`) stays text, so that it can be the name of a class or a folder, and is refused where an
+option takes a number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selfkd.errors import RecipeError, shown
+
+__all__ = ["Budget", "is_plain_number", "list_value", "read_mapping"]
+
+_LARGEST_FILE = 2**20  # bytes, of a recipe with all that it includes
+_MOST_FILES = 64
+_MOST_VALUES = 20_000
+_MOST_ALIASES = 100
+_DEEPEST = 10
+
+_INTEGER = r"[-+]?(?:0|[1-9][0-9]{0,30})"
+_DECIMAL = r"[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_PLAIN_NUMBER = re.compile(rf"[-+]?(?:0|[1-9][0-9]*)(?:[eE][-+]?[0-9]+)?|{_DECIMAL}")
+# What is no text where it stands without quotes: pattern, and the characters it begins with.
+_RESOLVED = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (_INTEGER, list("-+0123456789")),
+    "float": (_DECIMAL, list("-+.0123456789")),
+}
+
+
+class Budget:
+    """What is left of the limits while a recipe is read, with all that it includes."""
+
+    def __init__(self) -> None:
+        self.files = _MOST_FILES
+        self.bytes = _LARGEST_FILE
+        self.values = _MOST_VALUES
+        self.aliases = _MOST_ALIASES
+
+    def take_file(self, name: str) -> None:
+        """Count one more recipe that is read or included.
+
+        Raises: RecipeError: if there are too many.
+        """
+        self.files -= 1
+        if self.files < 0:
+            raise RecipeError(f"{shown(name)} is one inclusion too many; a recipe may read {_MOST_FILES} files in all")
+
+
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that counts what it meets, refuses tags, and lets no key come twice."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (a variable of the class in PyYAML)
+
+    def __init__(self, text: str, budget: Budget) -> None:
+        super().__init__(text)
+        self._budget = budget
+        self._depth = 0
+        self._collections: set[str | None] = set()
+
+    def get_event(self) -> yaml.Event:
+        """The next event, counted before anything is built from it."""
+        event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._depth += 1
+            self._collections.add(event.anchor)
+            self._refuse_if(self._depth > _DEEPEST, event, f"nested more than {_DEEPEST} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._depth -= 1
+        elif isinstance(event, yaml.AliasEvent):
+            self._budget.aliases -= 1
+            self._refuse_if(
+                event.anchor in self._collections, event, "an alias repeats a list or mapping; write it out"
+            )
+            self._refuse_if(self._budget.aliases < 0, event, f"more than {_MOST_ALIASES} aliases")
+        if isinstance(event, yaml.NodeEvent):
+            self._budget.values -= 1
+            self._refuse_if(self._budget.values < 0, event, f"more than {_MOST_VALUES} values")
+            self._refuse_if(getattr(event, "tag", None) is not None, event, "tags (!) have no meaning in a recipe")
+        return event
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; plain YAML lets the last of two equal keys win in silence."""
+        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = [key for key, count in counts.items() if count > 1]
+        self._refuse_if(bool(twice), node, f"{', '.join(twice)} comes twice")
+        return super().construct_mapping(node, deep)
+
+    def _refuse_if(self, wrong: bool, place: Any, problem: str) -> None:
+        if wrong:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+for _tag, (_pattern, _first) in _RESOLVED.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+def read_mapping(path: Path, budget: Budget) -> dict[str, Any]:
+    """A YAML file of one mapping.
+
+    Args:
+        path: of the file.
+        budget: what it may take of the limits.
+    Raises: RecipeError: if it cannot be read, is no mapping of texts to values, or is beyond the limits.
+    """
+    try:
+        place = path.expanduser()
+        if place.exists() and not place.is_file():
+            raise RecipeError(f"{path} cannot be read as a recipe: it is no file")
+        with place.open("rb") as file:
+            content = file.read(budget.bytes + 1)
+        budget.bytes -= len(content)
+        if budget.bytes < 0:
+            raise RecipeError(
+                f"{path} cannot be read as a recipe: with its inclusions it has over {_LARGEST_FILE} bytes"
+            )
+        mapping = _constructed(content.decode(), budget)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} cannot be read as a recipe: {_said(error)}") from error
+    except (OSError, ValueError, RuntimeError) as error:  # a path with a null byte, of an unknown user, no UTF-8
+        raise RecipeError(f"{shown(str(path))} cannot be read as a recipe: {error}") from error
+    if not isinstance(mapping, dict) or not all(isinstance(key, str) for key in mapping):
+        raise RecipeError(f"{path} must hold one mapping of flat keys, for example 'method: dtskd'")
+    return mapping
+
+
+def list_value(text: str) -> list[Any] | None:
+    """The list that an override's text writes, `[...]`; None if it writes none."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = _constructed(text, Budget())
+    except yaml.YAMLError:
+        return None
+    return value if isinstance(value, list) else None
+
+
+def is_plain_number(text: str) -> bool:
+    """Whether a text is a number in plain decimals, as a recipe writes them."""
+    return _PLAIN_NUMBER.fullmatch(text.strip()) is not None
+
+
+def _constructed(text: str, budget: Budget) -> Any:
+    loader = _Loader(text, budget)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _said(error: yaml.YAMLError) -> str:
+    """What a YAML error says, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    said = " ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {said}"

@@ -1,0 +1,70 @@
+"""docs/recipes.md: every command and file on it works as it stands there."""
+
+import inspect
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from selfkd.recipes.reader import MACHINE, resolve, split_overrides
+from selfkd.training import OPTIMIZERS, SCHEDULES
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+PHOTOS, MIXED = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+COMMANDS = re.findall(r"^    selfkd train (\S.*)$", PAGE, flags=re.MULTILINE)
+FIRST_OVERRIDDEN = next(command for command in COMMANDS if "trainer.epochs=15" in command)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The files that the page's commands name, in the folder where they are started."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos.yaml").write_text(PHOTOS)
+    Path("mixed.yaml").write_text(MIXED)
+    run = Path("runs/dtskd/cifar100/resnet18/dtskd/seed-0")
+    run.mkdir(parents=True)
+    (run / "recipe.yaml").write_text(resolve("dtskd/cifar100/resnet18/dtskd").to_yaml())
+
+
+def resolved(command):
+    """The recipe of a command's arguments, its flags apart."""
+    name, *rest = shlex.split(command, comments=True)
+    return resolve(name, split_overrides([argument for argument in rest if re.match(r"[\w.]+=", argument)]))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_resolves(command, files):
+    assert resolved(command)
+
+
+def test_names_are_what_the_page_says(files):
+    assert f"`{resolved(FIRST_OVERRIDDEN).name}`" in PAGE
+    assert resolved(next(command for command in COMMANDS if "name=short" in command)).name == "short"
+    assert resolved("photos.yaml").name == "photos"
+
+
+def test_a_file_replaces_parts_with_their_options(files):
+    flat = resolved("photos.yaml").flat()
+    assert flat["data.root"] == str(Path("photos").resolve())
+    assert (flat["optimizer.lr"], flat["schedule"], flat["trainer.epochs"]) == (0.001, "cosine", 50)
+    assert flat["data.train_per_class"] is None, "that of digits is gone"
+    mixed = resolved("mixed.yaml").flat()
+    assert (mixed["trainer.epochs"], mixed["backbone"], mixed["method"]) == (200, "resnet34_cifar", "dtskd")
+
+
+def test_every_option_of_the_machine_is_named():
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", PAGE)) >= MACHINE
+
+
+@pytest.mark.parametrize("catalogue", [OPTIMIZERS, SCHEDULES], ids=["optimizer", "schedule"])
+def test_every_optimiser_and_schedule_stands_there_with_its_defaults(catalogue):
+    for name in catalogue:
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))
+        given = re.findall(r"`(\w+)` (\[.*?\]|[^,|\s]+)", row.rstrip("| ").rpartition("|")[2])
+        parameters = inspect.signature(catalogue.load(name)).parameters.values()
+        defaults = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+        assert {option: json.loads(value) for option, value in given} == {
+            option: list(value) if isinstance(value, tuple) else value for option, value in defaults.items()
+        }

@@ -1,0 +1,24 @@
+import pytest
+
+from selfkd.recipes.option_names import every_option, option_names
+from selfkd.recipes.reader import option_keys, options_parser, resolve
+from selfkd.recipes.sections import ALWAYS, CHOSEN
+
+EVERY = [(section, None) for section in ALWAYS] + [
+    (section, name)
+    for section, chosen in CHOSEN.items()
+    for name in (*chosen.catalogue, *(example for _, example in chosen.others))
+]
+RECIPE = resolve("demo/digits/resnet18/plain")
+
+
+@pytest.mark.parametrize(("section", "name"), EVERY)
+def test_the_source_names_the_options_that_the_imported_part_has(section, name):
+    parts = {**RECIPE.parts, **({} if name is None else {section: name})}
+    imported = [key for key in option_keys(options_parser(parts)) if key.startswith(f"{section}.")]
+    assert sorted(option_names(section, name)) == sorted(imported)
+    assert set(imported) <= set(every_option())
+
+
+def test_somebodys_own_must_be_imported_first():
+    assert option_names("method", "package.module:Class") is None
