@@ -6,7 +6,9 @@ import pytest
 
 from image_sets import digit, write_folder
 from selfkd.cli import main
+from selfkd.errors import CheckpointError
 from selfkd.recipes.reader import resolve
+from selfkd.runs import prediction
 from selfkd.runs.experiment import run
 
 RED, FORGED = "\x1b[31mred", "blue\nselfkd: all is well"
@@ -122,8 +124,13 @@ def test_an_output_replaces_nothing_unasked(hostile_run, command, images):
         assert "must be a regular file" in errors
 
 
-def test_an_output_is_whole_or_not_there(hostile_run, command, images):
-    status, _, errors = command("predict", hostile_run, "photos", "--top", "3", "--output", "labels.txt")
-    assert status == 2
-    assert "top=3 is not allowed" in errors
-    assert not (images.parent / "labels.txt").exists()
+def test_an_output_is_whole_or_not_there(hostile_run, command, images, monkeypatch):
+    def breaks_off(run, images, top, batch_size, report):
+        yield {"image": "0.png", "classes": []}
+        raise CheckpointError("its weights are damaged")
+
+    monkeypatch.setattr(prediction, "predict", breaks_off)
+    status, _, errors = command("predict", hostile_run, "photos", "--output", "labels.txt")
+    assert status == 1
+    assert "its weights are damaged" in errors
+    assert not list(images.parent.glob("labels*"))

@@ -8,8 +8,7 @@ import shlex
 import tempfile
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["error_log"]
 
@@ -25,7 +24,7 @@ def error_log(error: BaseException, arguments: Sequence[str]) -> str:
     Returns: where it stands, in words; or that it could not be written, and what to do then.
     """
     try:
-        versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+        versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
         lines = [
             f"selfkd {shlex.join(arguments)}",
             f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {versions}",
@@ -36,4 +35,11 @@ def error_log(error: BaseException, arguments: Sequence[str]) -> str:
             file.write("\n".join(lines))
     except Exception as problem:  # the disk may be full, and the error to be kept may be one of memory
         return f"its details could not be written ({type(problem).__name__}); --debug shows them"
-    return f"its details are in {Path(path)}, and --debug shows them"
+    return f"its details are in {path}, and --debug shows them"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a source tree on the path
+        return "not installed"

@@ -100,11 +100,13 @@ def _written(output: Path | None) -> Iterator[Callable[[str], Any]]:
         return
     from selfkd.atomic_files import written_whole
 
-    with (
-        written_whole(output) as partial,
-        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        yield file.write
+    with written_whole(output) as partial:
+        try:
+            with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                yield file.write
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def _as_text(predictions: Iterable[Prediction]) -> Iterator[str]:
