@@ -17,10 +17,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn
 
 __all__ = ["Command", "CommandServer"]
@@ -102,10 +102,13 @@ class CommandServer:
 
     Args:
         prepare: is called in the server's process before it begins, to set its limits for example.
+        variables: of the environment, beside this process's.
     """
 
-    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
-        environment = {**os.environ, **_ENVIRONMENT}
+    def __init__(
+        self, prepare: Callable[[], None] | None = None, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        environment = {**os.environ, **_ENVIRONMENT, **variables}
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             env=environment,

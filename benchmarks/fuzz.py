@@ -125,7 +125,8 @@ def measure(seed: int, folder: Path, servers: int = 2, number: int | None = None
     began = time.perf_counter()
     free: Queue[CommandServer] = Queue()
     outcomes: list[Outcome] = []
-    started = [CommandServer(limit_memory) for _ in range(servers)]
+    # Where commands leave the logs of errors that nobody foresaw.
+    started = [CommandServer(limit_memory, {"TMPDIR": str(folder)}) for _ in range(servers)]
     try:
         ground = Ground.made(started[0], folder)
         for server in started:
