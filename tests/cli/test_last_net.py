@@ -30,6 +30,13 @@ def failing(monkeypatch):
     return fail_with
 
 
+class SpeechlessError(Exception):
+    """Fails to say what is wrong."""
+
+    def __str__(self):
+        raise ValueError
+
+
 def endless():
     return endless()
 
@@ -41,7 +48,9 @@ def endless():
         (MemoryError(), "MemoryError"),
         (SystemExit(3), "SystemExit: 3"),
         (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum recursion depth exceeded"),
-        (ValueError("a\nselfkd: done\x1b[2J" + "x" * 5000), r"ValueError: a\nselfkd: done\x1b[2Jxxx"),
+        (ValueError("a\n\nmore\nselfkd: done\x1b[2J" + "x" * 5000), r"ValueError: a ... selfkd: done\x1b[2Jxxx"),
+        (KeyError, "KeyError: "),
+        (SpeechlessError(), "SpeechlessError: it cannot say why"),
         (BrokenPipeError(32, "Broken pipe"), "BrokenPipeError: [Errno 32] Broken pipe"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
@@ -91,6 +100,18 @@ def test_debug_shows_the_traceback_before_and_after_the_verb(failing, temporary,
     assert said.startswith("Traceback (most recent call last):")
     assert "in entries" in said
     assert said.splitlines()[-1].startswith("selfkd: unforeseen error")
+
+
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_every_verb_that_is_told_to_stop_says_so(number, status):
+    code = f"""
+import signal, sys
+from selfkd.cli import listing, main
+listing._entries = lambda kind: signal.raise_signal(signal.{number})
+sys.exit(main(["list", "methods"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, "selfkd: interrupted\n")
 
 
 def shell(line, folder):

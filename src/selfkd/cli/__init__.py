@@ -21,6 +21,7 @@ from selfkd.cli import check, evaluate, export, listing, predict, train
 from selfkd.cli.error_log import error_log
 from selfkd.errors import SelfKDError, StorageError, UserError
 from selfkd.terminal import ReaderLeftError, as_message, configure_logging, printable, safe_output
+from selfkd.training.signals import stopping_on_signals
 
 __all__ = ["main"]
 
@@ -96,9 +97,9 @@ def _refuse(
     if not near and getattr(parsed, "takes", None) == "arguments":
         from selfkd.recipes.reader import nearest_option
 
-        position = arguments.index(flag) + 1
-        if not value and position < len(arguments) and not arguments[position].startswith("-"):
-            value = arguments[position]
+        after = arguments[arguments.index(flag) + 1 :] if flag in arguments else ()
+        if not value and after and not after[0].startswith("-"):
+            value = after[0]
         option = nearest_option(word, value or "...")
         near = [] if option is None else [f"{option} (options are written key=value, without dashes)"]
     parser.error(f"unrecognized arguments: {' '.join(rest)}" + "".join(f"; nearest: {each}" for each in near))
@@ -118,7 +119,8 @@ def _execute(parsed: argparse.Namespace) -> int:
     _check_lengths(value for value in vars(parsed).values() if isinstance(value, Path))
     # PyTorch then takes large CPU tensors in huge pages, which spares page faults; read when torch first allocates.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    parsed.execute(parsed)
+    with stopping_on_signals():
+        parsed.execute(parsed)
     return 0
 
 
@@ -145,6 +147,16 @@ def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> in
     if isinstance(error, KeyboardInterrupt):
         print("selfkd: interrupted", file=sys.stderr)
         return 128 + int(getattr(error, "number", signal.SIGINT))
-    reason = printable(f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
+    reason = f"{type(error).__name__}: {_in_one_line(error)}"
     print(f"selfkd: unforeseen error, please report it: {reason}; {error_log(error, arguments)}", file=sys.stderr)
     return 1
+
+
+def _in_one_line(error: BaseException) -> str:
+    """What an error says, printable and short; of several lines, which may hold a traceback, the first and the last."""
+    try:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+    except Exception:  # it may be the fault itself
+        return "it cannot say why"
+    ends = lines if len(lines) < 2 else [lines[0], lines[-1]]
+    return printable(" ... ".join(line[:_LONGEST_REASON] for line in ends))
