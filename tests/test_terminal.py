@@ -57,8 +57,9 @@ def test_streams_escape_all_but_the_layout(monkeypatch):
     with safe_output():
         sys.stdout.write("a\tb\n\x1b[31mred\n")
         sys.stderr.write("bar\r\x07")
+        sys.stderr.writelines(["\x9b", "2J"])
     assert streams["stdout"].getvalue() == "a\tb\n\\x1b[31mred\n"
-    assert streams["stderr"].getvalue() == "bar\r\\x07"
+    assert streams["stderr"].getvalue() == "bar\r\\x07\\x9b2J"
     assert sys.stdout is streams["stdout"]
 
 

@@ -42,6 +42,9 @@ def test_folders_patterns_and_files_in_the_order_given(photos, monkeypatch):
     assert named("photos/b", "photos/a/4.png") == [*whole[5:], "photos/a/4.png"]
     assert named("photos/**/[0-3].png") == ["photos/a/0.png", "photos/a/2.png", "photos/b/1.png", "photos/b/3.png"]
     assert named("photos/[ab]") == whole, "a pattern of folders"
+    (photos / "notes.txt").unlink()
+    assert named("photos/**") == whole, "each once, though their folders match, too"
+    (photos / "notes.txt").write_text("no image")
     assert named("photos/notes.txt") == ["photos/notes.txt"], "a file that is named is taken as it is"
     (photos / "c[1].png").write_bytes((photos / "a" / "0.png").read_bytes())
     assert named("photos/c[1].png") == ["photos/c[1].png"], "a name with brackets that exists is no pattern"

@@ -57,23 +57,29 @@ def images_of(named: Iterable[str], report: Callable[[DataError], None] = _refus
     Raises: DataError: by default, if there is no such file, or a folder without images, or one that cannot be listed.
     """
     for name in named:
-        places = [Path(name)]
         # os.path asks without an error where a name is too long to exist.
         if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
-            places = [Path(found) for found in sorted(glob.iglob(name, recursive=True))]  # noqa: PTH207
-            if not places:
-                report(DataError(f"{name}: no file matches this pattern"))
-        for place in places:
-            if not os.path.isdir(place):  # noqa: PTH112
-                yield place
-                continue
-            empty = True
-            for file in files_below(place, report):
-                if is_image_file(file):
-                    empty = False
-                    yield Path(file)
-            if empty:
-                report(DataError(f"{place}: a folder without an image file"))
+            # A pattern may name a folder and also what lies in it.
+            found = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207
+            files: Iterable[str] = dict.fromkeys(file for place in found for file in _images_at(place, report))
+            problem = "no file matches this pattern"
+        else:
+            files = _images_at(name, report)
+            problem = "a folder without an image file"
+        empty = True
+        for file in files:
+            empty = False
+            yield Path(file)
+        if empty:
+            report(DataError(f"{name}: {problem}"))
+
+
+def _images_at(place: str, report: Callable[[DataError], None]) -> Iterator[str]:
+    """The image files below a folder, or the file itself, whatever it is called."""
+    if os.path.isdir(place):  # noqa: PTH112
+        yield from filter(is_image_file, files_below(Path(place), report))
+    else:
+        yield place
 
 
 def predict(
