@@ -1,6 +1,6 @@
 """Starts `selfkd` commands, each as a process of its own, without paying the imports of torch for each.
 
-A server process imports what training needs and nothing more: it has one thread, has computed nothing, and forks one
+A server process imports what commands need and nothing more: it has one thread, has computed nothing, and forks one
 command after the other. A command is a real process, in a process group of its own with the workers it starts.
 """
 
@@ -17,10 +17,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn
 
 __all__ = ["Command", "CommandServer"]
@@ -34,8 +34,12 @@ _IMPORTS = (
     "selfkd.methods.loth",
     "selfkd.methods.plain",
     "selfkd.methods.teskd",
+    "selfkd.data.parquet",
+    "selfkd.reports.score_table",
     "selfkd.reports.seed_table",
+    "selfkd.runs.checkup",
     "selfkd.runs.experiment",
+    "selfkd.runs.prediction",
     "selfkd.training.optimizers",
     "selfkd.training.schedules",
     "torch._inductor.cudagraph_trees",  # imported by every run's first step
@@ -94,12 +98,24 @@ class Command:
 
 
 class CommandServer:
-    """The server, seen from the process that uses it; a context manager. It runs one command at a time."""
+    """The server, seen from the process that uses it; a context manager. It runs one command at a time.
 
-    def __init__(self) -> None:
-        environment = {**os.environ, **_ENVIRONMENT}
+    Args:
+        prepare: is called in the server's process before it begins, to set its limits for example.
+        variables: of the environment, beside this process's.
+    """
+
+    def __init__(
+        self, prepare: Callable[[], None] | None = None, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        environment = {**os.environ, **_ENVIRONMENT, **variables}
         self._process = subprocess.Popen(
-            [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=prepare,
         )
         self.threads = int(self.answer())
 
@@ -115,17 +131,23 @@ class CommandServer:
         self._process.wait()
         self._process.stdout.close()
 
-    def start(self, arguments: Sequence[str | Path], log: Path) -> Command:
+    def start(self, arguments: Sequence[str | Path], log: Path, folder: Path | None = None) -> Command:
         """Start a command.
 
         Args:
             arguments: what follows `selfkd` on a command line.
             log: file that what it prints is added to.
+            folder: in which it runs; by default the server's.
         """
         stack = log.with_name(log.name + ".stack")
         stack.unlink(missing_ok=True)
         assert self._process.stdin is not None
-        order = {"arguments": [str(each) for each in arguments], "log": str(log), "stack": str(stack)}
+        order = {
+            "arguments": [*map(str, arguments)],
+            "log": str(log),
+            "stack": str(stack),
+            "folder": str(folder or "."),
+        }
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return Command(self, int(self.answer()), log, stack)
@@ -170,6 +192,7 @@ def _become(order: dict[str, Any]) -> NoReturn:
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for source, descriptor in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
         os.dup2(source, descriptor)
+    os.chdir(order["folder"])
     try:
         status = main(order["arguments"])
     except BaseException:

@@ -23,6 +23,7 @@ LEVELS = [
         "option_checks",
         "process_environment",
         "process_group",
+        "terminal",
         "value_ranges",
     },
     {"losses"},

@@ -6,7 +6,6 @@ Names are imported when first used, so that `import selfkd` and the command's he
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("selfkd")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'selfkd' has no attribute {name!r}")

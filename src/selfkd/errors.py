@@ -22,6 +22,7 @@ __all__ = [
     "StorageError",
     "UnfitDataError",
     "UnknownNameError",
+    "UnlabelledImagesError",
     "UserError",
     "WorkerKilledError",
     "shown",
@@ -124,6 +125,10 @@ class ParityError(SelfKDError):
 
 class UnfitDataError(SelfKDError):
     """A data set on which training would fail."""
+
+
+class UnlabelledImagesError(SelfKDError):
+    """Some of the images could not be read; the others are labelled."""
 
 
 class WorkerKilledError(SelfKDError):

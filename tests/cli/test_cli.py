@@ -33,11 +33,8 @@ def test_help_and_lists_import_no_torch(arguments):
     code = f"""
 import sys
 from selfkd.cli import main
-try:
-    status = main({arguments!r})
-except SystemExit as exit:
-    status = exit.code
-assert not status, status
+status = main({arguments!r})
+assert status == 0, status
 heavy = [name for name in ("torch", "timm", "pytorch_lightning", "sklearn") if name in sys.modules]
 assert not heavy, heavy
 """
@@ -81,6 +78,7 @@ def test_train_evaluate_predict_export(selfkd, command, caplog, tmp_path):
     assert prediction["image"] == str(image)
     assert len(prediction["classes"]) == 2
     assert "%" in command("predict", run, image)[1]
+    assert json.loads(command("predict", run, tmp_path, "--json")[1])[0]["image"] == str(image)
 
     _, output, _ = command("export", run, "--format", "safetensors", "--output", "net.safetensors", "--json")
     assert json.loads(output)["largest_difference"] <= 1e-6
@@ -128,6 +126,9 @@ def test_without_a_recipe_the_embedded_default_is_compared(selfkd):
     assert all(line.split("|")[-2].strip() == "3" for line in lines[2:])
     assert "95 % interval" in done.stdout
     assert done.stdout.count("seed-") == 6
+    for method in ("plain", "dtskd"):
+        for seed in range(3):
+            assert f"{method} seed {seed}: epoch 1/1, test " in done.stderr, "a line for the evaluated epoch"
 
 
 BAD = {
@@ -153,19 +154,44 @@ BAD = {
     "demo method": (["train", "method=ps_kd"], "method= needs a recipe"),
     "demo name": (["train", "name=mine"], "name= needs a recipe"),
     "two recipes": (["train", RECIPE, "demo/digits/resnet18/plain"], "'demo/digits/resnet18/plain' is no override"),
-    "flag": (["train", RECIPE, "--fast"], "unrecognized arguments: --fast"),
+    "flag": (["train", RECIPE, "--faast"], "unrecognized arguments: --faast"),
+    "near flag": (["train", RECIPE, "--overwite"], "unrecognized arguments: --overwite; nearest: --overwrite"),
+    "near flag of another verb": (["predict", "run", "x.png", "--topp", "2"], "--topp 2; nearest: --top"),
+    "option as a flag": (
+        ["train", RECIPE, "--epochs", "3"],
+        "nearest: trainer.epochs=3 (options are written",
+    ),
+    "option as a flag with =": (["train", "--lr=0.1"], "nearest: optimizer.lr=0.1 (options"),
     "verb": (["trian"], "invalid choice: 'trian'"),
     "nothing": ([], ""),
+    "a run too long": (["evaluate", "x" * 300], "xxx... is too long for a path"),
+    "runs too long": (["train", RECIPE, "--runs", "a/" * 3000], "a/... is too long for a path"),
+    "an output too long": (["predict", "run", "i.png", "--output", "x" * 300], "xxx... is too long for a path"),
 }
 
 
+def test_the_help_of_train_names_what_can_be_set(command):
+    text = command("train", "--help")[1]
+    for expected in ("name=", "YAML file", "optimizer=adamw", "schedule=cosine", "trainer.loggers=[csv,tensorboard]"):
+        assert expected in text
+
+
+@pytest.mark.parametrize("arguments", [["train", "--epochs", "3"], ["evaluate", "run", "--workers=2"]])
+def test_an_option_written_as_a_flag_is_answered_without_torch(arguments):
+    code = f"""
+import sys
+from selfkd.cli import main
+assert main({arguments!r}) == 2
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "nearest: " in done.stderr
+
+
 @pytest.mark.parametrize("case", BAD)
-def test_a_users_mistake_is_said_in_words_with_status_2(command, capsys, case, tmp_path):
+def test_a_users_mistake_is_said_in_words_with_status_2(command, case, tmp_path):
     arguments, message = BAD[case]
-    try:
-        status, _, errors = command(*arguments)
-    except SystemExit as exit_of_argparse:
-        status, errors = exit_of_argparse.code, capsys.readouterr().err
+    status, _, errors = command(*arguments)
     assert status == 2
     assert message in errors
     assert not (tmp_path / "runs").exists(), "nothing is left behind"

@@ -40,7 +40,7 @@ def train(digits_as_imagenet, tmp_path):
     )
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml())
-    return lambda: start(file, tmp_path / "runs")
+    return lambda **options: start(file, tmp_path / "runs", **options)
 
 
 def check_it_continues(train, folder):
@@ -85,3 +85,23 @@ def test_a_killed_worker_ends_the_run_with_a_message_and_it_continues(train, fol
     assert "a process that reads images was killed" in errors
     assert "Traceback" not in errors
     check_it_continues(train, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_stop_that_reaches_the_workers_too_is_a_stop_without_a_traceback(train, folder, number):
+    """As a batch system or a terminal sends it: to the whole group, and also while a worker is being forked."""
+    for epoch in (1, 2, 3):
+        process = train(group=True)
+        wait_for_epoch(folder, epoch, process)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        idle = set(children.read_text().split())
+        while not set(children.read_text().split()) - idle:
+            assert process.poll() is None
+        os.killpg(process.pid, number)
+        status, errors = finish(process)
+        assert status == 128 + number, errors
+        assert "the same command continues" in errors.splitlines()[-1]
+        assert "Traceback" not in errors
+        assert "Exception ignored" not in errors

@@ -21,7 +21,7 @@ from selfkd.training.epoch_log import read_epoch_log
 EPOCHS = 12
 
 
-def start(recipe, runs, *overrides, largest_file=None, launcher=()):
+def start(recipe, runs, *overrides, largest_file=None, launcher=(), group=False):
     arguments = ["train", str(recipe), *overrides, "--runs", str(runs), "--no-progress", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -38,6 +38,7 @@ def start(recipe, runs, *overrides, largest_file=None, launcher=()):
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=prepare,
+        start_new_session=group,
     )
 
 

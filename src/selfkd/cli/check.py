@@ -30,7 +30,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="options of data and backbone")
     parser.add_argument("--quick", action="store_true", help="open no image: layout, classes and sizes only")
     parser.add_argument("--json", action="store_true", help="print JSON, with nothing cut")
-    parser.set_defaults(execute=_execute)
+    parser.set_defaults(execute=_execute, takes="arguments")
 
 
 def _execute(parsed: argparse.Namespace) -> None:

@@ -24,7 +24,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
     parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(execute=_execute)
+    parser.set_defaults(execute=_execute, takes="arguments")
 
 
 def _execute(parsed: argparse.Namespace) -> None:

@@ -3,34 +3,134 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from selfkd.terminal import as_message, printable
+
+if TYPE_CHECKING:
+    from selfkd.errors import DataError
+    from selfkd.runs.prediction import Prediction
 
 __all__ = ["add_parser"]
+
+_EPILOG = """\
+An IMAGE is a file, a folder (all image files below it, sorted), or a quoted pattern such as 'photos/**/*.jpg'. What
+cannot be read is named on standard error, and the rest is labelled.
+
+CSV has the columns image, rank, label, probability, and a line for each of the K classes.
+
+Exit status: 0 if every image was labelled; 1 if some were not; 2 if the command is wrong.
+"""
+_COLUMNS = ("image", "rank", "label", "probability")
 
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser: argparse.ArgumentParser = verbs.add_parser(
-        "predict", help="label images with a trained network", description="Label images with a finished run's network."
+        "predict",
+        help="label images with a trained network",
+        description="Label images with a finished run's network, as many as there are.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders, patterns")
     parser.add_argument("--top", type=int, default=1, metavar="K", help="the K likeliest classes (default: 1)")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images labelled together (default: 64)"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    parser.add_argument("--overwrite", action="store_true", help="let --output replace a file")
     parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(execute=_execute)
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", dest="form", action="store_const", const=_as_json, help="write JSON")
+    forms.add_argument("--csv", dest="form", action="store_const", const=_as_csv, help="write CSV")
+    parser.set_defaults(execute=_execute, takes="images", form=_as_text)
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.runs.loading import load
-    from selfkd.runs.prediction import predict
+    _check_output(parsed.output, parsed.overwrite)
 
-    predictions = predict(load(parsed.run, parsed.trust_imports), parsed.images, parsed.top)
-    if parsed.json:
-        print(json.dumps(predictions, indent=2))
+    from selfkd.errors import UnlabelledImagesError
+    from selfkd.runs.loading import load
+    from selfkd.runs.prediction import images_of, predict
+
+    unread = labelled = 0
+
+    def report(problem: DataError) -> None:
+        nonlocal unread
+        unread += 1
+        print(as_message(f"selfkd: {problem}"), file=sys.stderr)
+
+    def counted(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        nonlocal labelled
+        for labelled, prediction in enumerate(predictions, start=1):  # noqa: B007
+            yield prediction
+
+    run = load(parsed.run, parsed.trust_imports)
+    predictions = predict(run, images_of(parsed.images, report), parsed.top, parsed.batch_size, report)
+    with _written(parsed.output) as write:
+        for text in parsed.form(counted(predictions)):
+            write(text)
+    if unread:
+        raise UnlabelledImagesError(f"{unread} could not be read, as said above; {labelled} images were labelled")
+
+
+def _check_output(output: Path | None, overwrite: bool) -> None:
+    """Refuse, before anything is loaded, to replace what is there."""
+    from selfkd.errors import OptionError
+
+    if output is not None and output.exists() and not (overwrite and output.is_file()):
+        allowed = "a file that does not exist, unless --overwrite is given" if output.is_file() else "a regular file"
+        raise OptionError("--output", str(output), allowed)
+
+
+@contextmanager
+def _written(output: Path | None) -> Iterator[Callable[[str], Any]]:
+    """What writes text to standard output, or to a file that is visible under its name only once it is whole."""
+    if output is None:
+        yield sys.stdout.write
         return
+    from selfkd.atomic_files import written_whole
+
+    with written_whole(output) as partial:
+        try:
+            with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                yield file.write
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def _as_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     for prediction in predictions:
-        ranked = ", ".join(f"{each['label']} {100 * each['probability']:.1f} %" for each in prediction["classes"])
-        print(f"{prediction['image']}: {ranked}")
+        ranked = (f"{printable(each['label'])} {100 * each['probability']:.1f} %" for each in prediction["classes"])
+        yield f"{printable(prediction['image'])}: {', '.join(ranked)}\n"
+
+
+def _as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
+    before = "["
+    for prediction in predictions:
+        yield f"{before}\n  {json.dumps(prediction, allow_nan=False)}"
+        before = ","
+    yield "\n]\n" if before == "," else "[]\n"
+
+
+def _as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
+    yield _csv_line(_COLUMNS)
+    for prediction in predictions:
+        for rank, each in enumerate(prediction["classes"], start=1):
+            yield _csv_line((prediction["image"], rank, each["label"], each["probability"]))
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()

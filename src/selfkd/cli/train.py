@@ -8,10 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from selfkd.json_text import to_json
+from selfkd.terminal import printable
 
 __all__ = ["add_parser"]
 
 _EPILOG = """\
+Parts and options are set with key=value, for example:
+
+  data=folder data.root=FOLDER data.image_size=32   your own images, a folder for each class
+  backbone=resnet18 method=ps_kd                    another network, another method
+  optimizer=adamw optimizer.lr=0.001                another optimiser; also schedule=cosine
+  trainer.epochs=15 seed=1 name=my-run              a shorter run, another seed, its folder's name
+  trainer.loggers=[csv,tensorboard]                 curves in TensorBoard beside metrics.csv
+
+RECIPE is a name, or a YAML file of the same keys: 'include: dtskd/cifar100/resnet18/dtskd', 'trainer.epochs: 15'. A
+run's own recipe.yaml is one.
+
 Without a recipe, a small network learns scikit-learn's digits from ten images per class, once plainly and once with
 DTSKD, from three seeds each, in a few minutes on two cores.
 
@@ -33,11 +45,11 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("arguments", nargs="*", metavar="RECIPE | key=value", help="a recipe, then overrides")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left and start afresh")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.add_argument("--no-progress", action="store_true", help="a line per evaluated epoch, no bar")
     parser.add_argument("--trust-imports", action="store_true", help="let a recipe file import somebody's own code")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument("-h", "--help", action="store_true", help="this help, or with a recipe all its options")
-    parser.set_defaults(execute=_execute, parser=parser)
+    parser.set_defaults(execute=_execute, parser=parser, takes="arguments")
 
 
 def _is_recipe_file(argument: str) -> bool:
@@ -89,4 +101,4 @@ def _execute(parsed: argparse.Namespace) -> None:
     interval = " ± is the 95 % interval of the mean over the runs." if several else ""
     print(f"\nTop-1 accuracy on {tested} test images a run.{interval} Runs:")
     for folder in folders:
-        print(f"  {folder.path}")
+        print(f"  {printable(str(folder.path))}")

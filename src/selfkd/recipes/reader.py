@@ -30,6 +30,7 @@ from selfkd.recipes.option_names import every_option, nearest_keys, option_names
 from selfkd.recipes.sections import ALWAYS, CHOSEN, SECTIONS, override, part
 from selfkd.recipes.weights import options_of_weights
 from selfkd.recipes.yaml_files import is_plain_number, list_value
+from selfkd.terminal import printable
 
 __all__ = [
     "MACHINE",
@@ -337,7 +338,7 @@ class _KeyValueHelp(argparse.HelpFormatter):
             super().add_argument(action)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        return f"{action.dest}={_written(action.default)}"
+        return printable(f"{action.dest}={_written(action.default)}")
 
     def _expand_help(self, action: argparse.Action) -> str:
         kind = getattr(action, "_typehint", None) or action.type

@@ -177,7 +177,7 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
         recipe: what to train.
         runs: the folder of all runs.
         overwrite: start afresh, whatever is there.
-        show_progress: whether there is a progress bar.
+        show_progress: whether there is a progress bar; else there is a line in the log per evaluated epoch.
     Raises:
         RunError: if the folder holds another experiment or other data, if another process trains in it, or if what is
             to be overwritten is no run.

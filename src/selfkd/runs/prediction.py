@@ -1,22 +1,33 @@
-"""Labels for image files."""
+"""Labels for image files, as many as there are: only one batch of them is in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import glob
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
 import torch
 from PIL import UnidentifiedImageError
 from torch import Tensor
+from torchvision.datasets.folder import is_image_file
 
+from selfkd.data.class_folders import files_below
 from selfkd.data.decoding import UNREADABLE, open_image, to_rgb
-from selfkd.errors import DataError, OptionError
+from selfkd.errors import CheckpointError, DataError, MemoryExhaustedError, OptionError
 from selfkd.runs.loading import LoadedRun
+from selfkd.training.memory import is_out_of_memory
+from selfkd.training.threads import choose_threads, threads_restored
 
-__all__ = ["ClassProbability", "Prediction", "predict"]
+__all__ = ["ClassProbability", "Prediction", "images_of", "predict"]
 
-_BATCH = 64
+_LARGEST_BATCH = 65_536
 
 
 class ClassProbability(TypedDict):
@@ -33,43 +44,131 @@ class Prediction(TypedDict):
     classes: list[ClassProbability]
 
 
-@torch.no_grad()
-def predict(run: LoadedRun, images: Sequence[Path], top: int = 1) -> list[Prediction]:
-    """The likeliest classes of image files, in their order.
+def _refused(problem: DataError) -> None:
+    raise problem
+
+
+def images_of(named: Iterable[str], report: Callable[[DataError], None] = _refused) -> Iterator[Path]:
+    """The image files that a user names, in the order given, those of a folder or of a pattern sorted.
+
+    Args:
+        named: files, whatever they are called; folders, for every image file below them; patterns such as
+            `photos/**/*.jpg`, where a shell has not replaced them.
+        report: gets what names no image, and may let the listing go on; by default it ends.
+    Raises: DataError: by default, if there is no such file, or a folder without images, or one that cannot be listed.
+    """
+    for name in named:
+        # os.path asks without an error where a name is too long to exist.
+        if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
+            # A pattern may name a folder and also what lies in it.
+            found = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207
+            files: Iterable[str] = dict.fromkeys(file for place in found for file in _images_at(place, report))
+            problem = "no file matches this pattern"
+        else:
+            files = _images_at(name, report)
+            problem = "a folder without an image file"
+        empty = True
+        for file in files:
+            empty = False
+            yield Path(file)
+        if empty:
+            report(DataError(f"{name}: {problem}"))
+
+
+def _images_at(place: str, report: Callable[[DataError], None]) -> Iterator[str]:
+    """The image files below a folder, or the file itself, whatever it is called."""
+    if not os.path.isdir(place):  # noqa: PTH112
+        yield place
+        return
+    problems: list[tuple[Path, DataError]] = []
+    try:
+        yield from filter(is_image_file, (file for _, file in files_below([Path(place)], problems)))
+    except DataError as error:  # the folder holds far more than images
+        problems.append((Path(place), error))
+    for _, problem in problems:
+        report(problem)
+
+
+def predict(
+    run: LoadedRun,
+    images: Iterable[Path],
+    top: int = 1,
+    batch_size: int = 64,
+    report: Callable[[DataError], None] = _refused,
+) -> Iterator[Prediction]:
+    """The likeliest classes of image files, one after the other, in their order.
 
     Args:
         run: the network, its class names and its transform.
-        images: files that PIL can read; every one is looked at before the first is labelled.
+        images: files that PIL can read.
         top: how many classes, at least 1 and at most K.
+        batch_size: images that are read and labelled together, which changes no label.
+        report: gets what cannot be read, and may let the labelling go on with the next; by default it ends.
     Raises:
-        DataError: if a file is missing or no readable image (the message names all of them).
-        OptionError: if `top` is out of range.
+        OptionError: at once, if `top` or `batch_size` is out of range.
+        DataError: by default, if a file is missing or no readable image.
+        MemoryExhaustedError: if a batch needs more memory than there is.
+        CheckpointError: if the network gives something else than probabilities, so that its weights are damaged.
     """
     if not 1 <= top <= len(run.class_names):
         raise OptionError("top", top, f"from 1 to {len(run.class_names)}, the number of classes")
-    tensors, unreadable = [], []
-    for path in images:
-        try:
-            tensors.append(_read(run, path))
-        except UNREADABLE as error:
-            unreadable.append(f"{path} ({error})" if not isinstance(error, UnidentifiedImageError) else str(path))
-    if unreadable:
-        raise DataError(f"not readable as an image: {'; '.join(unreadable)}")
-    batches = (torch.stack(tensors[start : start + _BATCH]) for start in range(0, len(tensors), _BATCH))
-    probabilities_NK = torch.cat([run.network(batch).softmax(dim=1) for batch in batches])
-    ranked = probabilities_NK.topk(top, dim=1)
+    if not 1 <= batch_size <= _LARGEST_BATCH:
+        raise OptionError("batch_size", batch_size, f"from 1 to {_LARGEST_BATCH}")
+    return _predictions(run, iter(images), top, batch_size, report)
+
+
+def _predictions(
+    run: LoadedRun, images: Iterator[Path], top: int, batch_size: int, report: Callable[[DataError], None]
+) -> Iterator[Prediction]:
+    threads = choose_threads(run.network, run.input_size, batch_size).number
+    with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock
+        while paths := list(islice(images, batch_size)):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks, without a name, on files that it decodes
+                images_or_problems = list(pool.map(partial(_read, run), paths))
+            read: list[tuple[Path, Tensor]] = []
+            for path, image in zip(paths, images_or_problems, strict=True):
+                if isinstance(image, DataError):
+                    report(image)
+                else:
+                    read.append((path, image))
+            if not read:
+                continue
+            try:
+                with threads_restored():  # not around the yield, where the number would reach the caller
+                    torch.set_num_threads(threads)
+                    ranked = _ranked(run, torch.stack([image for _, image in read]), top)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise MemoryExhaustedError(
+                    f"{batch_size} images in a batch need more memory than there is; a smaller batch_size takes less"
+                ) from error
+            for (path, _), classes in zip(read, ranked, strict=True):
+                if not all(math.isfinite(each["probability"]) for each in classes):
+                    raise CheckpointError(f"the network gives no probabilities for {path}: its weights are damaged")
+                yield Prediction(image=str(path), classes=classes)
+
+
+@torch.inference_mode()
+def _ranked(run: LoadedRun, images_BCHW: Tensor, top: int) -> list[list[ClassProbability]]:
+    ranked = run.network(images_BCHW).softmax(dim=1).topk(top, dim=1)
     return [
-        Prediction(
-            image=str(path),
-            classes=[
-                ClassProbability(label=run.class_names[position], probability=probability)
-                for probability, position in zip(values, positions, strict=True)
-            ],
-        )
-        for path, values, positions in zip(images, ranked.values.tolist(), ranked.indices.tolist(), strict=True)
+        [
+            ClassProbability(label=run.class_names[position], probability=probability)
+            for probability, position in zip(values, positions, strict=True)
+        ]
+        for values, positions in zip(ranked.values.tolist(), ranked.indices.tolist(), strict=True)
     ]
 
 
-def _read(run: LoadedRun, path: Path) -> Tensor:
-    with open_image(path) as image:
-        return run.transform(to_rgb(image))
+def _read(run: LoadedRun, path: Path) -> Tensor | DataError:
+    try:
+        with open_image(path) as image:
+            return run.transform(to_rgb(image))
+    except UnidentifiedImageError:
+        return DataError(f"{path}: not readable as an image")
+    except UNREADABLE as error:
+        return DataError(f"{path}: not readable as an image: {error}")
+    except MemoryError:
+        return DataError(f"{path}: the image is too large for this machine's memory")

@@ -35,7 +35,7 @@ from selfkd.training.memory import is_out_of_memory
 from selfkd.training.module import MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, from_first, is_first
-from selfkd.training.progress import RunProgressBar
+from selfkd.training.progress import EpochLines, RunProgressBar
 from selfkd.training.signals import interrupted
 
 __all__ = ["check_hardware", "connect", "fit", "load_weights"]
@@ -59,8 +59,8 @@ def fit(
         parts: loaders, optimiser, schedule, seed.
         options: of the run.
         folder: gets `checkpoints/` (see `CheckpointFiles`) and `metrics.csv`.
-        title: for the progress bar.
-        show_progress: whether there is a progress bar.
+        title: for the progress bar, or those lines.
+        show_progress: whether there is a progress bar; else there is a line in the log per evaluated epoch.
     Returns: the device that trained.
     Raises:
         RunInterruptedError: on Ctrl-C or SIGTERM; the last checkpoint is whole.
@@ -85,7 +85,7 @@ def fit(
             options,
             max_epochs=options.epochs,
             reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
-            logger=_loggers(options, folder, done) if is_first() else False,
+            logger=_loggers(options, folder, done, None if show_progress else title) if is_first() else False,
             callbacks=_callbacks(saving, title, show_progress and is_first()),
             default_root_dir=folder,
         )
@@ -213,8 +213,8 @@ def load_weights(method: Method, file: Path) -> int:
     return epoch
 
 
-def _loggers(options: TrainerOptions, folder: Path, done_epochs: int) -> list[Logger]:
-    loggers: list[Logger] = []
+def _loggers(options: TrainerOptions, folder: Path, done_epochs: int, title: str | None) -> list[Logger]:
+    loggers: list[Logger] = [] if title is None else [EpochLines(title, options.epochs)]
     if "csv" in options.loggers:
         loggers.append(EpochLog(folder / "metrics.csv", done_epochs))
     if "tensorboard" in options.loggers:

@@ -30,6 +30,7 @@ from selfkd import errors, process_environment
 from selfkd.cores import available_cores
 from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
 from selfkd.process_group import process_count, process_rank
+from selfkd.terminal import configure_logging, safe_output
 from selfkd.training.options import TrainerOptions
 from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
 
@@ -122,7 +123,7 @@ def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
         SelfKDError: the first that a process raised, with its message and exit status.
         RunInterruptedError: if this process or one of them is told to stop.
         ProcessLostError: if one is killed.
-        RuntimeError: with the traceback of an error that is none of ours.
+        RuntimeError: of an error that is none of ours, from one that holds its traceback.
     """
     with tempfile.TemporaryDirectory() as reports, stopping_on_signals():
         settings = {
@@ -130,6 +131,7 @@ def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
             "LOCAL_WORLD_SIZE": str(processes),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(_free_port()),
+            "PYTHONSAFEPATH": "1",  # else they would look for modules in the working folder before they are told where
             # Threads of several processes on the same cores hinder each other severely.
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // processes))),
             **process_environment.variables(),
@@ -227,10 +229,9 @@ def _begin(
     """The beginning of a process."""
     os.environ.update({**settings, "RANK": str(rank), "LOCAL_RANK": str(rank)})
     torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)  # type: ignore[attr-defined]  # not SIGINT, which may be ignored
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    logging.getLogger(_OURS).setLevel(level if rank == 0 else logging.ERROR)
     try:
-        with stopping_on_signals():
+        with safe_output(), stopping_on_signals():
+            configure_logging(level if rank == 0 else logging.ERROR)
             work(*arguments)
     except SelfKDError as error:
         report = {"class": type(error).__name__, "message": str(error), "exit_status": error.exit_status}
@@ -268,7 +269,8 @@ def _lost(
     if killed is not None:
         number, how = killed[0], signal.Signals(killed[1]).name
     elif isinstance(error, ProcessRaisedException):
-        return RuntimeError(f"process {error.error_index} of {processes} failed:\n{error}")
+        said = str(error).strip().rpartition("\n")[2]  # its traceback, which the error raised from this one keeps
+        return RuntimeError(f"process {error.error_index} of {processes} failed: {said}")
     else:
         number, how = error.error_index, f"status {error.exit_code}"
     return ProcessLostError(

@@ -1,15 +1,19 @@
-"""One progress bar for a whole run, on the standard error stream."""
+"""How far a run is: one progress bar for all of it on standard error, or a line in the log per evaluated epoch."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers.logger import Logger
 from tqdm import tqdm
 
 from selfkd.training.module import MethodModule
 
-__all__ = ["RunProgressBar"]
+__all__ = ["EpochLines", "RunProgressBar"]
+
+_log = logging.getLogger("selfkd")
 
 
 class RunProgressBar(pl.Callback):
@@ -47,3 +51,36 @@ class RunProgressBar(pl.Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class EpochLines(Logger):
+    """A line in the log for every evaluated epoch, where no bar is wanted.
+
+    Args:
+        title: what stands before.
+        epochs: of the run.
+    """
+
+    def __init__(self, title: str, epochs: int) -> None:
+        super().__init__()
+        self.title = title
+        self.epochs = epochs
+
+    @property
+    def name(self) -> str:
+        return "lines"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The run's recipe.yaml holds them."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Write the line of one epoch (`step`, counted from 1), if it was evaluated."""
+        accuracies = [f"{key.partition('/')[0]} {metrics[key]:.1f} %" for key in metrics if key.endswith("/top1/main")]
+        if accuracies:
+            done = f"epoch {step}/{self.epochs}, {', '.join(accuracies)}"
+            seconds = metrics["seconds/train"] + metrics["seconds/evaluate"]
+            _log.info("%s: %s, loss %.4g, %.3g s", self.title, done, metrics["train/loss"], seconds)

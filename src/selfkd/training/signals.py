@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from selfkd.errors import RunInterruptedError
 __all__ = ["StopSignal", "interrupted", "stopping_on_signals", "stops_deferred"]
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_CHILD_ENDED = getattr(signal, "SIGCHLD", None)  # not on Windows
+_AGAIN_SECONDS = 0.05
 
 
 class StopSignal(KeyboardInterrupt):
@@ -33,10 +37,39 @@ def stopping_on_signals() -> Iterator[None]:
     """Raise `StopSignal` once on SIGINT or SIGTERM; further ones are ignored, so that the ending is not broken off.
 
     A signal that was ignored stays so, as a shell ignores Ctrl-C for its jobs in the background. Outside the main
-    thread, where Python allows no handlers, all stay as they are.
+    thread, where Python allows no handlers, all stay as they are. What fails after the stop has come is taken as its
+    consequence.
     """
-    with _handled_by(_stop):
-        yield
+    came: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        for each in _STOPPING:
+            signal.signal(each, signal.SIG_IGN)
+        if _CHILD_ENDED is not None and callable(signal.getsignal(_CHILD_ENDED)):
+            # torch would raise, even at Python's end, that a process that reads was killed: by the same signal. For
+            # later loaders it finds that out by asking, too.
+            signal.signal(_CHILD_ENDED, _unheeded)
+        raise StopSignal(number)
+
+    def stop_again(unraisable: sys.UnraisableHookArgs) -> None:
+        """Where Python ignores every error, as while it forks and in a `__del__`, the stop would be lost."""
+        if not isinstance(unraisable.exc_value, StopSignal):
+            ignored_before(unraisable)
+            return
+        signal.signal(came[0], stop)
+        threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), came[0])).start()
+
+    with _handled_by(stop):
+        ignored_before, sys.unraisablehook = sys.unraisablehook, stop_again
+        try:
+            yield
+        except Exception as error:
+            if came and not isinstance(error, RunInterruptedError):
+                raise StopSignal(came[0]) from error
+            raise
+        finally:
+            sys.unraisablehook = ignored_before
 
 
 @contextmanager
@@ -72,8 +105,17 @@ def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _STOPPING}
     handled = [number for number, former in before.items() if former is not signal.SIG_IGN]
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            handler(number, frame)
+        else:  # a process forked from this one, such as one that reads images: it ends without a word
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
     for number in handled:
-        signal.signal(number, handler)
+        signal.signal(number, handle)
     try:
         yield
     finally:
@@ -81,7 +123,5 @@ def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[
             signal.signal(number, signal.SIG_DFL if before[number] is None else before[number])
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    for each in _STOPPING:
-        signal.signal(each, signal.SIG_IGN)
-    raise StopSignal(number)
+def _unheeded(number: int, frame: FrameType | None) -> None:
+    pass

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from selfkd.terminal import printable
+
 __all__ = ["Finding", "Report", "Severity"]
 
 Severity = Literal["error", "warning", "note"]
@@ -44,7 +46,7 @@ class Finding:
         """All of it in one line, for a log; a long list cut with a count."""
         more = [f"and {len(self.where) - _LOGGED} more"] if len(self.where) > _LOGGED else []
         places = ", ".join([*map(_cut, self.where[:_LOGGED]), *more])
-        return _printable(f"{self} ({places})" if places else str(self))
+        return printable(f"{self} ({places})" if places else str(self))
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,8 @@ class Report:
                     lines.append(f"      and {len(finding.where) - _SHOWN} more (all of them with --json)")
         if not self.errors:
             lines += ["", f"no error: selfkd train RECIPE {shlex.join(self.options)}"]
-        return "\n".join(map(_printable, lines))
+        return "\n".join(map(printable, lines))
 
 
 def _cut(place: str) -> str:
     return place if len(place) <= _LONGEST else f"{place[:_LONGEST]}... (all of it with --json)"
-
-
-def _printable(line: str) -> str:
-    """Escaped where file names hold line breaks, control codes of a terminal, or bytes that are no text."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)

@@ -1,0 +1,182 @@
+"""Bad input for every verb: hostile options, recipes, run folders, data, images, tables, names, paths and flags.
+
+    python benchmarks/fuzz.py [--seed 0] [--folder runs/fuzz]
+
+A tiny finished run, a few images and a table are made first. Every input then runs as a command in a process of its
+own, and must end by itself within a minute, with exit status 0, 1 or 2, without a traceback and without a control code
+of a terminal. An error that only the command's last net caught ("unforeseen error") is counted apart. Writes
+results/fuzz.json and lists what failed; the exit status is 1 if anything did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import resource
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+from command_server import CommandServer
+from fuzz_inputs import Ground, Input, inputs
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results" / "fuzz.json"
+
+LONGEST_SECONDS = 60.0
+STATUSES = frozenset({0, 1, 2, 130, 143})
+NET = "unforeseen error"
+LARGEST_MEMORY = 12 * 2**30
+"""Address space of a command: an input that asks for more gets an error, not the whole machine."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did with an input.
+
+    Args:
+        verb, about: of the input.
+        arguments: of the command.
+        status: exit status; None if it had not ended after a minute.
+        seconds: that it ran.
+        faults: what was wrong with that; empty if nothing was.
+        caught_by_the_net: whether the error was one that nobody foresaw.
+        said: the end of what it printed, where something was wrong.
+    """
+
+    verb: str
+    about: str
+    arguments: tuple[str, ...]
+    status: int | None
+    seconds: float
+    faults: tuple[str, ...]
+    caught_by_the_net: bool
+    said: str
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def faults_of(status: int | None, said: str) -> tuple[str, ...]:
+    """What is wrong with how a command ended.
+
+    Args:
+        status: its exit status; None if it had not ended by itself.
+        said: what it printed.
+    """
+    faults = []
+    if status is None:
+        faults.append(f"still ran after {LONGEST_SECONDS:.0f} s")
+    elif status not in STATUSES:
+        faults.append(f"exit status {status}")
+    if "Traceback (most recent call last)" in said:
+        faults.append("traceback")
+    if _CONTROL.search(said):
+        faults.append("control codes")
+    return tuple(faults)
+
+
+def tried(server: CommandServer, given: Input, folder: Path) -> Outcome:
+    """Run the command on one input, in a new folder, which is removed."""
+    folder.mkdir(parents=True)
+    log = folder.with_name(folder.name + ".txt")
+    arguments: Sequence[str] = [given.verb]
+    try:
+        arguments = [*map(str, given.prepare(folder))]
+        began = time.perf_counter()
+        command = server.start(arguments, log, folder)
+        status = command.wait() if command.ended(LONGEST_SECONDS) else None
+        if status is None:
+            command.kill()
+            command.wait()
+        seconds = time.perf_counter() - began
+        said = log.read_text(encoding="utf-8", errors="replace")
+        for file in folder.parent.glob(f"{log.name}*"):
+            file.unlink()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    faults, caught = faults_of(status, said), NET in said
+    shown = tuple(word if len(word) < 100 else f"{word[:100]}..." for word in arguments)
+    end = said[-600:] if faults or caught else ""
+    return Outcome(given.verb, given.about, shown, status, round(seconds, 2), faults, caught, end)
+
+
+def limit_memory() -> None:
+    """Let this process and those it starts have so much address space."""
+    resource.setrlimit(resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))
+
+
+def measure(seed: int, folder: Path, servers: int = 2, number: int | None = None) -> dict[str, Any]:
+    """Try all inputs, or the first so many of them."""
+    from selfkd.runs.environment import environment
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder = folder.resolve()
+    folder.mkdir(parents=True)
+    began = time.perf_counter()
+    free: Queue[CommandServer] = Queue()
+    outcomes: list[Outcome] = []
+    # Where commands leave the logs of errors that nobody foresaw.
+    started = [CommandServer(limit_memory, {"TMPDIR": str(folder)}) for _ in range(servers)]
+    try:
+        ground = Ground.made(started[0], folder)
+        for server in started:
+            free.put(server)
+
+        def one(numbered: tuple[int, Input]) -> Outcome:
+            server = free.get()
+            try:
+                return tried(server, numbered[1], folder / f"input-{numbered[0]}")
+            finally:
+                free.put(server)
+
+        with ThreadPoolExecutor(servers) as pool:
+            for outcome in pool.map(one, enumerate(inputs(ground, seed)[:number])):
+                outcomes.append(outcome)
+                if outcome.faults or outcome.caught_by_the_net:
+                    print(f"{outcome.verb} ({outcome.about}): {', '.join(outcome.faults) or NET}", flush=True)
+    finally:
+        for server in started:
+            server.__exit__(None, None, None)
+    with suppress(OSError):
+        shutil.rmtree(folder)
+    return {
+        "command": f"python benchmarks/fuzz.py --seed {seed}",
+        "seed": seed,
+        "environment": environment(),
+        "seconds": round(time.perf_counter() - began),
+        "inputs": len(outcomes),
+        "by_verb": dict(sorted(Counter(outcome.verb for outcome in outcomes).items())),
+        "by_status": {str(status): count for status, count in Counter(each.status for each in outcomes).items()},
+        "failed": [asdict(outcome) for outcome in outcomes if outcome.faults],
+        "caught_by_the_net": [asdict(each) for each in outcomes if each.caught_by_the_net and not each.faults],
+        "slowest": [[each.about, each.seconds] for each in sorted(outcomes, key=lambda each: -each.seconds)[:5]],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument("--folder", type=Path, default=Path("runs") / "fuzz", help="emptied before and afterwards")
+    parser.add_argument("--number", type=int, help="only the first so many inputs; nothing is written to results/")
+    arguments = parser.parse_args()
+    results = measure(arguments.seed, arguments.folder, number=arguments.number)
+    if arguments.number is None:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    failed, caught = len(results["failed"]), len(results["caught_by_the_net"])
+    print(f"{results['inputs']} inputs in {results['seconds']} s: {failed} failed, {caught} were caught by the net")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from selfkd.training.signals import StopSignal, stopping_on_signals
+
+
+class StopsAsItGoes:
+    """Is told to stop where Python ignores every error."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def stop():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def wait_for_the_stop():
+    deadline = time.monotonic() + 20
+    StopsAsItGoes()
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def fail_after_the_stop():
+    try:
+        stop()
+    finally:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+
+
+def end_slowly(ended):
+    try:
+        stop()
+    finally:
+        stop()
+        ended.append(True)
+
+
+@pytest.mark.parametrize("work", [wait_for_the_stop, fail_after_the_stop])
+def test_a_stop_ends_the_work_wherever_it_falls(work):
+    """Where Python ignores every error it comes again; and what fails after it is its consequence."""
+    with pytest.raises(StopSignal) as raised, stopping_on_signals():
+        work()
+    assert raised.value.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_fails_without_a_stop_fails_as_ever():
+    with pytest.raises(RuntimeError, match="by itself"), stopping_on_signals():
+        raise RuntimeError("by itself")
+
+
+def test_a_second_signal_does_not_break_off_the_ending():
+    ended = []
+    with pytest.raises(StopSignal), stopping_on_signals():
+        end_slowly(ended)
+    assert ended
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_forked_process_that_is_told_to_stop_ends_without_a_word(number):
+    code = f"""
+import os, signal, time
+from selfkd.training.signals import stopping_on_signals
+with stopping_on_signals():
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), signal.{number})
+        time.sleep(60)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.{number}, status
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
