@@ -98,6 +98,7 @@ def test_methods_train_on_it():
     batch = selfkd.Batch(torch.randn(2, 3, 64, 64), torch.tensor([1, 3]), torch.tensor([0, 2]))
     for name in ("teskd", "dtskd", "loth"):
         method = selfkd.create_method(name, staged, selfkd.DatasetInfo(4, 7))
+        method.begin_epoch(selfkd.Progress(0, 2))
         method(batch, selfkd.Progress(0, 2)).loss.backward()
         assert torch.isfinite(staged.network.conv1.weight.grad).all()
 

@@ -4,11 +4,14 @@ import pytest
 import timm
 import torch
 import yaml
+from torchvision.models import get_model_weights
 from torchvision.transforms import v2
 
 from image_sets import digit, write_folder
 from selfkd.backbones.pretrained import preprocessing_of
+from selfkd.backbones.torchvision_stages import TORCHVISION_STAGES
 from selfkd.contract import Preprocessing
+from selfkd.data.preprocessing import options_for
 from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
 from selfkd.runs.checkup import check
@@ -37,7 +40,20 @@ def test_timm_says_what_its_weights_expect():
     assert preprocessing_of("package.module:Name") is None
 
 
+@pytest.mark.parametrize("name", TORCHVISION_STAGES)
+def test_torchvisions_transforms_say_what_its_weights_expect(name):
+    expected = get_model_weights(name).DEFAULT.transforms()
+    preprocessing = preprocessing_of(f"torchvision/{name}")
+    assert [preprocessing.side] == expected.crop_size
+    followed = options_for(preprocessing, {"image_size": None, "resize": None, "mean": None, "interpolation": None})
+    assert [followed["resize"]] == expected.resize_size
+    assert followed["interpolation"] == expected.interpolation.value
+    assert followed["mean"] == (HALVES if name in ("googlenet", "inception_v3") else tuple(expected.mean))
+
+
 def test_what_nobody_gave_follows_the_pretrained_weights():
+    torchvisions = {"backbone": "torchvision/resnet18", "backbone.pretrained": "true"}
+    assert prepared(data_of(**torchvisions)) == (*IMAGENETS, 224, 256, "bilinear")
     assert prepared(data_of(**VIT)) == (HALVES, HALVES, 224, 248, "bicubic")
     assert prepared(data_of(**VIT, data__image_size="100")) == (HALVES, HALVES, 100, 111, "bicubic")
     given = {"data.interpolation": "bilinear", "data.resize": "224"}

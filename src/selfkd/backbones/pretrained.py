@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from selfkd.backbones import BACKBONES
+from collections.abc import Mapping
+from typing import Any
+
+from selfkd.backbones import BACKBONES, TORCHVISION
+from selfkd.catalogue import is_own
 from selfkd.contract import Preprocessing
 
 __all__ = ["preprocessing_of"]
@@ -14,19 +18,26 @@ def preprocessing_of(name: str) -> Preprocessing | None:
     Args:
         name: of the network, as recipes have it.
     Returns: None where no published weights are known: for our own networks and for somebody's.
-    Source: timm's `pretrained_cfg` of the weights that `pretrained=True` fetches.
+    Source: of the weights that `pretrained=True` fetches, timm's `pretrained_cfg` or torchvision's `transforms`.
     """
-    if name in BACKBONES or ":" in name:
-        return None
-    import timm
-
-    published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    published = None if name in BACKBONES or is_own(name) else _published(name)
     if published is None:
         return None
     return Preprocessing(
-        mean=tuple(published.mean),
-        std=tuple(published.std),
-        interpolation=published.interpolation,
-        side=published.input_size[-1],
-        crop_fraction=published.crop_pct,
+        mean=tuple(published["mean"]),
+        std=tuple(published["std"]),
+        interpolation=published["interpolation"],
+        side=published["input_size"][-1],
+        crop_fraction=published["crop_pct"],
     )
+
+
+def _published(name: str) -> Mapping[str, Any] | None:
+    if name.startswith(TORCHVISION):
+        from selfkd.backbones.torchvision_networks import published_cfg
+
+        return published_cfg(name.removeprefix(TORCHVISION))
+    import timm
+
+    published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return None if published is None else published.to_dict()

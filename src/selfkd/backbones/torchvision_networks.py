@@ -12,7 +12,7 @@ from torchvision.models import get_model, get_model_weights
 from selfkd.backbones.torchvision_stages import TORCHVISION_STAGES
 from selfkd.errors import BackboneError
 
-__all__ = ["torchvision_network"]
+__all__ = ["published_cfg", "torchvision_network"]
 
 # What is only there while the network trains in torchvision's own way.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
@@ -62,7 +62,7 @@ def torchvision_network(
     if pretrained:
         _load_published(network, name, num_classes)
     network.stages = TORCHVISION_STAGES[name]
-    network.pretrained_cfg = _pretrained_cfg(name)
+    network.pretrained_cfg = published_cfg(name)
     assert isinstance(network, nn.Module)
     return network
 
@@ -86,8 +86,12 @@ def _load_published(network: nn.Module, name: str, num_classes: int) -> None:
         raise BackboneError(f"the weights of torchvision network {name!r} do not fit the network with these options")
 
 
-def _pretrained_cfg(name: str) -> dict[str, Any]:
-    """What torchvision's best weights were trained on, in timm's form."""
+def published_cfg(name: str) -> dict[str, Any]:
+    """What torchvision's best weights expect of images, in the form of timm's `pretrained_cfg`.
+
+    Args:
+        name: as `torchvision_network` takes it.
+    """
     transform = get_model_weights(name).DEFAULT.transforms()
     (side,), (resized,) = transform.crop_size, transform.resize_size
     return {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfkd.json_text import to_json
 from selfkd.terminal import as_message, printable
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _as_text(predictions: Iterable[Prediction]) -> Iterator[str]:
 def _as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
     before = "["
     for prediction in predictions:
-        yield f"{before}\n  {json.dumps(prediction, allow_nan=False)}"
+        yield f"{before}\n  {to_json(prediction, indent=None)}"
         before = ","
     yield "\n]\n" if before == "," else "[]\n"
 
