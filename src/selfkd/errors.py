@@ -28,7 +28,7 @@ __all__ = [
     "shown",
 ]
 
-_LONGEST_VALUE = 80
+_LONGEST_VALUE = 200  # so that a path of some folders is shown whole
 
 
 def shown(value: object) -> str:

@@ -406,7 +406,7 @@ def test_a_run_that_began_from_a_file_needs_it_no_more(short, tmp_path, caplog, 
     assert (
         evaluate_run(folder.path, "test", "last", {}, trust_imports=True) == folder.scores()["last"]["scores"]["test"]
     )
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match="raised FileNotFoundError"):
         run(short("plain", **{**options, "name": "new"}), tmp_path / "runs", show_progress=False)
 
 
