@@ -8,7 +8,7 @@ import zipfile
 import pytest
 import torch
 
-from selfkd.errors import CheckpointError, StorageError
+from selfkd.errors import CheckpointError, MemoryExhaustedError, StorageError
 from selfkd.training import checkpoint_files
 from selfkd.training.checkpoint_files import (
     HISTORY_KEY,
@@ -331,6 +331,32 @@ def test_sets_that_a_training_replaces_meanwhile_are_looked_for_again(tmp_path, 
 
     monkeypatch.setattr(checkpoint_files, "checksum", look_late)
     assert weights_file(tmp_path, "last") == set_folder(tmp_path, 4) / "training.ckpt"
+
+
+def short_of_memory(*arguments, **options):
+    raise RuntimeError("unable to mmap 5686031 bytes from file <training.ckpt>: Cannot allocate memory (12)")
+
+
+def short_of_kernel_memory(*arguments, **options):
+    raise OSError(12, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize("too_little", [short_of_memory, short_of_kernel_memory])
+@pytest.mark.parametrize("read", [torch.load, checkpoint_files.checksum])
+def test_a_set_is_neither_damaged_nor_passed_over_where_memory_is_short(
+    tmp_path, monkeypatch, caplog, read, too_little
+):
+    for done in (1, 2):
+        save(tmp_path, done)
+    monkeypatch.setattr(torch if read is torch.load else checkpoint_files, read.__name__, too_little)
+    for use in (newest_set, lambda path: weights_file(path, "last"), lambda path: weights_file(path, "best")):
+        with pytest.raises(MemoryExhaustedError, match=r"reading .*epoch-000002.* more memory .*Cannot .*no checkpoint was"):
+            use(tmp_path)
+    with pytest.raises(MemoryExhaustedError):
+        CheckpointFiles().load_checkpoint(set_folder(tmp_path, 2))
+    assert caplog.text == ""
+    monkeypatch.undo()
+    assert newest_set(tmp_path) == set_folder(tmp_path, 2)
 
 
 @pytest.mark.parametrize("name", ["history.pt", "best.ckpt"])

@@ -18,9 +18,9 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
 from selfkd.atomic_files import folder_written_whole, remove, written_whole
-from selfkd.errors import CheckpointError, RunError
+from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError
 from selfkd.json_text import to_json
-from selfkd.training.memory import is_out_of_memory
+from selfkd.training.memory import memory_for
 
 __all__ = [
     "HISTORY_KEY",
@@ -53,6 +53,7 @@ _SET = re.compile(r"epoch-(\d{6,18})")
 _KEPT = 2
 _PIECE = 1 << 20
 _ADVICE = "'selfkd train' with --overwrite starts the run afresh"
+_NEEDS_MEMORY = "no checkpoint was removed; close other programs, or do it where there is more"
 
 _log = logging.getLogger("selfkd")
 
@@ -118,7 +119,9 @@ def is_set_name(name: str) -> bool:
 def newest_set(checkpoints: Path) -> Path | None:
     """The newest set from which a training can continue, or None where there is none; damaged ones are warned of.
 
-    Raises: CheckpointError: if there are sets, but all are damaged.
+    Raises:
+        CheckpointError: if there are sets, but all are damaged.
+        MemoryExhaustedError: if there is too little memory to look; a set is never passed over for that.
     """
     return _newest(checkpoints, _damage)
 
@@ -143,7 +146,9 @@ def epochs_in(path: Path) -> int:
 def read_set(path: Path) -> dict[str, Any]:
     """A whole set, as it was given to `CheckpointFiles.save_checkpoint`; its tensors are mapped, not yet in memory.
 
-    Raises: CheckpointError: if a file is missing or damaged.
+    Raises:
+        CheckpointError: if a file is missing or damaged.
+        MemoryExhaustedError: if there is too little memory.
     """
     damage = _changed_file(path)
     if damage is not None:
@@ -187,6 +192,7 @@ def weights_file(checkpoints: Path, which: str) -> Path:
 
     Raises:
         CheckpointError: if there is no whole one.
+        MemoryExhaustedError: if there is too little memory to look; a set is never passed over for that.
         RunError: if no epoch that counts as the best has been evaluated yet.
     """
     name = {"last": _TRAINING, "best": _BEST}[which]
@@ -201,7 +207,9 @@ def weights_file(checkpoints: Path, which: str) -> Path:
 def read_weights(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], int]:
     """The weights of a method, or of the part of it below `prefix` under the part's own keys, and their epoch from 1.
 
-    Raises: CheckpointError: if the file is missing, damaged or no checkpoint of ours.
+    Raises:
+        CheckpointError: if the file is missing, damaged or no checkpoint of ours.
+        MemoryExhaustedError: if there is too little memory.
     """
     prefix = "method." + prefix
     checkpoint = _checkpoint(file)
@@ -283,16 +291,18 @@ def _damage_of_weights(path: Path, name: str) -> str | None:
 
 def _changed_file(path: Path, only: str | None = None) -> str | None:
     """Which file of a set has not its checksum, in words, or None; with `only`, whether that is this one."""
+    noted = path / _CHECKSUMS
     try:
-        sums = json.loads((path / _CHECKSUMS).read_text(encoding="utf-8")) if (path / _CHECKSUMS).is_file() else None
-        if not isinstance(sums, dict) or _TRAINING not in sums:
-            return f"{path / _CHECKSUMS} is damaged"
-        for name in sums if only is None else {only} & set(sums):
-            file = path / Path(name).name
-            if not file.is_file():
-                return f"{file} is missing"
-            if checksum(file) != sums[name]:
-                return f"{file} is damaged"
+        with memory_for(f"reading {path}", _NEEDS_MEMORY):
+            sums = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else None
+            if not isinstance(sums, dict) or _TRAINING not in sums:
+                return f"{noted} is damaged"
+            for name in sums if only is None else {only} & set(sums):
+                file = path / Path(name).name
+                if not file.is_file():
+                    return f"{file} is missing"
+                if checksum(file) != sums[name]:
+                    return f"{file} is damaged"
     except (OSError, ValueError, RecursionError) as error:
         return f"{path} cannot be read ({_first_line(error)})"
     return None
@@ -351,12 +361,13 @@ def _is_text(key: object) -> bool:
 
 def _read(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with memory_for(f"reading {path}", _NEEDS_MEMORY):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except MemoryExhaustedError:  # which says nothing against the file
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({_first_line(error)})") from error
     except Exception as error:  # torch's reader fails in any way on a file that was made up, and advises to trust it
-        if is_out_of_memory(error):
-            raise
         raise CheckpointError(f"{path} is damaged or holds more than numbers, texts and tensors") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -11,8 +12,15 @@ from selfkd.errors import MemoryExhaustedError, OptionError
 
 __all__ = ["is_out_of_memory", "memory_for", "memory_to_evaluate"]
 
-# What torch's allocator of main memory says in a plain RuntimeError, and cuDNN and cuBLAS where they get none.
-_SAID = ("DefaultCPUAllocator: ", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# What torch's allocator of main memory says in a plain RuntimeError, its reader of files that maps them, and cuDNN and
+# cuBLAS where they get none.
+_SAID = (
+    "DefaultCPUAllocator: ",
+    "not enough memory",
+    "Cannot allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -20,6 +28,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
             return True
         if isinstance(cause, RuntimeError) and any(said in str(cause) for said in _SAID):
             return True
