@@ -116,7 +116,7 @@ class StorageError(SelfKDError):
 
 
 class NonFiniteLossError(SelfKDError):
-    """A loss term or a weight became NaN or infinite during training."""
+    """A loss term, a weight or a logit became NaN or infinite."""
 
 
 class ParityError(SelfKDError):

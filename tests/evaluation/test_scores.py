@@ -5,6 +5,7 @@ from sklearn.metrics import accuracy_score, top_k_accuracy_score
 import selfkd
 from selfkd.data.resident import EvaluationLoader
 from selfkd.data.source import ImageSet
+from selfkd.errors import NonFiniteLossError
 from selfkd.evaluation.scores import HeadMetrics, evaluate
 
 
@@ -23,6 +24,20 @@ def test_accuracies_equal_scikit_learns_over_uneven_batches():
         assert top5["value"] == pytest.approx(100 * top_k_accuracy_score(labels, probabilities, k=5))
         assert top1["n"] == top5["n"] == 50
         assert top1["unit"] == "%"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_not_finite_have_no_scores(value, monkeypatch):
+    logits = {head: torch.randn(4, 8) for head in ("main", "branch1", "branch2")}
+    logits["branch1"][1, 2] = logits["branch2"][3, 7] = value
+    metrics = HeadMetrics(8, "cpu")
+    with monkeypatch.context() as patched:
+        for reads in ("__bool__", "__float__", "__int__", "item", "tolist"):
+            patched.setattr(torch.Tensor, reads, lambda tensor: pytest.fail("a batch waits for the device"))
+        metrics.update(logits, torch.arange(4))
+        metrics.update({head: torch.randn(4, 8) for head in logits}, torch.arange(4))
+    with pytest.raises(NonFiniteLossError, match="^logits of branch1, branch2 are NaN or infinite$"):
+        metrics.compute()
 
 
 def test_top5_needs_more_than_five_classes():

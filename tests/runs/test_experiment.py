@@ -315,6 +315,17 @@ def test_a_made_up_checkpoint_ends_in_an_error_of_ours(unfinished, tmp_path, cha
         trained(unfinished.recipe(), tmp_path)
 
 
+def test_weights_that_are_no_numbers_have_no_scores(finished, tmp_path):
+    crafted(finished, lambda content: content["state_dict"]["method.backbone.network.fc.bias"].fill_(math.nan))
+    said = r"logits of main are NaN or infinite: the weights in .*epoch-000003.training.ckpt are damaged"
+    with pytest.raises(CheckpointError, match=said):
+        evaluate_run(finished.path, "test", "last", {})
+    finished.scores_file.unlink()
+    with pytest.raises(CheckpointError, match=said):
+        trained(finished.recipe(), tmp_path)
+    assert not finished.is_finished
+
+
 def test_a_made_up_history_ends_in_an_error_of_ours(unfinished, tmp_path):
     newest = newest_set(unfinished.checkpoints)
     (newest / "history.pt").unlink()
@@ -359,6 +370,18 @@ def test_weights_that_are_no_numbers_are_never_saved(short, tmp_path, monkeypatc
     (checkpoints,) = (tmp_path / "runs").rglob("checkpoints")
     assert epochs_done(checkpoints) == 1
     assert trained(recipe, tmp_path).scores()["last"]["epoch"] == 4
+
+
+def test_statistics_that_are_no_numbers_are_never_saved(short, tmp_path, monkeypatch):
+    def spoil(self, batch, output):
+        if self.epochs_done == 1:
+            next(buffer for name, buffer in self.named_buffers() if name.endswith("running_mean")).fill_(math.nan)
+
+    monkeypatch.setattr(Plain, "after_step", spoil)
+    with pytest.raises(NonFiniteLossError, match="^logits of main are NaN or infinite in the evaluation after epoch 2;"):
+        trained(short("plain"), tmp_path)
+    (checkpoints,) = (tmp_path / "runs").rglob("checkpoints")
+    assert epochs_done(checkpoints) == 1
 
 
 def test_other_data_under_the_same_name_is_noticed(tmp_path, digits_as_cifar100, caplog):

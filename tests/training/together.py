@@ -70,10 +70,11 @@ def die(folder):
 
 
 def evaluate_three_images(folder):
-    """Two processes, of which the second has no share of the second batch."""
+    """Two processes, of which the second has no share of the second batch, or has logits that are no numbers."""
     import selfkd
     from selfkd.data.resident import EvaluationLoader
     from selfkd.data.source import ImageSet
+    from selfkd.errors import NonFiniteLossError
     from selfkd.evaluation.scores import evaluate
 
     torch.manual_seed(0)
@@ -85,6 +86,10 @@ def evaluate_three_images(folder):
     expected = evaluate(method, alone, "cpu")
     distributed.init_process_group("gloo")
     scores = evaluate(method, alone, "cpu")
+    if rank() == 1:
+        torch.nn.init.constant_(method.deployed().fc.bias, float("nan"))
+    with pytest.raises(NonFiniteLossError, match="logits of main are NaN or infinite"):
+        evaluate(method, alone, "cpu")
     distributed.destroy_process_group()
     assert scores == expected, (scores, expected)
     assert scores["main"]["top1"]["n"] == 3

@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 from torchmetrics.classification import MulticlassAccuracy
 
 from selfkd.contract import Batch
+from selfkd.errors import NonFiniteLossError
 from selfkd.eval_mode import eval_mode
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count, process_rank
@@ -43,7 +44,8 @@ class _Loader(Iterable[Batch], Sized, Protocol):
 class HeadMetrics:
     """Top-1 and top-5 accuracy of several heads, accumulated over batches on their device.
 
-    Top-5 is left out where there are at most five classes.
+    Top-5 is left out where there are at most five classes. Logits that are NaN or infinite have no accuracy, though a
+    largest one would be found; that there are some is noted on the device too, so that no batch waits for it.
 
     Args:
         num_classes: K.
@@ -54,6 +56,7 @@ class HeadMetrics:
         self.num_classes = num_classes
         self.device = device
         self._metrics: dict[str, dict[str, MulticlassAccuracy]] = {}
+        self._wrong: dict[str, Tensor] = {}  # how many logits are NaN or infinite
         self._samples = 0
 
     def update(self, logits: Mapping[str, Tensor], labels: Tensor) -> None:
@@ -62,16 +65,23 @@ class HeadMetrics:
         for head, logits_BK in logits.items():
             if head not in self._metrics:
                 self._metrics[head] = self._fresh()
+                self._wrong[head] = torch.zeros((), dtype=torch.int64, device=self.device)
+            self._wrong[head] += (~logits_BK.isfinite()).sum()
             for metric in self._metrics[head].values() if len(labels) else ():
                 metric.update(logits_BK, labels)
 
     def compute(self) -> Scores:
-        """The scores of everything counted so far, by all processes that evaluate together."""
-        samples = self._samples
+        """The scores of everything counted so far, by all processes that evaluate together.
+
+        Raises: NonFiniteLossError: in all of them, naming the heads, if a logit is NaN or infinite.
+        """
+        counted = torch.stack([torch.tensor(self._samples, device=self.device), *self._wrong.values()])
         if process_count() > 1:
-            counted = torch.tensor(samples, device=self.device)
             distributed.all_reduce(counted)
-            samples = int(counted)
+        samples, *wrong = counted.tolist()
+        heads = [head for head, number in zip(self._wrong, wrong, strict=True) if number]
+        if heads:
+            raise NonFiniteLossError(f"logits of {', '.join(heads)} are NaN or infinite")
         return {
             head: {
                 name: Score(value=round(100 * float(metric.compute()), 4), unit="%", n=samples)
@@ -100,6 +110,7 @@ def evaluate(method: Method, loader: _Loader, device: torch.device | str) -> Sco
         method: on `device`.
         loader: batches of a split; moved to `device`. Only images that have a label count.
         device: where to compute.
+    Raises: NonFiniteLossError: in all processes, naming the heads, if a logit of theirs is NaN or infinite.
     """
     loader.to(device)
     loader.share_out(process_rank(), process_count())

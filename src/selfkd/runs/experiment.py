@@ -19,7 +19,7 @@ from selfkd.data.doctor.examination import first_look
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
 from selfkd.data.streaming import killed_workers_named
-from selfkd.errors import DataError, OptionError, RunError
+from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.history import HistoryOptions
 from selfkd.methods.base import Method
@@ -147,14 +147,23 @@ class Experiment:
             self.channels_last,
         )
 
-    def evaluate(self, split: Split, device: torch.device) -> Scores:
+    def evaluate(self, split: Split, device: torch.device, weights: Path) -> Scores:
         """Scores of every head of the method, which is on `device`.
 
-        Raises: MemoryExhaustedError: if a batch is too large.
+        Args:
+            split: images.
+            device: of the method.
+            weights: the checkpoint's file from which the method has its weights.
+        Raises:
+            CheckpointError: if logits are NaN or infinite, so that the weights are worth nothing.
+            MemoryExhaustedError: if a batch is too large.
         """
         loader = self.evaluation_loader(split)
-        with memory_to_evaluate(loader.batch_size):
-            return evaluate(self.method, loader, device)
+        try:
+            with memory_to_evaluate(loader.batch_size):
+                return evaluate(self.method, loader, device)
+        except NonFiniteLossError as error:
+            raise CheckpointError(f"{error}: the weights in {weights} are damaged") from error
 
 
 @contextmanager
@@ -263,16 +272,16 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
     """Score the last and the best epoch, and write scores, network and environment."""
     method, splits = experiment.method.to(device), experiment.splits
 
-    def scores() -> dict[str, Scores]:
-        return {name: experiment.evaluate(split, device) for name, split in splits.by_name.items()}
+    def scored(weights: Path) -> EpochScores:
+        epoch = load_weights(method, weights)
+        scores = {name: experiment.evaluate(split, device, weights) for name, split in splits.by_name.items()}
+        return EpochScores(epoch=epoch, scores=scores)
 
     # All have what the first has: what batch normalisation saw last differs between them.
-    load_weights(method, from_first(lambda: weights_file(folder.checkpoints, "last")))
+    last = scored(from_first(lambda: weights_file(folder.checkpoints, "last")))
     if is_first():
-        write_network_file(folder, method.deployed(), splits.class_names, splits.train.input_size, options.epochs)
-    last = EpochScores(epoch=options.epochs, scores=scores())
-    best_epoch = load_weights(method, from_first(lambda: weights_file(folder.checkpoints, "best")))
-    best = EpochScores(epoch=best_epoch, scores=scores())
+        write_network_file(folder, method.deployed(), splits.class_names, splits.train.input_size, last["epoch"])
+    best = scored(from_first(lambda: weights_file(folder.checkpoints, "best")))
     if is_first():
         _write_records(folder, experiment, options, device, last, best)
     from_first(lambda: None)  # none leaves before the run is finished
@@ -342,7 +351,7 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     Raises:
         RunError: if there is no such run, it has no such weights yet, has no such split, or the data has other classes.
         RecipeError: if `places` holds anything else.
-        CheckpointError: if the checkpoint is damaged.
+        CheckpointError: if the checkpoint is damaged, or its weights give logits that are NaN or infinite.
         DataError, WorkerKilledError: if an image cannot be read, or a process that reads was killed.
         MemoryExhaustedError: if there is too little memory.
     """
@@ -370,4 +379,4 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
             batch_size = options["loader"]["evaluation_batch_size"]
             backbone = experiment.method.backbone
             torch.set_num_threads(choose_threads(backbone.network, backbone.input_size, batch_size, asked).number)
-        return experiment.evaluate(images, device)
+        return experiment.evaluate(images, device, weights)

@@ -230,8 +230,14 @@ class MethodModule(pl.LightningModule):
             for buffer in self.method.buffers():
                 distributed.broadcast(buffer, src=0)
         loader = self.parts.selection_loader
-        with memory_to_evaluate(loader.batch_size):
-            scores = evaluate(self.method, loader, self.device)
+        try:
+            with memory_to_evaluate(loader.batch_size):
+                scores = evaluate(self.method, loader, self.device)
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(
+                f"{error} in the evaluation after epoch {self.current_epoch + 1}; "
+                "try a lower optimizer.lr or trainer.precision=32"
+            ) from error
         self.latest = scores["main"]["top1"]["value"]
         if self._may_be_best() and self.latest > self._best:
             self._best = self.latest
