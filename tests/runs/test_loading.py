@@ -131,6 +131,11 @@ def damage_the_checksum(folder, other):
     folder.checksums_file.write_text("{")
 
 
+def lose_the_checksum(folder, other):
+    flip_a_byte(folder, other)
+    folder.checksums_file.unlink()
+
+
 def in_memory(folder):
     selfkd.load(folder.path)
 
@@ -148,7 +153,7 @@ def trained_again(folder):
 
 
 @pytest.mark.parametrize("use", [in_memory, exported, evaluated, trained_again])
-@pytest.mark.parametrize("spoil", [flip_a_byte, take_another_runs, lose, cut, damage_the_checksum])
+@pytest.mark.parametrize("spoil", [flip_a_byte, take_another_runs, lose, cut, damage_the_checksum, lose_the_checksum])
 def test_a_network_file_that_is_not_the_runs_is_made_again_from_the_checkpoint(finished, spoil, use, caplog, tmp_path):
     other = RunFolder(shutil.copytree(finished.path, tmp_path / "other"))
     network = selfkd.load(other.path).network
@@ -179,22 +184,46 @@ def test_the_network_of_a_run_without_a_whole_checkpoint_comes_from_its_file_alo
         selfkd.load(finished.path)
 
 
-def test_an_older_runs_network_has_no_checksum_and_loads(finished, caplog):
+@pytest.fixture
+def older(finished):
+    """A finished run as older versions left it: no checksum of its network, and no names of classes beside its data."""
     finished.checksums_file.unlink()
     write_json(finished.data_file, {"fingerprint": json.loads(finished.data_file.read_text())["fingerprint"]})
-    assert selfkd.load(finished.path).class_names == tuple("0123456789")
-    assert caplog.text == ""
-    finished.network_file.write_bytes(finished.network_file.read_bytes()[:2000])
-    selfkd.load(finished.path)
-    assert "it is made again from the checkpoint" in caplog.text
+    return finished
 
 
-def test_where_the_network_cannot_be_written_again_it_is_used_all_the_same(finished, caplog):
-    finished.network_file.unlink()
+@pytest.mark.parametrize("use", [in_memory, exported, evaluated, trained_again])
+def test_an_older_runs_network_gets_its_checksum(older, use, caplog):
+    whole = older.network_file.read_bytes()
+    use(older)
+    assert "checksums.json is missing; it is made again from the checkpoint" in caplog.text
+    assert older.fault_of_network_file() is None
+    assert older.network_file.read_bytes() == whole
+    assert selfkd.load(older.path).class_names == tuple("0123456789")
+
+
+def test_an_older_runs_network_without_a_checkpoint_is_believed_as_long_as_it_loads(older):
+    bias = selfkd.load(older.path).network.fc.bias
+    older.checksums_file.unlink()
+    shutil.rmtree(older.checkpoints)
+    for use in (in_memory, exported, trained_again):
+        use(older)
+    assert torch.equal(selfkd.load(older.path).network.fc.bias, bias)
+    older.network_file.write_bytes(older.network_file.read_bytes()[:2000])
+    with pytest.raises(CheckpointError, match=r"model.safetensors cannot be loaded"):
+        selfkd.load(older.path)
+
+
+@pytest.mark.parametrize("spoil", [lose, lose_the_checksum])
+def test_where_the_network_cannot_be_written_again_it_is_used_all_the_same(finished, spoil, caplog):
+    spoil(finished, None)
+    before = {file: file.read_bytes() for file in finished.path.glob("*.*") if file.is_file()}
     with finished.locked():  # as another process at work would
+        for use in (exported, evaluated):
+            use(finished)
         loaded = selfkd.load(finished.path)
     assert "the network is used all the same" in caplog.text
-    assert not finished.network_file.exists()
+    assert {file: file.read_bytes() for file in finished.path.glob("*.*") if file.is_file()} == before
     checkpoint = torch.load(weights_file(finished.checkpoints, "last"), weights_only=True)["state_dict"]
     assert torch.equal(loaded.network.fc.bias, checkpoint["method.backbone.network.fc.bias"])
 

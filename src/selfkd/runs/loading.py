@@ -89,8 +89,9 @@ def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
 def trained_network(folder: RunFolder, recipe: Recipe, which: str) -> tuple[nn.Module, int]:
     """The plain network with a run's weights, and their epoch counted from 1, without building the method around it.
 
-    The last epoch of a finished run comes from its network file, all others from a checkpoint. Where that file is lost
-    or damaged it is made again.
+    The last epoch of a finished run comes from its network file, all others from a checkpoint. Where that file or its
+    checksum is lost or damaged, both are made again; an older run, which has neither checksum nor checkpoint, is
+    believed.
 
     Args:
         folder: a run.
@@ -106,14 +107,14 @@ def trained_network(folder: RunFolder, recipe: Recipe, which: str) -> tuple[nn.M
     fault = folder.fault_of_network_file()
     if fault is None:
         try:
-            network = plain_network(recipe, num_classes)
-            load_network(network, folder.network_file)
-            return network, recipe.options["trainer"]["epochs"]
+            return _from_network_file(folder, recipe, num_classes)
         except CheckpointError as error:
             fault = str(error)
     try:
         network, epoch = _from_checkpoint(folder, recipe, which, num_classes)
     except CheckpointError as error:
+        if folder.network_file.is_file() and not folder.checksums_file.exists():
+            return _from_network_file(folder, recipe, num_classes)
         raise CheckpointError(f"{fault}; it cannot be made again: {error}") from error
     _log.warning("%s; it is made again from the checkpoint", fault)
     try:
@@ -125,12 +126,15 @@ def trained_network(folder: RunFolder, recipe: Recipe, which: str) -> tuple[nn.M
 
 
 def restore_network_file(folder: RunFolder, recipe: Recipe) -> None:
-    """Make the network file of a finished run again, where it is lost or damaged.
+    """Make the network file of a finished run and its checksum again, where they are lost or damaged.
 
-    Raises: CheckpointError: if there is no whole checkpoint to make it from.
+    Raises:
+        CheckpointError: if there is no whole checkpoint to make them from.
+        MemoryExhaustedError: if there is too little memory.
     """
     if folder.is_finished and folder.fault_of_network_file() is not None:
-        trained_network(folder, recipe, "last")
+        with memory_for("loading the network", _NEEDS_MEMORY):
+            trained_network(folder, recipe, "last")
 
 
 def write_network_file(
@@ -244,6 +248,12 @@ def _place_of(output: Path, overwrite: bool) -> Path:
     if mode is not None and not overwrite:
         raise UserError(f"{output} exists; --overwrite replaces it")
     return place
+
+
+def _from_network_file(folder: RunFolder, recipe: Recipe, num_classes: int) -> tuple[nn.Module, int]:
+    network = plain_network(recipe, num_classes)
+    load_network(network, folder.network_file)
+    return network, recipe.options["trainer"]["epochs"]
 
 
 def _from_checkpoint(folder: RunFolder, recipe: Recipe, which: str, num_classes: int) -> tuple[nn.Module, int]:

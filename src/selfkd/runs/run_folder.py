@@ -233,15 +233,14 @@ class RunFolder:
         )
 
     def fault_of_network_file(self) -> str | None:
-        """What is wrong with the plain network's file, in words, or None; of an older run, only whether it is there."""
-        if not self.network_file.is_file():
-            return f"{self.network_file} is missing"
+        """What is wrong with the plain network's file, or with its checksum, in words, or None."""
+        for file in (self.network_file, self.checksums_file):
+            if not file.is_file():
+                return f"{file} is missing"
         try:
-            noted = _noted(self.checksums_file) if self.checksums_file.exists() else None
-            found = checksum(self.network_file)
+            changed = _noted(self.checksums_file).get(self.network_file.name) != checksum(self.network_file)
         except (RunError, OSError) as error:
             return str(error)
-        changed = noted is not None and noted.get(self.network_file.name) != found
         return f"{self.network_file} is damaged, or another run's" if changed else None
 
     def note_network_file(self) -> None:
