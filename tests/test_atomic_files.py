@@ -17,6 +17,21 @@ def test_what_was_there_stays_until_the_new_is_whole_and_goes_then(tmp_path):
         assert [file.name for file in path.iterdir()] == ["new"]
 
 
+def test_among_others_files_nothing_else_is_replaced(tmp_path):
+    others = {tmp_path / "file.partial": "mine", tmp_path / "file": "old"}
+    for file, content in others.items():
+        file.write_text(content)
+    with pytest.raises(ValueError, match="half"), written_whole(tmp_path / "file", among_others=True) as partial:
+        partial.write_text("half")
+        raise ValueError("half")
+    assert {file: file.read_text() for file in tmp_path.iterdir()} == others
+    with written_whole(tmp_path / "file", among_others=True) as partial:
+        partial.write_text("new")
+    assert {file: file.read_text() for file in tmp_path.iterdir()} == {**others, tmp_path / "file": "new"}
+    (tmp_path / "ours").write_text("as any file")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "ours").stat().st_mode
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_nothing_half_written_is_left_whatever_stops_it(tmp_path, error):
     (tmp_path / "file").write_text("old")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +15,16 @@ __all__ = ["folder_written_whole", "remove", "written_whole"]
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, among_others: bool = False) -> Iterator[Path]:
     """Write to the path given inside; afterwards it replaces `path` in one step.
 
+    Args:
+        path: the file.
+        among_others: whether files that are not ours may lie beside it, so that only `path` is replaced. Elsewhere what
+            a killed process left half-written goes.
     Raises: StorageError: if it cannot be written; what was there before stays, and nothing half-written is left.
     """
-    partial = _partial(path)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial") if among_others else _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)  # of a process that was killed

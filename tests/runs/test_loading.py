@@ -241,6 +241,22 @@ def test_a_damaged_history_blocks_nothing_but_continuing(finished, unfinished):
         trained_again(finished)
 
 
+def a_folder_for_a_note(file):
+    file.unlink()
+    (file / "inside").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("spoil", [a_folder_for_a_note, lambda file: file.write_text("{")])
+def test_a_finished_run_is_used_whatever_became_of_the_note_of_its_data(finished, spoil, caplog):
+    scores = evaluate_run(finished.path, "test", "last", {})
+    spoil(finished.data_file)
+    assert selfkd.load(finished.path).class_names == tuple("0123456789")
+    exported(finished)
+    assert evaluate_run(finished.path, "test", "last", {}) == scores
+    assert "data.json cannot be read" in caplog.text
+    assert "whether the run was trained on the data that data.root gives now is not known" in caplog.text
+
+
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_an_unfinished_run_is_used_as_it_is_so_far_and_its_epoch_is_said(unfinished, which, caplog):
     file = weights_file(unfinished.checkpoints, which)
@@ -366,6 +382,21 @@ def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
         assert output.read_text() == "somebody's"
         export_network(finished.path, "best", output, overwrite=True)
         loading.load_network(loading.plain_network(finished.recipe(), 10), output)
+
+
+def test_an_export_leaves_what_lies_beside_it(finished, tmp_path):
+    output = tmp_path / "out" / "net.safetensors"
+    mine = output.with_name("net.safetensors.partial")
+    output.parent.mkdir()
+    mine.write_text("mine")
+    export_network(finished.path, "last", output)
+    assert mine.read_text() == "mine"
+    assert sorted(output.parent.iterdir()) == [output, mine]
+    leftover = finished.path / "export" / "last.safetensors.partial"
+    leftover.parent.mkdir()
+    leftover.write_text("of a process that was killed")
+    export_network(finished.path, "last")
+    assert not leftover.exists()
 
 
 def test_the_command_says_what_it_does_not_replace_with_status_2(finished, tmp_path, capsys):

@@ -100,7 +100,7 @@ def _written(output: Path | None) -> Iterator[Callable[[str], Any]]:
         return
     from selfkd.atomic_files import written_whole
 
-    with written_whole(output) as partial:
+    with written_whole(output, among_others=True) as partial:
         try:
             with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
                 yield file.write

@@ -217,7 +217,8 @@ def export_network(
         trained, epoch = trained_network(folder, recipe, which)
         class_names = folder.class_names()
         exported = plain_network(recipe, len(class_names))
-        with written_whole(place) as unproven:  # an older file of that name stays until the new one is proven
+        # An older file of that name stays until the new one is proven.
+        with written_whole(place, among_others=not ours) as unproven:
             save_network(trained, unproven, _described(class_names, input_size, epoch))
             load_network(exported, unproven)
             difference = check_parity(trained, exported, input_size, _PARITY_TOLERANCE)
