@@ -167,8 +167,10 @@ def test_damaged_scores_are_named(finished, content):
 
 
 @pytest.mark.parametrize("content", ["[]", '{"class_names": "0123456789"}', '{"class_names": [1, 2]}', "{"])
-def test_a_damaged_note_of_the_data_is_named(finished, content):
+def test_a_damaged_note_of_the_data_is_named_where_nothing_else_gives_the_classes(finished, content):
     finished.data_file.write_text(content)
+    assert finished.class_names() == tuple("0123456789")
+    finished.scores_file.unlink()
     with pytest.raises(RunError, match=r"data.json (is damaged|cannot be read)"):
         finished.class_names()
 

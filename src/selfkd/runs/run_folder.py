@@ -218,17 +218,21 @@ class RunFolder:
         return cast(RunScores, content)
 
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes in label order.
+        """The names of the classes in label order, from the first file that gives them.
 
-        Raises: RunError: if they are not noted, or a file is damaged.
+        Raises: RunError: if none does, since they are not noted, or a file is damaged.
         """
+        damage: RunError | None = None
         for file in (self.data_file, self.scores_file):  # older runs note them at their end
-            names = _noted(file).get("class_names") if file.exists() else None
-            if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-                return tuple(names)
-            if names is not None:
-                raise RunError(f"{file} is damaged: its class_names are no list of names")
-        raise RunError(
+            try:
+                names = _noted(file).get("class_names") if file.exists() else None
+                if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+                    return tuple(names)
+                if names is not None:
+                    raise RunError(f"{file} is damaged: its class_names are no list of names")
+            except RunError as error:
+                damage = damage or error
+        raise damage or RunError(
             f"the run {self.path} does not say yet which classes it has; the command that started it continues it"
         )
 
