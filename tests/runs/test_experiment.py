@@ -378,7 +378,7 @@ def test_statistics_that_are_no_numbers_are_never_saved(short, tmp_path, monkeyp
             next(buffer for name, buffer in self.named_buffers() if name.endswith("running_mean")).fill_(math.nan)
 
     monkeypatch.setattr(Plain, "after_step", spoil)
-    with pytest.raises(NonFiniteLossError, match="^logits of main are NaN or infinite in the evaluation after epoch 2;"):
+    with pytest.raises(NonFiniteLossError, match="^logits of main are NaN .* in the evaluation after epoch 2;"):
         trained(short("plain"), tmp_path)
     (checkpoints,) = (tmp_path / "runs").rglob("checkpoints")
     assert epochs_done(checkpoints) == 1

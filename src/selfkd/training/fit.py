@@ -64,7 +64,8 @@ def fit(
     Returns: the device that trained.
     Raises:
         RunInterruptedError: on Ctrl-C or SIGTERM; the last checkpoint is whole.
-        NonFiniteLossError: if a loss term, a weight or a logit becomes NaN or infinite; the last good checkpoint is kept.
+        NonFiniteLossError: if a loss term, a weight or a logit becomes NaN or infinite; the last good
+            checkpoint is kept.
         MemoryExhaustedError: if the device has too little memory.
         CheckpointError: if all checkpoints are damaged, or they belong to another method.
         StorageError: if something cannot be written; the last checkpoint is whole.
