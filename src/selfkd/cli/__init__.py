@@ -82,6 +82,8 @@ def _parse(arguments: Sequence[str], parsed: argparse.Namespace) -> None:
         # argparse takes positional arguments in one group only; those after an option are given back.
         if not hasattr(parsed, "takes") or any(each.startswith("-") for each in rest):
             _refuse(verbs.choices[parsed.verb] if hasattr(parsed, "verb") else parser, parsed, arguments, rest)
+        if "" in rest:
+            verbs.choices[parsed.verb].error(f"one of the {parsed.takes} is empty")
         getattr(parsed, parsed.takes).extend(rest)
     if not parsed.version and not hasattr(parsed, "execute"):
         parser.print_help()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from selfkd.cli.path_arguments import not_empty
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -26,7 +27,9 @@ def add_parser(verbs: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("data", metavar="DATA", help="a folder, or a name of 'selfkd list datasets' with data.root=")
+    parser.add_argument(
+        "data", type=not_empty, metavar="DATA", help="a folder, or a name of 'selfkd list datasets' with data.root="
+    )
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="options of data and backbone")
     parser.add_argument("--quick", action="store_true", help="open no image: layout, classes and sizes only")
     parser.add_argument("--json", action="store_true", help="print JSON, with nothing cut")

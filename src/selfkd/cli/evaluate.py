@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from selfkd.cli.path_arguments import path
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -18,7 +18,7 @@ def add_parser(verbs: Any) -> None:
         help="top-1 and top-5 accuracy of every head of a run",
         description="Evaluate every head of a run. One that is not finished is taken from its newest whole checkpoint.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=path, metavar="RUN", help="run folder")
     parser.add_argument("arguments", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")
     parser.add_argument("--split", choices=("test", "train", "validation"), default="test", help="default: test")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from selfkd.cli.path_arguments import path
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -19,11 +19,11 @@ def add_parser(verbs: Any) -> None:
         description="Write a run's plain network to a file and prove that it gives the same logits. A run that is not "
         "finished is taken from its newest whole checkpoint.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=path, metavar="RUN", help="run folder")
     parser.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
     parser.add_argument(
-        "--output", type=Path, help="file to write, whose name ends in .safetensors (default: in the run's export/)"
+        "--output", type=path, help="file to write, whose name ends in .safetensors (default: in the run's export/)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
     parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")

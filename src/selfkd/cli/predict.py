@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfkd.cli.path_arguments import not_empty, path
 from selfkd.json_text import to_json
 from selfkd.terminal import as_message, printable
 
@@ -40,13 +41,13 @@ def add_parser(verbs: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, folders, patterns")
+    parser.add_argument("run", type=path, metavar="RUN", help="run folder")
+    parser.add_argument("images", nargs="+", type=not_empty, metavar="IMAGE", help="image files, folders, patterns")
     parser.add_argument("--top", type=int, default=1, metavar="K", help="the K likeliest classes (default: 1)")
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="images labelled together (default: 64)"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    parser.add_argument("--output", type=path, metavar="FILE", help="file to write (default: standard output)")
     parser.add_argument("--overwrite", action="store_true", help="let --output replace a file")
     parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
     forms = parser.add_mutually_exclusive_group()

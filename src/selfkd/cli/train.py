@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from selfkd.cli.path_arguments import path
 from selfkd.json_text import to_json
 from selfkd.terminal import printable
 
@@ -43,7 +44,7 @@ def add_parser(verbs: Any) -> None:
         add_help=False,
     )
     parser.add_argument("arguments", nargs="*", metavar="RECIPE | key=value", help="a recipe, then overrides")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+    parser.add_argument("--runs", type=path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left and start afresh")
     parser.add_argument("--no-progress", action="store_true", help="a line per evaluated epoch, no bar")
     parser.add_argument("--trust-imports", action="store_true", help="let a recipe file import somebody's own code")

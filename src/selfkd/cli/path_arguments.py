@@ -1,0 +1,26 @@
+"""Arguments that name files and folders."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["not_empty", "path"]
+
+
+def not_empty(text: str) -> str:
+    """What was given, unless it is empty: as a path, that would be the current folder.
+
+    Raises: argparse.ArgumentTypeError: to which argparse adds the argument's name.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty ('.' is the current folder)")
+    return text
+
+
+def path(text: str) -> Path:
+    """What was given, as a path.
+
+    Raises: argparse.ArgumentTypeError: if it is empty.
+    """
+    return Path(not_empty(text))
