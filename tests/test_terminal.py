@@ -36,6 +36,10 @@ def test_a_message_has_at_most_three_lines_and_none_that_looks_like_another():
     assert as_message("one\nselfkd: two\nthree") == "one\n  selfkd: two\n  three"
     assert as_message("1\n2\n3\n4\n5") == "1\n  2\n  3 ..."
     assert as_message("a\r\nb\x1b[2J") == "a\\r\n  b\\x1b[2J"
+    assert (
+        as_message("Error(s):\n\tMissing key(s).\n\t\tUnexpected")
+        == "Error(s):\n      Missing key(s).\n          Unexpected"
+    )
     assert len(as_message("9" * 100_000)) < 1100
 
 

@@ -18,6 +18,7 @@ _NOT_PLAIN = re.compile(r"[^ -~]")
 _NOT_PLAIN_BUT_LAYOUT = re.compile(r"[^ -~\n\r\t]")  # a table's lines, a progress bar's return
 _LINES = 3
 _LONGEST_LINE = 1000
+_TAB = 4
 
 
 class ReaderLeftError(Exception):
@@ -33,8 +34,11 @@ def printable(text: str) -> str:
 
 
 def as_message(text: str) -> str:
-    """A message, printable, cut to three lines; those after the first are indented, so none looks like a message."""
-    lines = [printable(line) for line in text.split("\n")]
+    """A message, printable, cut to three lines; those after the first are indented, so none looks like a message.
+
+    Tabs, with which torch indents its lines, become spaces.
+    """
+    lines = [printable(line.expandtabs(_TAB)) for line in text.split("\n")]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], f"{lines[_LINES - 1]} ..."]
     return "\n  ".join(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..." for line in lines)

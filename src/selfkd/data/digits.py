@@ -48,7 +48,7 @@ class Digits(Source):
 
     def check_image_size(self) -> None:
         held = 2 * _COUNT * 3 * self.image_size**2  # all of them, and the splits
-        check_room("data.image_size", self.image_size, held, f"{_COUNT} images of that side")
+        check_room("data.image_size", self.image_size, held, f"to hold {_COUNT} images of that side")
 
     def read(self, seed: int) -> Splits:
         digits = load_digits()

@@ -102,9 +102,11 @@ def check_shards(files: Sequence[Path]) -> None:
     if len(file_of) < total:
         digits = len(first.stem.partition("-of-")[2].partition("-")[0])
         missing = (f"{number:0{digits}}" for number in numbers if number not in file_of)
+        lacking = total - len(file_of)
+        shown = ", ".join(islice(missing, _SHOWN)) + (f" and {lacking - _SHOWN} more" if lacking > _SHOWN else "")
+        advice = f"{shown} is missing; download it" if lacking == 1 else f"{shown} are missing; download them"
         raise DataError(
-            f"{first.parent} holds {len(file_of)} of the {total} shards to which {first.name} belongs; missing are "
-            f"{total - len(file_of)}, the first ones numbered {', '.join(islice(missing, _SHOWN))}; download them"
+            f"{first.parent} holds {len(file_of)} of the {total} shards to which {first.name} belongs; {advice}"
         )
 
 
