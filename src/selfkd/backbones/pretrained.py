@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from selfkd.backbones import BACKBONES, TORCHVISION
@@ -40,4 +41,4 @@ def _published(name: str) -> Mapping[str, Any] | None:
     import timm
 
     published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    return None if published is None else published.to_dict()
+    return None if published is None else asdict(published)
