@@ -1,8 +1,8 @@
 """Multiply-adds as the papers' tables count them, where convolutions and linear layers alone do not give their figures.
 
 DTSKD's Table 2 was made with ptflops (specification, section 4). Beside multiply-adds it counts an operation for every
-bias that is added and every value that an average pooling takes, and two for every value that is normalised. Of ReLU and
-max pooling it counts the layer and the function that the layer calls: two for every value that they take.
+bias that is added and every value that an average pooling takes, and two for every value that is normalised. Of ReLU
+and max pooling it counts the layer and the function that the layer calls: two for every value that they take.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ PUBLISHED = {
     "shufflenetv2_cifar": (1_360_896, 43.7, ((116, 16), (232, 8), (464, 4), (1024, 4))),
     "shufflenetv2_cifar_loth": (1_360_896, 43.7, ((24, 32), (116, 16), (232, 8), (464, 4))),
 }
-# By ptflops, which takes in all other layers too: mega operations (section 4, in brackets), and giga in DTSKD's Table 2.
+# By ptflops, which takes in all other layers too: mega operations (section 4, in brackets), giga in DTSKD's Table 2.
 TABLE_2 = {"vgg16_cifar": (315.4, 0.32), "resnet18_cifar": (557.8, 0.56), "resnext18_cifar": (1106, 1.11)}
 # What the classifier pools, where it is not the last stage.
 FINAL = {"mobilenetv2_cifar": (1280, 4), "shufflenetv2_cifar_loth": (1024, 4)}
