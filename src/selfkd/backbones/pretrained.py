@@ -30,6 +30,7 @@ def preprocessing_of(name: str) -> Preprocessing | None:
         interpolation=published["interpolation"],
         side=published["input_size"][-1],
         crop_fraction=published["crop_pct"],
+        crop_mode=published["crop_mode"],
     )
 
 

@@ -68,6 +68,8 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
     try:
         with os.scandir(folder) as entries:
             return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+    except (FileNotFoundError, ProcessLookupError):  # gone meanwhile, as folders below /proc are when a process ends
+        return ()
     except OSError as error:
         raise _closed(error) from error
 

@@ -371,7 +371,8 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     parts = _parts(merged)
     _check_names(parts, merged)
     seed, options = _checked_options(parts, merged)
-    options["data"] |= options_of_weights(parts, options, merged)
+    for section, followed in options_of_weights(parts, options, merged).items():
+        options[section] |= followed
     for section in ("data", "augmentation", *ALWAYS):  # all that can be built without data check their ranges now
         part(section, parts.get(section))(**options[section])
     for section, chosen in parts.items():

@@ -35,7 +35,7 @@ class TrainerOptions:
             batch, so that loader.batch_size stays the size of all together. Under torchrun or srun it may be left out.
         threads: that compute on a CPU, in each process; null for one for every 2 billion multiply-adds in the forward
             pass of a batch, at most one per core, or as many as OMP_NUM_THREADS says. An interrupted run goes on with
-            the number it has, since another rounds otherwise.
+            the number it has, since another one changes the last digits of results.
         num_nodes: machines, each of them started by torchrun or srun.
         sync_batchnorm: let batch normalisation see the batches of all processes (GPU only); else each sees its own
             share, as is usual.
