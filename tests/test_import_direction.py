@@ -20,6 +20,7 @@ LEVELS = [
         "cores",
         "eval_mode",
         "json_text",
+        "main_memory",
         "option_checks",
         "process_environment",
         "process_group",

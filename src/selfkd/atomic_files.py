@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from selfkd.errors import StorageError
+from selfkd.errors import StorageError, first_line
 
 __all__ = ["folder_written_whole", "remove", "written_whole"]
 
@@ -83,5 +83,4 @@ def _synchronise(folder: Path) -> None:
 
 
 def _cannot_be_written(path: Path, error: Exception) -> StorageError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return StorageError(f"{path} cannot be written ({reason}); what was saved before is whole")
+    return StorageError(f"{path} cannot be written ({first_line(error)}); what was saved before is whole")

@@ -164,9 +164,9 @@ BAD = {
     "option as a flag with =": (["train", "--lr=0.1"], "nearest: optimizer.lr=0.1 (options"),
     "verb": (["trian"], "invalid choice: 'trian'"),
     "nothing": ([], ""),
-    "a run too long": (["evaluate", "x" * 300], "xxx... is too long for a path"),
-    "runs too long": (["train", RECIPE, "--runs", "a/" * 3000], "a/... is too long for a path"),
-    "an output too long": (["predict", "run", "i.png", "--output", "x" * 300], "xxx... is too long for a path"),
+    "a run too long": (["evaluate", "x" * 300], "xxx ... is too long for a path"),
+    "runs too long": (["train", RECIPE, "--runs", "a/" * 3000], "a/a ... is too long for a path"),
+    "an output too long": (["predict", "run", "i.png", "--output", "x" * 300], "xxx ... is too long for a path"),
 }
 
 

@@ -1,4 +1,5 @@
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -146,12 +147,12 @@ def test_unknown_names_bring_the_nearest(arguments, message):
     [
         (["method.beta_max=a"], "method.beta_max='a' is not allowed; method.beta_max must be a number"),
         (["trainer.epochs=1.5"], "trainer.epochs='1.5' is not allowed; trainer.epochs must be a whole number"),
-        (["trainer.precision=8"], "trainer.precision='8' .* must be 32, bf16-mixed, 16-mixed"),
+        (["trainer.precision=8"], "trainer.precision='8' .* must be 32, bf16-mixed or 16-mixed"),
         (["seed=-1"], "seed=-1 is not allowed"),
         (["seed=x"], "seed='x' .* must be a whole number"),
-        (["data.classes=apple"], "must be a whole number or a list .*, each a whole number or a text or null"),
+        (["data.classes=apple"], r"must be a whole number, null or a list \[...\], each a whole number or a text$"),
         (["loader.workers=2.5"], "loader.workers='2.5' .* must be a whole number or auto"),
-        (["trainer.compile=fast"], "must be true or false or default, reduce-overhead, max-autotune"),
+        (["trainer.compile=fast"], "must be true, false, default, reduce-overhead or max-autotune"),
         (["name=../up"], r"name='../up' is not allowed"),
         (["name="], "name='' is not allowed"),
         (["name=a\udc80"], r"name='a\\udc80' is not allowed; name must have printable characters"),
@@ -232,6 +233,38 @@ def test_the_help_names_every_option_with_meaning_and_the_recipes_value():
     assert "trainer.epochs=300" in text
     assert "label's share at the start" in text
     assert "SUPPRESS" not in text
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("seed", "a whole number"),
+        ("data.classes", "a whole number, null or a list [...], each a whole number or a text"),
+        ("data.mean", "a list [...], each a number"),
+        ("data.root", "a text or null"),
+        ("augmentation.scale", "a list [...] of 2, each a number"),
+        ("method.beta_offset", "0 or 1"),
+        ("trainer.precision", "32, bf16-mixed or 16-mixed"),
+        ("trainer.compile", "true, false, default, reduce-overhead or max-autotune"),
+        ("trainer.loggers", "a list [...], each csv or tensorboard"),
+        ("backbone.dropout", "a number or null"),
+    ],
+)
+def test_the_help_says_in_words_what_values_an_option_takes(key, words):
+    chosen = {"data.root": "anywhere", "backbone": "torchvision/resnet18", "augmentation": "random_resized_crop"}
+    _, _, after = options_help(resolve(DTSKD, chosen)).partition(f"\n  {key}=")
+    said = " ".join(re.split(r"\n  \w|\n\n", after)[0].split())
+    assert said.endswith(f"({words})")
+
+
+def test_the_help_is_written_for_the_command_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    text = options_help(resolve(DTSKD, {"backbone": "vit_tiny_patch16_224"}))
+    for of_python in ("Union", "Literal", "None", "typing", "<class", "(str)", "(int"):
+        assert of_python not in text
+    assert "bf16-\n" not in text, "names stay whole"
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\n  optimizer=sgd\n      or adamw\n" in text
 
 
 def test_somebodys_own_code_is_imported_only_when_it_is_trusted(tmp_path, monkeypatch):

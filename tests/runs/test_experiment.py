@@ -118,7 +118,9 @@ def test_a_finished_run_is_checked_against_the_data_that_is_named(photographed, 
     write_folder(tmp_path / "others" / "train", 6, digits=range(3, 6))
     write_folder(tmp_path / "others" / "test", 2, digits=range(3, 6), start=6)
     for other in ("swapped", "others"):
-        with pytest.raises(RunError, match="was trained on other data than folder gives now; give this one a name="):
+        with pytest.raises(
+            RunError, match="was trained on other data than data=folder gives now; give this one a name="
+        ):
             trained(photographed(tmp_path / other), tmp_path)
     (tmp_path / "table.csv").write_text("image,label\n")
     for unreadable in ("nowhere", "table.csv"):
@@ -313,6 +315,21 @@ def test_a_made_up_checkpoint_ends_in_an_error_of_ours(unfinished, tmp_path, cha
         CheckpointError, match=f"{newest.name} does not fit this run|the checkpoint does not fit this run"
     ):
         trained(unfinished.recipe(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(AssertionError(), "(AssertionError)"), (KeyError("loops"), "(KeyError: 'loops')")],
+    ids=["says nothing", "says a key"],
+)
+def test_why_a_checkpoint_does_not_fit_is_said(unfinished, tmp_path, monkeypatch, error, said):
+    def unfit(module, content):
+        raise error
+
+    monkeypatch.setattr(MethodModule, "on_load_checkpoint", unfit)
+    with pytest.raises(CheckpointError) as raised:
+        trained(unfinished.recipe(), tmp_path)
+    assert str(raised.value).endswith(f"does not fit this run {said}")
 
 
 def test_a_made_up_history_ends_in_an_error_of_ours(unfinished, tmp_path):

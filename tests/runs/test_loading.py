@@ -234,6 +234,22 @@ def test_an_unfinished_run_is_used_as_it_is_so_far_and_its_epoch_is_said(unfinis
     assert trained_again(unfinished) is None, "nothing was spoiled"
 
 
+def test_an_older_unfinished_run_is_evaluated_with_the_classes_of_its_data(unfinished, caplog):
+    expected = evaluate_run(unfinished.path, "test", "last", {})
+    fingerprint = json.loads(unfinished.data_file.read_text())["fingerprint"]
+    unfinished.data_file.write_text(json.dumps({"fingerprint": fingerprint}))
+    assert evaluate_run(unfinished.path, "test", "last", {}) == expected
+    caplog.clear()
+    for use in (in_memory, exported):
+        with pytest.raises(RunError, match="does not say yet which classes it has; the command that started it"):
+            use(unfinished)
+    assert "are used" not in caplog.text
+    unfinished.data_file.write_text('{"class_names": []}')
+    with pytest.raises(RunError, match="data.json is damaged: its class_names"):
+        evaluated(unfinished)
+    assert "are used" not in caplog.text
+
+
 def test_an_unfinished_run_without_what_is_wanted_says_so(unfinished):
     newest = max(unfinished.checkpoints.glob("epoch-*"))
     sums = json.loads((newest / "checksums.json").read_text())

@@ -20,7 +20,7 @@ from typing import NoReturn
 from selfkd import process_environment
 from selfkd.cli import check, evaluate, export, listing, predict, train
 from selfkd.cli.error_log import error_log
-from selfkd.errors import SelfKDError, StorageError, UserError
+from selfkd.errors import SelfKDError, StorageError, UserError, shown
 from selfkd.terminal import ReaderLeftError, as_message, configure_logging, printable, safe_output
 from selfkd.training.signals import stopping_on_signals
 
@@ -28,7 +28,6 @@ __all__ = ["main"]
 
 _VERBS = (train, evaluate, predict, export, check, listing)
 _LONGEST_REASON = 200
-_SHOWN_OF_A_PATH = 60
 _DEBUG_HELP = "show the traceback of an error"
 
 
@@ -134,7 +133,7 @@ def _check_lengths(paths: Iterable[Path]) -> None:
             os.lstat(path)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
-                raise UserError(f"{str(path)[:_SHOWN_OF_A_PATH]}... is too long for a path") from error
+                raise UserError(f"{shown(str(path))} is too long for a path") from error
 
 
 def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> int:

@@ -39,8 +39,8 @@ class ImageNet(Source):
         resize: pixels to which an image's shorter side is scaled before its centre is cut out.
         interpolation: how images are scaled.
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
-        mean: per channel, of pixel values in [0, 1], subtracted.
-        std: per channel, of pixel values in [0, 1], divided by.
+        mean: subtracted from each channel of pixel values in [0, 1].
+        std: by which each channel is then divided.
     Raises: OptionError: if a value is out of range.
     Source: Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge, arXiv:1409.0575.
     """

@@ -348,15 +348,17 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     """
     folder = RunFolder.existing(path)
     recipe = folder.recipe(places, trust_imports)
-    weights, class_names = chosen_weights(folder, recipe, which), folder.class_names()
+    class_names = folder.noted_class_names()
+    weights = chosen_weights(folder, recipe, which)
     restore_network_file(folder, recipe)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with memory_for(_BUILDING, "it might fit where there is more memory"):
         experiment = Experiment.build(recipe, pretrained=False)
         experiment.method.to(device)
     if not folder.holds_data(experiment.splits):
-        _log.warning("%s was trained on other data than data.root gives now, or on data read differently", path)
-    if len(class_names) != len(experiment.splits.class_names):
+        data = recipe.parts["data"]
+        _log.warning("%s was trained on other data than data=%s gives now, or on data read differently", path, data)
+    if class_names is not None and len(class_names) != len(experiment.splits.class_names):
         given = len(experiment.splits.class_names)
         raise RunError(f"the run {path} was trained on {len(class_names)} classes; data.root gives {given}")
     images = getattr(experiment.splits, split)

@@ -222,15 +222,25 @@ class RunFolder:
 
         Raises: RunError: if they are not noted, or a file is damaged.
         """
+        names = self.noted_class_names()
+        if names is None:
+            raise RunError(
+                f"the run {self.path} does not say yet which classes it has; the command that started it continues it"
+            )
+        return names
+
+    def noted_class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes in label order; None in what an older version left unfinished, which has no note.
+
+        Raises: RunError: if a file is damaged.
+        """
         for file in (self.data_file, self.scores_file):  # older runs note them at their end
             names = _noted(file).get("class_names") if file.exists() else None
             if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
                 return tuple(names)
             if names is not None:
                 raise RunError(f"{file} is damaged: its class_names are no list of names")
-        raise RunError(
-            f"the run {self.path} does not say yet which classes it has; the command that started it continues it"
-        )
+        return None
 
     def fault_of_network_file(self) -> str | None:
         """What is wrong with the plain network's file, in words, or None; of an older run, only whether it is there."""
@@ -316,7 +326,8 @@ class RunFolder:
         Raises: RunError, DataError: as `holds_data`, and if it is other data.
         """
         if not self.holds_data(splits):
-            raise RunError(f"{self.path} was trained on other data than {recipe.parts['data']} gives now; {_ADVICE}")
+            data = recipe.parts["data"]
+            raise RunError(f"{self.path} was trained on other data than data={data} gives now; {_ADVICE}")
 
     def prepare(self, recipe: Recipe, splits: Splits, overwrite: bool) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.

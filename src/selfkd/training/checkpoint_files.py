@@ -18,7 +18,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
 from selfkd.atomic_files import folder_written_whole, remove, written_whole
-from selfkd.errors import CheckpointError, RunError
+from selfkd.errors import CheckpointError, RunError, first_line
 from selfkd.json_text import to_json
 from selfkd.training.memory import is_out_of_memory
 
@@ -294,7 +294,7 @@ def _changed_file(path: Path, only: str | None = None) -> str | None:
             if checksum(file) != sums[name]:
                 return f"{file} is damaged"
     except (OSError, ValueError, RecursionError) as error:
-        return f"{path} cannot be read ({_first_line(error)})"
+        return f"{path} cannot be read ({first_line(error)})"
     return None
 
 
@@ -353,12 +353,8 @@ def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({_first_line(error)})") from error
+        raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from error
     except Exception as error:  # torch's reader fails in any way on a file that was made up, and advises to trust it
         if is_out_of_memory(error):
             raise
         raise CheckpointError(f"{path} is damaged or holds more than numbers, texts and tensors") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
