@@ -69,7 +69,12 @@ def count_multiply_adds(network: nn.Module, input_size: tuple[int, int, int]) ->
 
 
 def choose_threads(
-    network: nn.Module, input_size: tuple[int, int, int], images: int, asked: int | None = None, kept: int | None = None
+    network: nn.Module,
+    input_size: tuple[int, int, int],
+    images: int,
+    asked: int | None = None,
+    kept: int | None = None,
+    settable: bool = True,
 ) -> ThreadChoice:
     """The number of threads that compute with a network on a CPU; what else the machine does has no influence.
 
@@ -80,6 +85,7 @@ def choose_threads(
         asked: the user's `trainer.threads`, which goes before all else.
         kept: the number with which the run was trained so far. It goes before the variables of torch
             (`OMP_NUM_THREADS`), and these before the rule, since another number rounds otherwise.
+        settable: whether who computes takes `trainer.threads`; else a warning names the variable instead.
     """
     variable = next((name for name in _VARIABLES if os.environ.get(name)), None)
     cores = available_cores()
@@ -98,10 +104,11 @@ def choose_threads(
         choice = ThreadChoice(number, reason)
     if choice.number > cores:
         _log.warning(
-            "%d threads are more than the %d cores that this process may use, which is slow; trainer.threads=%d takes "
-            "fewer, and rounds otherwise",
+            "%d threads are more than the %d cores that this process may use, which is slow; %s=%d takes fewer, and "
+            "rounds otherwise",
             choice.number,
             cores,
+            "trainer.threads" if settable else variable,
             cores,
         )
     return choice
