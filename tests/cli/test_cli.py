@@ -41,6 +41,13 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_the_help_of_verbs_that_take_a_run_says_the_same(command):
+    for verb, flags in {"evaluate": (), "predict": ("--overwrite",), "export": ("--overwrite",)}.items():
+        text = " ".join(command(verb, "--help")[1].split())
+        assert "A run that is not finished is taken from its newest whole checkpoint." in text
+        assert all(f"{flag} replace the file of --output if it exists" in text for flag in flags)
+
+
 def test_lists_name_everything_in_text_and_json(command):
     _, text, _ = command("list", "methods")
     listed = json.loads(command("list", "methods", "--json")[1])

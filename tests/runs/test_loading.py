@@ -20,6 +20,7 @@ from selfkd.errors import (
     RunError,
     RunInterruptedError,
     UserError,
+    shown,
 )
 from selfkd.methods.base import Method
 from selfkd.methods.dtskd import DTSKD
@@ -256,7 +257,7 @@ def test_an_unfinished_run_without_what_is_wanted_says_so(unfinished):
     del sums["best.ckpt"]
     (newest / "checksums.json").write_text(json.dumps(sums))
     (newest / "best.ckpt").unlink()
-    with pytest.raises(RunError, match="holds no best epoch: none that counts has been evaluated yet"):
+    with pytest.raises(RunError, match="holds no best epoch: no epoch after trainer.best_after_epoch=0 has been "):
         export_network(unfinished.path, "best")
     shutil.rmtree(unfinished.checkpoints)
     for use in (in_memory, exported, evaluated):
@@ -339,7 +340,7 @@ def test_what_is_no_place_for_an_export_is_refused_and_stays(finished, place):
     before = {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()}
     with pytest.raises(OptionError) as refused:
         export_network(finished.path, "last", output, overwrite=True)
-    assert str(refused.value).startswith(f"output={str(output)!r} is not allowed")
+    assert str(refused.value).startswith(f"output={shown(str(output))} is not allowed")
     assert allowed in str(refused.value)
     assert {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()} == before
 
@@ -348,7 +349,7 @@ def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
     for output in (tmp_path / "net.safetensors", finished.path / "export" / "mine.safetensors"):
         export_network(finished.path, "best", output)
         output.write_text("somebody's")
-        with pytest.raises(UserError, match=r"safetensors exists; --overwrite replaces it"):
+        with pytest.raises(UserError, match=r"^output=.* a file that does not exist yet; --overwrite replaces"):
             export_network(finished.path, "best", output)
         assert output.read_text() == "somebody's"
         export_network(finished.path, "best", output, overwrite=True)
@@ -357,8 +358,8 @@ def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
 
 def test_the_command_says_what_it_does_not_replace_with_status_2(finished, tmp_path, capsys):
     for output, said in (
-        ("net.pth", "must be a name that ends in .safetensors"),
-        ("net.safetensors", "net.safetensors exists; --overwrite replaces it"),
+        ("net.pth", "net.pth' is not allowed; --output must be a name that ends in .safetensors"),
+        ("net.safetensors", "--output must be a file that does not exist yet; --overwrite replaces this one"),
     ):
         (tmp_path / output).write_text("somebody's")
         assert main(["export", str(finished.path), "--output", str(tmp_path / output)]) == 2
@@ -377,7 +378,7 @@ def test_an_export_to_its_own_place_replaces_nothing_behind_a_link(finished, tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "last.safetensors").write_text("somebody's")
     (finished.path / "export").symlink_to(tmp_path / "mine")
-    with pytest.raises(UserError, match="exists; --overwrite replaces it"):
+    with pytest.raises(UserError, match="that does not exist yet; --overwrite replaces this one"):
         export_network(finished.path, "last")
     assert (tmp_path / "mine" / "last.safetensors").read_text() == "somebody's"
 

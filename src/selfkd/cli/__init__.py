@@ -11,8 +11,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +20,7 @@ from typing import NoReturn
 from selfkd import process_environment
 from selfkd.cli import check, evaluate, export, listing, predict, train
 from selfkd.cli.error_log import error_log
-from selfkd.errors import SelfKDError, StorageError, UserError, shown
+from selfkd.errors import OptionError, SelfKDError, StorageError, UserError, shown
 from selfkd.terminal import ReaderLeftError, as_message, configure_logging, printable, safe_output
 from selfkd.training.signals import stopping_on_signals
 
@@ -118,9 +118,20 @@ def _execute(parsed: argparse.Namespace) -> int:
         raise UserError(f"the current folder is gone ({error.strerror}); change to another one") from error
     _check_lengths(value for value in vars(parsed).values() if isinstance(value, Path))
     os.environ.update(process_environment.variables())  # torch is not imported yet
-    with stopping_on_signals():
+    with stopping_on_signals(), _flags_named(vars(parsed)):
         parsed.execute(parsed)
     return 0
+
+
+@contextmanager
+def _flags_named(arguments: Collection[str]) -> Iterator[None]:
+    """Let errors name an argument of the Python API by the flag that was typed: `batch_size` by `--batch-size`."""
+    try:
+        yield
+    except OptionError as error:
+        if error.option not in arguments:
+            raise
+        raise OptionError(f"--{error.option.replace('_', '-')}", error.value, error.allowed) from error
 
 
 def _check_lengths(paths: Iterable[Path]) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from selfkd.cli.wording import UNFINISHED
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -16,7 +17,7 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "evaluate",
         help="top-1 and top-5 accuracy of every head of a run",
-        description="Evaluate every head of a run. One that is not finished is taken from its newest whole checkpoint.",
+        description="Evaluate every head of a run. " + UNFINISHED,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("arguments", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")

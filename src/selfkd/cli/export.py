@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from selfkd.cli.wording import OVERWRITE, UNFINISHED
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -16,8 +17,7 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "export",
         help="the plain network out of a run, proven equal",
-        description="Write a run's plain network to a file and prove that it gives the same logits. A run that is not "
-        "finished is taken from its newest whole checkpoint.",
+        description="Write a run's plain network to a file and prove that it gives the same logits. " + UNFINISHED,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
@@ -25,7 +25,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--output", type=Path, help="file to write, whose name ends in .safetensors (default: in the run's export/)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=_execute)

@@ -194,7 +194,7 @@ def weights_file(checkpoints: Path, which: str) -> Path:
     if newest is None:
         raise CheckpointError(f"{checkpoints} holds no checkpoint; {_ADVICE}")
     if not (newest / name).exists():
-        raise RunError(f"{newest} holds no best epoch: none that counts has been evaluated yet")
+        raise RunError(f"{newest} holds no best epoch")
     return newest / name
 
 

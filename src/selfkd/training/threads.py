@@ -70,7 +70,12 @@ def count_multiply_adds(network: nn.Module, input_size: tuple[int, int, int]) ->
 
 
 def choose_threads(
-    network: nn.Module, input_size: tuple[int, int, int], images: int, asked: int | None = None, kept: int | None = None
+    network: nn.Module,
+    input_size: tuple[int, int, int],
+    images: int,
+    asked: int | None = None,
+    kept: int | None = None,
+    settable: bool = True,
 ) -> ThreadChoice:
     """The number of threads that compute with a network on a CPU; what else the machine does has no influence.
 
@@ -81,6 +86,7 @@ def choose_threads(
         asked: the user's `trainer.threads`, which goes before all else.
         kept: the number with which the run was trained so far. It goes before the variables of torch
             (`OMP_NUM_THREADS`), and these before the rule, since another number changes the last digits of results.
+        settable: whether who computes takes `trainer.threads`; else a warning names the variable instead.
     """
     variable = next(filter(says_threads, _VARIABLES), None)
     cores = available_cores()
@@ -99,7 +105,7 @@ def choose_threads(
         reason = f"for {billions} billion multiply-adds in a batch; trainer.threads sets another number"
         choice = ThreadChoice(number, reason)
     if choice.number > cores:
-        advice = "" if asked is not None else f"; trainer.threads={cores} takes fewer"
+        advice = "" if asked is not None else f"; {'trainer.threads' if settable else variable}={cores} takes fewer"
         if asked is None and kept is not None:
             advice += ", which changes the last digits of results"
         _log.warning(
