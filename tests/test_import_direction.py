@@ -19,6 +19,7 @@ LEVELS = [
         "catalogue",
         "cores",
         "eval_mode",
+        "given_paths",
         "json_text",
         "option_checks",
         "process_environment",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfkd.json_text import to_json
-from selfkd.terminal import as_message, printable
+from selfkd.terminal import as_message, printable, write_exactly
 
 if TYPE_CHECKING:
     from selfkd.errors import DataError
@@ -24,7 +24,8 @@ _EPILOG = """\
 An IMAGE is a file, a folder (all image files below it, sorted), or a quoted pattern such as 'photos/**/*.jpg'. What
 cannot be read is named on standard error, and the rest is labelled.
 
-CSV has the columns image, rank, label, probability, and a line for each of the K classes.
+CSV has the columns image, rank, label, probability, and a line for each of the K classes. Names are exact in a file and
+in a pipe; on a terminal, and in the form without --csv and --json, line breaks and control codes in them are escaped.
 
 Exit status: 0 if every image was labelled; 1 if some were not; 2 if the command is wrong.
 """
@@ -56,7 +57,11 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.given_paths import check_run
+
+    check_run(parsed.run)
     _check_output(parsed.output, parsed.overwrite)
+    # What takes seconds to import comes after what can be told without it.
 
     from selfkd.errors import UnlabelledImagesError
     from selfkd.runs.loading import load
@@ -75,9 +80,11 @@ def _execute(parsed: argparse.Namespace) -> None:
             yield prediction
 
     run = load(parsed.run, parsed.trust_imports)
-    predictions = predict(run, images_of(parsed.images, report), parsed.top, parsed.batch_size, report)
+    predictions = counted(predict(run, images_of(parsed.images, report), parsed.top, parsed.batch_size, report))
+    if parsed.form is _as_csv and parsed.output is None and sys.stdout.isatty():
+        predictions = map(_with_printable_names, predictions)
     with _written(parsed.output) as write:
-        for text in parsed.form(counted(predictions)):
+        for text in parsed.form(predictions):
             write(text)
     if unread:
         raise UnlabelledImagesError(f"{unread} could not be read, as said above; {labelled} images were labelled")
@@ -96,7 +103,7 @@ def _check_output(output: Path | None, overwrite: bool) -> None:
 def _written(output: Path | None) -> Iterator[Callable[[str], Any]]:
     """What writes text to standard output, or to a file that is visible under its name only once it is whole."""
     if output is None:
-        yield sys.stdout.write
+        yield write_exactly
         return
     from selfkd.atomic_files import written_whole
 
@@ -130,7 +137,16 @@ def _as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
             yield _csv_line((prediction["image"], rank, each["label"], each["probability"]))
 
 
+def _with_printable_names(prediction: Prediction) -> Prediction:
+    return {
+        "image": printable(prediction["image"]),
+        "classes": [
+            {"label": printable(each["label"]), "probability": each["probability"]} for each in prediction["classes"]
+        ],
+    }
+
+
 def _csv_line(cells: Iterable[object]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # which also quotes names that hold a carriage return
+    return text.getvalue().removesuffix("\r\n") + "\n"
