@@ -37,11 +37,13 @@ def check_path(path: Path) -> None:
 def check_run(path: Path) -> None:
     """Refuse a path that is no run folder.
 
-    Raises: UserError: naming the path.
+    Raises: RunError: naming the path.
     """
-    check_path(path)
     try:
+        check_path(path)
         found = (path / RECIPE_FILE).is_file()
+    except UserError as error:
+        raise RunError(str(error)) from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not found:

@@ -441,7 +441,7 @@ def test_layouts_are_recognised(digits_as_cifar100, digits_as_imagenet, tmp_path
     assert not check(str(digits_as_cifar100)).errors
     with pytest.raises(DataError, match="neither a folder nor the name of a data set"):
         check(str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match="~nobody-of-this-name cannot be read"):
+    with pytest.raises(DataError, match="~nobody-of-this-name/images cannot be read"):
         check("~nobody-of-this-name/images")
 
 

@@ -127,7 +127,7 @@ class RunFolder:
     def existing(cls, path: Path) -> RunFolder:
         """A run that has begun, finished or not.
 
-        Raises: UserError: if there is no such run.
+        Raises: RunError: if there is no such run.
         """
         check_run(path)
         return cls(path)
