@@ -19,6 +19,7 @@ LEVELS = [
         "catalogue",
         "cores",
         "eval_mode",
+        "given_paths",
         "json_text",
         "main_memory",
         "option_checks",

@@ -17,7 +17,9 @@ __all__ = ["folder_written_whole", "remove", "written_whole"]
 def written_whole(path: Path) -> Iterator[Path]:
     """Write to the path given inside; afterwards it replaces `path` in one step.
 
-    Raises: StorageError: if it cannot be written; what was there before stays, and nothing half-written is left.
+    Whatever is raised inside, what was there before stays, and nothing half-written is left.
+
+    Raises: StorageError: if it cannot be written, which an OSError inside says.
     """
     partial = _partial(path)
     try:
@@ -28,7 +30,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError | RuntimeError):  # torch's own writer raises RuntimeError when the disk is full
+        if isinstance(error, OSError):
             raise _cannot_be_written(path, error) from error
         raise
 
@@ -37,9 +39,10 @@ def written_whole(path: Path) -> Iterator[Path]:
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """Write into the folder given inside; afterwards it stands under `path`, all of it on disk.
 
-    What was there goes first. Files are to be synchronised with the disk by who writes them.
+    What was there goes first. Files are to be synchronised with the disk by who writes them. Whatever is raised inside,
+    nothing half-written is left.
 
-    Raises: StorageError: if it cannot be written; nothing half-written is left.
+    Raises: StorageError: if it cannot be written, which an OSError inside says.
     """
     partial = _partial(path)
     try:
@@ -50,10 +53,12 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         remove(path)
         partial.rename(path)
         _synchronise(path.parent)
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:
         with suppress(OSError):
             remove(partial)
-        raise _cannot_be_written(path, error) from error
+        if isinstance(error, OSError):
+            raise _cannot_be_written(path, error) from error
+        raise
 
 
 def remove(path: Path) -> None:
@@ -82,5 +87,5 @@ def _synchronise(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot_be_written(path: Path, error: Exception) -> StorageError:
+def _cannot_be_written(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path} cannot be written ({first_line(error)}); what was saved before is whole")

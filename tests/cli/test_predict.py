@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -82,7 +83,20 @@ def test_json_and_csv_hold_the_names_as_they_are(hostile_run, command, images):
     assert [float(row["probability"]) for row in rows] == [
         each["probability"] for prediction in predictions for each in prediction["classes"]
     ]
-    assert "\x1b" not in command("predict", hostile_run, "photos", "--csv")[1], "not on a terminal"
+
+
+def test_csv_is_exact_in_a_pipe_and_escaped_on_a_terminal(hostile_run, command, images, monkeypatch):
+    name = "a\u3000b\u00a0c\u200d\x1b\r\n.png"
+    digit(4).save(images / name)
+    arguments = ("predict", hostile_run, f"photos/{name}", "--top", "2", "--csv")
+    rows = list(csv.DictReader(io.StringIO(command(*arguments)[1], newline="")))
+    assert {row["image"] for row in rows} == {f"photos/{name}"}
+    assert {row["label"] for row in rows} == {RED, FORGED}
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    lines = command(*arguments)[1].splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(r"photos/a\u3000b\xa0c\u200d\x1b\r\n.png,") for line in lines[1:])
+    assert any(r",blue\nselfkd: all is well," in line for line in lines)
 
 
 def test_a_bad_image_is_named_and_the_others_are_labelled(hostile_run, command, images):

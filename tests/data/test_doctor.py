@@ -440,7 +440,9 @@ def test_layouts_are_recognised(digits_as_cifar100, digits_as_imagenet, tmp_path
         assert found(check(str(tmp_path / name)), "layout", "error"), "empty: it is named, and no error of ours"
     assert not check(str(digits_as_cifar100)).errors
     with pytest.raises(DataError, match="neither a folder nor the name of a data set"):
-        recognised(tmp_path / "nowhere")
+        check(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="~nobody-of-this-name/images cannot be read"):
+        check("~nobody-of-this-name/images")
 
 
 def test_what_the_user_wrote_wrongly_is_refused(split):

@@ -172,7 +172,7 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["optimizer.lr=" + "9" * 400], r"optimizer.lr='999.* \.\.\. is not allowed; write numbers in at most 100"),
         (["trainer.epochs=" + "9" * 5000], "write numbers in at most 100 characters"),
         (["data.classes=[a"], "data.classes='.a' is not allowed; data.classes must be .* a list"),
-        (["data.classes=[&a [1], *a]"], "data.classes must be .* a list"),
+        (["data.classes=[&a [1], *a]"], "data.classes='.* is not allowed; .* an alias repeats a list"),
         (["name=" + "x" * 300], "at most 200 bytes"),
         (["seed=4294967296"], "seed must be from 0 to 4294967295"),
         (["trainer.epochs"], "is no override; write key=value"),
@@ -375,6 +375,10 @@ SLIPS = {
     "name": "resolve(RECIPE, {'name': 'a/../b'})",
     "option on the command line": "split_overrides(['lr=3'])",
     "option in a file": "resolve('mine.yaml')",
+    "number": "resolve(RECIPE, {'trainer.epochs': '1_000'})",
+    "decimal number": "resolve(RECIPE, {'optimizer.lr': '1:30'})",
+    "number in a list": "resolve(RECIPE, {'schedule.milestones': '[010,20]'})",
+    "list without end": "resolve(RECIPE, {'schedule.milestones': '[' + '1,' * 20001 + ']'})",
     "torchvision by its import": "resolve(RECIPE, {'backbone': 'torchvision.models:resnet18'})",
 }
 
@@ -402,6 +406,11 @@ def test_slips_are_answered_before_torch_is_loaded(tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == len(SLIPS) + 1, done.stdout
     assert lines[-1] == "trainer.epochs=3"
+
+
+def test_a_list_beyond_the_limits_is_said_to_be_one():
+    with pytest.raises(RecipeError, match=r"^schedule.milestones='\[1,.* is not allowed; .*more than 20000 values"):
+        resolve(DTSKD, {"schedule.milestones": f"[{'1,' * 20_000}]"})
 
 
 @pytest.mark.parametrize(

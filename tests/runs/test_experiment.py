@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from selfkd.errors import (
 )
 from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
+from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.run_folder import RunFolder, write_json
 from selfkd.training import module
@@ -614,3 +616,14 @@ def test_too_little_memory_ends_a_run_with_advice_that_works(short, tmp_path, op
         short("plain", method=f"{__name__}:Hungry", **{**options, **changed}), tmp_path, overwrite=overwrite
     )
     assert folder.scores()["last"]["epoch"] == 2
+
+
+def test_runs_that_utf_8_cannot_write_are_refused_before_training(tmp_path, monkeypatch):
+    recipe = resolve("demo/digits/resnet18/plain")
+    with pytest.raises(UserError, match="in characters that UTF-8 can write"):
+        run(recipe, tmp_path / "r\udcff")
+    (tmp_path / "w\udcff").mkdir()
+    monkeypatch.chdir(tmp_path / "w\udcff")
+    with pytest.raises(UserError, match="in characters that UTF-8 can write"):
+        run(recipe, Path("runs"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["w\udcff"]

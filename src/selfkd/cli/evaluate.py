@@ -29,9 +29,12 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.given_paths import check_run
     from selfkd.recipes.reader import split_overrides
 
-    places = split_overrides(parsed.arguments)  # before what takes seconds to import
+    check_run(parsed.run)
+    places = split_overrides(parsed.arguments)
+    # What takes seconds to import comes after what can be told without it.
 
     from selfkd.reports.score_table import score_table
     from selfkd.runs.experiment import evaluate_run

@@ -32,6 +32,10 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.given_paths import check_run
+
+    check_run(parsed.run)  # before what takes seconds to import
+
     from selfkd.runs.loading import export_network
 
     path, difference = export_network(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfkd.cli.wording import OVERWRITE, UNFINISHED
 from selfkd.json_text import to_json
-from selfkd.terminal import as_message, printable
+from selfkd.terminal import as_message, printable, write_exactly
 
 if TYPE_CHECKING:
     from selfkd.errors import DataError
@@ -26,7 +26,8 @@ An IMAGE is a file, a folder (all image files below it, sorted), or a quoted pat
 folder, links are followed, to other disks too, and each folder below it is listed once. A link to a folder above it,
 and /proc and /sys, are not listed. What cannot be read or listed is named on standard error, and the rest is labelled.
 
-CSV has the columns image, rank, label, probability, and a line for each of the K classes.
+CSV has the columns image, rank, label, probability, and a line for each of the K classes. Names are exact in a file and
+in a pipe; on a terminal, and in the form without --csv and --json, line breaks and control codes in them are escaped.
 
 Exit status: 0 if every image was labelled; 1 if some were not; 2 if the command is wrong.
 """
@@ -58,6 +59,10 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.given_paths import check_run
+
+    check_run(parsed.run)  # before what takes seconds to import
+
     from selfkd.errors import UnlabelledImagesError
     from selfkd.runs.loading import load
     from selfkd.runs.output_place import output_place
@@ -73,9 +78,11 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     run = load(parsed.run, parsed.trust_imports)
     images = images_of(parsed.images, unlisted.report)
-    predictions = predict(run, images, parsed.top, parsed.batch_size, unread.report)
+    predictions = counted(predict(run, images, parsed.top, parsed.batch_size, unread.report))
+    if parsed.form is _as_csv and place is None and sys.stdout.isatty():
+        predictions = map(_with_printable_names, predictions)
     with _written(place) as write:
-        for text in parsed.form(counted(predictions)):
+        for text in parsed.form(predictions):
             write(text)
     problems = []
     if unread.number:
@@ -101,7 +108,7 @@ class _Problems:
 def _written(place: Path | None) -> Iterator[Callable[[str], Any]]:
     """What writes text to standard output, or to a file that is visible under its name only once it is whole."""
     if place is None:
-        yield sys.stdout.write
+        yield write_exactly
         return
     from selfkd.atomic_files import written_whole
 
@@ -133,7 +140,16 @@ def _as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
             yield _csv_line((prediction["image"], rank, each["label"], each["probability"]))
 
 
+def _with_printable_names(prediction: Prediction) -> Prediction:
+    return {
+        "image": printable(prediction["image"]),
+        "classes": [
+            {"label": printable(each["label"]), "probability": each["probability"]} for each in prediction["classes"]
+        ],
+    }
+
+
 def _csv_line(cells: Iterable[object]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # which also quotes names that hold a carriage return
+    return text.getvalue().removesuffix("\r\n") + "\n"

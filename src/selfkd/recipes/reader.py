@@ -28,10 +28,10 @@ from jsonargparse import ArgumentParser
 from selfkd.catalogue import is_own, place_of
 from selfkd.errors import RecipeError, SelfKDError, UnknownNameError, UserError, shown
 from selfkd.recipes.files import ENDINGS, read_recipe
-from selfkd.recipes.option_names import every_option, nearest_keys, option_names
+from selfkd.recipes.option_names import every_option, nearest_keys, numeric_options, option_names
 from selfkd.recipes.sections import ALWAYS, CHOSEN, SECTIONS, override, part
 from selfkd.recipes.weights import options_of_weights
-from selfkd.recipes.yaml_files import is_plain_number, list_value
+from selfkd.recipes.yaml_files import is_other_number, is_plain_number, list_value
 from selfkd.terminal import printable
 
 __all__ = [
@@ -394,6 +394,7 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     merged = dict(flat)
     parts = _parts(merged)
     _check_names(parts, merged)
+    _check_notation(parts, merged)
     seed, options = _checked_options(parts, merged)
     for section, followed in options_of_weights(parts, options, merged).items():
         options[section] |= followed
@@ -430,6 +431,14 @@ def _check_names(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
         section, _, option = key.partition(".")
         if key not in known and not (option and section in own):
             raise _unknown_option(key, value, [*known, *CHOSEN, "name"], _listing(section, parts))
+
+
+def _check_notation(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
+    """Refuse numbers that are not in plain decimals, without importing a part, where its source says what it takes."""
+    numeric = [key for section in SECTIONS for key in numeric_options(section, parts.get(section))]
+    for key in ("seed", *numeric):
+        if any(isinstance(each, str) and is_other_number(each) for each in _members(_read_list(key, flat.get(key)))):
+            raise _other_notation(key, flat[key])
 
 
 def _listing(section: str, parts: Mapping[str, str]) -> str:
@@ -535,14 +544,33 @@ def _as_given(key: str, value: Any, kind: Any) -> Any:
     Raises: RecipeError: if it can be no value of any option of this type, naming the option.
     """
     if isinstance(value, str) and not _takes_text(kind):
-        written = list_value(value)
-        if written is None and value.lstrip().startswith("["):
+        written = _read_list(key, value)
+        if written is value and value.lstrip().startswith("["):
             raise RecipeError(f"{key}={shown(value)} is not allowed; {key} must be {_in_words(kind)}")
-        value = value if written is None else written
+        value = written
     if any(isinstance(each, str) and is_plain_number(each) and len(each) > _MOST_DIGITS for each in _members(value)):
         raise RecipeError(f"{key}={shown(value)} is not allowed; write numbers in at most {_MOST_DIGITS} characters")
     # As text a number can be whatever the option's type makes of it: 32 a precision, 1 a float.
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _read_list(key: str, value: Any) -> Any:
+    """A value; where it is the text of a list, that list.
+
+    Raises: RecipeError: if the list is beyond the limits, naming the option.
+    """
+    try:
+        written = list_value(value) if isinstance(value, str) else None
+    except RecipeError as error:
+        raise RecipeError(f"{key}={shown(value)} is not allowed; {error}") from error
+    return value if written is None else written
+
+
+def _other_notation(key: str, value: Any) -> RecipeError:
+    return RecipeError(
+        f"{key}={shown(value)} is not allowed; write numbers in plain decimals: no zeros before them, no underscores, "
+        "no colons"
+    )
 
 
 def _members(value: Any) -> list[Any]:
@@ -573,7 +601,4 @@ def _as_written(key: str, given: Any, read: Any, kind: Any) -> Any:
         return read
     if _takes_text(kind):
         return given
-    raise RecipeError(
-        f"{key}={shown(given)} is not allowed; write numbers in plain decimals: no zeros before them, no underscores, "
-        "no colons"
-    )
+    raise _other_notation(key, given)

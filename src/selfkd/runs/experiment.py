@@ -21,6 +21,7 @@ from selfkd.data.source import Source, Split, Splits
 from selfkd.data.streaming import killed_workers_named
 from selfkd.errors import DataError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
+from selfkd.given_paths import check_path
 from selfkd.history import HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
@@ -181,12 +182,13 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     Raises:
         RunError: if the folder holds another experiment or other data, if another process trains in it, or if what is
             to be overwritten is no run.
-        UserError: if data, network or options are not usable.
+        UserError: if data, network, options or the folder's path are not usable.
         RunInterruptedError, NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError: as `fit` does.
         WorkerKilledError: if a process that reads images was killed; the last checkpoint is whole.
         ProcessLostError: if one of several processes that train was killed; the last checkpoint is whole.
     """
     folder = RunFolder.of(recipe, runs)
+    check_path(folder.path)
     if overwrite:
         folder.check_overwritable()
     else:

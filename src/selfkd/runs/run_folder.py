@@ -19,6 +19,7 @@ from selfkd.data.source import Splits
 from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.evaluation.scores import Scores
+from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.json_text import to_json
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
@@ -128,14 +129,8 @@ class RunFolder:
 
         Raises: RunError: if there is no such run.
         """
-        folder = cls(path)
-        try:
-            found = folder.recipe_file.is_file()
-        except OSError as error:
-            raise RunError(f"{path} cannot be read: {error}") from error
-        if not found:
-            raise RunError(f"{path} is no run folder: it holds no {folder.recipe_file.name}")
-        return folder
+        check_run(path)
+        return cls(path)
 
     @property
     def is_finished(self) -> bool:
@@ -145,7 +140,7 @@ class RunFolder:
     @property
     def recipe_file(self) -> Path:
         """The resolved recipe."""
-        return self.path / "recipe.yaml"
+        return self.path / RECIPE_FILE
 
     @property
     def scores_file(self) -> Path:

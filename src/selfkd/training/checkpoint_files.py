@@ -19,6 +19,7 @@ from torch import Tensor
 
 from selfkd.atomic_files import folder_written_whole, remove, written_whole
 from selfkd.errors import CheckpointError, RunError, first_line
+from selfkd.given_paths import check_path
 from selfkd.json_text import to_json
 from selfkd.training.memory import is_out_of_memory
 
@@ -312,7 +313,12 @@ def checksum(file: Path) -> dict[str, int]:
 
 def _write(content: Any, path: Path) -> None:
     with path.open("xb") as file:  # never into a file that has another name in a set
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # its writer's own, where the disk is full
+            if is_out_of_memory(error):
+                raise
+            raise OSError(str(error)) from error
         _onto_disk(file)
 
 
@@ -350,6 +356,7 @@ def _is_text(key: object) -> bool:
 
 
 def _read(path: Path) -> Any:
+    check_path(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except OSError as error:
