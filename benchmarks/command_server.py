@@ -27,7 +27,7 @@ __all__ = ["Command", "CommandServer"]
 
 _IMPORTS = (
     "selfkd.backbones.resnet_cifar",
-    "selfkd.cli",
+    "selfkd.cli.command",
     "selfkd.data.digits",
     "selfkd.data.folder",
     "selfkd.methods.dtskd",

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "fuzz.json"
 
 LONGEST_SECONDS = 60.0
-STATUSES = frozenset({0, 1, 2, 130, 143})
+STATUSES = frozenset({0, 1, 2})
 NET = "unforeseen error"
 LARGEST_MEMORY = 12 * 2**30
 """Address space of a command: an input that asks for more gets an error, not the whole machine."""
@@ -45,7 +45,7 @@ class Outcome:
 
     Args:
         verb, about: of the input.
-        arguments: of the command.
+        arguments: of the command, without folders of this machine.
         status: exit status; None if it had not ended after a minute.
         seconds: that it ran.
         faults: what was wrong with that; empty if nothing was.
@@ -85,6 +85,19 @@ def faults_of(status: int | None, said: str) -> tuple[str, ...]:
     return tuple(faults)
 
 
+def without_places(text: str, folder: Path) -> str:
+    """A text in which no folder of this machine is named.
+
+    Args:
+        text: that a command was given or printed.
+        folder: where the inputs lie.
+    """
+    places = {folder: "INPUTS", ROOT: "REPOSITORY", Path(sys.prefix): "PYTHON", Path(sys.base_prefix): "PYTHON"}
+    for place in sorted(places, key=lambda each: -len(str(each))):
+        text = text.replace(str(place), places[place])
+    return text
+
+
 def tried(server: CommandServer, given: Input, folder: Path) -> Outcome:
     """Run the command on one input, in a new folder, which is removed."""
     folder.mkdir(parents=True)
@@ -105,8 +118,9 @@ def tried(server: CommandServer, given: Input, folder: Path) -> Outcome:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     faults, caught = faults_of(status, said), NET in said
-    shown = tuple(word if len(word) < 100 else f"{word[:100]}..." for word in arguments)
-    end = said[-600:] if faults or caught else ""
+    words = [without_places(word, folder.parent) for word in arguments]
+    shown = tuple(word if len(word) < 100 else f"{word[:100]}..." for word in words)
+    end = without_places(said, folder.parent)[-600:] if faults or caught else ""
     return Outcome(given.verb, given.about, shown, status, round(seconds, 2), faults, caught, end)
 
 

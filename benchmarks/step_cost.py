@@ -64,7 +64,7 @@ With Debian's package `libjemalloc2`:
     export MALLOC_CONF=oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1
 
 `selfkd train` says in its log whether jemalloc is loaded; where it is installed only, and a training on a CPU has large
-tensors, it says these two lines. `environment.json` names the allocator.
+tensors, it says how to load it. `environment.json` names the allocator.
 """
 
 CLASSES, SAMPLES, SIDE = 100, 50_000, 32

@@ -18,6 +18,12 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 SHARED_DATA = Path(os.environ.get("SELFKD_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+@pytest.fixture(autouse=True)
+def own_modules_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that a test adds to where modules are looked for is in no other test's way."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 @pytest.fixture
 def cifar100_root() -> Path:
     """The real CIFAR-100, where it is at hand (SELFKD_SHARED_DATA names the folder that holds cifar100/)."""

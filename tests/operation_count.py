@@ -1,7 +1,8 @@
 """Multiply-adds as the papers' tables count them, where convolutions and linear layers alone do not give their figures.
 
 DTSKD's Table 2 was made with ptflops (specification, section 4). Beside multiply-adds it counts an operation for every
-bias that is added, every value of a ReLU and every value that is pooled, and two for every value that is normalised.
+bias that is added and every value that an average pooling takes, and two for every value that is normalised. Of ReLU
+and max pooling it counts the layer and the function that the layer calls: two for every value that they take.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ _OPERATIONS = {
     aten.addmm: _linear,
     aten.native_batch_norm: _for_each_value(2),  # or, by torch's version:
     aten._native_batch_norm_legit_no_training: _for_each_value(2),
-    aten.relu: _for_each_value(1),
-    aten.relu_: _for_each_value(1),
-    aten.max_pool2d_with_indices: _for_each_value(1),
+    aten.relu: _for_each_value(2),
+    aten.relu_: _for_each_value(2),
+    aten.max_pool2d_with_indices: _for_each_value(2),
     aten.mean: _for_each_value(1),
 }
 
 
-def giga_operations(predict: Callable[[torch.Tensor], object]) -> float:
-    """Of one image of 32x32, in 10^9; the network is in eval mode and on the meta device."""
+def mega_operations(predict: Callable[[torch.Tensor], object]) -> float:
+    """Of one image of 32x32, in 10^6; the network is in eval mode and on the meta device."""
     with FlopCounterMode(display=False, custom_mapping=_OPERATIONS) as counter, torch.no_grad():
         predict(torch.zeros(1, 3, 32, 32, device="meta"))
-    return counter.get_total_flops() / 2e9
+    return counter.get_total_flops() / 2e6

@@ -37,7 +37,7 @@ def test_among_others_files_nothing_else_is_replaced(tmp_path):
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "ours").stat().st_mode
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, RuntimeError])
 def test_nothing_half_written_is_left_whatever_stops_it(tmp_path, error):
     (tmp_path / "file").write_text("old")
 
@@ -50,6 +50,20 @@ def test_nothing_half_written_is_left_whatever_stops_it(tmp_path, error):
         write()
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_no_half_written_folder_is_left_whatever_stops_it(tmp_path, error):
+    (tmp_path / "folder").mkdir()
+
+    def write():
+        with folder_written_whole(tmp_path / "folder") as partial:
+            (partial / "half").touch()
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
 
 
 def test_a_folder_in_the_way_is_said_and_left(tmp_path):

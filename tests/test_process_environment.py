@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from selfkd.process_environment import variables
+from selfkd.process_environment import says_threads, variables
 
 COMMAND_THEN_TORCH = "from selfkd.cli import main; main(['list', 'methods']); import torch"
 
@@ -37,3 +37,25 @@ def test_the_users_values_stay(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     assert variables() == {"OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "0"}
+
+
+def test_threads_are_said_by_a_positive_whole_number_or_a_list_of_them(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert not says_threads("OMP_NUM_THREADS")
+    for value in ("4", "04", "+4", " 4 ", "4,2", "4 , 2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert says_threads("OMP_NUM_THREADS"), value
+    for value in ("", " ", "0", "-4", "4.5", "4x", "many", "0,4", "4,0", "4,", "4,x", "²", "9" * 20):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert not says_threads("OMP_NUM_THREADS"), value
+
+
+@pytest.mark.parametrize(("value", "said"), [("1,2", True), ("many", False)])
+def test_torch_takes_what_is_said_and_ignores_the_rest(value, said, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    counting = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
+    own = subprocess.run(counting, capture_output=True, text=True, check=True).stdout
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert says_threads("OMP_NUM_THREADS") == said
+    assert subprocess.run(counting, capture_output=True, text=True, check=True).stdout == ("1\n" if said else own)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from selfkd.errors import StorageError
-from selfkd.terminal import ReaderLeftError, as_message, configure_logging, printable, safe_output
+from selfkd.terminal import ReaderLeftError, as_message, configure_logging, printable, safe_output, write_exactly
 
 HOSTILE = {
     "a colour": ("\x1b[31mred", r"\x1b[31mred"),
@@ -65,6 +65,19 @@ def test_streams_escape_all_but_the_layout(monkeypatch):
     assert streams["stdout"].getvalue() == "a\tb\n\\x1b[31mred\n"
     assert streams["stderr"].getvalue() == "bar\r\\x07\\x9b2J"
     assert sys.stdout is streams["stdout"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_what_a_program_reads_is_exact_but_on_a_terminal(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stdout", stream)
+    with safe_output():
+        write_exactly("a\u3000b\x1b\n")
+    assert stream.getvalue() == ("a\\u3000b\\x1b\n" if stream.isatty() else "a\u3000b\x1b\n")
 
 
 def test_only_standard_output_must_be_written(monkeypatch):

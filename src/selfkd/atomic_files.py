@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from selfkd.errors import StorageError
+from selfkd.errors import StorageError, first_line
 
 __all__ = ["folder_written_whole", "remove", "written_whole"]
 
@@ -18,11 +18,13 @@ __all__ = ["folder_written_whole", "remove", "written_whole"]
 def written_whole(path: Path, among_others: bool = False) -> Iterator[Path]:
     """Write to the path given inside; afterwards it replaces `path` in one step.
 
+    Whatever is raised inside, what was there before stays, and nothing half-written is left.
+
     Args:
         path: the file.
         among_others: whether files that are not ours may lie beside it, so that only `path` is replaced. Elsewhere what
             a killed process left half-written goes.
-    Raises: StorageError: if it cannot be written; what was there before stays, and nothing half-written is left.
+    Raises: StorageError: if it cannot be written, which an OSError inside says.
     """
     partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial") if among_others else _partial(path)
     try:
@@ -33,7 +35,7 @@ def written_whole(path: Path, among_others: bool = False) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError | RuntimeError):  # torch's own writer raises RuntimeError when the disk is full
+        if isinstance(error, OSError):
             raise _cannot_be_written(path, error) from error
         raise
 
@@ -42,9 +44,10 @@ def written_whole(path: Path, among_others: bool = False) -> Iterator[Path]:
 def folder_written_whole(path: Path) -> Iterator[Path]:
     """Write into the folder given inside; afterwards it stands under `path`, all of it on disk.
 
-    What was there goes first. Files are to be synchronised with the disk by who writes them.
+    What was there goes first. Files are to be synchronised with the disk by who writes them. Whatever is raised inside,
+    nothing half-written is left.
 
-    Raises: StorageError: if it cannot be written; nothing half-written is left.
+    Raises: StorageError: if it cannot be written, which an OSError inside says.
     """
     partial = _partial(path)
     try:
@@ -55,10 +58,12 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         remove(path)
         partial.rename(path)
         _synchronise(path.parent)
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:
         with suppress(OSError):
             remove(partial)
-        raise _cannot_be_written(path, error) from error
+        if isinstance(error, OSError):
+            raise _cannot_be_written(path, error) from error
+        raise
 
 
 def remove(path: Path) -> None:
@@ -87,6 +92,5 @@ def _synchronise(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot_be_written(path: Path, error: Exception) -> StorageError:
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return StorageError(f"{path} cannot be written ({reason}); what was saved before is whole")
+def _cannot_be_written(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"{path} cannot be written ({first_line(error)}); what was saved before is whole")

@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -77,26 +76,22 @@ class Catalogue(Mapping[str, Entry]):
         if name in self._entries:
             return import_target(target)
         try:
-            with _working_folder_searched():
-                return import_target(target)
+            _search_working_folder()
+            return import_target(target)
         except (Exception, SystemExit) as error:  # somebody's module may fail in any way while it is imported
             reason = f"{type(error).__name__}: {error}{place_of(error.__traceback__)}"
             raise UserError(f"{self.kind} {name!r} cannot be imported: {reason}") from error
 
 
-@contextmanager
-def _working_folder_searched() -> Iterator[None]:
-    """Look for modules in the working folder too, as `python -m` does, but after all other places and only for now:
-    always, whatever lies there would run where an optional package is looked for in vain."""
+def _search_working_folder() -> None:
+    """Look for modules in the working folder too from now on, as `python -m` does, but after all other places.
+
+    Only for somebody's own part: without one, whatever lies there would run where an optional package is looked for in
+    vain.
+    """
     folder = str(Path.cwd())
-    if folder in sys.path:
-        yield
-        return
-    sys.path.append(folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def is_own(name: str) -> bool:

@@ -162,6 +162,8 @@ class Preprocessing:
         interpolation: how images were scaled: "bilinear", "bicubic".
         side: of the network's input, in pixels.
         crop_fraction: side by the pixels to which an image's shorter side was scaled before its centre was cut out.
+        crop_mode: how an image of other sides became a square: "center" cut its centre out, "squash" stretched it, and
+            "border" padded it.
     """
 
     mean: tuple[float, ...]
@@ -169,6 +171,7 @@ class Preprocessing:
     interpolation: str
     side: int
     crop_fraction: float
+    crop_mode: str = "center"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ __all__ = [
     "UnlabelledImagesError",
     "UserError",
     "WorkerKilledError",
+    "first_line",
     "shown",
 ]
 
@@ -38,6 +39,12 @@ def shown(value: object) -> str:
     except Exception:  # somebody's object, or a whole number of more digits than Python writes out
         text = f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 4]} ..."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its type where it says nothing."""
+    said = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, said), type(error).__name__)
 
 
 class SelfKDError(Exception):

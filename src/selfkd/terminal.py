@@ -12,7 +12,7 @@ from typing import Any, TextIO, cast
 
 from selfkd.errors import StorageError
 
-__all__ = ["ReaderLeftError", "as_message", "configure_logging", "printable", "safe_output"]
+__all__ = ["ReaderLeftError", "as_message", "configure_logging", "printable", "safe_output", "write_exactly"]
 
 _NOT_PLAIN = re.compile(r"[^ -~]")
 _NOT_PLAIN_BUT_LAYOUT = re.compile(r"[^ -~\n\r\t]")  # a table's lines, a progress bar's return
@@ -42,6 +42,18 @@ def as_message(text: str) -> str:
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], f"{lines[_LINES - 1]} ..."]
     return "\n  ".join(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..." for line in lines)
+
+
+def write_exactly(text: str) -> None:
+    """Write to standard output what a program is to read: in a pipe or a file only what its encoding lacks is escaped.
+
+    A terminal gets it as it gets everything.
+    """
+    stream = sys.stdout
+    if isinstance(stream, _SafeStream) and not stream.isatty():
+        stream.write_exactly(text)
+    else:
+        stream.write(text)
 
 
 @contextmanager
@@ -99,13 +111,15 @@ class _SafeStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        safe = _NOT_PLAIN_BUT_LAYOUT.sub(_escaped, text)
+        self.write_exactly(_NOT_PLAIN_BUT_LAYOUT.sub(_escaped, text))
+        return len(text)
+
+    def write_exactly(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
         try:
-            self._stream.write(safe.encode(encoding, "backslashreplace").decode(encoding))
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         except OSError as error:
             self._give_up(error)
-        return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["DeferredRange", "at_hand"]
+from selfkd.errors import BatchError
+
+__all__ = ["DeferredRange", "IndexRange", "at_hand"]
 
 _MOST_NOTED = 1000
 """Batches after which a loop that never looks is made to, so that its notes take little memory."""
@@ -63,3 +65,53 @@ class DeferredRange:
         """Drop what was noted; the next batch is number 1."""
         self._extremes.clear()
         self._looked = 0
+
+
+class IndexRange:
+    """The range of sample indices: those in main memory are refused at once, those of a device at the next look.
+
+    Args:
+        num_samples: indices lie in [0, num_samples).
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        self.num_samples = num_samples
+        self._deferred = DeferredRange(0, num_samples - 1, self._outside)
+
+    def check(self, indices: Tensor, now: bool) -> None:
+        """Look at the indices of one batch now, or note them.
+
+        Raises: BatchError: if one is outside; without `now`, what `look` raises, with every thousandth batch.
+        """
+        if not len(indices):
+            return
+        if not now:
+            self._deferred.note(indices)
+            return
+        low, high = (int(value) for value in indices.aminmax())
+        if low < 0 or high >= self.num_samples:
+            raise BatchError(self._in_words(low if low < 0 else high))
+
+    def inside(self, indices: Tensor) -> Tensor:
+        """The indices, one outside replaced by the nearest inside."""
+        return indices.clamp(0, self.num_samples - 1)
+
+    def look(self) -> None:
+        """Look at what was noted since the last time; waits for the device if there is anything.
+
+        Raises: BatchError: naming the first index outside and the number of its batch since `forget`.
+        """
+        self._deferred.look()
+
+    def forget(self) -> None:
+        """Drop what was noted; the next batch is number 1."""
+        self._deferred.forget()
+
+    def _outside(self, index: float, number: int) -> BatchError:
+        return BatchError(f"in batch {number} of the epoch, {self._in_words(index)}")
+
+    def _in_words(self, index: float) -> str:
+        return (
+            f"sample index {index} lies outside [0, {self.num_samples}); "
+            "DatasetInfo.num_samples must be the size of the training set"
+        )

@@ -1,4 +1,5 @@
 import json
+import sys
 from collections import Counter
 
 import pytest
@@ -23,6 +24,7 @@ def benchmark():
         (-11, "", ("exit status -11",)),
         (None, "", ("still ran after 60 s",)),
         (2, "selfkd: unknown method '\x1b[31mred'\n", ("control codes",)),
+        (143, "selfkd: interrupted\n", ("exit status 143",)),
         (120, f"\x9b2J\n{TRACEBACK}", ("exit status 120", "traceback", "control codes")),
     ],
 )
@@ -51,6 +53,15 @@ def test_the_committed_result_has_no_fault(benchmark):
     assert results["inputs"] >= 300
     assert set(results["by_verb"]) == VERBS
     assert [each["about"] for each in results["failed"]] == []
+    assert [each["about"] for each in results["caught_by_the_net"]] == []
+
+
+def test_results_name_no_folder_of_this_machine(benchmark, tmp_path):
+    said = f"{tmp_path}/input-3/a.png, {benchmark.ROOT}/src/selfkd/x.py, {sys.prefix}/lib/y.py, runs/tiny"
+    assert (
+        benchmark.without_places(said, tmp_path)
+        == "INPUTS/input-3/a.png, REPOSITORY/src/selfkd/x.py, PYTHON/lib/y.py, runs/tiny"
+    )
 
 
 @pytest.mark.slow

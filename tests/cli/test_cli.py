@@ -41,6 +41,13 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_the_help_of_verbs_that_take_a_run_says_the_same(command):
+    for verb, flags in {"evaluate": (), "predict": ("--overwrite",), "export": ("--overwrite",)}.items():
+        text = " ".join(command(verb, "--help")[1].split())
+        assert "A run that is not finished is taken from its newest whole checkpoint." in text
+        assert all(f"{flag} replace the file of --output if it exists" in text for flag in flags)
+
+
 def test_lists_name_everything_in_text_and_json(command):
     _, text, _ = command("list", "methods")
     listed = json.loads(command("list", "methods", "--json")[1])
@@ -173,9 +180,15 @@ BAD = {
     "an empty image": (["predict", "run", "a.png", ""], "argument IMAGE: must not be empty"),
     "an empty image after an option": (["predict", "run", "a.png", "--json", ""], "one of the images is empty"),
     "an empty file to predict": (["predict", "run", "a.png", "--output", ""], "argument --output: must not be empty"),
-    "a run too long": (["evaluate", "x" * 300], "xxx... is too long for a path"),
-    "runs too long": (["train", RECIPE, "--runs", "a/" * 3000], "a/... is too long for a path"),
-    "an output too long": (["predict", "run", "i.png", "--output", "x" * 300], "xxx... is too long for a path"),
+    "runs that UTF-8 cannot write": (
+        ["train", RECIPE, "--runs", "r\udcff"],
+        "'r\\udcff' cannot be used; its absolute path must",
+    ),
+    "a run that UTF-8 cannot write": (["evaluate", "r\udcff"], "in characters that UTF-8 can write"),
+    "somebody's home": (["check", "~nobody-of-this-name"], "~nobody-of-this-name cannot be read"),
+    "a run too long": (["evaluate", "x" * 300], "xxx ... is too long for a path"),
+    "runs too long": (["train", RECIPE, "--runs", "a/" * 3000], "a/a ... is too long for a path"),
+    "an output too long": (["predict", "run", "i.png", "--output", "x" * 300], "xxx ... is too long for a path"),
 }
 
 
@@ -185,16 +198,46 @@ def test_the_help_of_train_names_what_can_be_set(command):
         assert expected in text
 
 
-@pytest.mark.parametrize("arguments", [["train", "--epochs", "3"], ["evaluate", "run", "--workers=2"]])
-def test_an_option_written_as_a_flag_is_answered_without_torch(arguments):
+SLIPS = {
+    "an option as a flag": (["train", "--epochs", "3"], "nearest: trainer.epochs=3"),
+    "an option as another verb's flag": (["evaluate", "run", "--workers=2"], "nearest: loader.workers=2"),
+    "a run to predict with": (["predict", "nosuch", "image.png"], "nosuch is no run folder: it holds no recipe.yaml"),
+    "a run to evaluate": (["evaluate", "nosuch"], "nosuch is no run folder: it holds no recipe.yaml"),
+    "a run to export": (["export", "nosuch"], "nosuch is no run folder: it holds no recipe.yaml"),
+    "a data set": (["check", "/nosuch"], "/nosuch is neither a folder nor the name of a data set"),
+    "underscores": (["train", RECIPE, "trainer.epochs=1_000"], "trainer.epochs='1_000' is not allowed; write numbers"),
+    "leading zeros": (["train", RECIPE, "trainer.epochs=010"], "trainer.epochs='010' is not allowed; write numbers"),
+    "colons": (["train", "trainer.epochs=1:30"], "trainer.epochs='1:30' is not allowed; write numbers in plain"),
+    "a seed": (["train", RECIPE, "seed=0x1F"], "seed='0x1F' is not allowed; write numbers in plain decimals"),
+}
+
+
+def test_slips_are_answered_before_torch_is_loaded(tmp_path):
     code = f"""
 import sys
 from selfkd.cli import main
-assert main({arguments!r}) == 2
-assert "torch" not in sys.modules
+for kind, (arguments, _) in {SLIPS!r}.items():
+    assert main(arguments) == 2, kind
+    assert "torch" not in sys.modules, f"{{kind}}: torch was loaded"
 """
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "nearest: " in done.stderr
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    for line, (_, message) in zip(lines, SLIPS.values(), strict=True):
+        assert line.startswith("selfkd: ")
+        assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verb"),
+    [(["train", "--epochs", "3"], "selfkd train"), (["trian"], "selfkd"), (["predict"], "selfkd predict")],
+)
+def test_a_mistake_in_the_arguments_is_one_line_that_says_where_help_is(command, arguments, verb):
+    status, said, errors = command(*arguments)
+    assert (status, said) == (2, "")
+    assert errors.startswith("selfkd: ")
+    assert errors.endswith(f"; see '{verb} --help'\n")
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("case", BAD)

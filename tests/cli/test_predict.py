@@ -1,15 +1,19 @@
 import csv
 import io
 import json
+import shutil
+import sys
 
 import pytest
+import torch
 
 from image_sets import digit, write_folder
 from selfkd.cli import main
-from selfkd.errors import CheckpointError
+from selfkd.errors import CheckpointError, shown
 from selfkd.recipes.reader import resolve
 from selfkd.runs import prediction
 from selfkd.runs.experiment import run
+from selfkd.training import threads
 
 RED, FORGED = "\x1b[31mred", "blue\nselfkd: all is well"
 
@@ -79,7 +83,20 @@ def test_json_and_csv_hold_the_names_as_they_are(hostile_run, command, images):
     assert [float(row["probability"]) for row in rows] == [
         each["probability"] for prediction in predictions for each in prediction["classes"]
     ]
-    assert "\x1b" not in command("predict", hostile_run, "photos", "--csv")[1], "not on a terminal"
+
+
+def test_csv_is_exact_in_a_pipe_and_escaped_on_a_terminal(hostile_run, command, images, monkeypatch):
+    name = "a\u3000b\u00a0c\u200d\x1b\r\n.png"
+    digit(4).save(images / name)
+    arguments = ("predict", hostile_run, f"photos/{name}", "--top", "2", "--csv")
+    rows = list(csv.DictReader(io.StringIO(command(*arguments)[1], newline="")))
+    assert {row["image"] for row in rows} == {f"photos/{name}"}
+    assert {row["label"] for row in rows} == {RED, FORGED}
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    lines = command(*arguments)[1].splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(r"photos/a\u3000b\xa0c\u200d\x1b\r\n.png,") for line in lines[1:])
+    assert any(r",blue\nselfkd: all is well," in line for line in lines)
 
 
 def test_a_bad_image_is_named_and_the_others_are_labelled(hostile_run, command, images):
@@ -93,7 +110,24 @@ def test_a_bad_image_is_named_and_the_others_are_labelled(hostile_run, command, 
     assert "  \\x1b[2J.png: not readable as an image" in lines
     assert [line for line in lines if line.startswith("selfkd: gone.png: not readable as an image")]
     assert "selfkd: nothing*.jpg: no file matches this pattern" in lines
-    assert lines[-1] == "selfkd: 4 could not be read, as said above; 3 images were labelled"
+    assert lines[-1] == (
+        "selfkd: 3 of 6 images could not be read, and not every folder and pattern could be listed, as said above; "
+        "3 images were labelled"
+    )
+
+
+def test_problems_of_folders_are_not_counted_as_images(hostile_run, command, images):
+    (images / "system").symlink_to("/sys")
+    status, text, errors = command("predict", hostile_run, "photos", "--csv")
+    assert status == 1
+    assert len([*csv.DictReader(io.StringIO(text))]) == 4
+    assert errors.splitlines()[-2:] == [
+        "selfkd: photos/system is not listed: /proc and /sys hold no files of a disk",
+        "selfkd: not every folder and pattern could be listed, as said above; 4 images were labelled",
+    ]
+    (images / "1.png").write_text("text")
+    _, _, errors = command("predict", hostile_run, "photos/1.png", "photos/0.png")
+    assert errors.splitlines()[-1] == "selfkd: 1 of 2 images could not be read, as said above; 1 images were labelled"
 
 
 def test_json_of_no_image_is_an_empty_list(hostile_run, command):
@@ -113,15 +147,37 @@ def test_an_output_replaces_nothing_unasked(hostile_run, command, images):
     arguments = ("predict", hostile_run, "photos", "--csv", "--output")
     status, _, errors = command(*arguments, kept)
     assert status == 2
-    assert "--output" in errors
-    assert "unless --overwrite is given" in errors
+    assert errors == (
+        f"selfkd: --output={shown(str(kept))} is not allowed; --output must be a file that does not exist yet; "
+        "--overwrite replaces this one\n"
+    )
     assert kept.read_text() == "somebody's"
     assert command(*arguments, kept, "--overwrite")[0] == 0
     assert kept.read_text().startswith("image,rank,label,probability\n")
     for place in ("/dev/null", images):
         status, _, errors = command(*arguments, place, "--overwrite")
         assert status == 2
-        assert "must be a regular file" in errors
+        assert "must be an ordinary file" in errors
+
+
+def test_an_output_replaces_nothing_of_a_run(hostile_run, command, tmp_path):
+    copied = shutil.copytree(hostile_run, tmp_path / "run")
+    (tmp_path / "link.csv").symlink_to(copied / "recipe.yaml")
+    before = {file: file.read_bytes() for file in copied.rglob("*") if file.is_file()}
+    places = (copied / "recipe.yaml", copied / "model.safetensors", copied / "checkpoints" / "new.csv", "link.csv")
+    for place in places:
+        status, text, errors = command("predict", copied, "photos", "--output", place, "--overwrite")
+        assert (status, text) == (2, "")
+        assert f"--output={shown(str(place))} is not allowed; --output must be outside of the run folder" in errors
+        assert {file: file.read_bytes() for file in copied.rglob("*") if file.is_file()} == before
+    assert command("predict", copied, "photos", "--output", copied / "export" / "labels.txt")[0] == 0
+
+
+def test_an_output_that_is_a_link_is_written_where_it_leads(hostile_run, command, tmp_path):
+    (tmp_path / "link.csv").symlink_to(tmp_path / "labels.csv")
+    assert command("predict", hostile_run, "photos", "--csv", "--output", "link.csv")[0] == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "labels.csv").read_text().startswith("image,rank,label,probability\n")
 
 
 def test_an_output_is_whole_or_not_there(hostile_run, command, images, monkeypatch):
@@ -134,3 +190,24 @@ def test_an_output_is_whole_or_not_there(hostile_run, command, images, monkeypat
     assert status == 1
     assert "its weights are damaged" in errors
     assert not list(images.parent.glob("labels*"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [("--batch-size", 0, ">= 1 and at most 65536"), ("--top", 3, ">= 1 and at most 2")],
+)
+def test_an_option_is_named_as_it_was_typed(hostile_run, command, flag, value, allowed):
+    status, _, errors = command("predict", hostile_run, "photos", flag, value)
+    assert status == 2
+    assert errors == f"selfkd: {flag}={value} is not allowed; {flag} must be a whole number {allowed}\n"
+
+
+def test_more_threads_than_cores_advise_what_predict_takes(hostile_run, command, monkeypatch, caplog):
+    monkeypatch.setattr(threads, "available_cores", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert command("predict", hostile_run, "photos")[0] == 0
+    assert "2 threads are more than the 1 cores" in caplog.text
+    assert "OMP_NUM_THREADS=1 takes fewer" in caplog.text
+    assert "trainer.threads" not in caplog.text

@@ -9,6 +9,7 @@ import pytest
 
 from image_sets import digit
 from selfkd.cli import main
+from selfkd.recipes.reader import resolve
 
 # What torch, Lightning, timm and others look for, and do without where it is not installed.
 OPTIONAL = (
@@ -113,7 +114,7 @@ def test_python_m_does_not_look_there_either(tmp_path):
     assert what_ran(tmp_path) == ""
 
 
-def test_a_name_of_ones_own_is_looked_for_there_and_only_then(tmp_path, monkeypatch, capsys):
+def test_a_name_of_ones_own_is_looked_for_there_and_from_then_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     plant(tmp_path, ["not_asked_for"])
     (tmp_path / "own_objective.py").write_text(
@@ -121,8 +122,22 @@ def test_a_name_of_ones_own_is_looked_for_there_and_only_then(tmp_path, monkeypa
     )
     plant(tmp_path, ["own_neighbour"])
     before = list(sys.path)
+    assert main(["train", RECIPE, "--help"]) == 0
+    (tmp_path / "own.yaml").write_text(f"include: {RECIPE}\nmethod: own_objective:Mine\n")
+    assert main(["train", "own.yaml", "--help"]) == 2, "a file that is not trusted does not count"
+    assert sys.path == before
     status = main(["train", RECIPE, "method=own_objective:Mine", "--help"])
     assert status == 0
     assert "method=own_objective:Mine" in capsys.readouterr().out
-    assert sys.path == before
+    assert sys.path == [*before, str(tmp_path)]
     assert what_ran(tmp_path) == "own_neighbour "
+
+
+def test_a_part_of_ones_own_imports_its_neighbour_when_it_is_built(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_late.py").write_text(
+        "def build(num_classes):\n    from own_blocks import net\n    return net(num_classes)\n"
+    )
+    (tmp_path / "own_blocks.py").write_text("def net(num_classes):\n    return num_classes\n")
+    (tmp_path / "own.yaml").write_text(f"include: {RECIPE}\nbackbone: own_late:build\n")
+    assert resolve("own.yaml", trust_imports=True).target("backbone")(10) == 10

@@ -80,8 +80,9 @@ def test_random_parts_are_distributed_as_torchvisions():
     assert flipped.double().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_draw_is_a_seed_of_torchvisions_transforms():
-    augmentation = RandomResizedCrop(size=12, scale=(0.3, 0.6), ratio=(0.5, 1.0))
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_draw_is_a_seed_of_torchvisions_transforms(interpolation):
+    augmentation = RandomResizedCrop(size=12, scale=(0.3, 0.6), ratio=(0.5, 1.0), interpolation=interpolation)
     draws = augmentation.draw(20, torch.Generator().manual_seed(3))
     before = torch.get_rng_state()
     ours = augmentation(ramps().expand(20, -1, -1, -1), draws)
@@ -91,7 +92,7 @@ def test_a_draw_is_a_seed_of_torchvisions_transforms():
             torch.default_generator.manual_seed(seed)
             window = v2.RandomResizedCrop.get_params(ramps(), scale=[0.3, 0.6], ratio=[0.5, 1.0])
             flip = torch.rand(1).item() < 0.5
-        expected = v2.functional.resized_crop(ramps(), *window, size=[12, 12])
+        expected = v2.functional.resized_crop(ramps(), *window, [12, 12], v2.InterpolationMode(interpolation))
         assert torch.equal(crop, v2.functional.horizontal_flip(expected) if flip else expected)
 
 
@@ -113,6 +114,7 @@ def test_random_parts_need_not_be_flipped():
     ("options", "message"),
     [
         ({"size": 0}, "augmentation.size=0"),
+        ({"interpolation": "best"}, "augmentation.interpolation='best' .* one of bicubic, bilinear"),
         ({"scale": (0.0, 1.0)}, r"augmentation.scale=\(0.0, 1.0\) .* \(0, 1\]"),
         ({"scale": (0.8, 0.2)}, "augmentation.scale=.*rising"),
         ({"ratio": (0.75, float("inf"))}, "augmentation.ratio=.*from 0.001 to 1000"),

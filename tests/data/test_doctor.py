@@ -440,7 +440,9 @@ def test_layouts_are_recognised(digits_as_cifar100, digits_as_imagenet, tmp_path
         assert found(check(str(tmp_path / name)), "layout", "error"), "empty: it is named, and no error of ours"
     assert not check(str(digits_as_cifar100)).errors
     with pytest.raises(DataError, match="neither a folder nor the name of a data set"):
-        recognised(tmp_path / "nowhere")
+        check(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="~nobody-of-this-name/images cannot be read"):
+        check("~nobody-of-this-name/images")
 
 
 def test_what_the_user_wrote_wrongly_is_refused(split):
@@ -495,7 +497,10 @@ def test_file_names_of_any_bytes_keep_one_line_and_send_no_codes_to_the_terminal
 def test_the_command_to_train_is_quoted_for_a_shell(split):
     spaced = split.rename(split.parent / "my images")
     report = check_folder(spaced)
-    assert f"'data.root={spaced}'" in report.text()
+    *_, advice, command = report.text().splitlines()
+    assert advice == "No error was found. To train on this data, give a name of 'selfkd list recipes' as RECIPE:"
+    assert command.startswith("  selfkd train RECIPE data.image_size=32 data=folder ")
+    assert f"'data.root={spaced}'" in command
     assert f"data.root={spaced}" in report.options
 
 

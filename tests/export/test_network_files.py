@@ -9,7 +9,7 @@ from torch import nn
 
 import selfkd
 from selfkd.errors import CheckpointError, ParityError
-from selfkd.export.network_files import METADATA_KEY, check_parity, load_network, save_network
+from selfkd.export.network_files import check_parity, load_network, save_network
 
 
 def network(seed, width=8):
@@ -19,7 +19,7 @@ def network(seed, width=8):
 
 def metadata_of(path):
     with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()[METADATA_KEY])
+        return json.loads(file.metadata()["selfkd"])
 
 
 def test_keys_weights_and_metadata_survive(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from selfkd.errors import StorageError
 from selfkd.history import places
-from selfkd.history.places import Files, chosen_place, free_main_memory
+from selfkd.history.places import Files, chosen_place
 
 GB = 10**9
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -18,6 +18,8 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 @pytest.fixture
 def machine(monkeypatch):
     """`machine(memory, on_gpu)`: how much is free, in GB."""
+
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
 
     def of(memory, on_gpu=0):
         monkeypatch.setattr(places, "free_main_memory", lambda: memory * GB)
@@ -55,19 +57,17 @@ def test_what_is_asked_for_is_taken(machine, tmp_path):
     assert chosen_place("device", GB, CPU, None)[0].words == "in main memory"
 
 
-def test_free_memory_is_that_of_the_machine_or_the_container(monkeypatch):
-    files = {"/proc/meminfo": ["MemTotal: 9 kB", "MemAvailable:    4000 kB"]}
-    monkeypatch.setattr(places, "_lines", lambda file: files.get(file, []))
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert free_main_memory() == 4_096_000
-    files |= {"/sys/fs/cgroup/memory.max": ["max"], "/sys/fs/cgroup/memory.current": ["1000"]}
-    assert free_main_memory() == 4_096_000
-    files["/sys/fs/cgroup/memory.max"] = ["5000"]
-    assert free_main_memory() == 4000
+def test_processes_of_one_machine_share_its_memory(machine, monkeypatch, tmp_path):
+    machine(8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert free_main_memory() == 1000
-    files.clear()
-    assert free_main_memory() == float("inf"), "where nobody says"
+    assert chosen_place("auto", GB, CPU, tmp_path)[1] == "at most 50% of the 2.00 GB of free main memory"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
+    assert chosen_place("auto", GB, CPU, tmp_path)[0].words.startswith("in files in ")
+
+
+def test_where_nobody_says_how_much_is_free_main_memory_is_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(places, "free_main_memory", lambda: None)
+    assert chosen_place("auto", GB, CPU, tmp_path)[0].words == "in main memory"
 
 
 def test_files_are_mapped_whole_and_have_no_names(tmp_path):

@@ -1,4 +1,5 @@
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -6,6 +7,8 @@ import torch
 import selfkd
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UnknownNameError, UserError
 from selfkd.methods import METHODS
+from selfkd.methods.plain import Plain
+from selfkd.methods.ps_kd import PSKD
 
 
 def test_unknown_methods_bring_the_nearest(backbone, data):
@@ -153,6 +156,38 @@ def test_states_that_do_not_fit_are_refused():
     for damage in ({"weights": {}}, {"memories": {}}, {"memories": {"history": None}}, {"epochs_done": "2"}):
         with pytest.raises(CheckpointError):
             method.load_training_state({**state, **damage})
+    with pytest.raises(CheckpointError, match="epochs_done=-3, expected at least 0"):
+        method.load_training_state({**state, "epochs_done": -3})
+
+
+def without_weights(state):
+    return {**state, "weights": {}}
+
+
+def of_another_network(state):
+    weights = dict(state["weights"])
+    weights[min(weights)] = torch.zeros(1)
+    return {**state, "weights": weights}
+
+
+def with_half_a_history(state):
+    history = state["memories"]["history"]
+    return {**state, "memories": {"history": {**history, "written": history["written"][:1]}}}
+
+
+@pytest.mark.parametrize("placed", [False, True])
+@pytest.mark.parametrize("damaged", [without_weights, of_another_network, with_half_a_history])
+def test_of_a_state_that_is_refused_nothing_is_remembered(damaged, placed):
+    trained = own()
+    train(trained, optimizer_of(trained), until=2)
+    method = own(seed=1)
+    if placed:
+        method.history.to("cpu")
+    with pytest.raises(CheckpointError, match="does not fit this DTSKD"):
+        method.load_training_state(damaged(trained.training_state()))
+    assert method.history.is_empty
+    assert method.epochs_done == 0
+    assert train(method, optimizer_of(method), until=1), "a new training can begin"
 
 
 @pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
@@ -203,6 +238,88 @@ def test_a_loop_without_end_epoch_is_noticed_with_its_second(name):
                 method.after_step(batch, output)
         with pytest.raises(UserError, match="epoch 0 was not ended; call end_epoch"):
             method.begin_epoch(selfkd.Progress(1, EPOCHS))
+
+
+def steps(method, progress, epoch=0):
+    for batch in batches(epoch):
+        method.after_step(batch, method(batch, progress))
+
+
+FOREVER = "epoch 0 saw 28 samples, more than twice a training set of 12, and was not ended.*end_epoch"
+
+
+@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+@pytest.mark.parametrize("begins", [1, EPOCHS], ids=["begun once", "begun each time"])
+def test_a_loop_whose_epoch_never_changes_is_noticed_in_its_third_pass(name, begins):
+    method, progress = own(name), selfkd.Progress(0, EPOCHS)
+    for epoch in range(2):
+        if epoch < begins:
+            method.begin_epoch(progress)
+        steps(method, progress, epoch)
+    if begins > 1:
+        method.begin_epoch(progress)
+    with pytest.raises(UserError, match=FOREVER):
+        steps(method, progress, 2)
+
+
+def test_an_epoch_may_be_broken_off_and_a_method_without_memory_trained_without_end():
+    method, progress = own(), selfkd.Progress(0, EPOCHS)
+    for _ in range(3):
+        method.begin_epoch(progress)
+        batch = next(batches(0))
+        method.after_step(batch, method(batch, progress))
+    method.begin_epoch(progress)
+    steps(method, progress)
+    method.end_epoch(progress)
+    train(method, optimizer_of(method))  # each epoch is counted from its own start
+    plain = own("plain")
+    for epoch in range(3):
+        steps(plain, progress, epoch)
+
+
+class Followed(Plain):
+    """Remembers the indices of samples and of their followers, which are samples too."""
+
+    needs: ClassVar[selfkd.Needs] = selfkd.Needs(sample_index=True, same_class=2)
+
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.history = selfkd.History(data.num_samples, data.num_classes, ["main"])
+
+
+def test_followers_are_allowed_for_in_the_length_of_an_epoch(backbone):
+    method = Followed(backbone, selfkd.DatasetInfo(SAMPLES, 10))
+    progress = selfkd.Progress(0, 1)
+    method.begin_epoch(progress)
+    for batch in [*batches(0), *batches(1)]:
+        members = batch.indices.repeat(3)
+        method(selfkd.Batch(batch.images.repeat(3, 1, 1, 1), batch.labels.repeat(3), members), progress)
+    with pytest.raises(UserError, match="saw 84 samples"):
+        method(selfkd.Batch(batch.images.repeat(3, 1, 1, 1), batch.labels.repeat(3), members.clone()), progress)
+
+
+@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+def test_an_epoch_that_was_ended_does_not_begin_again_unless_the_method_goes_back(name):
+    method = own(name)
+    train(method, optimizer_of(method), until=1)
+    state = copy.deepcopy(method.training_state())
+    train(method, optimizer_of(method), until=2)
+    for epoch in (0, 1):
+        with pytest.raises(UserError, match=f"epoch {epoch} begins, but 2 epochs were ended.*create a new method"):
+            method.begin_epoch(selfkd.Progress(epoch, EPOCHS))
+    method.load_training_state(state)
+    assert train(method, optimizer_of(method), until=2), "epoch 1 again"
+
+
+def test_a_class_that_overrides_begin_epoch_is_told_to_call_the_one_of_super():
+    class Own(PSKD):
+        def begin_epoch(self, progress):
+            pass
+
+    method, progress = Own(own().backbone, selfkd.DatasetInfo(SAMPLES, 10)), selfkd.Progress(0, EPOCHS)
+    method.begin_epoch(progress)
+    with pytest.raises(UserError, match=r"a subclass that overrides it calls super\(\).begin_epoch\(progress\)"):
+        steps(method, progress)
 
 
 def test_indices_that_count_within_the_batch_are_noticed():

@@ -12,6 +12,8 @@ from selfkd.contract import Needs
 from selfkd.errors import BatchError
 from selfkd.methods import METHODS
 from selfkd.methods.plain import Plain
+from selfkd.methods.ps_kd import PSKD
+from selfkd.value_ranges import IndexRange
 
 START = selfkd.Progress(0, 1)
 HALVES = torch.full((4, 10), 0.1)
@@ -92,7 +94,7 @@ def test_labels_that_a_device_holds_are_refused_at_the_next_look(name, wrong, ba
         output = method(different, START)
         assert torch.isfinite(output.loss), "the device goes on until then"
         method.after_step(different, output)
-    with pytest.raises(BatchError, match=rf"label {wrong} in batch 2 of the epoch lies outside \[0, 10\)"):
+    with pytest.raises(BatchError, match=rf"label {wrong} in batch 3 of the epoch lies outside \[0, 10\)"):
         method.guard()
     method.guard()  # said once
 
@@ -114,7 +116,7 @@ def test_soft_labels_that_a_device_holds_are_refused_when_the_epoch_ends(
     for soft in (HALVES, HALVES, labels, HALVES):
         different = dataclasses.replace(batch, labels=soft)
         method.after_step(different, method(different, START))
-    with pytest.raises(BatchError, match=f"a soft label in batch 2 of the epoch .*{said} the shares"):
+    with pytest.raises(BatchError, match=f"a soft label in batch 3 of the epoch .*{said} the shares"):
         method.end_epoch(START)
     assert method.history.is_empty
 
@@ -128,14 +130,15 @@ def test_indices_that_a_device_holds_are_refused_before_anything_can_be_read(
     method.after_step(batch, method(batch, START))
     method.end_epoch(START)
     before = method.history.read(torch.arange(6), torch.zeros(6, dtype=torch.int64))
-    method.begin_epoch(START)
+    second = selfkd.Progress(1, 2)
+    method.begin_epoch(second)
     if compiled:
         method.compile(backend="eager", fullgraph=True)
     for indices in (batch.indices, torch.tensor([5, 0, wrong, 2])):
         different = dataclasses.replace(batch, indices=indices)
-        method.after_step(different, method(different, START))
+        method.after_step(different, method(different, second))
     with pytest.raises(BatchError, match=rf"in batch 2 of the epoch, sample index {wrong} lies outside \[0, 6\)"):
-        method.end_epoch(START)
+        method.end_epoch(second)
     after = method.history.read(torch.arange(6), torch.zeros(6, dtype=torch.int64))
     assert all(torch.equal(before[head], after[head]) for head in before)
 
@@ -146,6 +149,112 @@ def test_indices_that_the_host_knows_are_refused_at_once(backbone, batch, data):
     method.after_step(batch, method(batch, START))
     with pytest.raises(BatchError, match="sample index 6"):
         method(dataclasses.replace(batch, host_indices=torch.tensor([5, 0, 6, 2])), START)
+
+
+def with_a_wrong_label_last(method, batch, progress, labels=(1, 4, 10, 0)):
+    for wrong in (batch.labels, torch.as_tensor(labels)):
+        different = dataclasses.replace(batch, labels=wrong)
+        method.after_step(different, method(different, progress))
+
+
+WRONG_LABEL = r"label 10 in batch 2 of the epoch lies outside \[0, 10\)"
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("following", [0, 1], ids=["the same epoch", "the next"])
+def test_what_no_end_of_an_epoch_looked_at_is_looked_at_when_one_begins(
+    name, following, backbone, batch, data, on_a_device
+):
+    method = begun(name, backbone, data)
+    with_a_wrong_label_last(method, batch, START)
+    with pytest.raises(BatchError, match=WRONG_LABEL):
+        method.begin_epoch(selfkd.Progress(following, 2))
+    for _ in range(2):
+        method.begin_epoch(START)  # said once
+    method.after_step(batch, method(batch, START))
+    method.end_epoch(START)
+
+
+@pytest.mark.parametrize("name", ["plain", "loth", "teskd"])
+def test_a_loop_without_hooks_hears_of_a_wrong_label_when_its_epoch_changes(name, backbone, batch, data, on_a_device):
+    method = selfkd.create_method(name, backbone, data)
+    method(batch, START)
+    for _ in range(2):
+        with_a_wrong_label_last(method, batch, selfkd.Progress(1, 4))
+        with pytest.raises(BatchError, match=WRONG_LABEL):
+            method(batch, selfkd.Progress(2, 4))
+        method(batch, selfkd.Progress(2, 4))  # said once
+
+
+def test_an_epoch_begins_again_after_an_error_whatever_else_was_noted(backbone, batch, data, on_a_device):
+    """NaN is no share and makes no sum; and in the same batch an index is wrong."""
+    method = begun("ps_kd", backbone, data)
+    wrong = dataclasses.replace(batch, labels=SOFT["is no number"], indices=torch.tensor([5, 0, 6, 2]))
+    for each in (batch, wrong):
+        method.after_step(each, method(each, START))
+    with pytest.raises(BatchError, match="has a share of nan"):
+        method.guard()
+    method.begin_epoch(START)
+    method.after_step(batch, method(batch, START))
+    method.end_epoch(START)
+
+
+def test_an_epoch_begins_again_after_the_error_of_a_loop_that_never_looked(
+    backbone, batch, data, on_a_device, monkeypatch
+):
+    monkeypatch.setattr("selfkd.value_ranges._MOST_NOTED", 3)
+    method = begun("plain", backbone, data)
+    halves, wrong = (dataclasses.replace(batch, labels=labels) for labels in (HALVES, SOFT["is no number"]))
+    method(halves, START)
+    method(wrong, START)
+    with pytest.raises(BatchError, match="has a share of nan"):
+        method(halves, START)
+    method.begin_epoch(START)
+
+
+class Indexed(Plain):
+    """Needs the indices, for a table of its own, and has no history."""
+
+    needs: ClassVar[Needs] = Needs(sample_index=True)
+
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.seen = torch.zeros(data.num_samples)
+
+    def forward(self, batch, progress):
+        self.seen[batch.indices] += 1
+        return super().forward(batch, progress)
+
+
+@pytest.mark.parametrize("wrong", [6, -1])
+def test_indices_are_checked_without_a_history_too(wrong, backbone, batch, data, request):
+    method = Indexed(backbone, data)
+    different = dataclasses.replace(batch, indices=torch.tensor([5, 0, wrong, 2]))
+    for each in (different, dataclasses.replace(batch, host_indices=different.indices)):
+        with pytest.raises(BatchError, match=rf"^sample index {wrong} lies outside \[0, 6\); DatasetInfo.num_samples"):
+            method(each, START)
+    assert not method.seen.any()
+    request.getfixturevalue("on_a_device")
+    for each in (batch, different):
+        method(each, START)  # the device goes on until then
+    with pytest.raises(BatchError, match=rf"in batch 2 of the epoch, sample index {wrong} lies outside \[0, 6\)"):
+        method.guard()
+    method.begin_epoch(START)
+    method(batch, START)
+    method.end_epoch(START)
+
+
+@pytest.mark.parametrize("kind", [PSKD, Indexed])
+def test_every_batch_of_indices_is_checked_once(kind, backbone, batch, data, on_a_device, monkeypatch):
+    checked, check = [], IndexRange.check
+    monkeypatch.setattr(
+        IndexRange, "check", lambda self, indices, now: (checked.append(now), check(self, indices, now))
+    )
+    method = kind(backbone, data)
+    method.begin_epoch(START)
+    for _ in range(3):
+        method.after_step(batch, method(batch, START))
+    assert checked == [False] * 3
 
 
 def tuples(labels, views=1):

@@ -1,4 +1,5 @@
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -146,12 +147,12 @@ def test_unknown_names_bring_the_nearest(arguments, message):
     [
         (["method.beta_max=a"], "method.beta_max='a' is not allowed; method.beta_max must be a number"),
         (["trainer.epochs=1.5"], "trainer.epochs='1.5' is not allowed; trainer.epochs must be a whole number"),
-        (["trainer.precision=8"], "trainer.precision='8' .* must be 32, bf16-mixed, 16-mixed"),
+        (["trainer.precision=8"], "trainer.precision='8' .* must be 32, bf16-mixed or 16-mixed"),
         (["seed=-1"], "seed=-1 is not allowed"),
         (["seed=x"], "seed='x' .* must be a whole number"),
-        (["data.classes=apple"], "must be a whole number or a list .*, each a whole number or a text or null"),
+        (["data.classes=apple"], r"must be a whole number, null or a list \[...\], each a whole number or a text$"),
         (["loader.workers=2.5"], "loader.workers='2.5' .* must be a whole number or auto"),
-        (["trainer.compile=fast"], "must be true or false or default, reduce-overhead, max-autotune"),
+        (["trainer.compile=fast"], "must be true, false, default, reduce-overhead or max-autotune"),
         (["name=../up"], r"name='../up' is not allowed"),
         (["name="], "name='' is not allowed"),
         (["name=a\udc80"], r"name='a\\udc80' is not allowed; name must have printable characters"),
@@ -171,7 +172,7 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["optimizer.lr=" + "9" * 400], r"optimizer.lr='999.* \.\.\. is not allowed; write numbers in at most 100"),
         (["trainer.epochs=" + "9" * 5000], "write numbers in at most 100 characters"),
         (["data.classes=[a"], "data.classes='.a' is not allowed; data.classes must be .* a list"),
-        (["data.classes=[&a [1], *a]"], "data.classes must be .* a list"),
+        (["data.classes=[&a [1], *a]"], "data.classes='.* is not allowed; .* an alias repeats a list"),
         (["name=" + "x" * 300], "at most 200 bytes"),
         (["seed=4294967296"], "seed must be from 0 to 4294967295"),
         (["trainer.epochs"], "is no override; write key=value"),
@@ -232,6 +233,38 @@ def test_the_help_names_every_option_with_meaning_and_the_recipes_value():
     assert "trainer.epochs=300" in text
     assert "label's share at the start" in text
     assert "SUPPRESS" not in text
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("seed", "a whole number"),
+        ("data.classes", "a whole number, null or a list [...], each a whole number or a text"),
+        ("data.mean", "a list [...], each a number"),
+        ("data.root", "a text or null"),
+        ("augmentation.scale", "a list [...] of 2, each a number"),
+        ("method.beta_offset", "0 or 1"),
+        ("trainer.precision", "32, bf16-mixed or 16-mixed"),
+        ("trainer.compile", "true, false, default, reduce-overhead or max-autotune"),
+        ("trainer.loggers", "a list [...], each csv or tensorboard"),
+        ("backbone.dropout", "a number or null"),
+    ],
+)
+def test_the_help_says_in_words_what_values_an_option_takes(key, words):
+    chosen = {"data.root": "anywhere", "backbone": "torchvision/resnet18", "augmentation": "random_resized_crop"}
+    _, _, after = options_help(resolve(DTSKD, chosen)).partition(f"\n  {key}=")
+    said = " ".join(re.split(r"\n  \w|\n\n", after)[0].split())
+    assert said.endswith(f"({words})")
+
+
+def test_the_help_is_written_for_the_command_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    text = options_help(resolve(DTSKD, {"backbone": "vit_tiny_patch16_224"}))
+    for of_python in ("Union", "Literal", "None", "typing", "<class", "(str)", "(int"):
+        assert of_python not in text
+    assert "bf16-\n" not in text, "names stay whole"
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\n  optimizer=sgd\n      or adamw\n" in text
 
 
 def test_somebodys_own_code_is_imported_only_when_it_is_trusted(tmp_path, monkeypatch):
@@ -342,6 +375,10 @@ SLIPS = {
     "name": "resolve(RECIPE, {'name': 'a/../b'})",
     "option on the command line": "split_overrides(['lr=3'])",
     "option in a file": "resolve('mine.yaml')",
+    "number": "resolve(RECIPE, {'trainer.epochs': '1_000'})",
+    "decimal number": "resolve(RECIPE, {'optimizer.lr': '1:30'})",
+    "number in a list": "resolve(RECIPE, {'schedule.milestones': '[010,20]'})",
+    "list without end": "resolve(RECIPE, {'schedule.milestones': '[' + '1,' * 20001 + ']'})",
     "torchvision by its import": "resolve(RECIPE, {'backbone': 'torchvision.models:resnet18'})",
 }
 
@@ -369,6 +406,11 @@ def test_slips_are_answered_before_torch_is_loaded(tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == len(SLIPS) + 1, done.stdout
     assert lines[-1] == "trainer.epochs=3"
+
+
+def test_a_list_beyond_the_limits_is_said_to_be_one():
+    with pytest.raises(RecipeError, match=r"^schedule.milestones='\[1,.* is not allowed; .*more than 20000 values"):
+        resolve(DTSKD, {"schedule.milestones": f"[{'1,' * 20_000}]"})
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Images are prepared as a network's pretrained weights expect them, unless somebody says otherwise."""
 
+import dataclasses
+
 import pytest
 import timm
 import torch
@@ -14,6 +16,7 @@ from selfkd.contract import Preprocessing
 from selfkd.data.preprocessing import options_for
 from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
+from selfkd.runs import checkup
 from selfkd.runs.checkup import check
 from selfkd.runs.experiment import evaluate_run, run
 from selfkd.runs.loading import load
@@ -36,6 +39,7 @@ def prepared(options):
 def test_timm_says_what_its_weights_expect():
     assert preprocessing_of("resnet18") == Preprocessing(*IMAGENETS, "bicubic", 224, 0.95)
     assert preprocessing_of("inception_v3.gluon_in1k") == Preprocessing(*IMAGENETS, "bicubic", 299, 0.875)
+    assert preprocessing_of("dm_nfnet_f0").crop_mode == "squash"
     assert preprocessing_of("resnet18_cifar") is None
     assert preprocessing_of("package.module:Name") is None
 
@@ -45,7 +49,9 @@ def test_torchvisions_transforms_say_what_its_weights_expect(name):
     expected = get_model_weights(name).DEFAULT.transforms()
     preprocessing = preprocessing_of(f"torchvision/{name}")
     assert [preprocessing.side] == expected.crop_size
-    followed = options_for(preprocessing, {"image_size": None, "resize": None, "mean": None, "interpolation": None})
+    assert preprocessing.crop_mode == "center"
+    data = dict.fromkeys(("image_size", "resize", "mean", "interpolation"))
+    followed = options_for(preprocessing, {"data": data})["data"]
     assert [followed["resize"]] == expected.resize_size
     assert followed["interpolation"] == expected.interpolation.value
     assert followed["mean"] == (HALVES if name in ("googlenet", "inception_v3") else tuple(expected.mean))
@@ -58,6 +64,23 @@ def test_what_nobody_gave_follows_the_pretrained_weights():
     assert prepared(data_of(**VIT, data__image_size="100")) == (HALVES, HALVES, 100, 111, "bicubic")
     given = {"data.interpolation": "bilinear", "data.resize": "224"}
     assert prepared(data_of(**VIT, **given)) == (HALVES, HALVES, 224, 224, "bilinear")
+
+
+def test_random_parts_are_scaled_as_the_weights_expect_unless_somebody_says_otherwise():
+    def interpolation(**overrides):
+        dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+        recipe = resolve("loth/imagenet/resnet18/plain", {"data.root": "photos", **dotted})
+        built = recipe.target("augmentation")(**recipe.options["augmentation"])
+        assert built.interpolation == recipe.flat()["augmentation.interpolation"]
+        return built.interpolation
+
+    assert interpolation(**VIT) == "bicubic"
+    assert interpolation(**VIT, augmentation__interpolation="bilinear") == "bilinear"
+    assert interpolation(**VIT, data__interpolation="bilinear") == "bicubic"
+    assert interpolation(**VIT, data__mean="[0.25,0.25,0.25]") == "bilinear"
+    assert interpolation(backbone="vit_tiny_patch16_224") == "bilinear"
+    assert interpolation(backbone="torchvision/resnet18", backbone__pretrained="true") == "bilinear"
+    assert interpolation(augmentation__interpolation="bicubic") == "bicubic"
 
 
 @pytest.mark.parametrize("data", ["imagenet", "cifar100", "digits"])
@@ -86,6 +109,15 @@ def test_a_stored_recipe_resolves_to_itself_whatever_its_age(tmp_path):
     del older["data.interpolation"]
     file.write_text(yaml.safe_dump(older))
     assert prepared(resolve(str(file)).options["data"]) == (*IMAGENETS, 224, None, "bilinear")
+
+    recipe = resolve("loth/imagenet/resnet18/plain", {"data.root": "photos", **VIT})
+    file.write_text(recipe.to_yaml())
+    assert resolve(str(file)).options == recipe.options
+    older = recipe.flat()
+    assert older.pop("augmentation.interpolation") == "bicubic"
+    file.write_text(yaml.safe_dump(older))
+    kept = {**recipe.options["augmentation"], "interpolation": "bilinear"}
+    assert resolve(str(file)).options == {**recipe.options, "augmentation": kept}
 
 
 def test_a_run_trains_evaluates_and_predicts_with_what_the_weights_expect(tmp_path, monkeypatch):
@@ -141,6 +173,27 @@ def test_the_doctor_says_what_the_weights_expect_and_whether_they_get_it(tmp_pat
     assert finding.severity == "warning"
     assert "prepared otherwise: data.resize=224 data.interpolation=bilinear data.mean=[0.25,0.25,0.25]" in str(finding)
     assert not said(backbone__pretrained="false", data__image_size="224")
+
+
+@pytest.mark.parametrize(("crop_mode", "made"), [("squash", "stretched"), ("border", "padded"), ("center", None)])
+def test_the_doctor_warns_of_weights_that_expect_no_centre_cut_out(tmp_path, monkeypatch, crop_mode, made):
+    expected = dataclasses.replace(preprocessing_of("resnet18"), crop_mode=crop_mode)
+    monkeypatch.setattr(checkup, "preprocessing_of", lambda name: expected)
+
+    def warnings(data, **options):
+        weights = {"backbone": "resnet18", "backbone.pretrained": "true"}
+        report = check(data, {**weights, **options}, quick=True)
+        found = [each for each in report.findings if each.subject == "pretrained weights" and "square" in str(each)]
+        assert {each.severity for each in found} <= {"warning"}
+        return [str(each) for each in found]
+
+    root = write_folder(tmp_path / "photos", 12)
+    if made is None:
+        assert not warnings(str(root))
+    else:
+        (warning,) = warnings(str(root))
+        assert f"those of resnet18 expect images to be {made} to a square; here images are cut from" in warning
+    assert not warnings("digits"), "whose images are square already"
 
 
 def test_an_interpolation_that_is_none_is_refused():

@@ -2,7 +2,7 @@ import pytest
 
 from selfkd.errors import RecipeError, UnknownNameError
 from selfkd.recipes.reader import resolve
-from selfkd.recipes.yaml_files import Budget, is_plain_number, list_value, read_mapping
+from selfkd.recipes.yaml_files import Budget, is_other_number, is_plain_number, list_value, read_mapping
 
 RECIPE = "demo/digits/resnet18/plain"
 
@@ -132,3 +132,15 @@ def test_lists_of_an_override():
     assert list_value("[1, 010, null, true, x]") == [1, "010", None, True, "x"]
     assert list_value("[1") is None
     assert list_value("1") is None
+    with pytest.raises(RecipeError, match="more than 20000 values"):
+        list_value(f"[{'1,' * 20_000}]")
+
+
+@pytest.mark.parametrize("text", ["010", "1_000", "1:30", "0x1F", "-1_0", "1_0.5"])
+def test_numbers_in_other_notations(text):
+    assert is_other_number(text)
+
+
+@pytest.mark.parametrize("text", ["10", "1e3", ".5", "", "x", "2024-13-45", "1.2.3", "-", "..", "[010]", "32-true"])
+def test_what_is_no_number_in_another_notation(text):
+    assert not is_other_number(text)

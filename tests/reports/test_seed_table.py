@@ -62,3 +62,10 @@ def test_scores_of_one_run():
     assert "top1 (%)" in text
     assert "12.35" in text or "12.34" in text
     assert "10" in text
+
+
+def test_names_of_a_downloaded_run_cannot_forge_a_line():
+    scores = run("p/plain", 0, 90, 91) | {"method": "plain\nselfkd: all is well\x1b[2J"}
+    assert r"| plain\nselfkd: all is well\x1b[2J |" in table(rows_of([scores]))
+    heads = {"main\nselfkd": {"top1": {"value": 90.0, "unit": "%", "n": 100}}}
+    assert r"| main\nselfkd |" in score_table(heads)

@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from selfkd.errors import (
 )
 from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
+from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.run_folder import RunFolder, write_json
 from selfkd.training import module
@@ -118,7 +120,9 @@ def test_a_finished_run_is_checked_against_the_data_that_is_named(photographed, 
     write_folder(tmp_path / "others" / "train", 6, digits=range(3, 6))
     write_folder(tmp_path / "others" / "test", 2, digits=range(3, 6), start=6)
     for other in ("swapped", "others"):
-        with pytest.raises(RunError, match="was trained on other data than folder gives now; give this one a name="):
+        with pytest.raises(
+            RunError, match="was trained on other data than data=folder gives now; give this one a name="
+        ):
             trained(photographed(tmp_path / other), tmp_path)
     (tmp_path / "table.csv").write_text("image,label\n")
     for unreadable in ("nowhere", "table.csv"):
@@ -324,6 +328,21 @@ def test_weights_that_are_no_numbers_have_no_scores(finished, tmp_path):
     with pytest.raises(CheckpointError, match=said):
         trained(finished.recipe(), tmp_path)
     assert not finished.is_finished
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(AssertionError(), "(AssertionError)"), (KeyError("loops"), "(KeyError: 'loops')")],
+    ids=["says nothing", "says a key"],
+)
+def test_why_a_checkpoint_does_not_fit_is_said(unfinished, tmp_path, monkeypatch, error, said):
+    def unfit(module, content):
+        raise error
+
+    monkeypatch.setattr(MethodModule, "on_load_checkpoint", unfit)
+    with pytest.raises(CheckpointError) as raised:
+        trained(unfinished.recipe(), tmp_path)
+    assert str(raised.value).endswith(f"does not fit this run {said}")
 
 
 def test_a_made_up_history_ends_in_an_error_of_ours(unfinished, tmp_path):
@@ -620,3 +639,14 @@ def test_too_little_memory_ends_a_run_with_advice_that_works(short, tmp_path, op
         short("plain", method=f"{__name__}:Hungry", **{**options, **changed}), tmp_path, overwrite=overwrite
     )
     assert folder.scores()["last"]["epoch"] == 2
+
+
+def test_runs_that_utf_8_cannot_write_are_refused_before_training(tmp_path, monkeypatch):
+    recipe = resolve("demo/digits/resnet18/plain")
+    with pytest.raises(UserError, match="in characters that UTF-8 can write"):
+        run(recipe, tmp_path / "r\udcff")
+    (tmp_path / "w\udcff").mkdir()
+    monkeypatch.chdir(tmp_path / "w\udcff")
+    with pytest.raises(UserError, match="in characters that UTF-8 can write"):
+        run(recipe, Path("runs"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["w\udcff"]

@@ -20,6 +20,7 @@ from selfkd.errors import (
     RunError,
     RunInterruptedError,
     UserError,
+    shown,
 )
 from selfkd.methods.base import Method
 from selfkd.methods.dtskd import DTSKD
@@ -279,13 +280,29 @@ def test_an_unfinished_run_is_used_as_it_is_so_far_and_its_epoch_is_said(unfinis
     assert trained_again(unfinished) is None, "nothing was spoiled"
 
 
+def test_an_older_unfinished_run_is_evaluated_with_the_classes_of_its_data(unfinished, caplog):
+    expected = evaluate_run(unfinished.path, "test", "last", {})
+    fingerprint = json.loads(unfinished.data_file.read_text())["fingerprint"]
+    unfinished.data_file.write_text(json.dumps({"fingerprint": fingerprint}))
+    assert evaluate_run(unfinished.path, "test", "last", {}) == expected
+    caplog.clear()
+    for use in (in_memory, exported):
+        with pytest.raises(RunError, match="does not say yet which classes it has; the command that started it"):
+            use(unfinished)
+    assert "are used" not in caplog.text
+    unfinished.data_file.write_text('{"class_names": []}')
+    with pytest.raises(RunError, match="data.json is damaged: its class_names"):
+        evaluated(unfinished)
+    assert "are used" not in caplog.text
+
+
 def test_an_unfinished_run_without_what_is_wanted_says_so(unfinished):
     newest = max(unfinished.checkpoints.glob("epoch-*"))
     sums = json.loads((newest / "checksums.json").read_text())
     del sums["best.ckpt"]
     (newest / "checksums.json").write_text(json.dumps(sums))
     (newest / "best.ckpt").unlink()
-    with pytest.raises(RunError, match="holds no best epoch: none that counts has been evaluated yet"):
+    with pytest.raises(RunError, match="holds no best epoch: no epoch after trainer.best_after_epoch=0 has been "):
         export_network(unfinished.path, "best")
     shutil.rmtree(unfinished.checkpoints)
     for use in (in_memory, exported, evaluated):
@@ -368,7 +385,7 @@ def test_what_is_no_place_for_an_export_is_refused_and_stays(finished, place):
     before = {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()}
     with pytest.raises(OptionError) as refused:
         export_network(finished.path, "last", output, overwrite=True)
-    assert str(refused.value).startswith(f"output={str(output)!r} is not allowed")
+    assert str(refused.value).startswith(f"output={shown(str(output))} is not allowed")
     assert allowed in str(refused.value)
     assert {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()} == before
 
@@ -377,7 +394,7 @@ def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
     for output in (tmp_path / "net.safetensors", finished.path / "export" / "mine.safetensors"):
         export_network(finished.path, "best", output)
         output.write_text("somebody's")
-        with pytest.raises(UserError, match=r"safetensors exists; --overwrite replaces it"):
+        with pytest.raises(UserError, match=r"^output=.* a file that does not exist yet; --overwrite replaces"):
             export_network(finished.path, "best", output)
         assert output.read_text() == "somebody's"
         export_network(finished.path, "best", output, overwrite=True)
@@ -401,8 +418,8 @@ def test_an_export_leaves_what_lies_beside_it(finished, tmp_path):
 
 def test_the_command_says_what_it_does_not_replace_with_status_2(finished, tmp_path, capsys):
     for output, said in (
-        ("net.pth", "must be a name that ends in .safetensors"),
-        ("net.safetensors", "net.safetensors exists; --overwrite replaces it"),
+        ("net.pth", "net.pth' is not allowed; --output must be a name that ends in .safetensors"),
+        ("net.safetensors", "--output must be a file that does not exist yet; --overwrite replaces this one"),
     ):
         (tmp_path / output).write_text("somebody's")
         assert main(["export", str(finished.path), "--output", str(tmp_path / output)]) == 2
@@ -421,7 +438,7 @@ def test_an_export_to_its_own_place_replaces_nothing_behind_a_link(finished, tmp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "last.safetensors").write_text("somebody's")
     (finished.path / "export").symlink_to(tmp_path / "mine")
-    with pytest.raises(UserError, match="exists; --overwrite replaces it"):
+    with pytest.raises(UserError, match="that does not exist yet; --overwrite replaces this one"):
         export_network(finished.path, "last")
     assert (tmp_path / "mine" / "last.safetensors").read_text() == "somebody's"
 

@@ -64,6 +64,62 @@ def test_what_names_no_image_is_said_and_the_rest_goes_on(photos, tmp_path):
         list(images_of(names))
 
 
+def test_each_folder_is_listed_once_and_links_are_followed(photos, tmp_path):
+    digit(10).save(tmp_path / "10.png")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "10.png").rename(tmp_path / "other" / "10.png")
+    (photos / "b" / "elsewhere").symlink_to(tmp_path / "other")
+    (photos / "c").symlink_to(photos / "a")
+    (photos / "a" / "circle").symlink_to(photos)
+    listed = [path.relative_to(photos).as_posix() for path in images_of([str(photos)])]
+    assert listed == [
+        *(f"a/{n}.png" for n in (0, 2, 4, 6, 8)),
+        *(f"b/{n}.png" for n in (1, 3, 5, 7, 9)),
+        "b/elsewhere/10.png",
+    ]
+
+
+def test_images_on_other_disks_are_listed(photos, monkeypatch):
+    real = os.stat
+
+    def on_two_disks(path, **how):
+        status = real(path, **how)
+        if str(path).endswith("/b"):
+            fields = list(status)
+            fields[2] += 1  # st_dev
+            return os.stat_result(fields)
+        return status
+
+    monkeypatch.setattr(os, "stat", on_two_disks)
+    assert len(list(images_of([str(photos)]))) == 10
+
+
+def test_what_leads_round_the_whole_machine_is_not_listed(photos):
+    (photos / "up").symlink_to("/")
+    (photos / "system").symlink_to("/proc/self")
+    problems = []
+    assert len(list(images_of([str(photos), "/sys"], problems.append))) == 10
+    assert [str(problem) for problem in problems] == [
+        f"{photos}/system is not listed: /proc and /sys hold no files of a disk",
+        f"{photos}/up is linked to /, a folder above it; listing it would never end",
+        "/sys is not listed: /proc and /sys hold no files of a disk",
+    ]
+
+
+def test_a_folder_of_far_more_than_images_gives_what_was_found_so_far(photos, monkeypatch):
+    monkeypatch.setattr("selfkd.data.class_folders._MOST_OTHERS", 20)
+    (photos / "c").mkdir()
+    for number in range(30):
+        (photos / "c" / f"{number}.txt").touch()
+    problems = []
+    assert len(list(images_of([str(photos)], problems.append))) == 10
+    (problem,) = map(str, problems)
+    assert problem == (
+        f"{photos} holds more than 20 files and folders that are no images, beside 10 images; listing stops there; the "
+        "images found so far are taken; name smaller folders"
+    )
+
+
 def test_only_a_batch_of_images_is_read_ahead(loaded, photos):
     asked = []
 
@@ -110,9 +166,10 @@ def test_a_bad_image_is_named_and_the_next_are_labelled(loaded, photos):
 
 def test_wrong_options_are_said_before_an_image_is_read(loaded):
     for options, message in (
-        ({"top": 11}, "top=11 .* from 1 to 10"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"batch_size": 10**30}, "from 1 to 65536"),
+        ({"top": 11}, "^top=11 is not allowed; top must be a whole number >= 1 and at most 10$"),
+        ({"top": 1.5}, "top=1.5 .* a whole number"),
+        ({"batch_size": 0}, "^batch_size=0"),
+        ({"batch_size": 10**30}, ">= 1 and at most 65536"),
     ):
         with pytest.raises(OptionError, match=message):
             predict(loaded, [], **options)
@@ -123,7 +180,10 @@ def test_too_little_memory_is_said(loaded, photos, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(loaded.network, "forward", too_large)
-    with pytest.raises(MemoryExhaustedError, match="64 images .* a smaller batch_size takes less"):
+    with pytest.raises(
+        MemoryExhaustedError,
+        match=r"labelling 10 images together needs more .* \(.*DefaultCPU.*; a smaller --batch-size",
+    ):
         list(predict(loaded, images_of([str(photos)])))
 
 

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 import torch
 
-from selfkd.errors import CheckpointError, MemoryExhaustedError, StorageError
+from selfkd.errors import CheckpointError, MemoryExhaustedError, StorageError, UserError
 from selfkd.training import checkpoint_files
 from selfkd.training.checkpoint_files import (
     HISTORY_KEY,
@@ -371,12 +371,15 @@ def test_weights_do_not_depend_on_what_else_is_damaged(tmp_path, caplog, name):
         newest_set(tmp_path)
 
 
-def test_what_cannot_be_written_is_said_and_older_sets_stay(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("[enforce fail] No space left on device\nframe #0")]
+)
+def test_what_cannot_be_written_is_said_and_older_sets_stay(tmp_path, monkeypatch, error):
     save(tmp_path, 1)
 
     def full(content, file):
         file.write(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(StorageError, match="epoch-000002 cannot be written .*No space left on device"):
@@ -411,3 +414,11 @@ def test_neither_saving_nor_loading_holds_a_checkpoint_twice(tmp_path):
     saving, loading = map(int, done.stdout.split())
     assert saving < 100e6
     assert loading < 200e6
+
+
+def test_a_path_that_utf_8_cannot_write_is_no_damage(tmp_path):
+    checkpoints = tmp_path / "r\udcff"
+    checkpoints.mkdir()
+    (checkpoints / "best.ckpt").write_bytes(b"whole")
+    with pytest.raises(UserError, match="in characters that UTF-8 can write"):
+        read_weights(checkpoints / "best.ckpt")

@@ -81,6 +81,8 @@ def test_network_images_and_cores_decide(torch_takes, small, large, monkeypatch)
     assert choose_threads(*large, 16).number == 4
     assert choose_threads(*large, 128).number == 8
     assert "for 2.2 billion multiply-adds in a batch" in choose_threads(*large, 4).reason
+    assert "for 71 billion multiply-adds in a batch" in choose_threads(*large, 128).reason
+    assert "for 0.0088 billion multiply-adds in a batch" in choose_threads(*small, 1).reason
     torch_takes(4)  # physical cores, where a core has two threads
     assert choose_threads(*large, 128).number == 4
     monkeypatch.setattr(threads, "available_cores", lambda: 2)  # a container's quota
@@ -96,13 +98,35 @@ def test_the_option_goes_before_what_was_before_then_come_variables_and_then_the
     assert choose_threads(*large, 128, asked=5, kept=5).reason == "as trainer.threads says"
     choice = choose_threads(*large, 128, asked=5, kept=2)
     assert choice.number == 5
-    assert "2 before, so that sums are rounded otherwise" in choice.reason
+    assert "2 before, so that the last digits of results change" in choice.reason
 
 
-def test_more_threads_than_cores_are_warned_of(torch_takes, large, caplog):
+def test_a_variable_that_says_no_number_leaves_the_rule(torch_takes, large, monkeypatch):
+    for value in ("0", "-2", "many", "4,0"):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        choice = choose_threads(*large, 16)
+        assert choice.number == 4
+        assert choice.reason.startswith("for 8.9 billion multiply-adds")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
+    torch_takes(3)
+    assert choose_threads(*large, 16) == threads.ThreadChoice(3, "as OMP_NUM_THREADS says")
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    assert choose_threads(*large, 16).reason == "as MKL_NUM_THREADS says", "which torch obeys before the other"
+
+
+def test_more_threads_than_cores_are_warned_of(torch_takes, large, monkeypatch, caplog):
+    slow = "more than the 8 cores that this process may use, which is slow"
     assert choose_threads(*large, 128, kept=9).number == 9
-    assert "9 threads are more than the 8 cores" in caplog.text
-    assert "trainer.threads=8 takes fewer" in caplog.text
+    advice = "trainer.threads=8 takes fewer, which changes the last digits of results"
+    assert caplog.messages == [f"9 threads are {slow}; {advice}"]
+    caplog.clear()
+    monkeypatch.setenv("OMP_NUM_THREADS", "9")
+    torch_takes(9)
+    choose_threads(*large, 128)
+    assert caplog.messages == [f"9 threads are {slow}; trainer.threads=8 takes fewer"]
+    caplog.clear()
+    choose_threads(*large, 128, asked=9, kept=9)
+    assert caplog.messages == [f"9 threads, as trainer.threads says, are {slow}"]
     caplog.clear()
     choose_threads(*large, 128, kept=8)
     assert not caplog.text
@@ -130,7 +154,7 @@ def test_a_run_takes_its_number_notes_it_and_puts_torchs_back(two_threads, tmp_p
     folder.scores_file.unlink()
     run(recipe(**{"trainer.threads": 1}), tmp_path, show_progress=False)
     assert noted(folder) == 1
-    assert "2 before, so that sums are rounded otherwise" in caplog.text
+    assert "2 before, so that the last digits of results change" in caplog.text
     assert torch.get_num_threads() == 2
 
 

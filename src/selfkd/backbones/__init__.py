@@ -96,7 +96,7 @@ def network_target(name: str) -> str:
         network = name.removeprefix(TORCHVISION)
         if network in TIMM_NAMES:
             raise UserError(
-                f"backbone {name!r} gives no maps in torchvision's form; timm's does: backbone={TIMM_NAMES[network]}"
+                f"torchvision's {network} gives no maps of its stages; timm's does: backbone={TIMM_NAMES[network]}"
             )
         if network in TORCHVISION_STAGES:
             return f"{__name__}.torchvision_networks:torchvision_network"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from selfkd.backbones import BACKBONES, TORCHVISION
@@ -29,6 +30,7 @@ def preprocessing_of(name: str) -> Preprocessing | None:
         interpolation=published["interpolation"],
         side=published["input_size"][-1],
         crop_fraction=published["crop_pct"],
+        crop_mode=published["crop_mode"],
     )
 
 
@@ -40,4 +42,4 @@ def _published(name: str) -> Mapping[str, Any] | None:
     import timm
 
     published = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    return None if published is None else published.to_dict()
+    return None if published is None else asdict(published)

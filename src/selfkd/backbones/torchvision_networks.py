@@ -100,4 +100,5 @@ def published_cfg(name: str) -> dict[str, Any]:
         "std": _HALVES if name in _ALWAYS else tuple(transform.std),
         "interpolation": transform.interpolation.value,
         "crop_pct": side / resized,
+        "crop_mode": "center",
     }

@@ -98,4 +98,4 @@ TIMM_NAMES: Mapping[str, str] = {
     "vit_l_32": "vit_large_patch32_224",
     "vit_h_14": "vit_huge_patch14_224",
 }
-"""Networks without maps in torchvision's form, and what timm, whose form has maps, calls them."""
+"""Networks that give no maps of their stages in torchvision, and timm's names of them, which do."""

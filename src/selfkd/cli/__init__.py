@@ -1,35 +1,17 @@
-"""The command `selfkd`: one module per verb, which parses, calls and prints."""
+"""The command `selfkd`: `command` reads it and reports, one module per verb parses, calls and prints.
+
+Nothing is imported here before `main` runs: what stops it while it imports is reported as later on.
+"""
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import errno
-import logging
-import os
-import re
-import signal
 import sys
-import traceback
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from importlib.metadata import version
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
-from selfkd import process_environment
-from selfkd.cli import check, evaluate, export, listing, predict, train
-from selfkd.cli.error_log import error_log
-from selfkd.errors import SelfKDError, StorageError, UserError
-from selfkd.terminal import ReaderLeftError, as_message, configure_logging, printable, safe_output
-from selfkd.training.signals import stopping_on_signals
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
-
-_VERBS = (train, evaluate, predict, export, check, listing)
-_LONGEST_REASON = 200
-_SHOWN_OF_A_PATH = 60
-_DEBUG_HELP = "show the traceback of an error"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,125 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns: 0 done, 1 the work failed, 2 the user's input is wrong, 130 or 143 interrupted
         by Ctrl-C or SIGTERM.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    with safe_output():
-        parsed = argparse.Namespace(debug=False)
-        try:
-            try:
-                _parse(given, parsed)
-            except SystemExit as said:  # argparse has printed help, or what is wrong
-                status = int(said.code or 0)
-            else:
-                status = _execute(parsed)
-            sys.stdout.flush()
-        except ReaderLeftError:
-            return 0
-        except BaseException as error:  # none ends in a traceback, whatever it is
-            status = _reported(error, given, parsed.debug)
-            with suppress(ReaderLeftError, StorageError):
-                sys.stdout.flush()
-    return status
-
-
-def _parse(arguments: Sequence[str], parsed: argparse.Namespace) -> None:
-    """Fill `parsed`.
-
-    Raises: SystemExit: by argparse, which has printed something.
-    """
-    parser = argparse.ArgumentParser(
-        prog="selfkd",
-        description="Self-knowledge distillation of image classifiers: a network teaches itself while it trains.",
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
-    parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
-    for verb in _VERBS:
-        verb.add_parser(verbs)
-    for name, of_verb in verbs.choices.items():
-        of_verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=_DEBUG_HELP)
-        of_verb.set_defaults(verb=name)
-    _, rest = parser.parse_known_args(arguments, parsed)
-    if rest:
-        # argparse takes positional arguments in one group only; those after an option are given back.
-        if not hasattr(parsed, "takes") or any(each.startswith("-") for each in rest):
-            _refuse(verbs.choices[parsed.verb] if hasattr(parsed, "verb") else parser, parsed, arguments, rest)
-        if "" in rest:
-            verbs.choices[parsed.verb].error(f"one of the {parsed.takes} is empty")
-        getattr(parsed, parsed.takes).extend(rest)
-    if not parsed.version and not hasattr(parsed, "execute"):
-        parser.print_help()
-        parser.exit(2)
-
-
-def _refuse(
-    parser: argparse.ArgumentParser, parsed: argparse.Namespace, arguments: Sequence[str], rest: Sequence[str]
-) -> NoReturn:
-    """Refuse arguments that there are not, with the nearest that there is."""
-    flag = next((each for each in rest if each.startswith("-")), rest[0])
-    word, _, value = flag.partition("=")
-    near = difflib.get_close_matches(word, re.findall(r"--[a-z-]+", parser.format_usage()), n=1, cutoff=0.75)
-    if not near and getattr(parsed, "takes", None) == "arguments":
-        from selfkd.recipes.reader import nearest_option
-
-        after = arguments[arguments.index(flag) + 1 :] if flag in arguments else ()
-        if not value and after and not after[0].startswith("-"):
-            value = after[0]
-        option = nearest_option(word, value or "...")
-        near = [] if option is None else [f"{option} (options are written key=value, without dashes)"]
-    parser.error(f"unrecognized arguments: {' '.join(rest)}" + "".join(f"; nearest: {each}" for each in near))
-
-
-def _execute(parsed: argparse.Namespace) -> int:
-    if parsed.version:
-        print(version("selfkd"))
-        return 0
-    configure_logging(logging.INFO)
-    if parsed.debug:
-        sys.unraisablehook = sys.__unraisablehook__
     try:
-        Path.cwd()
-    except OSError as error:
-        raise UserError(f"the current folder is gone ({error.strerror}); change to another one") from error
-    _check_lengths(value for value in vars(parsed).values() if isinstance(value, Path))
-    os.environ.update(process_environment.variables())  # torch is not imported yet
-    with stopping_on_signals():
-        parsed.execute(parsed)
-    return 0
+        from selfkd.cli.command import run
 
-
-def _check_lengths(paths: Iterable[Path]) -> None:
-    """Refuse paths that are too long to exist, which most functions of files raise something for.
-
-    Raises: UserError: naming the path.
-    """
-    for path in paths:
-        try:
-            os.lstat(path)
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                raise UserError(f"{str(path)[:_SHOWN_OF_A_PATH]}... is too long for a path") from error
-
-
-def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> int:
-    """Say what went wrong. Returns the exit status."""
-    if debug:
-        traceback.print_exception(error)
-    if isinstance(error, SelfKDError):
-        print(as_message(f"selfkd: {error}"), file=sys.stderr)
-        return error.exit_status
-    if isinstance(error, KeyboardInterrupt):
-        print("selfkd: interrupted", file=sys.stderr)
-        return 128 + int(getattr(error, "number", signal.SIGINT))
-    reason = f"{type(error).__name__}: {_in_one_line(error)}"
-    print(f"selfkd: unforeseen error, please report it: {reason}; {error_log(error, arguments)}", file=sys.stderr)
-    return 1
-
-
-def _in_one_line(error: BaseException) -> str:
-    """What an error says, printable and short; of several lines, which may hold a traceback, the first and the last."""
-    try:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-    except Exception:  # it may be the fault itself
-        return "it cannot say why"
-    ends = lines if len(lines) < 2 else [lines[0], lines[-1]]
-    return printable(" ... ".join(line[:_LONGEST_REASON] for line in ends))
+        return run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # while that was imported; later ones end there
+        sys.stderr.write("selfkd: interrupted\n")
+        return 130

@@ -37,10 +37,15 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.data import DATASETS
     from selfkd.errors import UnfitDataError
+    from selfkd.given_paths import data_folder
     from selfkd.recipes.reader import split_overrides
 
-    overrides = split_overrides(parsed.arguments)  # before what takes seconds to import
+    overrides = split_overrides(parsed.arguments)
+    if parsed.data not in DATASETS:
+        data_folder(parsed.data)
+    # What takes seconds to import comes after what can be told without it.
 
     from selfkd.runs.checkup import check
 

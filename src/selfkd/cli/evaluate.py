@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from selfkd.cli.path_arguments import path
+from selfkd.cli.wording import UNFINISHED
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -16,7 +17,7 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "evaluate",
         help="top-1 and top-5 accuracy of every head of a run",
-        description="Evaluate every head of a run. One that is not finished is taken from its newest whole checkpoint.",
+        description="Evaluate every head of a run. " + UNFINISHED,
     )
     parser.add_argument("run", type=path, metavar="RUN", help="run folder")
     parser.add_argument("arguments", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")
@@ -28,9 +29,12 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.given_paths import check_run
     from selfkd.recipes.reader import split_overrides
 
-    places = split_overrides(parsed.arguments)  # before what takes seconds to import
+    check_run(parsed.run)
+    places = split_overrides(parsed.arguments)
+    # What takes seconds to import comes after what can be told without it.
 
     from selfkd.reports.score_table import score_table
     from selfkd.runs.experiment import evaluate_run

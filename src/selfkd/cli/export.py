@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from selfkd.cli.path_arguments import path
+from selfkd.cli.wording import OVERWRITE, UNFINISHED
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -16,8 +17,7 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "export",
         help="the plain network out of a run, proven equal",
-        description="Write a run's plain network to a file and prove that it gives the same logits. A run that is not "
-        "finished is taken from its newest whole checkpoint.",
+        description="Write a run's plain network to a file and prove that it gives the same logits. " + UNFINISHED,
     )
     parser.add_argument("run", type=path, metavar="RUN", help="run folder")
     parser.add_argument("--format", choices=("safetensors",), default="safetensors", help="default: safetensors")
@@ -25,13 +25,17 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--output", type=path, help="file to write, whose name ends in .safetensors (default: in the run's export/)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=_execute)
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.given_paths import check_run
+
+    check_run(parsed.run)  # before what takes seconds to import
+
     from selfkd.runs.loading import export_network
 
     path, difference = export_network(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
+
+from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
 
@@ -24,7 +25,7 @@ def add_parser(verbs: Any) -> None:
 def _execute(parsed: argparse.Namespace) -> None:
     entries = _entries(parsed.kind)
     if parsed.json:
-        print(json.dumps(entries, indent=2))
+        print(to_json(entries))
         return
     width = max(map(len, entries))
     for name, summary in entries.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from torchvision.transforms import v2
 
 from selfkd.data.random_streams import BELOW, each_seeded
+from selfkd.data.resizing import Interpolation
 from selfkd.errors import OptionError
 from selfkd.option_checks import LARGEST_SIZE, at_least, one_of
 
@@ -109,7 +110,7 @@ class CropFlip(Augmentation):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomResizedCrop(Augmentation):
-    """A random part of an image, scaled (bilinear) to one size, and a horizontal flip with probability one half.
+    """A random part of an image, scaled to one size, and a horizontal flip with probability one half.
 
     torchvision's transforms of the same names, each image's random numbers seeded by its draw.
 
@@ -118,6 +119,7 @@ class RandomResizedCrop(Augmentation):
         scale: smallest and largest share of the image's area that is cut out, in (0, 1].
         ratio: smallest and largest width by height of what is cut out, from 0.001 to 1000.
         horizontal_flip: whether images are flipped.
+        interpolation: how the part is scaled; as pretrained weights expect it, unless given.
     Raises: OptionError: if a value is out of range.
     Source: Szegedy et al. 2015, Going Deeper with Convolutions, arXiv:1409.4842, section 6.
     """
@@ -126,6 +128,7 @@ class RandomResizedCrop(Augmentation):
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     horizontal_flip: bool = True
+    interpolation: Interpolation = "bilinear"
 
     image_by_image = True
 
@@ -136,6 +139,7 @@ class RandomResizedCrop(Augmentation):
         if len(self.ratio) != 2 or not 1 / _LARGEST_RATIO <= self.ratio[0] <= self.ratio[1] <= _LARGEST_RATIO:
             allowed = f"two rising numbers from {1 / _LARGEST_RATIO:g} to {_LARGEST_RATIO}"
             raise OptionError("augmentation.ratio", self.ratio, allowed)
+        one_of("augmentation.interpolation", self.interpolation, get_args(Interpolation))
 
     @property
     def side_of_whole_images(self) -> int:
@@ -149,10 +153,8 @@ class RandomResizedCrop(Augmentation):
 
     @cached_property
     def _transform(self) -> v2.Transform:
-        flip_probability = 0.5 if self.horizontal_flip else 0.0
-        return v2.Compose(
-            [v2.RandomResizedCrop(self.size, self.scale, self.ratio), v2.RandomHorizontalFlip(flip_probability)]
-        )
+        crop = v2.RandomResizedCrop(self.size, self.scale, self.ratio, v2.InterpolationMode(self.interpolation))
+        return v2.Compose([crop, v2.RandomHorizontalFlip(0.5 if self.horizontal_flip else 0.0)])
 
 
 def _mirrored(images: Tensor, axis: int, side: int) -> Tensor:

@@ -16,8 +16,8 @@ class CIFAR10(CIFAR):
     """CIFAR-10 from `cifar-10-batches-py` as torchvision has it, or from Parquet files as the Hugging Face Hub has it.
 
     Args:
-        mean: per channel, of pixel values in [0, 1], subtracted; the default is that of the training images.
-        std: per channel, of pixel values in [0, 1], divided by; the default is that of the training images.
+        mean: subtracted from each channel of pixel values in [0, 1]; the default is that of the training images.
+        std: by which each channel is then divided; the default is that of the training images.
     Raises: OptionError: if a value is out of range.
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     """

@@ -16,8 +16,8 @@ class CIFAR100(CIFAR):
     """CIFAR-100 from `cifar-100-python` as torchvision has it, or from Parquet files as the Hugging Face Hub has it.
 
     Args:
-        mean: per channel, of pixel values in [0, 1], subtracted; the default is that of TESKD and DTSKD.
-        std: per channel, of pixel values in [0, 1], divided by; the default is that of TESKD and DTSKD.
+        mean: subtracted from each channel of pixel values in [0, 1]; the default is that of TESKD and DTSKD.
+        std: by which each channel is then divided; the default is that of TESKD and DTSKD.
     Raises: OptionError: if a value is out of range.
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     """

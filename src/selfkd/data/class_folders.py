@@ -17,6 +17,7 @@ __all__ = [
     "check_same_classes",
     "class_folders",
     "files_below",
+    "images_below",
     "labelled_files",
     "root_folder",
     "visible_folders",
@@ -24,6 +25,8 @@ __all__ = [
 
 _MOST_OTHERS = 1_000_000
 """Files and folders that are no images, more than which a data set has only beside as many images."""
+_OF_THE_SYSTEM = ("/proc", "/sys")
+"""Folders that the kernel makes up; links in them lead round the whole machine."""
 
 
 def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
@@ -68,6 +71,8 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
     try:
         with os.scandir(folder) as entries:
             return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+    except (FileNotFoundError, ProcessLookupError):  # gone meanwhile, as folders below /proc are when a process ends
+        return ()
     except OSError as error:
         raise _closed(error) from error
 
@@ -104,8 +109,21 @@ def files_below(
     """
     listing = _Listing()
     for folder in folders:
-        for place, names in sorted(listing.walk(folder, partial(_report, problems, folder))):
-            yield from ((folder, f"{place}{os.sep}{name}") for name in sorted(names))
+        yield from ((folder, file) for file in listing.files(folder, partial(_report, problems, folder)))
+
+
+def images_below(folder: Path, report: Callable[[DataError], None]) -> Iterator[str]:
+    """Every image file below a folder that is no data set; links followed, ordered as by `files_below`.
+
+    A folder that links show again is listed once, without a word; links may lead to other disks.
+
+    Args:
+        folder: where to begin.
+        report: gets what is not listed, and may let the listing go on: folders that must not be read, links to a folder
+            above, `/proc` and `/sys`, and what comes after a million files and folders that are no images, beside fewer
+            images.
+    """
+    yield from filter(is_image_file, _ImageListing().files(folder, report))
 
 
 def _report(problems: list[tuple[Path, DataError]] | None, folder: Path, problem: DataError) -> None:
@@ -140,14 +158,21 @@ def _closed(error: OSError) -> DataError:
 
 
 class _Listing:
-    """One listing of several folders, which ends whatever it meets: `/proc`, links in a circle, a whole disk."""
+    """One listing of a data set's folders, which ends whatever it meets: `/proc`, links in a circle, a whole disk."""
+
+    _skips_repeated = False  # else a folder that is reached again is a problem
 
     def __init__(self) -> None:
         self._place_of: dict[str, str] = {}  # real path to the path by which it was listed
         self._images = 0
         self._others = 0
 
-    def walk(self, folder: Path, report: Callable[[DataError], None]) -> Iterator[tuple[str, list[str]]]:
+    def files(self, folder: Path, report: Callable[[DataError], None]) -> Iterator[str]:
+        """Every file from this folder down."""
+        for place, names in sorted(self._walk(folder, report)):
+            yield from (f"{place}{os.sep}{name}" for name in sorted(names))
+
+    def _walk(self, folder: Path, report: Callable[[DataError], None]) -> Iterator[tuple[str, list[str]]]:
         """Every folder from this one down, with the names of its files."""
         above = set(map(str, Path(os.path.realpath(folder)).parents))
         try:
@@ -156,17 +181,25 @@ class _Listing:
             report(_closed(error))
             return
         for place, inner, names in os.walk(folder, onerror=lambda error: report(_closed(error)), followlinks=True):
-            problem = self._problem(place, folder, above, file_system)
+            inner.sort()  # so that of two ways to a folder always the same is taken
+            real = os.path.realpath(place)
+            if self._skips_repeated and real in self._place_of:
+                inner.clear()
+                continue
+            problem = self._problem(place, real, folder, above, file_system)
             if problem is not None:
                 report(problem)
                 inner.clear()
                 continue
-            self._count(inner, names, folder)
+            if self._holds_far_more_than_images(inner, names):
+                self._stop(folder, report)
+                return
             yield place, names
 
-    def _problem(self, place: str, folder: Path, above: Collection[str], file_system: int) -> DataError | None:
+    def _problem(
+        self, place: str, real: str, folder: Path, above: Collection[str], file_system: int
+    ) -> DataError | None:
         """Why a folder is not listed, or None."""
-        real = os.path.realpath(place)
         other = self._place_of.get(real)
         if real in above or (other is not None and Path(other) in Path(place).parents):
             return DataError(f"{place} is linked to {real}, a folder above it; listing it would never end")
@@ -174,26 +207,47 @@ class _Listing:
             return _same_folder(place, other)
         self._place_of[real] = place
         try:
-            elsewhere = Path(place).stat().st_dev != file_system
+            return self._elsewhere(place, real, folder, Path(place).stat().st_dev != file_system)
         except OSError as error:  # gone meanwhile
             return _closed(error)
-        if elsewhere:
-            return DataError(
-                f"{place} lies on another file system than {folder} and is not listed; only {folder} itself may be a "
-                "link to another file system"
-            )
-        return None
 
-    def _count(self, inner: Sequence[str], names: Sequence[str], folder: Path) -> None:
+    def _elsewhere(self, place: str, real: str, folder: Path, other_file_system: bool) -> DataError | None:
+        """Why a folder is not listed because of where it lies, or None."""
+        if not other_file_system:
+            return None
+        return DataError(
+            f"{place} lies on another file system than {folder} and is not listed; only {folder} itself may be a link "
+            "to another file system"
+        )
+
+    def _holds_far_more_than_images(self, inner: Sequence[str], names: Sequence[str]) -> bool:
         images = sum(map(is_image_file, names))
         self._images += images
         self._others += len(inner) + len(names) - images
-        if self._others > max(_MOST_OTHERS, self._images):
-            raise DataError(
-                f"{folder.parent} holds more than {_MOST_OTHERS:,} files and folders that are no images, beside "
-                f"{self._images:,} images; listing stops there; data.root must name a folder that holds the data set "
-                "alone"
-            )
+        return self._others > max(_MOST_OTHERS, self._images)
+
+    def _stop(self, folder: Path, report: Callable[[DataError], None]) -> None:
+        raise self._far_more_than_images(folder.parent, "data.root must name a folder that holds the data set alone")
+
+    def _far_more_than_images(self, folder: Path, advice: str) -> DataError:
+        return DataError(
+            f"{folder} holds more than {_MOST_OTHERS:,} files and folders that are no images, beside "
+            f"{self._images:,} images; listing stops there; {advice}"
+        )
+
+
+class _ImageListing(_Listing):
+    """A listing of a folder that is no data set, in which nothing is labelled twice by being reached twice."""
+
+    _skips_repeated = True
+
+    def _elsewhere(self, place: str, real: str, folder: Path, other_file_system: bool) -> DataError | None:
+        if not any(Path(real).is_relative_to(system) for system in _OF_THE_SYSTEM):
+            return None
+        return DataError(f"{place} is not listed: {' and '.join(_OF_THE_SYSTEM)} hold no files of a disk")
+
+    def _stop(self, folder: Path, report: Callable[[DataError], None]) -> None:
+        report(self._far_more_than_images(folder, "the images found so far are taken; name smaller folders"))
 
 
 def check_same_classes(train: Collection[str], test: Collection[str], folder: Path) -> None:

@@ -31,8 +31,8 @@ class Digits(Source):
         train_per_class: training images of each class, drawn by the run's seed; all others are for testing.
         image_size: side in pixels to which the 8x8 scans are scaled (bilinear).
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
-        mean: per channel, of pixel values in [0, 1], subtracted.
-        std: per channel, of pixel values in [0, 1], divided by.
+        mean: subtracted from each channel of pixel values in [0, 1].
+        std: by which each channel is then divided.
     Raises: OptionError: if a value is out of range.
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI.
     """

@@ -30,8 +30,8 @@ class FashionMNIST(Source):
         root: the folder that holds FashionMNIST, or will.
         download: let torchvision fetch what is missing into root.
         image_size: side in pixels: 28 as the files have them, or 32, to which they are padded with their black ground.
-        mean: per channel, of pixel values in [0, 1], subtracted; the default is that of the training images at 28x28.
-        std: per channel, of pixel values in [0, 1], divided by; the default is that of the training images at 28x28.
+        mean: subtracted from each channel of pixel values in [0, 1]; the default is of the training images at 28x28.
+        std: by which each channel is then divided; the default is of the training images at 28x28.
     Raises: OptionError: if a value is out of range.
     Source: Xiao et al. 2017, Fashion-MNIST, arXiv:1708.07747.
     """

@@ -21,7 +21,7 @@ class Hub(TableSource):
     """A data set that the library `datasets` loads: from the Hugging Face Hub, or from a folder of any of its layouts.
 
     Args:
-        name: of the data set, as its page has it ("uoft-cs/cifar10"), or a folder.
+        name: name of the data set, as its page has it ("uoft-cs/cifar10"), or a folder.
         subset: the configuration, where the data set has several.
         root: the folder where downloads are kept; by default that of the library.
     Raises: OptionError: if a value is out of range.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from PIL import Image
 from torch import Tensor
@@ -17,7 +17,7 @@ from selfkd.data.class_folders import (
     root_folder,
 )
 from selfkd.data.image_files import ImageFiles
-from selfkd.data.resizing import centre_square
+from selfkd.data.resizing import Interpolation, centre_square
 from selfkd.data.room import check_sides
 from selfkd.data.source import Source, Splits
 from selfkd.errors import OptionError
@@ -39,8 +39,8 @@ class ImageNet(Source):
         resize: pixels to which an image's shorter side is scaled before its centre is cut out.
         interpolation: how images are scaled.
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
-        mean: per channel, of pixel values in [0, 1], subtracted.
-        std: per channel, of pixel values in [0, 1], divided by.
+        mean: subtracted from each channel of pixel values in [0, 1].
+        std: by which each channel is then divided.
     Raises: OptionError: if a value is out of range.
     Source: Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge, arXiv:1409.0575.
     """
@@ -50,12 +50,12 @@ class ImageNet(Source):
     root: str | None = None
     image_size: int = 224
     resize: int = 256
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("data.image_size", self.image_size, 8)
-        one_of("data.interpolation", self.interpolation, ("bilinear", "bicubic"))
+        one_of("data.interpolation", self.interpolation, get_args(Interpolation))
         if self.resize < self.image_size:
             raise OptionError("data.resize", self.resize, f"at least data.image_size={self.image_size}")
 

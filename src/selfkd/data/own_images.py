@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import get_args
 
 from PIL import Image
 from torch import Tensor
 
 from selfkd.data.drawing import held_out
-from selfkd.data.resizing import centre_square
+from selfkd.data.resizing import Interpolation, centre_square
 from selfkd.data.room import check_sides
 from selfkd.data.source import Source, Split, Splits
 from selfkd.data.split_names import SplitNames
@@ -41,7 +41,7 @@ class OwnImages(Source, ABC):
 
     image_size: int | None = None
     resize: int | None = None
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     train_split: str | None = None
     test_split: str | None = None
     test_fraction: float = 0.2
@@ -53,7 +53,7 @@ class OwnImages(Source, ABC):
             at_least("data.image_size", self.image_size, 8)
         if self.resize is not None and self.resize < (self.image_size or 8):
             raise OptionError("data.resize", self.resize, f"at least data.image_size={self.image_size or 8}")
-        one_of("data.interpolation", self.interpolation, ("bilinear", "bicubic"))
+        one_of("data.interpolation", self.interpolation, get_args(Interpolation))
         if not 0 < self.test_fraction < 1:
             raise OptionError("data.test_fraction", self.test_fraction, "between 0 and 1")
         non_negative("data.memory_gb", self.memory_gb)

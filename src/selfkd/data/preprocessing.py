@@ -1,4 +1,4 @@
-"""Options of a data set with which its images are prepared as a network's pretrained weights expect them."""
+"""Options with which images are prepared as a network's pretrained weights expect them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,34 @@ __all__ = ["followed_options", "options_for"]
 _CHANNELS = 3
 
 
-def options_for(preprocessing: Preprocessing, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the weights expect, as options of a data set; of those alone that it has.
+def options_for(preprocessing: Preprocessing, options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the weights expect, as options of data set and augmentation, by section; of those alone that they have.
 
     Args:
         preprocessing: of the weights.
-        options: of the data set. An `image_size` that was given is kept, and images are cropped by the weights' share.
+        options: section to the options that it has; those of "data" at least. A `data.image_size` that was given is
+            kept, and images are cropped by the weights' share.
     """
-    side = options.get("image_size") or preprocessing.side
-    expected = {
+    side = options["data"].get("image_size") or preprocessing.side
+    data: dict[str, Any] = {
         "image_size": side,
         "resize": max(side, int(side / preprocessing.crop_fraction)),
         "interpolation": preprocessing.interpolation,
     }
     if len(preprocessing.mean) == _CHANNELS:
-        expected |= {"mean": preprocessing.mean, "std": preprocessing.std}
-    return {option: value for option, value in expected.items() if option in options}
+        data |= {"mean": preprocessing.mean, "std": preprocessing.std}
+    expected: dict[str, dict[str, Any]] = {"data": data, "augmentation": {"interpolation": preprocessing.interpolation}}
+    return {
+        section: {option: value for option, value in expected[section].items() if option in has}
+        for section, has in options.items()
+        if section in expected
+    }
 
 
 def followed_options(
-    preprocessing: Preprocessing, options: Mapping[str, Any], given: Collection[str]
-) -> dict[str, Any]:
-    """The options of a data set that follow the pretrained weights, with their values.
+    preprocessing: Preprocessing, options: Mapping[str, Mapping[str, Any]], given: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """The options that follow the pretrained weights, with their values, by section.
 
     Who gives a mean or a deviation prepares images in a way of their own, and nothing follows. This also keeps runs as
     they were whose stored recipe, of an older version, lacks newer options: it has all that there were, these two among
@@ -41,10 +47,12 @@ def followed_options(
 
     Args:
         preprocessing: of the weights.
-        options: all of the data set's.
-        given: names of those that somebody gave, which are kept.
+        options: section to all of its options.
+        given: flat keys of those that somebody gave, which are kept.
     """
-    if not {"mean", "std"}.isdisjoint(given):
+    if not {"data.mean", "data.std"}.isdisjoint(given):
         return {}
-    expected = options_for(preprocessing, options)
-    return {option: value for option, value in expected.items() if option not in given}
+    return {
+        section: {option: value for option, value in expected.items() if f"{section}.{option}" not in given}
+        for section, expected in options_for(preprocessing, options).items()
+    }

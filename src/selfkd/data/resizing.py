@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,12 +11,15 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-__all__ = ["centre_square", "unless_sized"]
+__all__ = ["Interpolation", "centre_square", "unless_sized"]
+
+Interpolation = Literal["bilinear", "bicubic"]
+"""How images are scaled, by torchvision's names."""
 
 _LONGEST = 8  # times the shorter side; what lies beyond is cut off in any case, give or take a part of a pixel
 
 
-def centre_square(side: int, resize: int, interpolation: str = "bilinear") -> Callable[[Image.Image], Tensor]:
+def centre_square(side: int, resize: int, interpolation: Interpolation = "bilinear") -> Callable[[Image.Image], Tensor]:
     """From a PIL image to uint8 `[3, side, side]`: the shorter side scaled, then the centre cut out.
 
     Args:

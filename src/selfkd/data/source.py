@@ -218,8 +218,8 @@ class Source(ABC):
             all by default. It holds for every split. Names that are numbers may be given as such.
         train_per_class: training images that are kept of each class, drawn by the run's seed; all by default.
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
-        mean: per channel, of pixel values in [0, 1], subtracted.
-        std: per channel, of pixel values in [0, 1], divided by.
+        mean: subtracted from each channel of pixel values in [0, 1].
+        std: by which each channel is then divided.
     Raises: OptionError: if a value is out of range.
     """
 

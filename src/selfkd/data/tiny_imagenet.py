@@ -42,8 +42,8 @@ class TinyImageNet(Source):
         root: the folder with `train` and `val`.
         image_size: side in pixels: 64 as the files have them, or 32, to which LOTH scales them (bilinear).
         validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
-        mean: per channel, of pixel values in [0, 1], subtracted; the default is ImageNet's, as in LOTH.
-        std: per channel, of pixel values in [0, 1], divided by; the default is ImageNet's, as in LOTH.
+        mean: subtracted from each channel of pixel values in [0, 1]; the default is ImageNet's, as in LOTH.
+        std: by which each channel is then divided; the default is ImageNet's, as in LOTH.
     Raises: OptionError: if a value is out of range.
     Source: Le and Yang 2015, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N.
     """

@@ -15,10 +15,9 @@ from selfkd.atomic_files import written_whole
 from selfkd.errors import CheckpointError, ParityError
 from selfkd.json_text import to_json
 
-__all__ = ["METADATA_KEY", "SUFFIX", "check_parity", "load_network", "save_network"]
+__all__ = ["SUFFIX", "check_parity", "load_network", "save_network"]
 
-METADATA_KEY = "selfkd"
-"""Under which a file's metadata hold, as JSON, what was given beside the network."""
+_METADATA_KEY = "selfkd"  # under which a file's metadata hold, as JSON, what was given beside the network
 SUFFIX = ".safetensors"
 """How the name of a file ends."""
 
@@ -40,7 +39,7 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
     # save_file would make the file private to its owner, whatever the umask says; and with a second metadata key the
     # file would differ from run to run, since safetensors does not keep their order.
     with written_whole(path) as partial:
-        partial.write_bytes(save(state, {METADATA_KEY: to_json(metadata, indent=None)}))
+        partial.write_bytes(save(state, {_METADATA_KEY: to_json(metadata, indent=None)}))
 
 
 def load_network(network: nn.Module, path: Path) -> None:

@@ -20,7 +20,7 @@ from selfkd.history.transfers import Arrivals, sent
 from selfkd.losses.labels import label_probabilities
 from selfkd.option_checks import at_least
 from selfkd.process_group import process_count
-from selfkd.value_ranges import DeferredRange, at_hand
+from selfkd.value_ranges import IndexRange, at_hand
 
 __all__ = ["History"]
 
@@ -96,7 +96,7 @@ class History:
         self._readable = False  # nothing was ever written before an `advance`
         self._largest_write = 0  # samples, since the last `advance`
         self._checked: Tensor | None = None  # the indices that were checked last
-        self._range = DeferredRange(0, self.num_samples - 1, self._outside)
+        self._range = IndexRange(self.num_samples)
         self.samples_written = 0
         """How many samples were written since the last `advance`; one that was written twice counts twice."""
         self.configure(options or HistoryOptions())
@@ -148,7 +148,8 @@ class History:
         apart = self._is_apart(indices.device)
         if apart and (host_indices is None or not at_hand(host_indices)):
             host_indices = indices.cpu()
-        self._check_range(indices if host_indices is None else host_indices)
+        known = indices if host_indices is None else host_indices
+        self._range.check(known, now=at_hand(known))
         self._checked = indices
         if not apart:
             return
@@ -195,12 +196,12 @@ class History:
                 host_indices = self._batch.host_indices
             else:
                 host_indices = indices.cpu()
-                self._check_range(host_indices)
+                self._range.check(host_indices, now=at_hand(host_indices))
             self._arrivals.ask(host_indices, fields)
             self._receive()
         else:
             if indices is not self._checked:
-                self._check_range(indices)
+                self._range.check(indices, now=at_hand(indices))
             writable.put(self._inside(indices), fields)
         self._checked = None  # the same tensor may hold other indices next time
         self.samples_written += len(indices)
@@ -351,7 +352,7 @@ class History:
             self._settle(indices.device)
         assert self._previous is not None
         if at_hand(indices) and indices is not self._checked:
-            self._check_range(indices)
+            self._range.check(indices, now=True)
         rows = self._previous.rows(self._inside(indices).to(self._previous.device))
         return tuple(row.to(indices.device) for row in rows)
 
@@ -360,29 +361,9 @@ class History:
             assert self._next is not None
             self._next.put(indices, fields)
 
-    def _check_range(self, indices: Tensor) -> None:
-        """Refuse an index outside, now or, where only a device knows the indices, later."""
-        if not len(indices):
-            return
-        if not at_hand(indices):
-            self._range.note(indices)
-            return
-        low, high = (int(value) for value in indices.aminmax())
-        if low < 0 or high >= self.num_samples:
-            raise BatchError(self._outside_in_words(low if low < 0 else high))
-
     def _inside(self, indices: Tensor) -> Tensor:
         """Indices that cannot leave the tables."""
-        return indices if at_hand(indices) else indices.clamp(0, self.num_samples - 1)
-
-    def _outside(self, index: float, number: int) -> BatchError:
-        return BatchError(f"in batch {number} of the epoch, {self._outside_in_words(index)}")
-
-    def _outside_in_words(self, index: float) -> str:
-        return (
-            f"sample index {index} lies outside [0, {self.num_samples}); "
-            "DatasetInfo.num_samples must be the size of the training set"
-        )
+        return indices if at_hand(indices) else self._range.inside(indices)
 
     def _counts_within_batches(self) -> bool:
         """Whether nothing was written beyond the rows that the largest batch has, although there were more samples.

@@ -19,12 +19,12 @@ class HistoryOptions:
     """What is kept of the predictions of the last epoch, for methods that learn from them.
 
     Args:
-        storage: where it is kept: on the "device" that trains; "pinned" in main memory, from where the rows of a batch
-            travel through page-locked buffers; "memmap" in files in the run's folder, which no other process sees;
-            "auto" takes the first that has room. It changes no result.
+        storage: where the history is kept: on the "device" that trains; "pinned" in main memory, from where the rows of
+            a batch travel through page-locked buffers; "memmap" in files in the run's folder, which no other process
+            sees; "auto" takes the first that has room. It changes no result.
         top_k: the k most probable classes of every prediction, in half precision, the rest of the mass spread evenly
             over the others; 0 keeps all classes. By default all where that takes at most 4 GB, else the top 12.
-        dtype: of predictions of which all classes are kept.
+        dtype: type of the numbers, where all classes are kept.
     Raises: OptionError: if a value is not allowed.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -15,6 +16,7 @@ from torch import Tensor
 from selfkd.errors import StorageError
 from selfkd.history.options import Storage
 from selfkd.history.row_forms import in_words
+from selfkd.main_memory import free_main_memory
 from selfkd.process_group import process_count
 
 __all__ = ["Files", "MainMemory", "OnDevice", "Place", "chosen_place", "place_in_words"]
@@ -118,7 +120,7 @@ def chosen_place(storage: Storage, size: int, device: torch.device, folder: Path
     """Where tables of `size` bytes live for training on `device`, and in words why."""
     if storage != "auto":
         return _PLACES[storage](device, folder), f"history.storage={storage}"
-    memory, in_memory = free_main_memory(), "of free main memory"
+    memory, in_memory = _share_of_free_main_memory(), "of free main memory"
     on_accelerator = device.type == "cuda"
     rooms = [
         ("device", torch.cuda.mem_get_info(device)[0], _SHARE_OF_ACCELERATOR, f"free on {device}")
@@ -133,18 +135,8 @@ def chosen_place(storage: Storage, size: int, device: torch.device, folder: Path
     return _PLACES["memmap"](device, folder), f"more than {share:.0%} of the {in_words(free)} {where}"
 
 
-def free_main_memory() -> float:
-    """Bytes of main memory that one of the processes on this machine may still take; infinite where nobody says."""
-    free = [float(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
-    limit, used = _lines("/sys/fs/cgroup/memory.max"), _lines("/sys/fs/cgroup/memory.current")  # of a container
-    if limit and used and limit[0] != "max":
-        free.append(float(limit[0]) - float(used[0]))
+def _share_of_free_main_memory() -> float:
+    """Bytes that one of the processes on this machine may still take; infinite where nobody says."""
+    free = free_main_memory()
     sharing = int(os.environ.get("LOCAL_WORLD_SIZE", process_count()))
-    return max(min(free, default=float("inf")), 0.0) / sharing
-
-
-def _lines(file: str) -> list[str]:
-    try:
-        return Path(file).read_text().splitlines()
-    except OSError:
-        return []
+    return math.inf if free is None else free / sharing

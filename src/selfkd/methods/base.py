@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.errors import BackboneError, CheckpointError, UserError
+from selfkd.errors import BackboneError, BatchError, CheckpointError, UserError
 from selfkd.history import History
 from selfkd.methods.batch_checks import BatchChecks
 from selfkd.methods.epoch_book import EpochBook
@@ -104,8 +104,8 @@ class Method(nn.Module, ABC):
         self.backbone = backbone
         self.num_classes = data.num_classes
         self.history: History | None = None
-        self._checks = BatchChecks(type(self).__name__, self.needs, self.num_classes)
-        self._book = EpochBook(type(self).__name__)
+        self._checks = BatchChecks(type(self).__name__, self.needs, data)
+        self._book = EpochBook(type(self).__name__, self.needs, data)
         self._first_batch = True
 
     @abstractmethod
@@ -115,9 +115,13 @@ class Method(nn.Module, ABC):
     def begin_epoch(self, progress: Progress) -> None:
         """Prepare an epoch; one that was broken off and begins again is forgotten.
 
-        Raises: UserError: if another epoch was never ended, if earlier epochs left nothing that the method remembers
-            (weights were loaded without the rest), or if it is not the epoch at which a loaded training state stands.
+        Raises:
+            BatchError: what `guard` raises, of the steps before.
+            UserError: if another epoch was never ended, if earlier epochs left nothing that the method remembers
+                (weights were loaded without the rest), if the epoch was ended and its predictions are remembered, or
+                if it is not the one at which a loaded training state stands.
         """
+        self.guard()
         self._book.begin(progress.epoch, self.history)
         if self.history is not None:
             self.history.discard_unfinished()
@@ -128,12 +132,17 @@ class Method(nn.Module, ABC):
         self._book.stepped(batch)
 
     def guard(self) -> None:
-        """Look at labels and indices that only a device knows. Waits for it; `end_epoch` does this too.
+        """Look at labels and indices that only a device knows. Waits for it; `begin_epoch` and `end_epoch` do this too.
 
         Raises: BatchError: if one was out of range since the last look. The weights have learnt from it: continue from
-            what was saved before.
+            what was saved before. What the epoch remembered is forgotten.
         """
-        self._checks.look()
+        try:
+            self._checks.look()
+        except BatchError:
+            if self.history is not None:
+                self.history.discard_unfinished()
+            raise
         if self.history is not None:
             self.history.guard()
 
@@ -181,7 +190,8 @@ class Method(nn.Module, ABC):
 
         Args:
             state: on any device; it must not be changed before the next epoch begins.
-        Raises: CheckpointError: if it is no training state, or that of another method, network or data set.
+        Raises: CheckpointError: if it is no training state, or that of another method, network or data set; nothing is
+            remembered of it then.
         """
         name = type(self).__name__
         if not isinstance(state, Mapping) or set(state) != _STATE or type(state["epochs_done"]) is not int:
@@ -189,12 +199,14 @@ class Method(nn.Module, ABC):
                 f"expected what {name}.training_state() gave; a state_dict() holds the weights alone, from which a new "
                 "training can begin: load_state_dict(weights)"
             )
+        if state["epochs_done"] < 0:
+            raise CheckpointError(f"the training state says epochs_done={state['epochs_done']}, expected at least 0")
         if state["method"] != name:
             raise CheckpointError(f"the training state is one of {state['method']}, not of {name}")
         try:
-            if self.history is not None:
-                self.history.load_state_dict(state["memories"]["history"])
             self.load_state_dict(state["weights"])
+            if self.history is not None:  # last, and it checks before it changes anything
+                self.history.load_state_dict(state["memories"]["history"])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"the training state does not fit this {name}: {error}") from error
         self.continue_after(state["epochs_done"])
@@ -225,9 +237,15 @@ class Method(nn.Module, ABC):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _admitted(self, batch: Batch, progress: Progress) -> Batch:
         """A batch that was checked and counted, its rows of the history fetched; never a part of a compiled graph."""
+        trains = self.training and torch.is_grad_enabled()
+        if trains and self._book.turns_to(progress.epoch, self.history):
+            self._checks.look()  # a loop without hooks has no other moment
+            self._checks.forget()
         batch = self._checks(batch)
-        if self.training and torch.is_grad_enabled():
-            self._book.saw(batch, progress.epoch, self.history)
+        if trains:
+            self._book.saw(batch, self.history)
         if self.history is not None and batch.indices is not None:
             self.history.fetch(batch.indices, batch.host_indices)
+        elif self.needs.sample_index:
+            batch = self._checks.check_indices(batch)
         return batch

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from selfkd.contract import Batch, Needs
+from selfkd.contract import Batch, DatasetInfo, Needs
 from selfkd.errors import BatchError
-from selfkd.value_ranges import DeferredRange, at_hand
+from selfkd.value_ranges import DeferredRange, IndexRange, at_hand
 
 __all__ = ["BatchChecks"]
 
@@ -21,24 +22,26 @@ _SHARES_ADVICE = "the shares of a soft label are >= 0 and sum to 1"
 
 
 class BatchChecks:
-    """Form and labels of one method's batches.
+    """Form, labels and, where no history checks them, indices of one method's batches.
 
     Labels in main memory are looked at at once. Of labels that only a device holds, the first batch is looked at, and
     of later ones the extremes are noted until `look`, so that no step waits. A class outside [0, K) is handed on as
     the nearest one inside until then, because a device fails on it with an error that names neither label nor batch.
+    So is an index, of which also the first batch's are noted.
 
     Args:
         name: of the method, for messages.
         needs: of the method.
-        num_classes: K.
+        data: what is known of the training set.
     """
 
-    def __init__(self, name: str, needs: Needs, num_classes: int) -> None:
-        self.name, self.needs, self.num_classes = name, needs, num_classes
+    def __init__(self, name: str, needs: Needs, data: DatasetInfo) -> None:
+        self.name, self.needs, self.num_classes = name, needs, data.num_classes
         self._first = True
-        self._classes = DeferredRange(0, num_classes - 1, self._wrong_class)
+        self._classes = DeferredRange(0, self.num_classes - 1, self._wrong_class)
         self._shares = DeferredRange(0, math.inf, self._wrong_share)
         self._sums = DeferredRange(1 - _TOLERANCE, 1 + _TOLERANCE, self._wrong_sum)
+        self._indices = IndexRange(data.num_samples)
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch, its labels such that a device can compute with them.
@@ -50,26 +53,59 @@ class BatchChecks:
         if self._first or at_hand(batch.labels):
             self._check_labels(batch)
             self._first = False
+        if at_hand(batch.labels):
             return batch
-        if batch.labels.ndim == 2:
-            self._shares.note(batch.labels)
-            self._sums.note(batch.labels.float().sum(dim=1))
-            return batch
-        self._classes.note(batch.labels)
+        with self._said_once():
+            if batch.labels.ndim == 2:
+                self._shares.note(batch.labels)
+                self._sums.note(batch.labels.float().sum(dim=1))
+                return batch
+            self._classes.note(batch.labels)
         return replace(batch, labels=batch.labels.clamp(0, self.num_classes - 1))
+
+    def check_indices(self, batch: Batch) -> Batch:
+        """The batch, its indices such that a device can compute with them; for a method that needs them.
+
+        A history checks the indices that it is given, so a method that has one does not need this.
+
+        Raises: BatchError: if an index that is in main memory is out of range.
+        """
+        assert batch.indices is not None  # held by needs
+        known = batch.indices if batch.host_indices is None else batch.host_indices
+        if at_hand(known):
+            self._indices.check(known, now=True)
+        else:
+            with self._said_once():
+                self._indices.check(known, now=False)
+        if at_hand(batch.indices):
+            return batch
+        return replace(batch, indices=self._indices.inside(batch.indices))
 
     def look(self) -> None:
         """Look at what was noted since the last time; waits for the device if there is anything.
 
-        Raises: BatchError: naming the label and the number of its batch since `forget`.
+        Raises: BatchError: naming the label or index and the number of its batch since `forget`; nothing stays noted.
         """
-        for noted in (self._classes, self._shares, self._sums):
-            noted.look()
+        with self._said_once():
+            for noted in self._noted():
+                noted.look()
 
     def forget(self) -> None:
         """Drop what was noted: an epoch begins."""
-        for noted in (self._classes, self._shares, self._sums):
+        for noted in self._noted():
             noted.forget()
+
+    def _noted(self) -> tuple[DeferredRange | IndexRange, ...]:
+        return self._classes, self._shares, self._sums, self._indices
+
+    @contextmanager
+    def _said_once(self) -> Iterator[None]:
+        """With an error all notes go: they are of the epoch that it has spoilt, often of the same sample."""
+        try:
+            yield
+        except BatchError:
+            self.forget()
+            raise
 
     def _check_types(self, batch: Batch) -> None:
         name, images, labels = self.name, batch.images, batch.labels

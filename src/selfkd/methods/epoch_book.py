@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from selfkd.contract import Batch
+from selfkd.contract import Batch, DatasetInfo, Needs
 from selfkd.errors import UserError
 from selfkd.history import History
 
@@ -12,6 +12,8 @@ __all__ = ["EpochBook"]
 
 _MOST_SKIPPED = 0.25
 """Of an epoch's samples; a loop may leave out a step whose loss is not finite, but not make it a habit."""
+_MOST_PASSES = 2
+"""Over the training set, in one epoch that is not ended; one may be broken off and begin again."""
 
 
 class EpochBook:
@@ -21,15 +23,20 @@ class EpochBook:
 
     Args:
         name: of the method, for messages.
+        needs: of the method.
+        data: what is known of the training set.
     Attributes:
         done: epochs that were ended, those before a loaded state included.
         samples: seen by training steps since the current epoch began; a batch that is seen again at once counts once.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, needs: Needs, data: DatasetInfo) -> None:
         self.name = name
+        self.num_samples = data.num_samples
         self.done = 0
+        self._most_samples = _MOST_PASSES * data.num_samples * (1 + needs.same_class)  # followers are samples too
         self._current: int | None = None  # begun and not ended
+        self._broken_off = 0  # samples that the current epoch had seen whenever it began again
         self._continues = False  # something was loaded, and no epoch begun since
         self._indices: Tensor | None = None  # of the last batch
         self._start_counting()
@@ -37,8 +44,8 @@ class EpochBook:
     def begin(self, epoch: int, history: History | None) -> None:
         """Begin an epoch, or begin it again.
 
-        Raises: UserError: if another was not ended, if nothing is remembered of those before, or if it is not the epoch
-            at which a loaded state stands.
+        Raises: UserError: if another was not ended, if nothing is remembered of those before, if it was ended and is
+            remembered, or if it is not the epoch at which a loaded state stands.
         """
         if self._continues and epoch != self.done:
             raise UserError(
@@ -55,23 +62,49 @@ class EpochBook:
                 f"epoch {epoch} begins, but nothing is remembered of the epochs before: a state_dict() holds the "
                 "weights alone. Continue from training_state() with load_training_state(state), or begin with epoch 0"
             )
+        if history is not None and not history.is_empty and epoch < self.done:
+            raise UserError(
+                f"epoch {epoch} begins, but {self.done} epochs were ended, of which {self.name} remembers the "
+                "predictions: the next is number method.epochs_done. To train anew, create a new method; to go back, "
+                "load_training_state(state)"
+            )
+        self._broken_off = self._broken_off + self.samples if epoch == self._current else 0
         self._current, self._continues = epoch, False
         self._start_counting()
 
-    def saw(self, batch: Batch, epoch: int, history: History | None) -> None:
-        """Count the batch of a training step.
+    def turns_to(self, epoch: int, history: History | None) -> bool:
+        """Whether a training step is the first of an epoch that no `begin` announced; it begins with that.
 
-        Raises: UserError: if the epoch was not begun.
+        Raises: UserError: if there is a history, for which an epoch must have been begun.
         """
-        if history is not None and epoch != self._current:
+        if epoch == self._current:
+            return False
+        if history is not None:
             raise UserError(
                 f"a batch of epoch {epoch} came, but begin_epoch(progress) was not called for this epoch; call it "
-                f"before the first batch and end_epoch(progress) after the last, or {self.name} remembers nothing"
+                f"before the first batch and end_epoch(progress) after the last, or {self.name} remembers nothing "
+                "(a subclass that overrides it calls super().begin_epoch(progress))"
             )
+        self._current = epoch
+        self._start_counting()
+        return True
+
+    def saw(self, batch: Batch, history: History | None) -> None:
+        """Count the batch of a training step.
+
+        Raises: UserError: if the epoch does not end, although there is a history.
+        """
         # An optimiser may ask for the loss of one batch several times and take one step.
         if batch.indices is None or batch.indices is not self._indices:
             self.samples += len(batch.labels)
         self._indices = batch.indices
+        seen = self._broken_off + self.samples
+        if history is not None and seen > self._most_samples:
+            raise UserError(
+                f"epoch {self._current} saw {seen} samples, more than twice a training set of {self.num_samples}, and "
+                f"was not ended, so {self.name} remembers nothing; make selfkd.Progress(epoch, epochs) anew for each "
+                "pass, call begin_epoch(progress) before its first batch and end_epoch(progress) after its last"
+            )
 
     def stepped(self, batch: Batch) -> None:
         """Count the batch of an optimiser's step."""
@@ -102,9 +135,8 @@ class EpochBook:
 
         Raises: UserError: if it does not.
         """
-        if self._current is not None or self.samples:
-            epoch = self.done if self._current is None else self._current
-            raise UserError(f"epoch {epoch} was not ended; save training_state() after end_epoch(progress)")
+        if self._current is not None:
+            raise UserError(f"epoch {self._current} was not ended; save training_state() after end_epoch(progress)")
 
     def continue_after(self, done: int) -> None:
         """Stand where so many epochs are done; the next to begin is epoch number `done`."""

@@ -49,7 +49,7 @@ class LOTH(Method):
         chain_channels: outputs of the first two blocks of exit 1's chain, of which exit 2 has the second; None for the
             channels of stages 2 and 3, the poster's choice but for MobileNetV2: 256, 512. All chains end with the
             channels of the backbone's last map.
-        fusion_weight_decay: of the virtual teacher's parameters; all others follow the optimiser's.
+        fusion_weight_decay: weight decay of the virtual teacher's parameters; all others follow the optimiser's.
         epsilon: added to all target probabilities, as the release does.
     Raises:
         OptionError: if an option is out of range.

@@ -50,7 +50,7 @@ class TESKD(Method):
             style) or "none" (no lateral connection of the shallower stages).
         top_lateral: whether the last stage's map passes a lateral block before it is upsampled, as in the release;
             false with fusion "none" is the paper's "no connection".
-        student_convolutions: of each student before its pooling: 2 (the release) or 1 (the paper's text).
+        student_convolutions: how many each student has before its pooling: 2 (the release) or 1 (the paper's text).
         student_width: channels of the student maps; None for those of the last stage, the paper's rule, which makes
             bottleneck networks carry hundreds of millions of parameters while they train.
         detach_teacher: stop the gradient of the divergence into the teacher's classifier.

@@ -1,8 +1,8 @@
 """Names of options, read from the sources of the parts: a slip of the pen is answered before torch is loaded.
 
-What the reader knows of an option (its type, its default, its meaning) comes from the imported part. Its name alone can
-be read from the source, since the options of every part of this package are its keyword-only arguments or, for a
-dataclass, its fields.
+What the reader knows of an option (its type, its default, its meaning) comes from the imported part. Its name, and
+whether it takes numbers only, can be read from the source, since the options of every part of this package are its
+keyword-only arguments or, for a dataclass, its fields.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import re
 from collections.abc import Collection, Iterator
 from importlib import resources
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 from selfkd.catalogue import is_own
 from selfkd.recipes.sections import ALWAYS, CHOSEN, part_target
 
-__all__ = ["every_option", "nearest_keys", "option_names"]
+__all__ = ["every_option", "nearest_keys", "numeric_options", "option_names"]
 
 _PACKAGE = "selfkd"
 # Words of other programs for what is written otherwise here.
@@ -34,6 +35,9 @@ _SYNONYMS = {
     "scheduler": ("schedule",),
     "wd": ("optimizer.weight_decay",),
 }
+# The words in annotations of what takes numbers only; without them nothing but brackets, commas and `|` is left.
+_NUMERIC = frozenset({"None", "float", "int", "list", "tuple"})
+_WORD = re.compile(r"\w+|[^\w\s,.|\[\]]")
 _MOST = 3
 _LONGEST_WORD = 100
 
@@ -43,10 +47,21 @@ def option_names(section: str, name: str | None) -> tuple[str, ...] | None:
 
     Raises: UnknownNameError: if there is no such part.
     """
-    module, _, attribute = part_target(section, name).partition(":")
-    if name is not None and is_own(name):
-        return None
-    return tuple(f"{section}.{option}" for option in dict.fromkeys(_options(module, attribute)))
+    annotations = _annotations(section, name)
+    return None if annotations is None else tuple(annotations)
+
+
+def numeric_options(section: str, name: str | None) -> tuple[str, ...]:
+    """Those options of a part, as flat keys, that take nothing but numbers, lists of numbers, or null.
+
+    None of somebody's own part is told, which must be imported first.
+
+    Raises: UnknownNameError: if there is no such part.
+    """
+    annotations = _annotations(section, name) or {}
+    return tuple(
+        key for key, annotation in annotations.items() if annotation and set(_WORD.findall(annotation)) <= _NUMERIC
+    )
 
 
 @functools.cache
@@ -90,21 +105,36 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def _options(module: str, attribute: str) -> Iterator[str]:
-    """Keyword-only arguments of a function or of a class's `__init__`; of a dataclass its fields, its bases' first."""
+def _annotations(section: str, name: str | None) -> dict[str, str] | None:
+    """The options of a part as flat keys, each with its annotation; None for somebody's own."""
+    module, _, attribute = part_target(section, name).partition(":")
+    if name is not None and is_own(name):
+        return None
+    return {f"{section}.{option}": annotation for option, annotation in _options(module, attribute)}
+
+
+def _options(module: str, attribute: str) -> Iterator[tuple[str, str]]:
+    """Keyword-only arguments of a function or of a class's `__init__`, each with its annotation as it is written.
+
+    Of a dataclass its fields, its bases' first.
+    """
     for node in _tree(module).body:
         if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == attribute for alias in node.names):
             imported = next(alias.name for alias in node.names if (alias.asname or alias.name) == attribute)
             if (node.module or "").partition(".")[0] == _PACKAGE:
                 yield from _options(str(node.module), imported)
         elif isinstance(node, ast.FunctionDef) and node.name == attribute:
-            yield from (argument.arg for argument in node.args.kwonlyargs)
+            yield from map(_annotated, node.args.kwonlyargs)
         elif isinstance(node, ast.ClassDef) and node.name == attribute:
             for base in node.bases:
                 if isinstance(base, ast.Name):
                     yield from _options(module, base.id)
             for member in node.body:
                 if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-                    yield from (argument.arg for argument in member.args.kwonlyargs)
+                    yield from map(_annotated, member.args.kwonlyargs)
                 elif isinstance(member, ast.AnnAssign) and not ast.unparse(member.annotation).startswith("ClassVar"):
-                    yield ast.unparse(member.target)
+                    yield ast.unparse(member.target), ast.unparse(member.annotation)
+
+
+def _annotated(argument: ast.arg) -> tuple[str, str]:
+    return argument.arg, "" if argument.annotation is None else ast.unparse(argument.annotation)

@@ -13,6 +13,8 @@ import functools
 import hashlib
 import os
 import re
+import shutil
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +28,10 @@ from jsonargparse import ArgumentParser
 from selfkd.catalogue import is_own, place_of
 from selfkd.errors import RecipeError, SelfKDError, UnknownNameError, UserError, shown
 from selfkd.recipes.files import ENDINGS, read_recipe
-from selfkd.recipes.option_names import every_option, nearest_keys, option_names
+from selfkd.recipes.option_names import every_option, nearest_keys, numeric_options, option_names
 from selfkd.recipes.sections import ALWAYS, CHOSEN, SECTIONS, override, part
 from selfkd.recipes.weights import options_of_weights
-from selfkd.recipes.yaml_files import is_plain_number, list_value
+from selfkd.recipes.yaml_files import is_other_number, is_plain_number, list_value
 from selfkd.terminal import printable
 
 __all__ = [
@@ -64,7 +66,17 @@ _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
 _LONGEST_PATH = 1000  # of all folders; systems allow 4096 bytes for a file in them
 _MOST_FOLDERS = 32
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+_LIST = "a list [...]"
+_WORDS = {
+    int: ["a whole number"],
+    float: ["a number"],
+    bool: ["true", "false"],
+    str: ["a text"],
+    type(None): ["null"],
+    Any: ["any value"],
+    list: [_LIST],
+    tuple: [_LIST],
+}
 _LARGEST_SEED = 2**32 - 1
 _NOTATION = """\
 Numbers are written in plain decimals: 1000, 0.5, 1e-4; not 1_000, 010 or 1:30. A list is written
@@ -239,7 +251,7 @@ def options_parser(parts: Mapping[str, str]) -> ArgumentParser:
     parser = ArgumentParser(
         exit_on_error=False, add_help=False, default_env=False, usage=argparse.SUPPRESS, formatter_class=_KeyValueHelp
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    parser.add_argument("--seed", type=int, default=0, help="number from which everything random is drawn")
     for section in SECTIONS:
         name = parts.get(section)
         target = part(section, name)
@@ -290,7 +302,7 @@ def options_help(recipe: Recipe) -> str:
             group.title = f"{section}={recipe.parts[section]}" if section in recipe.parts else section
             group.description = None
     chosen = "\n".join(
-        f"  {section}={recipe.parts[section]:<22} or {_others(section, recipe.parts[section])}" for section in CHOSEN
+        f"  {section}={recipe.parts[section]}\n{_others(section, recipe.parts[section])}" for section in CHOSEN
     )
     return f"parts, each with its own options below:\n{chosen}\n\n{parser.format_help()}\n{_NOTATION}"
 
@@ -301,25 +313,34 @@ def _others(section: str, name: str) -> str:
     others += [others_in_words for others_in_words, _ in chosen.others]
     if chosen.catalogue.takes_own:
         others.append("package.module:Name")
-    return ", ".join(others)
+    indent = " " * 6
+    width = shutil.get_terminal_size().columns - 2
+    return textwrap.fill(
+        f"or {', '.join(others)}", width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
 
 
-def _type_of(parser: ArgumentParser, key: str) -> Any:
-    action = next(action for action in parser._actions if action.dest == key)
+def _type_of(action: argparse.Action) -> Any:
     return getattr(action, "_typehint", None) or action.type
 
 
 def _in_words(kind: Any) -> str:
     """What values a type allows."""
+    *others, last = sorted(_alternatives(kind), key=lambda words: words.startswith(_LIST))
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _alternatives(kind: Any) -> list[str]:
     members = typing.get_args(kind)
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_in_words(member) for member in members)
+        return [words for member in members for words in _alternatives(member)]
     if origin is typing.Literal:
-        return ", ".join(map(str, members))
-    if origin in (tuple, list):
-        return f"a list [...], each {_in_words(members[0])}"
-    return _WORDS.get(kind) or str(getattr(kind, "__name__", kind))
+        return [_written(member) for member in members]
+    if origin in (tuple, list) and members:
+        number = "" if origin is list or members[-1] is Ellipsis else f" of {len(members)}"
+        return [f"{_LIST}{number}, each {_in_words(members[0])}"]
+    return _WORDS.get(kind) or [str(getattr(kind, "__name__", kind))]
 
 
 def _parsed_value(parsed: Mapping[str, Any], key: str) -> Any:
@@ -341,9 +362,12 @@ class _KeyValueHelp(argparse.HelpFormatter):
         return printable(f"{action.dest}={_written(action.default)}")
 
     def _expand_help(self, action: argparse.Action) -> str:
-        kind = getattr(action, "_typehint", None) or action.type
-        shown = re.sub(r"<class '(\w+)'>", r"\1", str(kind)).replace("typing.", "")
-        return f"{action.help or ''} ({shown})".strip()
+        said = re.sub(r"\bNone\b", "null", action.help or "")  # docstrings speak to Python, too
+        return f"{said} ({_in_words(_type_of(action))})".strip()
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # Names and values stay whole: bf16-mixed, /data/photos.
+        return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
 
 
 def _written(value: Any) -> str:
@@ -370,8 +394,10 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     merged = dict(flat)
     parts = _parts(merged)
     _check_names(parts, merged)
+    _check_notation(parts, merged)
     seed, options = _checked_options(parts, merged)
-    options["data"] |= options_of_weights(parts, options, merged)
+    for section, followed in options_of_weights(parts, options, merged).items():
+        options[section] |= followed
     for section in ("data", "augmentation", *ALWAYS):  # all that can be built without data check their ranges now
         part(section, parts.get(section))(**options[section])
     for section, chosen in parts.items():
@@ -405,6 +431,14 @@ def _check_names(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
         section, _, option = key.partition(".")
         if key not in known and not (option and section in own):
             raise _unknown_option(key, value, [*known, *CHOSEN, "name"], _listing(section, parts))
+
+
+def _check_notation(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
+    """Refuse numbers that are not in plain decimals, without importing a part, where its source says what it takes."""
+    numeric = [key for section in SECTIONS for key in numeric_options(section, parts.get(section))]
+    for key in ("seed", *numeric):
+        if any(isinstance(each, str) and is_other_number(each) for each in _members(_read_list(key, flat.get(key)))):
+            raise _other_notation(key, flat[key])
 
 
 def _listing(section: str, parts: Mapping[str, str]) -> str:
@@ -465,13 +499,14 @@ def _parts(merged: dict[str, Any]) -> dict[str, str]:
 def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[int, dict[str, dict[str, Any]]]:
     parser = options_parser(parts)
     known = set(option_keys(parser))
+    kinds = {action.dest: _type_of(action) for action in parser._actions}
     nested: dict[str, Any] = {section: {} for section in SECTIONS}
     values: dict[str, Any] = {}
     for key, value in flat.items():
         section, _, option = key.partition(".")
         if key not in known:
             raise _unknown_option(key, value, [*known, *CHOSEN, "name"], _listing(section, parts))
-        values[key] = _as_given(key, value, _type_of(parser, key))
+        values[key] = _as_given(key, value, kinds[key])
         if option:
             nested[section][option] = values[key]
         else:
@@ -481,7 +516,7 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     except (argparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         named = re.match(r'Parser key "([\w.]+)":', str(error))
         if named and named[1] in flat:
-            allowed = _in_words(_type_of(parser, named[1]))
+            allowed = _in_words(kinds[named[1]])
             raise RecipeError(
                 f"{named[1]}={shown(flat[named[1]])} is not allowed; {named[1]} must be {allowed}"
             ) from error
@@ -490,7 +525,7 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     for key, value in values.items():
         section, _, option = key.partition(".")
         holder, place = (parsed[section], option) if option else (parsed, section)
-        holder[place] = _as_written(key, value, holder[place], _type_of(parser, key))
+        holder[place] = _as_written(key, value, holder[place], kinds[key])
     if parsed["seed"] is None or not 0 <= parsed["seed"] <= _LARGEST_SEED:
         raise RecipeError(f"seed={shown(parsed['seed'])} is not allowed; seed must be from 0 to {_LARGEST_SEED}")
     defaults = parser.get_defaults().as_flat()
@@ -509,14 +544,33 @@ def _as_given(key: str, value: Any, kind: Any) -> Any:
     Raises: RecipeError: if it can be no value of any option of this type, naming the option.
     """
     if isinstance(value, str) and not _takes_text(kind):
-        written = list_value(value)
-        if written is None and value.lstrip().startswith("["):
+        written = _read_list(key, value)
+        if written is value and value.lstrip().startswith("["):
             raise RecipeError(f"{key}={shown(value)} is not allowed; {key} must be {_in_words(kind)}")
-        value = value if written is None else written
+        value = written
     if any(isinstance(each, str) and is_plain_number(each) and len(each) > _MOST_DIGITS for each in _members(value)):
         raise RecipeError(f"{key}={shown(value)} is not allowed; write numbers in at most {_MOST_DIGITS} characters")
     # As text a number can be whatever the option's type makes of it: 32 a precision, 1 a float.
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _read_list(key: str, value: Any) -> Any:
+    """A value; where it is the text of a list, that list.
+
+    Raises: RecipeError: if the list is beyond the limits, naming the option.
+    """
+    try:
+        written = list_value(value) if isinstance(value, str) else None
+    except RecipeError as error:
+        raise RecipeError(f"{key}={shown(value)} is not allowed; {error}") from error
+    return value if written is None else written
+
+
+def _other_notation(key: str, value: Any) -> RecipeError:
+    return RecipeError(
+        f"{key}={shown(value)} is not allowed; write numbers in plain decimals: no zeros before them, no underscores, "
+        "no colons"
+    )
 
 
 def _members(value: Any) -> list[Any]:
@@ -547,7 +601,4 @@ def _as_written(key: str, given: Any, read: Any, kind: Any) -> Any:
         return read
     if _takes_text(kind):
         return given
-    raise RecipeError(
-        f"{key}={shown(given)} is not allowed; write numbers in plain decimals: no zeros before them, no underscores, "
-        "no colons"
-    )
+    raise _other_notation(key, given)

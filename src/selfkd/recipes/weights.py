@@ -13,8 +13,8 @@ __all__ = ["options_of_weights"]
 
 def options_of_weights(
     parts: Mapping[str, str], options: Mapping[str, Mapping[str, Any]], given: Collection[str]
-) -> dict[str, Any]:
-    """Options of the data set with which images are prepared as the network's pretrained weights expect them.
+) -> dict[str, dict[str, Any]]:
+    """Options, by section, with which images are prepared as the network's pretrained weights expect them.
 
     Args:
         parts: section to the name of what was chosen.
@@ -23,8 +23,4 @@ def options_of_weights(
     Returns: nothing, unless the recipe asks for pretrained weights and it is known what they expect.
     """
     preprocessing = preprocessing_of(parts["backbone"]) if options["backbone"].get("pretrained") else None
-    if preprocessing is None:
-        return {}
-    section = "data."
-    own = {key.removeprefix(section) for key in given if key.startswith(section)}
-    return followed_options(preprocessing, options["data"], own)
+    return {} if preprocessing is None else followed_options(preprocessing, options, given)

@@ -16,7 +16,7 @@ import yaml
 
 from selfkd.errors import RecipeError, shown
 
-__all__ = ["Budget", "is_plain_number", "list_value", "read_mapping"]
+__all__ = ["Budget", "is_other_number", "is_plain_number", "list_value", "read_mapping"]
 
 _LARGEST_FILE = 2**20  # bytes, of a recipe with all that it includes
 _MOST_FILES = 64
@@ -27,6 +27,7 @@ _DEEPEST = 10
 _INTEGER = r"[-+]?(?:0|[1-9][0-9]{0,30})"
 _DECIMAL = r"[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 _PLAIN_NUMBER = re.compile(rf"[-+]?(?:0|[1-9][0-9]*)(?:[eE][-+]?[0-9]+)?|{_DECIMAL}")
+_LIKE_A_NUMBER = re.compile(r"[-+]?[.0-9][-+.:\w]{0,99}", re.ASCII)
 # What is no text where it stands without quotes: pattern, and the characters it begins with.
 _RESOLVED = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -53,6 +54,10 @@ class Budget:
         self.files -= 1
         if self.files < 0:
             raise RecipeError(f"{shown(name)} is one inclusion too many; a recipe may read {_MOST_FILES} files in all")
+
+
+class _RefusedError(yaml.MarkedYAMLError):
+    """What is YAML, but not in a recipe."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -96,7 +101,7 @@ class _Loader(yaml.SafeLoader):
 
     def _refuse_if(self, wrong: bool, place: Any, problem: str) -> None:
         if wrong:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+            raise _RefusedError(problem=problem, problem_mark=place.start_mark)
 
 
 for _tag, (_pattern, _first) in _RESOLVED.items():
@@ -133,11 +138,16 @@ def read_mapping(path: Path, budget: Budget) -> dict[str, Any]:
 
 
 def list_value(text: str) -> list[Any] | None:
-    """The list that an override's text writes, `[...]`; None if it writes none."""
+    """The list that an override's text writes, `[...]`; None if it writes none.
+
+    Raises: RecipeError: if it is beyond the limits, saying which.
+    """
     if not text.lstrip().startswith("["):
         return None
     try:
         value = _constructed(text, Budget())
+    except _RefusedError as error:
+        raise RecipeError(_said(error)) from error
     except yaml.YAMLError:
         return None
     return value if isinstance(value, list) else None
@@ -146,6 +156,16 @@ def list_value(text: str) -> list[Any] | None:
 def is_plain_number(text: str) -> bool:
     """Whether a text is a number in plain decimals, as a recipe writes them."""
     return _PLAIN_NUMBER.fullmatch(text.strip()) is not None
+
+
+def is_other_number(text: str) -> bool:
+    """Whether a text is a number as YAML 1.1 or Python write it, but not in plain decimals: `010`, `1:30`, `1_000`."""
+    if is_plain_number(text) or _LIKE_A_NUMBER.fullmatch(text.strip()) is None:
+        return False
+    try:
+        return isinstance(yaml.safe_load(text), int | float)
+    except (yaml.YAMLError, ValueError):  # a date that there is not
+        return False
 
 
 def _constructed(text: str, budget: Budget) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from selfkd.evaluation.scores import Scores
+from selfkd.terminal import printable
 
 __all__ = ["score_table"]
 
@@ -12,8 +13,8 @@ __all__ = ["score_table"]
 def score_table(scores: Scores) -> str:
     """One line per head, one column per metric, as text that is also Markdown."""
     cells = [
-        {"head": head}
-        | {f"{name} ({score['unit']})": f"{score['value']:.2f}" for name, score in metrics.items()}
+        {"head": printable(head)}
+        | {printable(f"{name} ({score['unit']})"): f"{score['value']:.2f}" for name, score in metrics.items()}
         | {"images": str(next(iter(metrics.values()))["n"])}
         for head, metrics in scores.items()
     ]

@@ -12,6 +12,7 @@ from scipy.stats import t as student_t
 from tabulate import tabulate
 
 from selfkd.runs.run_folder import RunScores
+from selfkd.terminal import printable
 
 __all__ = ["Estimate", "Row", "rows_of", "table"]
 
@@ -108,10 +109,10 @@ def table(rows: Sequence[Row]) -> str:
     shared = len({row.method for row in rows}) == len({row.recipe for row in rows})
     cells = [
         {
-            "method" if shared else "recipe": row.method if shared else row.recipe,
-            "head": row.head,
+            "method" if shared else "recipe": printable(row.method if shared else row.recipe),
+            "head": printable(row.head),
             "test acc., last epoch (%)": str(row.test_last),
-            f"at {'/'.join(sorted({r.rule for r in rows}))} epoch (%)": str(row.test_best),
+            f"at {printable('/'.join(sorted({r.rule for r in rows})))} epoch (%)": str(row.test_best),
             "best epoch": ", ".join(str(epoch) for epoch in row.best_epochs),
             "train acc. (%)": str(row.train_last),
             "s/epoch": "" if row.seconds_per_epoch is None else f"{row.seconds_per_epoch:.3g}",

@@ -20,6 +20,7 @@ from selfkd.data.doctor.layouts import LAYOUTS, recognised
 from selfkd.data.own_images import OwnImages
 from selfkd.data.source import Source
 from selfkd.errors import DataError, OptionError, RecipeError
+from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import Recipe, resolve
 from selfkd.runs.networks import build_network
 from selfkd.training.memory import is_out_of_memory, memory_for
@@ -119,7 +120,7 @@ def _locate(data: str, overrides: dict[str, str]) -> str:
         return f"data set {data}: {DATASETS[data].summary}"
     if "data.root" in overrides:
         raise RecipeError(f"data.root={overrides['data.root']} contradicts {data!r}; name a data set, or a folder")
-    folder = Path(data).expanduser()
+    folder = data_folder(data)
     found = recognised(folder)
     name = overrides.setdefault("data", found)
     overrides["data.name" if name == "hub" else "data.root"] = str(folder)  # a root of hub is where downloads go

@@ -21,6 +21,7 @@ from selfkd.data.source import Source, Split, Splits
 from selfkd.data.streaming import killed_workers_named
 from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
+from selfkd.given_paths import check_path
 from selfkd.history import HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
@@ -190,12 +191,13 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     Raises:
         RunError: if the folder holds another experiment or other data, if another process trains in it, or if what is
             to be overwritten is no run.
-        UserError: if data, network or options are not usable.
+        UserError: if data, network, options or the folder's path are not usable.
         RunInterruptedError, NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError: as `fit` does.
         WorkerKilledError: if a process that reads images was killed; the last checkpoint is whole.
         ProcessLostError: if one of several processes that train was killed; the last checkpoint is whole.
     """
     folder = RunFolder.of(recipe, runs)
+    check_path(folder.path)
     if overwrite:
         folder.check_overwritable()
     else:
@@ -357,18 +359,20 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     """
     folder = RunFolder.existing(path)
     recipe = folder.recipe(places, trust_imports)
-    weights, class_names = chosen_weights(folder, recipe, which), folder.class_names()
+    class_names = folder.noted_class_names()
+    weights = chosen_weights(folder, recipe, which)
     restore_network_file(folder, recipe)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with memory_for(_BUILDING, "it might fit where there is more memory"):
         experiment = Experiment.build(recipe, pretrained=False)
         experiment.method.to(device)
+    data = recipe.parts["data"]
     try:
         if not folder.holds_data(experiment.splits):
-            _log.warning("%s was trained on other data than data.root gives now, or on data read differently", path)
+            _log.warning("%s was trained on other data than data=%s gives now, or on data read differently", path, data)
     except RunError as error:
-        _log.warning("%s; whether the run was trained on the data that data.root gives now is not known", error)
-    if len(class_names) != len(experiment.splits.class_names):
+        _log.warning("%s; whether the run was trained on the data that data=%s gives now is not known", error, data)
+    if class_names is not None and len(class_names) != len(experiment.splits.class_names):
         given = len(experiment.splits.class_names)
         raise RunError(f"the run {path} was trained on {len(class_names)} classes; data.root gives {given}")
     images = getattr(experiment.splits, split)

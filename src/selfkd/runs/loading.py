@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 from selfkd.atomic_files import written_whole
 from selfkd.backbones.staged import Staged
 from selfkd.data.source import Source
-from selfkd.errors import CheckpointError, OptionError, RunError, StorageError, UserError
+from selfkd.errors import CheckpointError, RunError, StorageError
 from selfkd.export.network_files import SUFFIX, check_parity, load_network, save_network
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.networks import build_network
+from selfkd.runs.output_place import output_place
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_in, has_sets, read_weights, weights_file
 from selfkd.training.memory import memory_for
@@ -164,7 +164,12 @@ def chosen_weights(folder: RunFolder, recipe: Recipe, which: str) -> Path:
         raise RunError(
             f"the run {folder.path} is not finished and has no checkpoint yet; the command that started it continues it"
         )
-    file = weights_file(folder.checkpoints, which)
+    try:
+        file = weights_file(folder.checkpoints, which)
+    except RunError as error:
+        after = recipe.options["trainer"]["best_after_epoch"]
+        counts = f"epoch after trainer.best_after_epoch={after}" if after < total else "epoch"
+        raise RunError(f"{error}: no {counts} has been evaluated yet; --checkpoint last works") from error
     done = epochs_in(file.parent)
     if folder.is_finished and done != total:
         raise CheckpointError(
@@ -200,8 +205,7 @@ def export_network(
     Returns: the file, and the largest difference of a logit.
     Raises:
         RunError: if there is no such run or it has no checkpoint yet.
-        OptionError: if `output` is no place for such a file.
-        UserError: if `output` exists.
+        OptionError: if `output` is no place for such a file, or exists and is not to be replaced.
         StorageError: if the file cannot be written.
         CheckpointError: if the checkpoint is damaged.
         ParityError: if the loaded network differs; no file is written, an older one stays.
@@ -210,7 +214,7 @@ def export_network(
     folder = RunFolder.existing(Path(run))
     path = output or folder.path / "export" / f"{which}{SUFFIX}"
     ours = output is None and not path.parent.is_symlink() and not path.is_symlink()
-    place = _place_of(path, overwrite or ours)
+    place = output_place(path, overwrite or ours, SUFFIX)
     recipe = folder.recipe(trust_imports=trust_imports)
     input_size = _input_size(recipe)
     with memory_for("exporting", _NEEDS_MEMORY):
@@ -223,32 +227,6 @@ def export_network(
             load_network(exported, unproven)
             difference = check_parity(trained, exported, input_size, _PARITY_TOLERANCE)
     return path, difference
-
-
-def _place_of(output: Path, overwrite: bool) -> Path:
-    """Where a file that is to be written really lies, links followed.
-
-    Raises:
-        OptionError: if it is no place for a network.
-        UserError: if it exists and is not to be replaced.
-    """
-    shown = str(output)
-    try:
-        place = output.resolve()
-        mode = place.stat().st_mode if place.exists() else None
-    except (OSError, RuntimeError, ValueError) as error:  # also of links that lead in a circle, and of null bytes
-        raise OptionError("output", shown, f"a file that can be written ({error})") from error
-    if mode is not None and not stat.S_ISREG(mode):
-        raise OptionError("output", shown, "an ordinary file; this is a folder, a device or the like")
-    if place.suffix != SUFFIX:
-        raise OptionError("output", shown, f"a name that ends in {SUFFIX}, the format that is written")
-    for parent in place.parents:
-        inside = place.relative_to(parent).parts
-        if RunFolder(parent).is_run and (len(inside) != 2 or inside[0] != "export"):
-            raise OptionError("output", shown, f"outside of the run folder {parent}, or directly in its export/")
-    if mode is not None and not overwrite:
-        raise UserError(f"{output} exists; --overwrite replaces it")
-    return place
 
 
 def _from_network_file(folder: RunFolder, recipe: Recipe, num_classes: int) -> tuple[nn.Module, int]:

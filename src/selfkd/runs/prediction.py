@@ -16,13 +16,13 @@ from typing import TypedDict
 import torch
 from PIL import UnidentifiedImageError
 from torch import Tensor
-from torchvision.datasets.folder import is_image_file
 
-from selfkd.data.class_folders import files_below
+from selfkd.data.class_folders import images_below
 from selfkd.data.decoding import UNREADABLE, open_image, to_rgb
-from selfkd.errors import CheckpointError, DataError, MemoryExhaustedError, OptionError
+from selfkd.errors import CheckpointError, DataError
+from selfkd.option_checks import at_least
 from selfkd.runs.loading import LoadedRun
-from selfkd.training.memory import is_out_of_memory
+from selfkd.training.memory import memory_for
 from selfkd.training.threads import choose_threads, threads_restored
 
 __all__ = ["ClassProbability", "Prediction", "images_of", "predict"]
@@ -58,35 +58,39 @@ def images_of(named: Iterable[str], report: Callable[[DataError], None] = _refus
     Raises: DataError: by default, if there is no such file, or a folder without images, or one that cannot be listed.
     """
     for name in named:
-        # os.path asks without an error where a name is too long to exist.
-        if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
-            # A pattern may name a folder and also what lies in it.
-            found = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207
-            files: Iterable[str] = dict.fromkeys(file for place in found for file in _images_at(place, report))
-            problem = "no file matches this pattern"
-        else:
-            files = _images_at(name, report)
-            problem = "a folder without an image file"
-        empty = True
-        for file in files:
-            empty = False
-            yield Path(file)
-        if empty:
-            report(DataError(f"{name}: {problem}"))
+        yield from _images_of(name, report)
+
+
+def _images_of(name: str, report: Callable[[DataError], None]) -> Iterator[Path]:
+    nothing_came = True
+
+    def say(problem: DataError) -> None:
+        nonlocal nothing_came
+        nothing_came = False
+        report(problem)
+
+    # os.path asks without an error where a name is too long to exist.
+    if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
+        # A pattern may name a folder and also what lies in it.
+        found = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207
+        files: Iterable[str] = dict.fromkeys(file for place in found for file in _images_at(place, say))
+        problem = "no file matches this pattern"
+    else:
+        files = _images_at(name, say)
+        problem = "a folder without an image file"
+    for file in files:
+        nothing_came = False
+        yield Path(file)
+    if nothing_came:
+        report(DataError(f"{name}: {problem}"))
 
 
 def _images_at(place: str, report: Callable[[DataError], None]) -> Iterator[str]:
     """The image files below a folder, or the file itself, whatever it is called."""
-    if not os.path.isdir(place):  # noqa: PTH112
+    if os.path.isdir(place):  # noqa: PTH112
+        yield from images_below(Path(place), report)
+    else:
         yield place
-        return
-    problems: list[tuple[Path, DataError]] = []
-    try:
-        yield from filter(is_image_file, (file for _, file in files_below([Path(place)], problems)))
-    except DataError as error:  # the folder holds far more than images
-        problems.append((Path(place), error))
-    for _, problem in problems:
-        report(problem)
 
 
 def predict(
@@ -110,17 +114,15 @@ def predict(
         MemoryExhaustedError: if a batch needs more memory than there is.
         CheckpointError: if the network gives something else than probabilities, so that its weights are damaged.
     """
-    if not 1 <= top <= len(run.class_names):
-        raise OptionError("top", top, f"from 1 to {len(run.class_names)}, the number of classes")
-    if not 1 <= batch_size <= _LARGEST_BATCH:
-        raise OptionError("batch_size", batch_size, f"from 1 to {_LARGEST_BATCH}")
+    at_least("top", top, 1, len(run.class_names))
+    at_least("batch_size", batch_size, 1, _LARGEST_BATCH)
     return _predictions(run, iter(images), top, batch_size, report)
 
 
 def _predictions(
     run: LoadedRun, images: Iterator[Path], top: int, batch_size: int, report: Callable[[DataError], None]
 ) -> Iterator[Prediction]:
-    threads = choose_threads(run.network, run.input_size, batch_size).number
+    threads = choose_threads(run.network, run.input_size, batch_size, settable=False).number
     with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock
         while paths := list(islice(images, batch_size)):
             with warnings.catch_warnings():
@@ -134,16 +136,13 @@ def _predictions(
                     read.append((path, image))
             if not read:
                 continue
-            try:
-                with threads_restored():  # not around the yield, where the number would reach the caller
-                    torch.set_num_threads(threads)
-                    ranked = _ranked(run, torch.stack([image for _, image in read]), top)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise MemoryExhaustedError(
-                    f"{batch_size} images in a batch need more memory than there is; a smaller batch_size takes less"
-                ) from error
+            # Not around the yield, where the number of threads would reach the caller.
+            with (
+                memory_for(f"labelling {len(read)} images together", "a smaller --batch-size might fit"),
+                threads_restored(),
+            ):
+                torch.set_num_threads(threads)
+                ranked = _ranked(run, torch.stack([image for _, image in read]), top)
             for (path, _), classes in zip(read, ranked, strict=True):
                 if not all(math.isfinite(each["probability"]) for each in classes):
                     raise CheckpointError(f"the network gives no probabilities for {path}: its weights are damaged")

@@ -19,6 +19,7 @@ from selfkd.data.source import Splits
 from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.evaluation.scores import Scores
+from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.json_text import to_json
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
@@ -128,14 +129,8 @@ class RunFolder:
 
         Raises: RunError: if there is no such run.
         """
-        folder = cls(path)
-        try:
-            found = folder.recipe_file.is_file()
-        except OSError as error:
-            raise RunError(f"{path} cannot be read: {error}") from error
-        if not found:
-            raise RunError(f"{path} is no run folder: it holds no {folder.recipe_file.name}")
-        return folder
+        check_run(path)
+        return cls(path)
 
     @property
     def is_finished(self) -> bool:
@@ -145,7 +140,7 @@ class RunFolder:
     @property
     def recipe_file(self) -> Path:
         """The resolved recipe."""
-        return self.path / "recipe.yaml"
+        return self.path / RECIPE_FILE
 
     @property
     def scores_file(self) -> Path:
@@ -222,6 +217,18 @@ class RunFolder:
 
         Raises: RunError: if none does, since they are not noted, or a file is damaged.
         """
+        names = self.noted_class_names()
+        if names is None:
+            raise RunError(
+                f"the run {self.path} does not say yet which classes it has; the command that started it continues it"
+            )
+        return names
+
+    def noted_class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes in label order; None in what an older version left unfinished, which has no note.
+
+        Raises: RunError: if a file is damaged, and no other has them.
+        """
         damage: RunError | None = None
         for file in (self.data_file, self.scores_file):  # older runs note them at their end
             try:
@@ -232,9 +239,9 @@ class RunFolder:
                     raise RunError(f"{file} is damaged: its class_names are no list of names")
             except RunError as error:
                 damage = damage or error
-        raise damage or RunError(
-            f"the run {self.path} does not say yet which classes it has; the command that started it continues it"
-        )
+        if damage is not None:
+            raise damage
+        return None
 
     def fault_of_network_file(self) -> str | None:
         """What is wrong with the plain network's file, or with its checksum, in words, or None."""
@@ -319,7 +326,8 @@ class RunFolder:
         Raises: RunError, DataError: as `holds_data`, and if it is other data.
         """
         if not self.holds_data(splits):
-            raise RunError(f"{self.path} was trained on other data than {recipe.parts['data']} gives now; {_ADVICE}")
+            data = recipe.parts["data"]
+            raise RunError(f"{self.path} was trained on other data than data={data} gives now; {_ADVICE}")
 
     def prepare(self, recipe: Recipe, splits: Splits, overwrite: bool) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.

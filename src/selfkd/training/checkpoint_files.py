@@ -18,9 +18,10 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor
 
 from selfkd.atomic_files import folder_written_whole, remove, written_whole
-from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError
+from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError, first_line
+from selfkd.given_paths import check_path
 from selfkd.json_text import to_json
-from selfkd.training.memory import memory_for
+from selfkd.training.memory import is_out_of_memory, memory_for
 
 __all__ = [
     "HISTORY_KEY",
@@ -200,7 +201,7 @@ def weights_file(checkpoints: Path, which: str) -> Path:
     if newest is None:
         raise CheckpointError(f"{checkpoints} holds no checkpoint; {_ADVICE}")
     if not (newest / name).exists():
-        raise RunError(f"{newest} holds no best epoch: none that counts has been evaluated yet")
+        raise RunError(f"{newest} holds no best epoch")
     return newest / name
 
 
@@ -304,7 +305,7 @@ def _changed_file(path: Path, only: str | None = None) -> str | None:
                 if checksum(file) != sums[name]:
                     return f"{file} is damaged"
     except (OSError, ValueError, RecursionError) as error:
-        return f"{path} cannot be read ({_first_line(error)})"
+        return f"{path} cannot be read ({first_line(error)})"
     return None
 
 
@@ -322,7 +323,12 @@ def checksum(file: Path) -> dict[str, int]:
 
 def _write(content: Any, path: Path) -> None:
     with path.open("xb") as file:  # never into a file that has another name in a set
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # its writer's own, where the disk is full
+            if is_out_of_memory(error):
+                raise
+            raise OSError(str(error)) from error
         _onto_disk(file)
 
 
@@ -360,16 +366,13 @@ def _is_text(key: object) -> bool:
 
 
 def _read(path: Path) -> Any:
+    check_path(path)
     try:
         with memory_for(f"reading {path}", _NEEDS_MEMORY):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except MemoryExhaustedError:  # which says nothing against the file
         raise
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({_first_line(error)})") from error
+        raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from error
     except Exception as error:  # torch's reader fails in any way on a file that was made up, and advises to trust it
         raise CheckpointError(f"{path} is damaged or holds more than numbers, texts and tensors") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

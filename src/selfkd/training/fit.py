@@ -20,7 +20,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
-from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError
+from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError, first_line
 from selfkd.methods.base import Method
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
@@ -109,11 +109,11 @@ def fit(
                 device = trainer.strategy.root_device
                 raise _memory_exhausted(module, device, options.precision, saving.done) from error
             if options.compile_mode is not None and _comes_from_the_compiler(error):
-                reason = str(error).strip().partition("\n")[0]
-                raise OptionError("trainer.compile", options.compile, f"false here: {reason}") from error
+                raise OptionError("trainer.compile", options.compile, f"false here: {first_line(error)}") from error
             if start is not None and not saving.started and isinstance(error, _OF_UNFIT_CHECKPOINTS):
-                reason = next(iter(str(error).splitlines()), "")
-                raise CheckpointError(f"{start} does not fit this run ({type(error).__name__}: {reason})") from error
+                kind, reason = type(error).__name__, first_line(error)
+                said = reason if reason == kind else f"{kind}: {reason}"
+                raise CheckpointError(f"{start} does not fit this run ({said})") from error
             raise
     return trainer.strategy.root_device
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from selfkd.errors import MemoryExhaustedError, OptionError
+from selfkd.errors import MemoryExhaustedError, OptionError, first_line
 
 __all__ = ["is_out_of_memory", "memory_for", "memory_to_evaluate"]
 
@@ -52,8 +52,9 @@ def memory_for(doing: str, advice: str) -> Iterator[None]:
         said = isinstance(error, MemoryExhaustedError | OptionError)  # which option, or how much
         if said or not is_out_of_memory(error):
             raise
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise MemoryExhaustedError(f"{doing} needs more memory than there is ({reason}); {advice}") from error
+        raise MemoryExhaustedError(
+            f"{doing} needs more memory than there is ({first_line(error)}); {advice}"
+        ) from error
 
 
 def memory_to_evaluate(batch_size: int) -> AbstractContextManager[None]:

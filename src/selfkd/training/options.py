@@ -33,14 +33,14 @@ class TrainerOptions:
         accelerator: "auto", "cpu", "gpu", ... as Lightning names them.
         devices: processes that train together on each machine, each with a device of its own; they share out every
             batch, so that loader.batch_size stays the size of all together. Under torchrun or srun it may be left out.
-        threads: that compute on a CPU, in each process; null for one for every 2 billion multiply-adds in the forward
-            pass of a batch, at most one per core, or as many as OMP_NUM_THREADS says. An interrupted run goes on with
-            the number it has, since another rounds otherwise.
+        threads: threads that compute on a CPU, in each process; null for one for every 2 billion multiply-adds in the
+            forward pass of a batch, at most one per core, or as many as OMP_NUM_THREADS says. An interrupted run goes
+            on with the number it has, since another one changes the last digits of results.
         num_nodes: machines, each of them started by torchrun or srun.
         sync_batchnorm: let batch normalisation see the batches of all processes (GPU only); else each sees its own
             share, as is usual.
-        channels_last: keep images and weights in channels-last layout, faster on most hardware; not done where
-            `memory_layout.trains_in_channels_last` says that gradients would be wrong.
+        channels_last: keep images and weights in channels-last layout, faster on most hardware; not done for
+            networks of which a CPU would get wrong gradients in it.
         evaluate_every: epochs between evaluations; only evaluated epochs can be the best.
         best_after_epoch: the best epoch is sought after this many epochs, as some papers do; 0 for all.
         loggers: "csv" (metrics.csv) and "tensorboard" (needs the extra `tensorboard`).

@@ -133,7 +133,9 @@ def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
             "MASTER_PORT": str(_free_port()),
             "PYTHONSAFEPATH": "1",  # else they would look for modules in the working folder before they are told where
             # Threads of several processes on the same cores hinder each other severely.
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // processes))),
+            "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"]
+            if process_environment.says_threads("OMP_NUM_THREADS")
+            else str(max(1, available_cores() // processes)),
             **process_environment.variables(),
         }
         level = logging.getLogger(_OURS).getEffectiveLevel()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from selfkd.cores import available_cores
 from selfkd.eval_mode import eval_mode
+from selfkd.process_environment import says_threads
 
 __all__ = [
     "MULTIPLY_ADDS_PER_THREAD",
@@ -27,7 +28,7 @@ __all__ = [
 MULTIPLY_ADDS_PER_THREAD = 2_000_000_000
 """Multiply-adds of a batch's forward pass that keep a thread busy; measured by benchmarks/thread_choice.py."""
 
-_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # which torch obeys
+_VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")  # which torch obeys, the first of them before the second
 
 _log = logging.getLogger("selfkd")
 
@@ -69,7 +70,12 @@ def count_multiply_adds(network: nn.Module, input_size: tuple[int, int, int]) ->
 
 
 def choose_threads(
-    network: nn.Module, input_size: tuple[int, int, int], images: int, asked: int | None = None, kept: int | None = None
+    network: nn.Module,
+    input_size: tuple[int, int, int],
+    images: int,
+    asked: int | None = None,
+    kept: int | None = None,
+    settable: bool = True,
 ) -> ThreadChoice:
     """The number of threads that compute with a network on a CPU; what else the machine does has no influence.
 
@@ -79,12 +85,13 @@ def choose_threads(
         images: in a batch.
         asked: the user's `trainer.threads`, which goes before all else.
         kept: the number with which the run was trained so far. It goes before the variables of torch
-            (`OMP_NUM_THREADS`), and these before the rule, since another number rounds otherwise.
+            (`OMP_NUM_THREADS`), and these before the rule, since another number changes the last digits of results.
+        settable: whether who computes takes `trainer.threads`; else a warning names the variable instead.
     """
-    variable = next((name for name in _VARIABLES if os.environ.get(name)), None)
+    variable = next(filter(says_threads, _VARIABLES), None)
     cores = available_cores()
     if asked is not None:
-        before = "" if kept in (None, asked) else f"; {kept} before, so that sums are rounded otherwise from now on"
+        before = "" if kept in (None, asked) else f"; {kept} before, so that the last digits of results change"
         choice = ThreadChoice(asked, f"as trainer.threads says{before}")
     elif kept is not None:
         choice = ThreadChoice(kept, "as before; trainer.threads sets another number")
@@ -94,15 +101,19 @@ def choose_threads(
         work = images * count_multiply_adds(network, input_size)
         # torch's own number leaves out the second thread of a core, but knows nothing of a container's quota.
         number = worthwhile_threads(work, min(cores, torch.get_num_threads()))
-        reason = f"for {work / 1e9:.1f} billion multiply-adds in a batch; trainer.threads sets another number"
+        billions = np.format_float_positional(work / 1e9, precision=2, fractional=False, trim="-")
+        reason = f"for {billions} billion multiply-adds in a batch; trainer.threads sets another number"
         choice = ThreadChoice(number, reason)
     if choice.number > cores:
+        advice = "" if asked is not None else f"; {'trainer.threads' if settable else variable}={cores} takes fewer"
+        if asked is None and kept is not None:
+            advice += ", which changes the last digits of results"
         _log.warning(
-            "%d threads are more than the %d cores that this process may use, which is slow; trainer.threads=%d takes "
-            "fewer, and rounds otherwise",
+            "%d threads%s are more than the %d cores that this process may use, which is slow%s",
             choice.number,
+            "" if asked is None else ", as trainer.threads says,",
             cores,
-            cores,
+            advice,
         )
     return choice
 

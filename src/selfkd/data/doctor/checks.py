@@ -28,6 +28,7 @@ _STEM_REDUCTION = 4
 _ENLARGED = 2
 _ELONGATED = 2
 _HEADS = ("main", "branch1", "branch2", "branch3")
+_MADE_SQUARE = {"squash": "stretched", "border": "padded"}  # by crop mode; of any other the centre is cut out
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def pretrained(seen: Examination) -> Iterator[Finding]:
     given = {each.name: getattr(seen.source, each.name) for each in fields(seen.source)}
     if "resize" in given:
         given["resize"] = given["resize"] or seen.side
-    expected = options_for(preprocessing, given)
+    expected = options_for(preprocessing, {"data": given})["data"]
     others = [f"data.{option}={_written(given[option])}" for option in expected if given[option] != expected[option]]
     wanted = " ".join(f"data.{option}={_written(value)}" for option, value in expected.items())
     if preprocessing.side != seen.side:
@@ -170,6 +171,14 @@ def pretrained(seen: Examination) -> Iterator[Finding]:
         f"those of {seen.stem.backbone} expect {wanted}"
         + (f"; the images are prepared otherwise: {' '.join(others)}" if others else ", which the images get"),
     )
+    made = _MADE_SQUARE.get(preprocessing.crop_mode)
+    if made is not None and "resize" in given:
+        yield Finding(
+            "warning",
+            "pretrained weights",
+            f"those of {seen.stem.backbone} expect images to be {made} to a square; here images are cut from their "
+            "centre instead, which differs for all that are not square",
+        )
 
 
 def memory(seen: Examination) -> Iterator[Finding]:

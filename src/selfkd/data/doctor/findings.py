@@ -90,7 +90,8 @@ class Report:
                 if len(finding.where) > _SHOWN:
                     lines.append(f"      and {len(finding.where) - _SHOWN} more (all of them with --json)")
         if not self.errors:
-            lines += ["", f"no error: selfkd train RECIPE {shlex.join(self.options)}"]
+            lines += ["", "No error was found. To train on this data, give a name of 'selfkd list recipes' as RECIPE:"]
+            lines.append(f"  selfkd train RECIPE {shlex.join(self.options)}")
         return "\n".join(map(printable, lines))
 
 

@@ -18,14 +18,12 @@ _IMAGENET_CLASSES = 1000
 def recognised(folder: Path) -> str:
     """The name of the data set that reads such a folder.
 
-    Raises: DataError: if there is no such folder, or it must not be read.
+    Raises: DataError: if it must not be read.
     """
     try:
-        if folder.is_dir():
-            return next(name for name, (_, looks_like) in LAYOUTS.items() if looks_like(folder))
+        return next(name for name, (_, looks_like) in LAYOUTS.items() if looks_like(folder))
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error}") from error
-    raise DataError(f"{folder} is neither a folder nor the name of a data set; 'selfkd list datasets' shows those")
 
 
 def _holds(*names: str) -> Callable[[Path], bool]:

@@ -1,0 +1,63 @@
+"""Paths that a user gives, looked at before anything heavy is imported. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from selfkd.errors import DataError, RunError, UserError, shown
+
+__all__ = ["RECIPE_FILE", "check_path", "check_run", "data_folder"]
+
+RECIPE_FILE = "recipe.yaml"
+"""Name of the file in a run folder that holds its resolved recipe."""
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that no file system can hold, and one that UTF-8 cannot write, which torch could not read again.
+
+    Raises: UserError: naming the path.
+    """
+    try:
+        str(path.absolute()).encode()
+        os.lstat(path)
+    except ValueError as error:
+        raise UserError(
+            f"{shown(str(path))} cannot be used; its absolute path must be in characters that UTF-8 can write, "
+            "without null bytes"
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{shown(str(path))} is too long for a path") from error
+
+
+def check_run(path: Path) -> None:
+    """Refuse a path that is no run folder.
+
+    Raises: RunError: naming the path.
+    """
+    try:
+        check_path(path)
+        found = (path / RECIPE_FILE).is_file()
+    except UserError as error:
+        raise RunError(str(error)) from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    if not found:
+        raise RunError(f"{path} is no run folder: it holds no {RECIPE_FILE}")
+
+
+def data_folder(data: str) -> Path:
+    """The folder of a data set that is given by its path.
+
+    Raises: DataError: if there is no such folder, or it must not be read.
+    """
+    try:
+        folder = Path(data).expanduser()
+        found = folder.is_dir()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ before the name of nobody
+        raise DataError(f"{data} cannot be read: {error}") from error
+    if not found:
+        raise DataError(f"{folder} is neither a folder nor the name of a data set; 'selfkd list datasets' shows those")
+    return folder
