@@ -45,6 +45,7 @@ def without_times(record):
     return {"experiment": record["experiment"], "scores": scores, "epochs": epochs, "data": record["data"]}
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_continues_and_equals_an_unbroken_one(
     call, tmp_path, digits_as_cifar100, monkeypatch, capsys
 ):

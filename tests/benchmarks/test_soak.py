@@ -21,6 +21,7 @@ def test_growth_is_noticed_and_warming_up_is_not(benchmark):
     assert not benchmark.judged([4.0] * 900 + [5.0] * 300, 0.0)["flat"]
 
 
+@pytest.mark.slow
 def test_the_command_soaks_and_writes_the_section(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results" / "soak.json")
     monkeypatch.setattr(benchmark, "PAGE", tmp_path / "resume.md")

@@ -45,6 +45,7 @@ def test_the_command_adds_a_record_and_replaces_it(benchmark, tmp_path, monkeypa
     assert benchmark.PAGE.read_text() == benchmark.page(records)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_steps_alone(benchmark):
     small = benchmark.memory_of("plain", 64, "32", 16)
     large = benchmark.memory_of("teskd, literal", 64, "32", 16)

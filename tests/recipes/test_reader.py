@@ -305,7 +305,7 @@ def test_a_file_includes_its_neighbour(tmp_path):
         ("trainer.devices=100000000", "at most 1024"),
         ("trainer.accelerator=", "trainer.accelerator='' is not allowed"),
         ("trainer.accelerator=a\udc80", r"trainer.accelerator='a\\udc80' is not allowed"),
-        ("trainer.epochs=" + "9" * 90, r"trainer.epochs=9{76} \.\.\. is not allowed; .* at most 1000000"),
+        ("trainer.epochs=" + "9" * 90, r"trainer.epochs=9{90} is not allowed; .* at most 1000000"),
         ("loader.batch_size=" + "9" * 90, "loader.batch_size=.* at most"),
         ("loader.workers=-1", "loader.workers=-1"),
         ("data.validation_fraction=1", "data.validation_fraction=1.0"),
