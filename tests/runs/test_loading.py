@@ -255,7 +255,7 @@ def test_a_finished_run_is_used_whatever_became_of_the_note_of_its_data(finished
     exported(finished)
     assert evaluate_run(finished.path, "test", "last", {}) == scores
     assert "data.json cannot be read" in caplog.text
-    assert "whether the run was trained on the data that data.root gives now is not known" in caplog.text
+    assert "whether the run was trained on the data that data=digits gives now is not known" in caplog.text
 
 
 @pytest.mark.parametrize("which", ["last", "best"])
