@@ -351,7 +351,7 @@ def _runs(ground: Ground, draws: random.Random) -> Iterator[Input]:
             for verb in VERBS_OF_RUNS:
                 seed = draws.random()
 
-                def prepare(folder: Path, name=name, spoil=spoil, verb=verb, seed=seed) -> Sequence[str]:  # type: ignore[no-untyped-def]
+                def prepare(folder: Path, name=name, spoil=spoil, verb=verb, seed=seed) -> Sequence[str]:
                     run, arguments = _copied(ground, folder, verb)
                     path = run / name
                     content = path.read_bytes()
@@ -388,7 +388,7 @@ def _crafted_checkpoints(ground: Ground) -> Iterator[Input]:
         for part in ("training.ckpt", "history.pt", "best.ckpt"):
             for verb in ("evaluate", "export", "train"):
 
-                def prepare(folder: Path, content=content, part=part, verb=verb) -> Sequence[str]:  # type: ignore[no-untyped-def]
+                def prepare(folder: Path, content=content, part=part, verb=verb) -> Sequence[str]:
                     import torch
 
                     run, arguments = _copied(ground, folder, verb)
@@ -420,6 +420,35 @@ def _crafted_checkpoints(ground: Ground) -> Iterator[Input]:
         return ["predict", "run", "image.png", "--top", "2"]
 
     yield Input("predict", "run: class names with escapes", renamed)
+
+
+def _checked_and_trained(
+    kind: str, data: str, spoils: Mapping[str, Callable[[Path], object]], checked: Sequence[str], train_per_class: int
+) -> Iterator[Input]:
+    """Each spoilt folder `data`, examined and trained on.
+
+    Args:
+        kind: what is spoilt, in words.
+        data: name of the data set that reads it.
+        spoils: what is wrong, and what makes it so in a folder.
+        checked: options of the examination.
+        train_per_class: images of each class in the training.
+    """
+    options = {**OF_FILES, "data": data, "data.root": "data", "data.classes": "2"}
+    arguments = {
+        "check": ["check", "data", *checked],
+        "train": _training({**options, "data.train_per_class": str(train_per_class)}),
+    }
+    for about, spoil in spoils.items():
+        for verb, given in arguments.items():
+
+            def prepare(
+                folder: Path, spoil: Callable[[Path], object] = spoil, given: Sequence[str] = given
+            ) -> Sequence[str]:
+                spoil(folder)
+                return given
+
+            yield Input(verb, f"{kind}: {about}", prepare)
 
 
 def _data() -> Iterator[Input]:
@@ -462,17 +491,8 @@ def _data() -> Iterator[Input]:
             png(folder / "data" / "test" / "c", "0.png", "1.png"),
         ),
     }
-    for about, spoil in spoils.items():
-        for verb in ("check", "train"):
-
-            def prepare(folder: Path, spoil=spoil, verb=verb) -> Sequence[str]:  # type: ignore[no-untyped-def]
-                spoil(folder)
-                if verb == "check":
-                    return ["check", "data", "data.image_size=16", "backbone=resnet18_cifar"]
-                options = {**OF_FILES, "data": "folder", "data.root": "data", "data.classes": "2"}
-                return _training({**options, "data.train_per_class": "1"})
-
-            yield Input(verb, f"data folder: {about}", prepare)
+    checked = ("data.image_size=16", "backbone=resnet18_cifar")
+    yield from _checked_and_trained("data folder", "folder", spoils, checked, train_per_class=1)
     for place in ("/proc", "/dev", "/sys", *PLACES):
         yield Input("check", f"data folder {place[:40]!a}", lambda folder, place=place: ["check", place, "--quick"])
     for value in ("0", "-1", "1000000", "9" * 40, "x", "8.5"):
@@ -587,17 +607,8 @@ def _tables() -> Iterator[Input]:
             folder, {**rows(), "image": [{"bytes": None, "path": "../../../etc/passwd"}] * 12}
         ),
     }
-    for about, spoil in spoils.items():
-        for verb in ("check", "train"):
-
-            def prepare(folder: Path, spoil=spoil, verb=verb) -> Sequence[str]:  # type: ignore[no-untyped-def]
-                spoil(folder)
-                if verb == "check":
-                    return ["check", "data", "data=parquet", "data.image_size=16"]
-                options = {**OF_FILES, "data": "parquet", "data.root": "data", "data.classes": "2"}
-                return _training({**options, "data.train_per_class": "2"})
-
-            yield Input(verb, f"table: {about}", prepare)
+    checked = ("data=parquet", "data.image_size=16")
+    yield from _checked_and_trained("table", "parquet", spoils, checked, train_per_class=2)
 
 
 def _names_and_places(ground: Ground) -> Iterator[Input]:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from selfkd.errors import StorageError
@@ -145,7 +146,7 @@ class _SafeStream:
 
 def _safe(stream: TextIO | None, needed: bool) -> TextIO:
     # Python has no stream where there was no descriptor.
-    given = stream if stream is not None else open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    given = stream if stream is not None else Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     return cast(TextIO, _SafeStream(given, needed))
 
 

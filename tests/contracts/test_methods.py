@@ -6,6 +6,7 @@ import inspect
 import pytest
 import torch
 
+import own_loop
 import selfkd
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
@@ -30,20 +31,7 @@ def batch_for(method, start=0):
 
 def train(method, epochs=2):
     optimizer = torch.optim.SGD(method.parameters(), 0.05)
-    losses = []
-    for epoch in range(epochs):
-        progress = selfkd.Progress(epoch, epochs)
-        method.begin_epoch(progress)
-        for start in (0, 4):
-            batch = batch_for(method, start)
-            output = method(batch, progress)
-            optimizer.zero_grad()
-            output.loss.backward()
-            optimizer.step()
-            method.after_step(batch, output)
-            losses.append(output.loss.item())
-        method.end_epoch(progress)
-    return losses
+    return own_loop.train(method, optimizer, lambda epoch: (batch_for(method, start) for start in (0, 4)), epochs)
 
 
 @pytest.mark.parametrize("name", METHODS)

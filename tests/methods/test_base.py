@@ -4,6 +4,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+import own_loop
 import selfkd
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UnknownNameError, UserError
 from selfkd.methods import METHODS
@@ -69,20 +70,7 @@ def optimizer_of(method):
 
 
 def train(method, optimizer, until=EPOCHS, **options):
-    """Somebody's own loop, from wherever the method stands. Returns the losses."""
-    losses = []
-    for epoch in range(method.epochs_done, until):
-        progress = selfkd.Progress(epoch, EPOCHS)
-        method.begin_epoch(progress)
-        for batch in batches(epoch, **options):
-            output = method(batch, progress)
-            optimizer.zero_grad()
-            output.loss.backward()
-            optimizer.step()
-            method.after_step(batch, output)
-            losses.append(output.loss.item())
-        method.end_epoch(progress)
-    return losses
+    return own_loop.train(method, optimizer, lambda epoch: batches(epoch, **options), EPOCHS, until)
 
 
 @pytest.mark.parametrize("name", METHODS)

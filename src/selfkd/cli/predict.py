@@ -74,7 +74,8 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     def counted(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         nonlocal labelled
-        for labelled, prediction in enumerate(predictions, start=1):  # noqa: B007
+        for prediction in predictions:
+            labelled += 1
             yield prediction
 
     run = load(parsed.run, parsed.trust_imports)

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers.logger import Logger
 from selfkd.atomic_files import written_whole
 from selfkd.errors import CheckpointError
 
-__all__ = ["EpochLog", "read_epoch_log"]
+__all__ = ["EpochLog", "EpochLogger", "read_epoch_log"]
 
 _EPOCH = "epoch"
 _ALWAYS_LOGGED = ("train/loss", "seconds/train")
@@ -37,7 +37,22 @@ def read_epoch_log(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-class EpochLog(Logger):
+class EpochLogger(Logger):
+    """A logger of epochs alone: its metrics are those of an epoch, and the run's recipe.yaml holds the options."""
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: see above."""
+
+
+class EpochLog(EpochLogger):
     """Writes metrics.csv. Lightning's CSVLogger deletes its file when a run is continued; this one keeps it.
 
     Args:
@@ -51,17 +66,6 @@ class EpochLog(Logger):
         self._rows = [row for row in read_epoch_log(path) if row[_EPOCH] <= done_epochs]
         self._columns: list[str] = []
         self._lines: list[str] = []  # the file's, so that an epoch formats its own row and no earlier one
-
-    @property
-    def name(self) -> str:
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The run's recipe.yaml holds them."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add the row of one epoch (`step`, counted from 1) and write the file, whole or not at all."""

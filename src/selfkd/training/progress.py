@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers.logger import Logger
 from tqdm import tqdm
 
+from selfkd.training.epoch_log import EpochLogger
 from selfkd.training.module import MethodModule
 
 __all__ = ["EpochLines", "RunProgressBar"]
@@ -53,7 +53,7 @@ class RunProgressBar(pl.Callback):
             self._bar = None
 
 
-class EpochLines(Logger):
+class EpochLines(EpochLogger):
     """A line in the log for every evaluated epoch, where no bar is wanted.
 
     Args:
@@ -65,17 +65,6 @@ class EpochLines(Logger):
         super().__init__()
         self.title = title
         self.epochs = epochs
-
-    @property
-    def name(self) -> str:
-        return "lines"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The run's recipe.yaml holds them."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Write the line of one epoch (`step`, counted from 1), if it was evaluated."""
