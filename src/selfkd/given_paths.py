@@ -8,10 +8,23 @@ from pathlib import Path
 
 from selfkd.errors import DataError, RunError, UserError, shown
 
-__all__ = ["RECIPE_FILE", "check_path", "check_run", "data_folder"]
+__all__ = ["RECIPE_FILE", "check_path", "check_run", "data_folder", "lacking"]
 
 RECIPE_FILE = "recipe.yaml"
 """Name of the file in a run folder that holds its resolved recipe."""
+
+
+def lacking(path: Path) -> str | None:
+    """What a path must be so that a file system can hold it and torch can read it, in words; None if it is that."""
+    try:
+        str(path.absolute()).encode()
+        os.lstat(path)
+    except ValueError:
+        return "a path without null bytes, in characters that UTF-8 can write"
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return "a path that is short enough for this system"
+    return None
 
 
 def check_path(path: Path) -> None:
@@ -19,17 +32,9 @@ def check_path(path: Path) -> None:
 
     Raises: UserError: naming the path.
     """
-    try:
-        str(path.absolute()).encode()
-        os.lstat(path)
-    except ValueError as error:
-        raise UserError(
-            f"{shown(str(path))} cannot be used; its absolute path must be in characters that UTF-8 can write, "
-            "without null bytes"
-        ) from error
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise UserError(f"{shown(str(path))} is too long for a path") from error
+    wanted = lacking(path)
+    if wanted is not None:
+        raise UserError(f"{shown(str(path))} cannot be used; it must be, with all folders above it, {wanted}")
 
 
 def check_run(path: Path) -> None:

@@ -182,13 +182,22 @@ BAD = {
     "an empty file to predict": (["predict", "run", "a.png", "--output", ""], "argument --output: must not be empty"),
     "runs that UTF-8 cannot write": (
         ["train", RECIPE, "--runs", "r\udcff"],
-        "'r\\udcff' cannot be used; its absolute path must",
+        "'r\\udcff' cannot be used; it must be",
     ),
     "a run that UTF-8 cannot write": (["evaluate", "r\udcff"], "in characters that UTF-8 can write"),
     "somebody's home": (["check", "~nobody-of-this-name"], "~nobody-of-this-name cannot be read"),
-    "a run too long": (["evaluate", "x" * 300], "xxx ... is too long for a path"),
-    "runs too long": (["train", RECIPE, "--runs", "a/" * 3000], "a/a ... is too long for a path"),
-    "an output too long": (["predict", "run", "i.png", "--output", "x" * 300], "xxx ... is too long for a path"),
+    "a run too long": (
+        ["evaluate", "x" * 300],
+        "xxx ... cannot be used; it must be, with all folders above it, a path that is short",
+    ),
+    "runs too long": (
+        ["train", RECIPE, "--runs", "a/" * 3000],
+        "a/a ... cannot be used; it must be, with all folders above it, a path that is short",
+    ),
+    "an output too long": (
+        ["predict", "run", "i.png", "--output", "x" * 300],
+        "xxx ... cannot be used; it must be, with all folders above it, a path that is short",
+    ),
 }
 
 

@@ -8,10 +8,8 @@ the sources, so that a slip of the pen is answered before torch is loaded.
 from __future__ import annotations
 
 import argparse
-import errno
 import functools
 import hashlib
-import os
 import re
 import shutil
 import textwrap
@@ -27,6 +25,7 @@ from jsonargparse import ArgumentParser
 
 from selfkd.catalogue import is_own, place_of
 from selfkd.errors import RecipeError, SelfKDError, UnknownNameError, UserError, shown
+from selfkd.given_paths import lacking
 from selfkd.recipes.files import ENDINGS, read_recipe
 from selfkd.recipes.option_names import every_option, nearest_keys, numeric_options, option_names
 from selfkd.recipes.sections import ALWAYS, CHOSEN, SECTIONS, override, part
@@ -472,16 +471,14 @@ def _checked_root(text: str) -> str:
     if not text.strip():
         raise refused("the path of a folder ('.' is the current one)")
     try:
-        text.encode()
         path = Path(text).expanduser().resolve()
-        os.lstat(path)
-    except ValueError as error:
-        raise refused("a path without null bytes, in characters that UTF-8 can write") from error
     except RuntimeError as error:
         raise refused("a path that begins with the name of a known user, or without ~") from error
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise refused("a path that is short enough for this system") from error
+    except (OSError, ValueError):  # too long, or with null bytes
+        path = Path(text)
+    wanted = lacking(path)
+    if wanted is not None:
+        raise refused(wanted)
     return str(path)
 
 
