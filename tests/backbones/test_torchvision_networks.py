@@ -9,7 +9,8 @@ from selfkd.backbones import network_factory
 from selfkd.backbones.torchvision_stages import TIMM_NAMES, TORCHVISION_STAGES
 from selfkd.cli import main
 from selfkd.errors import BackboneError, OptionError, UserError
-from selfkd.recipes.reader import options_help, resolve
+from selfkd.recipes.options_parser import options_help
+from selfkd.recipes.reader import resolve
 
 # One small member of each family, and the size on which it is tried.
 FAMILIES = {
@@ -161,7 +162,7 @@ def test_recipes_name_it_and_files_need_no_trust(tmp_path):
     file.write_text("include: demo/digits/resnet18/plain\nbackbone: torchvision/resnet18\n")
     recipe = resolve(str(file))
     assert recipe.options["backbone"] == {"pretrained": False, "dropout": None, "img_size": None}
-    assert "backbone=torchvision/resnet18" in options_help(recipe)
+    assert "backbone=torchvision/resnet18" in options_help(recipe.parts, recipe.flat())
     named = resolve("demo/digits/resnet18/plain", {"backbone": "torchvision/resnet18"})
     assert named.name == "demo/digits/resnet18/plain+backbone=torchvision_resnet18"
 

@@ -1,5 +1,4 @@
 import inspect
-import re
 import subprocess
 import sys
 import textwrap
@@ -8,7 +7,7 @@ import pytest
 
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
 from selfkd.recipes.files import recipe_names, recipe_summary
-from selfkd.recipes.reader import differences, nearest_option, options_help, resolve, split_overrides
+from selfkd.recipes.reader import differences, nearest_option, resolve, split_overrides
 
 DTSKD = "dtskd/cifar100/resnet18/dtskd"
 
@@ -222,49 +221,6 @@ def test_somebodys_own_recipe_includes_ours(tmp_path):
     assert recipe.options["method"]["beta_max"] == 0.8
     assert recipe.options["trainer"]["precision"] == "32"
     assert not recipe.published
-
-
-def test_the_help_names_every_option_with_meaning_and_the_recipes_value():
-    recipe = resolve(DTSKD)
-    text = options_help(recipe)
-    for section, options in recipe.options.items():
-        for option in options:
-            assert f"{section}.{option}=" in text
-    assert "trainer.epochs=300" in text
-    assert "label's share at the start" in text
-    assert "SUPPRESS" not in text
-
-
-@pytest.mark.parametrize(
-    ("key", "words"),
-    [
-        ("seed", "a whole number"),
-        ("data.classes", "a whole number, null or a list [...], each a whole number or a text"),
-        ("data.mean", "a list [...], each a number"),
-        ("data.root", "a text or null"),
-        ("augmentation.scale", "a list [...] of 2, each a number"),
-        ("method.beta_offset", "0 or 1"),
-        ("trainer.precision", "32, bf16-mixed or 16-mixed"),
-        ("trainer.compile", "true, false, default, reduce-overhead or max-autotune"),
-        ("trainer.loggers", "a list [...], each csv or tensorboard"),
-        ("backbone.dropout", "a number or null"),
-    ],
-)
-def test_the_help_says_in_words_what_values_an_option_takes(key, words):
-    chosen = {"data.root": "anywhere", "backbone": "torchvision/resnet18", "augmentation": "random_resized_crop"}
-    _, _, after = options_help(resolve(DTSKD, chosen)).partition(f"\n  {key}=")
-    said = " ".join(re.split(r"\n  \w|\n\n", after)[0].split())
-    assert said.endswith(f"({words})")
-
-
-def test_the_help_is_written_for_the_command_line(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "70")
-    text = options_help(resolve(DTSKD, {"backbone": "vit_tiny_patch16_224"}))
-    for of_python in ("Union", "Literal", "None", "typing", "<class", "(str)", "(int"):
-        assert of_python not in text
-    assert "bf16-\n" not in text, "names stay whole"
-    assert max(map(len, text.splitlines())) <= 100
-    assert "\n  optimizer=sgd\n      or adamw\n" in text
 
 
 def test_somebodys_own_code_is_imported_only_when_it_is_trusted(tmp_path, monkeypatch):

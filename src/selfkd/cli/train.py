@@ -61,7 +61,8 @@ def _is_recipe_file(argument: str) -> bool:
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.errors import RecipeError
     from selfkd.recipes.demo import DEMO_RECIPES, DEMO_SEEDS
-    from selfkd.recipes.reader import options_help, resolve, split_overrides
+    from selfkd.recipes.options_parser import options_help
+    from selfkd.recipes.reader import resolve, split_overrides
 
     named = [argument for argument in parsed.arguments if "=" not in argument or _is_recipe_file(argument)]
     if len(named) > 1:
@@ -70,7 +71,8 @@ def _execute(parsed: argparse.Namespace) -> None:
     if parsed.help:
         parsed.parser.print_help()
         if named:
-            print("\n" + options_help(resolve(named[0], overrides, parsed.trust_imports)))
+            recipe = resolve(named[0], overrides, parsed.trust_imports)
+            print("\n" + options_help(recipe.parts, recipe.flat()))
         return
     if named:
         recipes = [resolve(named[0], overrides, parsed.trust_imports)]

@@ -11,34 +11,29 @@ import argparse
 import functools
 import hashlib
 import re
-import shutil
-import textwrap
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
 
 from selfkd.catalogue import is_own, place_of
 from selfkd.errors import RecipeError, SelfKDError, UnknownNameError, UserError, shown
 from selfkd.given_paths import lacking
 from selfkd.recipes.files import ENDINGS, read_recipe
 from selfkd.recipes.option_names import every_option, nearest_keys, numeric_options, option_names
+from selfkd.recipes.options_parser import option_keys, options_parser, type_of
 from selfkd.recipes.sections import ALWAYS, CHOSEN, SECTIONS, override, part
+from selfkd.recipes.values import as_given, as_written, in_words, members, other_notation, read_list, written
 from selfkd.recipes.weights import options_of_weights
-from selfkd.recipes.yaml_files import is_other_number, is_plain_number, list_value
-from selfkd.terminal import printable
+from selfkd.recipes.yaml_files import is_other_number
 
 __all__ = [
     "MACHINE",
     "Recipe",
     "differences",
     "nearest_option",
-    "options_help",
     "resolve",
     "split_overrides",
 ]
@@ -65,24 +60,8 @@ _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
 _LONGEST_PATH = 1000  # of all folders; systems allow 4096 bytes for a file in them
 _MOST_FOLDERS = 32
-_LIST = "a list [...]"
-_WORDS = {
-    int: ["a whole number"],
-    float: ["a number"],
-    bool: ["true", "false"],
-    str: ["a text"],
-    type(None): ["null"],
-    Any: ["any value"],
-    list: [_LIST],
-    tuple: [_LIST],
-}
 _LARGEST_SEED = 2**32 - 1
-_NOTATION = """\
-Numbers are written in plain decimals: 1000, 0.5, 1e-4; not 1_000, 010 or 1:30. A list is written
-[1,2]; null stands for no value.
-"""
 _OPTIONS_LISTING = "'selfkd train RECIPE --help' shows all options"
-_MOST_DIGITS = 100
 _LONGEST_HINT = 40  # of a value that is repeated behind the right key
 
 
@@ -176,7 +155,7 @@ def _all_keys() -> tuple[str, ...]:
 
 def _unknown_option(key: str, value: object, known: Sequence[str], listing: str) -> UnknownNameError:
     near = [
-        f"{each}={_written(value)}" if len(str(value)) < _LONGEST_HINT else each for each in nearest_keys(key, known)
+        f"{each}={written(value)}" if len(str(value)) < _LONGEST_HINT else each for each in nearest_keys(key, known)
     ]
     return UnknownNameError("option", key, known, listing, near)
 
@@ -245,30 +224,6 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     ]
 
 
-def options_parser(parts: Mapping[str, str]) -> ArgumentParser:
-    """A jsonargparse parser that knows every option of the chosen parts, from their signatures and docstrings."""
-    parser = ArgumentParser(
-        exit_on_error=False, add_help=False, default_env=False, usage=argparse.SUPPRESS, formatter_class=_KeyValueHelp
-    )
-    parser.add_argument("--seed", type=int, default=0, help="number from which everything random is drawn")
-    for section in SECTIONS:
-        name = parts.get(section)
-        target = part(section, name)
-        skipped = CHOSEN[section].leading if section in CHOSEN else 0
-        if isinstance(target, functools.partial):
-            skipped += len(target.args)
-            target = target.func
-        add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
-        try:
-            add(target, section, skip={skipped} if skipped else set(), fail_untyped=False)
-        except Exception as error:
-            if name is None or not is_own(name):
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            raise UserError(f"the parameters of {section} {name!r} cannot be read as options: {reason}") from error
-    return parser
-
-
 def _naming_errors(said: str, factory: Callable[..., Any]) -> Callable[..., Any]:
     """Somebody's own part, with its signature; what it raises when it is built is named with its place."""
 
@@ -285,96 +240,9 @@ def _naming_errors(said: str, factory: Callable[..., Any]) -> Callable[..., Any]
     return build
 
 
-def option_keys(parser: ArgumentParser) -> list[str]:
-    """The keys that an override can name, sections apart."""
-    return [action.dest for action in parser._actions if "." in action.dest or action.dest == "seed"]
-
-
-def options_help(recipe: Recipe) -> str:
-    """Every option of a recipe with its meaning, type and the recipe's value."""
-    parser = options_parser(recipe.parts)
-    flat = recipe.flat()
-    parser.set_defaults({key: flat[key] for key in option_keys(parser)})
-    for group in parser._action_groups:
-        sections = {action.dest.partition(".")[0] for action in group._group_actions if "." in action.dest}
-        for section in sections:
-            group.title = f"{section}={recipe.parts[section]}" if section in recipe.parts else section
-            group.description = None
-    chosen = "\n".join(
-        f"  {section}={recipe.parts[section]}\n{_others(section, recipe.parts[section])}" for section in CHOSEN
-    )
-    return f"parts, each with its own options below:\n{chosen}\n\n{parser.format_help()}\n{_NOTATION}"
-
-
-def _others(section: str, name: str) -> str:
-    chosen = CHOSEN[section]
-    others = [other for other in chosen.catalogue if other != name]
-    others += [others_in_words for others_in_words, _ in chosen.others]
-    if chosen.catalogue.takes_own:
-        others.append("package.module:Name")
-    indent = " " * 6
-    width = shutil.get_terminal_size().columns - 2
-    return textwrap.fill(
-        f"or {', '.join(others)}", width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
-    )
-
-
-def _type_of(action: argparse.Action) -> Any:
-    return getattr(action, "_typehint", None) or action.type
-
-
-def _in_words(kind: Any) -> str:
-    """What values a type allows."""
-    *others, last = sorted(_alternatives(kind), key=lambda words: words.startswith(_LIST))
-    return f"{', '.join(others)} or {last}" if others else last
-
-
-def _alternatives(kind: Any) -> list[str]:
-    members = typing.get_args(kind)
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        return [words for member in members for words in _alternatives(member)]
-    if origin is typing.Literal:
-        return [_written(member) for member in members]
-    if origin in (tuple, list) and members:
-        number = "" if origin is list or members[-1] is Ellipsis else f" of {len(members)}"
-        return [f"{_LIST}{number}, each {_in_words(members[0])}"]
-    return _WORDS.get(kind) or [str(getattr(kind, "__name__", kind))]
-
-
 def _parsed_value(parsed: Mapping[str, Any], key: str) -> Any:
     section, _, option = key.partition(".")
     return parsed[section][option] if option else parsed[section]
-
-
-class _KeyValueHelp(argparse.HelpFormatter):
-    """Options as they are written here: `key=value`, with type and default."""
-
-    def __init__(self, prog: str, **kwargs: Any) -> None:
-        super().__init__(prog, max_help_position=40, **kwargs)
-
-    def add_argument(self, action: argparse.Action) -> None:
-        if "." in action.dest or action.dest == "seed":  # jsonargparse adds one action for each whole section
-            super().add_argument(action)
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        return printable(f"{action.dest}={_written(action.default)}")
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        said = re.sub(r"\bNone\b", "null", action.help or "")  # docstrings speak to Python, too
-        return f"{said} ({_in_words(_type_of(action))})".strip()
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        # Names and values stay whole: bf16-mixed, /data/photos.
-        return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return "[" + ",".join(_written(item) for item in value) + "]"
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _stem(name: str) -> str:
@@ -383,7 +251,7 @@ def _stem(name: str) -> str:
 
 def _suffix(changed: Mapping[str, Any]) -> str:
     """What overrides add to a run's name."""
-    suffix = "".join(f"+{key}={_written(value)}" for key, value in changed.items()).replace("/", "_").replace(" ", "")
+    suffix = "".join(f"+{key}={written(value)}" for key, value in changed.items()).replace("/", "_").replace(" ", "")
     if len(suffix) > _LONGEST_SUFFIX or "\\" in suffix or not suffix.isprintable():
         suffix = "+" + hashlib.sha256(suffix.encode(errors="surrogatepass")).hexdigest()[:12]
     return suffix
@@ -436,8 +304,8 @@ def _check_notation(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
     """Refuse numbers that are not in plain decimals, without importing a part, where its source says what it takes."""
     numeric = [key for section in SECTIONS for key in numeric_options(section, parts.get(section))]
     for key in ("seed", *numeric):
-        if any(isinstance(each, str) and is_other_number(each) for each in _members(_read_list(key, flat.get(key)))):
-            raise _other_notation(key, flat[key])
+        if any(isinstance(each, str) and is_other_number(each) for each in members(read_list(key, flat.get(key)))):
+            raise other_notation(key, flat[key])
 
 
 def _listing(section: str, parts: Mapping[str, str]) -> str:
@@ -496,14 +364,14 @@ def _parts(merged: dict[str, Any]) -> dict[str, str]:
 def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[int, dict[str, dict[str, Any]]]:
     parser = options_parser(parts)
     known = set(option_keys(parser))
-    kinds = {action.dest: _type_of(action) for action in parser._actions}
+    kinds = {action.dest: type_of(action) for action in parser._actions}
     nested: dict[str, Any] = {section: {} for section in SECTIONS}
     values: dict[str, Any] = {}
     for key, value in flat.items():
         section, _, option = key.partition(".")
         if key not in known:
             raise _unknown_option(key, value, [*known, *CHOSEN, "name"], _listing(section, parts))
-        values[key] = _as_given(key, value, kinds[key])
+        values[key] = as_given(key, value, kinds[key])
         if option:
             nested[section][option] = values[key]
         else:
@@ -513,7 +381,7 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     except (argparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         named = re.match(r'Parser key "([\w.]+)":', str(error))
         if named and named[1] in flat:
-            allowed = _in_words(kinds[named[1]])
+            allowed = in_words(kinds[named[1]])
             raise RecipeError(
                 f"{named[1]}={shown(flat[named[1]])} is not allowed; {named[1]} must be {allowed}"
             ) from error
@@ -522,7 +390,7 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     for key, value in values.items():
         section, _, option = key.partition(".")
         holder, place = (parsed[section], option) if option else (parsed, section)
-        holder[place] = _as_written(key, value, holder[place], kinds[key])
+        holder[place] = as_written(key, value, holder[place], kinds[key])
     if parsed["seed"] is None or not 0 <= parsed["seed"] <= _LARGEST_SEED:
         raise RecipeError(f"seed={shown(parsed['seed'])} is not allowed; seed must be from 0 to {_LARGEST_SEED}")
     defaults = parser.get_defaults().as_flat()
@@ -533,69 +401,3 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     if options["data"].get("root") is not None:
         options["data"]["root"] = _checked_root(options["data"]["root"])
     return parsed["seed"], options
-
-
-def _as_given(key: str, value: Any, kind: Any) -> Any:
-    """A value as jsonargparse is to read it.
-
-    Raises: RecipeError: if it can be no value of any option of this type, naming the option.
-    """
-    if isinstance(value, str) and not _takes_text(kind):
-        written = _read_list(key, value)
-        if written is value and value.lstrip().startswith("["):
-            raise RecipeError(f"{key}={shown(value)} is not allowed; {key} must be {_in_words(kind)}")
-        value = written
-    if any(isinstance(each, str) and is_plain_number(each) and len(each) > _MOST_DIGITS for each in _members(value)):
-        raise RecipeError(f"{key}={shown(value)} is not allowed; write numbers in at most {_MOST_DIGITS} characters")
-    # As text a number can be whatever the option's type makes of it: 32 a precision, 1 a float.
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _read_list(key: str, value: Any) -> Any:
-    """A value; where it is the text of a list, that list.
-
-    Raises: RecipeError: if the list is beyond the limits, naming the option.
-    """
-    try:
-        written = list_value(value) if isinstance(value, str) else None
-    except RecipeError as error:
-        raise RecipeError(f"{key}={shown(value)} is not allowed; {error}") from error
-    return value if written is None else written
-
-
-def _other_notation(key: str, value: Any) -> RecipeError:
-    return RecipeError(
-        f"{key}={shown(value)} is not allowed; write numbers in plain decimals: no zeros before them, no underscores, "
-        "no colons"
-    )
-
-
-def _members(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _takes_text(kind: Any) -> bool:
-    """Whether any text is a value of a type."""
-    return kind is str or str in typing.get_args(kind)
-
-
-def _as_written(key: str, given: Any, read: Any, kind: Any) -> Any:
-    """What jsonargparse read, but text where it took for a number what is not written as one: `010`, `1:30`, `1_000`.
-
-    Raises: RecipeError: if the option takes no text, naming the option.
-    """
-    if isinstance(given, list) and isinstance(read, list | tuple) and len(given) == len(read):
-        inner = next(
-            (each for each in (kind, *typing.get_args(kind)) if typing.get_origin(each) in (tuple, list)), None
-        )
-        members = [
-            _as_written(key, *each, (typing.get_args(inner) or (None,))[0]) for each in zip(given, read, strict=True)
-        ]
-        return type(read)(members)
-    if not isinstance(given, str) or is_plain_number(given):
-        return read
-    if isinstance(read, bool) or not isinstance(read, int | float):
-        return read
-    if _takes_text(kind):
-        return given
-    raise _other_notation(key, given)
