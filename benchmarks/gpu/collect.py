@@ -19,7 +19,7 @@ from run_records import RESULTS, ROOT, add_paces, faults_of, read_bundle, read_r
 
 from selfkd.errors import SelfKDError
 from selfkd.recipes.reader import resolve
-from selfkd.runs.run_folder import read_json, write_json
+from selfkd.runs.records import read_json, write_json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

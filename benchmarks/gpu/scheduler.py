@@ -17,7 +17,8 @@ from queue_items import CHECKPOINT_EVERY, Item, Place, overrides_of, recipe_of, 
 from run_records import Bundle, Pace, Paces, add_paces, finished_record, source_digest
 
 from selfkd.recipes.reader import Recipe
-from selfkd.runs.run_folder import RunFolder, read_json, write_json
+from selfkd.runs.records import read_json, write_json
+from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_done
 from selfkd.training.epoch_log import read_epoch_log
 

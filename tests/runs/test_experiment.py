@@ -21,7 +21,8 @@ from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import Experiment, evaluate_run, run
-from selfkd.runs.run_folder import RunFolder, write_json
+from selfkd.runs.records import write_json
+from selfkd.runs.run_folder import RunFolder
 from selfkd.training import module
 from selfkd.training.checkpoint_files import checksum, epochs_done, newest_set, set_folder
 from selfkd.training.epoch_log import read_epoch_log

@@ -29,7 +29,8 @@ from selfkd.runs import loading
 from selfkd.runs.experiment import evaluate_run, run
 from selfkd.runs.loading import export_network
 from selfkd.runs.prediction import predict
-from selfkd.runs.run_folder import RunFolder, write_json
+from selfkd.runs.records import write_json
+from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import weights_file
 from selfkd.training.epoch_log import read_epoch_log
 

@@ -9,7 +9,8 @@ import pytest
 
 from selfkd.errors import RunError
 from selfkd.runs.experiment import run
-from selfkd.runs.run_folder import RunFolder, write_json
+from selfkd.runs.records import write_json
+from selfkd.runs.run_folder import RunFolder
 
 
 def overwritten(folder):

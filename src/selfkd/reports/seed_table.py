@@ -11,7 +11,7 @@ from typing import Literal
 from scipy.stats import t as student_t
 from tabulate import tabulate
 
-from selfkd.runs.run_folder import RunScores
+from selfkd.runs.records import RunScores
 from selfkd.terminal import printable
 
 __all__ = ["Estimate", "Row", "rows_of", "table"]

@@ -29,7 +29,8 @@ from selfkd.runs.checkup import staged_at, stem_of
 from selfkd.runs.environment import environment
 from selfkd.runs.loading import chosen_weights, restore_network_file, write_network_file
 from selfkd.runs.networks import build_network
-from selfkd.runs.run_folder import EpochScores, OwnBest, RunFolder, RunScores, Selection, SplitRecord, write_json
+from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
+from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import has_sets, keep_newest, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, connect, fit, load_weights

@@ -2,55 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast, get_type_hints
+from typing import Any
 
 from filelock import FileLock, Timeout
-from jsonargparse import ArgumentParser
 
-from selfkd.atomic_files import written_whole
 from selfkd.data.source import Splits
 from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
-from selfkd.evaluation.scores import Scores
 from selfkd.given_paths import RECIPE_FILE, check_run
-from selfkd.json_text import to_json
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
+from selfkd.runs.records import RunScores, read_record, read_scores, write_json, write_text
 from selfkd.training.checkpoint_files import SET_FILES, checksum, has_sets, is_set_name, keep_newest
 
-__all__ = ["EpochScores", "OwnBest", "RunFolder", "RunScores", "Selection", "SplitRecord", "read_json", "write_json"]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Text, visible under its name only once it is whole.
-
-    Raises: StorageError: if it cannot be written.
-    """
-    with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """JSON, visible under its name only once it is whole; numbers that are not finite are null."""
-    write_text(path, to_json(content) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """What `write_json` wrote.
-
-    Raises: RunError: if the file is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
+__all__ = ["RunFolder"]
 
 
 _ADVICE = "give this one a name= of its own, or --overwrite the old one"
@@ -60,56 +30,7 @@ _WRITTEN = re.compile(
     r"|checkpoints/best\.ckpt|tensorboard/events\.out\.tfevents\..*|tensorboard/hparams\.yaml"
     r"|export/(last|best)\.safetensors)(\.partial)?"
 )
-_ALWAYS_SCORED = ("recipe", "method", "selection", "last", "best", "seconds")
 _FOLDERS = ("checkpoints", "tensorboard", "export")
-
-
-class EpochScores(TypedDict):
-    """What an epoch's weights are worth: `epoch` counted from 1, `scores` by split."""
-
-    epoch: int
-    scores: dict[str, Scores]
-
-
-class Selection(TypedDict):
-    """How the best epoch was chosen: `rule` names the split; only epochs after `after_epoch` counted."""
-
-    rule: str
-    after_epoch: int
-
-
-class OwnBest(TypedDict):
-    """A head's highest top-1 accuracy in percent on the selecting split, and the (first) epoch that reached it."""
-
-    epoch: int
-    value: float
-
-
-class SplitRecord(TypedDict):
-    """How many images a split had, and where they came from, in words."""
-
-    images: int
-    origin: str
-
-
-class RunScores(TypedDict):
-    """A run's scores.json.
-
-    `best` holds all heads at the epoch where main was best, `own_best` each at its own. `class_names` are in label
-    order.
-    """
-
-    recipe: str
-    method: str
-    seed: int
-    selection: Selection
-    last: EpochScores
-    best: EpochScores
-    own_best: dict[str, OwnBest]
-    class_names: list[str]
-    splits: dict[str, SplitRecord]
-    seconds: dict[str, float | None]
-    parameters: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -197,20 +118,7 @@ class RunFolder:
 
         Raises: RunError: if the file is damaged.
         """
-        kinds = get_type_hints(RunScores)
-        parser = ArgumentParser(exit_on_error=False)
-        for key, kind in kinds.items():
-            parser.add_argument(f"--{key}", type=kind)
-        content = _noted(self.scores_file)
-        known = {key: value for key, value in content.items() if key in kinds}
-        try:
-            parser.parse_object(known)
-            lacking = [key for key in _ALWAYS_SCORED if known.get(key) is None]
-        except (argparse.ArgumentError, TypeError, ValueError) as error:
-            raise RunError(f"{self.scores_file} is damaged: it is not what a run writes") from error
-        if lacking:
-            raise RunError(f"{self.scores_file} is damaged: it lacks {', '.join(lacking)}")
-        return cast(RunScores, content)
+        return read_scores(self.scores_file)
 
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes in label order, from the first file that gives them.
@@ -232,7 +140,7 @@ class RunFolder:
         damage: RunError | None = None
         for file in (self.data_file, self.scores_file):  # older runs note them at their end
             try:
-                names = _noted(file).get("class_names") if file.exists() else None
+                names = read_record(file).get("class_names") if file.exists() else None
                 if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
                     return tuple(names)
                 if names is not None:
@@ -249,7 +157,7 @@ class RunFolder:
             if not file.is_file():
                 return f"{file} is missing"
         try:
-            changed = _noted(self.checksums_file).get(self.network_file.name) != checksum(self.network_file)
+            changed = read_record(self.checksums_file).get(self.network_file.name) != checksum(self.network_file)
         except (RunError, OSError) as error:
             return str(error)
         return f"{self.network_file} is damaged, or another run's" if changed else None
@@ -312,7 +220,7 @@ class RunFolder:
         """
         if not self.data_file.exists():
             return True
-        noted = _noted(self.data_file)
+        noted = read_record(self.data_file)
         if "fingerprint" not in noted:
             raise RunError(f"{self.data_file} is damaged: it holds no fingerprint")
         return splits.matches(noted["fingerprint"])
@@ -421,13 +329,6 @@ class RunFolder:
             else:
                 entry.unlink()
         self.recipe_file.unlink(missing_ok=True)
-
-
-def _noted(file: Path) -> dict[str, Any]:
-    content = read_json(file)
-    if not isinstance(content, dict):
-        raise RunError(f"{file} is damaged: it is not what a run writes")
-    return content
 
 
 def _is_folder_of_a_run(name: str) -> bool:

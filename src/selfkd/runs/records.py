@@ -1,0 +1,135 @@
+"""What a run notes in files of its own, and how they are written and read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, TypedDict, cast, get_type_hints
+
+from jsonargparse import ArgumentParser
+
+from selfkd.atomic_files import written_whole
+from selfkd.errors import RunError
+from selfkd.evaluation.scores import Scores
+from selfkd.json_text import to_json
+
+__all__ = [
+    "EpochScores",
+    "OwnBest",
+    "RunScores",
+    "Selection",
+    "SplitRecord",
+    "read_json",
+    "read_record",
+    "read_scores",
+    "write_json",
+    "write_text",
+]
+
+_ALWAYS_SCORED = ("recipe", "method", "selection", "last", "best", "seconds")
+
+
+class EpochScores(TypedDict):
+    """What an epoch's weights are worth: `epoch` counted from 1, `scores` by split."""
+
+    epoch: int
+    scores: dict[str, Scores]
+
+
+class Selection(TypedDict):
+    """How the best epoch was chosen: `rule` names the split; only epochs after `after_epoch` counted."""
+
+    rule: str
+    after_epoch: int
+
+
+class OwnBest(TypedDict):
+    """A head's highest top-1 accuracy in percent on the selecting split, and the (first) epoch that reached it."""
+
+    epoch: int
+    value: float
+
+
+class SplitRecord(TypedDict):
+    """How many images a split had, and where they came from, in words."""
+
+    images: int
+    origin: str
+
+
+class RunScores(TypedDict):
+    """A run's scores.json.
+
+    `best` holds all heads at the epoch where main was best, `own_best` each at its own. `class_names` are in label
+    order.
+    """
+
+    recipe: str
+    method: str
+    seed: int
+    selection: Selection
+    last: EpochScores
+    best: EpochScores
+    own_best: dict[str, OwnBest]
+    class_names: list[str]
+    splits: dict[str, SplitRecord]
+    seconds: dict[str, float | None]
+    parameters: dict[str, int]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Text, visible under its name only once it is whole.
+
+    Raises: StorageError: if it cannot be written.
+    """
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON, visible under its name only once it is whole; numbers that are not finite are null."""
+    write_text(path, to_json(content) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote.
+
+    Raises: RunError: if the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """A JSON object that a run wrote.
+
+    Raises: RunError: if the file is damaged.
+    """
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise RunError(f"{file} is damaged: it is not what a run writes")
+    return content
+
+
+def read_scores(file: Path) -> RunScores:
+    """A run's scores; of older runs, keys that are newer may be missing.
+
+    Raises: RunError: if the file is damaged.
+    """
+    kinds = get_type_hints(RunScores)
+    parser = ArgumentParser(exit_on_error=False)
+    for key, kind in kinds.items():
+        parser.add_argument(f"--{key}", type=kind)
+    content = read_record(file)
+    known = {key: value for key, value in content.items() if key in kinds}
+    try:
+        parser.parse_object(known)
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        raise RunError(f"{file} is damaged: it is not what a run writes") from error
+    lacking = [key for key in _ALWAYS_SCORED if known.get(key) is None]
+    if lacking:
+        raise RunError(f"{file} is damaged: it lacks {', '.join(lacking)}")
+    return cast(RunScores, content)
