@@ -372,6 +372,15 @@ def _flipped(content: bytes, draws: random.Random) -> bytes:
     return bytes(flipped)
 
 
+def _note_checksums(checkpoint: Path) -> None:
+    sums = {
+        file.name: {"bytes": file.stat().st_size, "crc32": zlib.crc32(file.read_bytes())}
+        for file in checkpoint.iterdir()
+        if file.name != "checksums.json"
+    }
+    (checkpoint / "checksums.json").write_text(json.dumps(sums))
+
+
 def _crafted_checkpoints(ground: Ground) -> Iterator[Input]:
     """Checkpoints of the wrong content whose checksums are right, and networks and scores that say other things."""
     contents: Mapping[str, Any] = {
@@ -395,17 +404,29 @@ def _crafted_checkpoints(ground: Ground) -> Iterator[Input]:
                     (newest,) = (run / "checkpoints").glob("epoch-*")
                     (newest / part).unlink()
                     torch.save(content, newest / part)
-                    sums = {
-                        file.name: {"bytes": file.stat().st_size, "crc32": zlib.crc32(file.read_bytes())}
-                        for file in newest.iterdir()
-                        if file.name != "checksums.json"
-                    }
-                    (newest / "checksums.json").write_text(json.dumps(sums))
+                    _note_checksums(newest)
                     (run / "scores.json").unlink() if verb == "train" else None
                     return arguments
 
                 if verb == "train" or part != "history.pt":
                     yield Input(verb, f"run: {part} of {about}", prepare)
+
+    for key in ("selfkd_best", "selfkd_processes", "selfkd_steps_per_epoch", "selfkd_threads", "callbacks", "loops"):
+        for value in ("x", {}, -1, [1]):
+
+            def changed(folder: Path, key: str = key, value: object = value) -> Sequence[str]:
+                import torch
+
+                run, arguments = _copied(ground, folder, "train")
+                (newest,) = (run / "checkpoints").glob("epoch-*")
+                content = torch.load(newest / "training.ckpt", weights_only=True)
+                (newest / "training.ckpt").unlink()
+                torch.save({**content, key: value}, newest / "training.ckpt")
+                _note_checksums(newest)
+                (run / "scores.json").unlink()
+                return arguments
+
+            yield Input("train", f"run: training.ckpt with {key} {value!r}", changed)
 
     def renamed(folder: Path) -> Sequence[str]:
         from safetensors import safe_open

@@ -250,8 +250,7 @@ def epochs_done(run: Path) -> int:
 def training_state(run: Path) -> dict[str, Any]:
     """What the last checkpoint holds of the training itself. Only this and `epochs_done` know how it is read."""
     from selfkd.runs.run_folder import RunFolder
-    from selfkd.training.checkpoint_files import HISTORY_KEY, newest_set, read_set
-    from selfkd.training.module import BEST_KEY
+    from selfkd.training.checkpoint_files import BEST_KEY, HISTORY_KEY, newest_set, read_set
 
     newest = newest_set(RunFolder(run).checkpoints)
     assert newest is not None

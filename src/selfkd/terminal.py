@@ -80,11 +80,12 @@ def safe_output() -> Iterator[None]:
 
 
 def configure_logging(level: int) -> None:
-    """Show log messages on standard error, each as one message.
+    """Show log messages on standard error, each as one message; one that cannot be formatted is left out.
 
     Args:
         level: of this library's; others' are shown from warnings up.
     """
+    logging.raiseExceptions = False  # else such a message is shown as a traceback
     handler = logging.StreamHandler()
     handler.setFormatter(_MessageFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

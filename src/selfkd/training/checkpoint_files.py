@@ -22,10 +22,15 @@ from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError, first
 from selfkd.given_paths import check_path
 from selfkd.json_text import to_json
 from selfkd.training.memory import is_out_of_memory, memory_for
+from selfkd.training.options import MOST_THREADS
 
 __all__ = [
+    "BEST_KEY",
     "HISTORY_KEY",
+    "PROCESSES_KEY",
     "SET_FILES",
+    "STEPS_KEY",
+    "THREADS_KEY",
     "CheckpointFiles",
     "checksum",
     "epochs_done",
@@ -42,14 +47,37 @@ __all__ = [
     "write_best",
 ]
 
+BEST_KEY = "selfkd_best"
 HISTORY_KEY = "selfkd_history"
+PROCESSES_KEY = "selfkd_processes"
+STEPS_KEY = "selfkd_steps_per_epoch"
+THREADS_KEY = "selfkd_threads"
 
 _TRAINING, _HISTORY, _BEST, _CHECKSUMS = "training.ckpt", "history.pt", "best.ckpt", "checksums.json"
 SET_FILES = frozenset({_TRAINING, _HISTORY, _BEST, _CHECKSUMS})
 """Names of the files in a set."""
 
-# What a training continues with, beside its weights.
-_CONTINUED: Mapping[str, type] = {"optimizer_states": list, "lr_schedulers": list, "loops": dict}
+
+def _mappings(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) for each in value)
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+# What a training continues with, beside its weights: a key, and whether its value can be used. Older checkpoints lack
+# the number of threads.
+_CONTINUED: Mapping[str, Callable[[Any], bool]] = {
+    "optimizer_states": _mappings,
+    "lr_schedulers": _mappings,
+    "loops": lambda value: isinstance(value, dict) and bool(value),
+    BEST_KEY: lambda value: isinstance(value, float),
+    PROCESSES_KEY: _count,
+    STEPS_KEY: _count,
+    THREADS_KEY: lambda value: value is None or (_count(value) and value <= MOST_THREADS),
+    "callbacks": lambda value: isinstance(value, dict),
+}
 _SET = re.compile(r"epoch-(\d{6,18})")
 _KEPT = 2
 _PIECE = 1 << 20
@@ -270,9 +298,9 @@ def _damage(path: Path) -> str | None:
     if damage is not None:
         return damage
     training = _checkpoint(path / _TRAINING)
-    lacking = [key for key, kind in _CONTINUED.items() if not (isinstance(training.get(key), kind) and training[key])]
-    if lacking:
-        return f"{path / _TRAINING} lacks {', '.join(lacking)}"
+    unusable = [key for key, is_usable in _CONTINUED.items() if not is_usable(training.get(key))]
+    if unusable:
+        return f"{path / _TRAINING} holds no usable {', '.join(unusable)}"
     if training["epoch"] + 1 != epochs_in(path):
         return f"{path / _TRAINING} is of epoch {training['epoch'] + 1}"
     return None

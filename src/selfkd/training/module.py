@@ -24,19 +24,21 @@ from selfkd.errors import CheckpointError, NonFiniteLossError
 from selfkd.evaluation.scores import evaluate
 from selfkd.methods.base import Method
 from selfkd.training.allocator import jemalloc_advice
-from selfkd.training.checkpoint_files import HISTORY_KEY, write_best
+from selfkd.training.checkpoint_files import (
+    BEST_KEY,
+    HISTORY_KEY,
+    PROCESSES_KEY,
+    STEPS_KEY,
+    THREADS_KEY,
+    write_best,
+)
 from selfkd.training.memory import memory_to_evaluate
-from selfkd.training.options import MOST_THREADS, TrainerOptions
+from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import is_first, together
 from selfkd.training.step_meter import StepMeter
 from selfkd.training.threads import choose_threads
 
-__all__ = ["BEST_KEY", "MethodModule", "TrainingParts"]
-
-BEST_KEY = "selfkd_best"
-_PROCESSES_KEY = "selfkd_processes"
-_STEPS_KEY = "selfkd_steps_per_epoch"
-_THREADS_KEY = "selfkd_threads"
+__all__ = ["MethodModule", "TrainingParts"]
 
 _log = logging.getLogger("selfkd")
 
@@ -176,26 +178,23 @@ class MethodModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[BEST_KEY] = self._best
-        checkpoint[_PROCESSES_KEY] = self.trainer.world_size
-        checkpoint[_STEPS_KEY] = len(self.parts.training_loader)
-        checkpoint[_THREADS_KEY] = torch.get_num_threads() if self.device.type == "cpu" else None
+        checkpoint[PROCESSES_KEY] = self.trainer.world_size
+        checkpoint[STEPS_KEY] = len(self.parts.training_loader)
+        checkpoint[THREADS_KEY] = torch.get_num_threads() if self.device.type == "cpu" else None
         if self.method.history is not None:
             checkpoint[HISTORY_KEY] = self.method.history.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._best = checkpoint[BEST_KEY]
-        before, now = checkpoint[_PROCESSES_KEY], self.trainer.world_size
-        steps_before, steps = checkpoint[_STEPS_KEY], len(self.parts.training_loader)
+        before, now = checkpoint[PROCESSES_KEY], self.trainer.world_size
+        steps_before, steps = checkpoint[STEPS_KEY], len(self.parts.training_loader)
         if steps_before != steps:  # the schedule counts steps
             raise CheckpointError(
                 f"{before} processes trained it so far, in {steps_before} steps an epoch; {now} would take {steps}, "
                 f"since the last batch must give each process two samples; continue with {before}"
             )
         # Of runs that noted no number, or were trained by other processes, the rounding is not known or another anyway.
-        threads = checkpoint.get(_THREADS_KEY)
-        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
-            raise CheckpointError(f"the checkpoint names no number of threads: {threads!r}")
-        self._kept_threads = threads if before == now else None
+        self._kept_threads = checkpoint.get(THREADS_KEY) if before == now else None
         if before != now and not self.options.sync_batchnorm:
             _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
         self.method.continue_after(checkpoint["epoch"] + 1)
