@@ -411,8 +411,17 @@ OWN = """\
     def with_a_function(num_classes, *, activation=len):
         raise AssertionError("must not be called")
 
+    def by_text(name: str):
+        raise AssertionError("must not be called")
+
+    def by_keyword(*, num_classes):
+        raise AssertionError("must not be called")
+
     def three_classes(classes: int):
         return torchvision.models.resnet18(num_classes=classes)
+
+    def any_name(n):
+        return torchvision.models.resnet18(num_classes=n)
 """
 
 
@@ -445,12 +454,14 @@ def test_an_own_class_that_raises_is_named_with_its_place(own_parts):
     [
         ({"method": "selfkd.methods.base:Method"}, r"is abstract: it does not define forward\(\)"),
         ({"method": "own_parts:Unfinished"}, r"is abstract: it does not define forward\(\)"),
-        ({"backbone": "own_parts:without_classes"}, "must be the number of classes, num_classes; it is 'weights'"),
+        ({"backbone": "own_parts:without_classes"}, "its first parameter is 'weights', by default None"),
         ({"backbone": "own_parts:with_a_function"}, "option backbone.activation=<built-in.*which a recipe cannot hold"),
         ({"backbone": "own_parts:no_such"}, "own_parts:no_such' cannot be imported: AttributeError"),
         ({"method": "selfkd.no_such:Class"}, "'selfkd.no_such:Class' cannot be imported: ModuleNotFoundError"),
-        ({"backbone": "os:system"}, "must be the number of classes, num_classes; it is 'command'"),
-        ({"backbone": "time:sleep"}, "must be the number of classes, num_classes"),
+        ({"backbone": "own_parts:by_text"}, "its first parameter is 'name' of another type, str"),
+        ({"backbone": "own_parts:by_keyword"}, "it takes no positional argument"),
+        ({"backbone": "os:system"}, "the number of classes first, but it belongs to Python itself"),
+        ({"backbone": "time:sleep"}, "it belongs to Python itself"),
         ({"backbone": "torchvision.models:resnet18"}, "torchvision's network is backbone=torchvision/resnet18"),
         ({"backbone": "torchvision.models.resnet:resnet18"}, "backbone=torchvision/resnet18"),
         ({"backbone": "timm.models:resnet18"}, "timm's network is backbone=resnet18"),
@@ -461,8 +472,9 @@ def test_own_parts_that_cannot_be_used_are_refused_and_never_called(own_parts, o
         resolve(DTSKD, override)
 
 
-def test_an_own_network_may_call_its_number_of_classes_otherwise(own_parts):
-    assert resolve(DTSKD, {"backbone": "own_parts:three_classes"}).parts["backbone"] == "own_parts:three_classes"
+@pytest.mark.parametrize("name", ["three_classes", "any_name"])
+def test_an_own_network_may_call_its_number_of_classes_otherwise(own_parts, name):
+    assert resolve(DTSKD, {"backbone": f"own_parts:{name}"}).parts["backbone"] == f"own_parts:{name}"
 
 
 def test_an_own_module_that_ends_the_process_is_refused(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -139,22 +140,31 @@ def _checked_own(name: str, factory: Any) -> Callable[..., nn.Module]:
     """Somebody's own function or class, if it can be called with a number of classes; it is not called for that."""
     if not callable(factory):
         raise UserError(f"backbone {name!r} is {shown(factory)}; it must be a function of num_classes")
-    try:
-        first = next(iter(inspect.signature(factory).parameters.values()), None)
-    except (TypeError, ValueError):  # something built in, which has no signature
-        first = None
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    if first is None or first.kind not in positional or not _is_number_of_classes(first):
-        came = "it has none that Python can tell" if first is None else f"it is {first.name!r}"
+    fault = _fault_of_own(name, factory)
+    if fault is not None:
         raise UserError(
-            f"backbone {name!r} cannot be used: its first parameter must be the number of classes, num_classes; {came}"
+            f"backbone {name!r} cannot be used: it would be called with the number of classes first, but {fault}"
         )
     checked: Callable[..., nn.Module] = factory
     return checked
 
 
-def _is_number_of_classes(parameter: inspect.Parameter) -> bool:
-    return "class" in parameter.name.lower() or parameter.annotation in (int, "int")
+def _fault_of_own(name: str, factory: Callable[..., Any]) -> str | None:
+    """Why a function takes no number of classes first, as far as can be told without calling it."""
+    if name.partition(".")[0].partition(":")[0] in sys.stdlib_module_names:
+        return "it belongs to Python itself"
+    try:
+        first = next(iter(inspect.signature(factory).parameters.values()), None)
+    except (TypeError, ValueError):  # something built in, which has no signature
+        return "Python cannot tell what it takes"
+    if first is None or first.kind not in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+        return "it takes no positional argument"
+    unknown = inspect.Parameter.empty
+    if first.annotation is not unknown and "int" not in str(first.annotation):
+        return f"its first parameter is {first.name!r} of another type, {inspect.formatannotation(first.annotation)}"
+    if first.annotation is unknown and first.default is not unknown and not isinstance(first.default, int):
+        return f"its first parameter is {first.name!r}, by default {shown(first.default)}"
+    return None
 
 
 def as_staged(network: Any, input_size: int | tuple[int, int, int] | None) -> Staged:
