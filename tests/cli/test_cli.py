@@ -185,6 +185,7 @@ BAD = {
         "'r\\udcff' cannot be used; it must be",
     ),
     "a run that UTF-8 cannot write": (["evaluate", "r\udcff"], "in characters that UTF-8 can write"),
+    "somebody's runs": (["train", RECIPE, "--runs", "~nobody-of-this-name/x"], "begins with the name of nobody here"),
     "somebody's home": (["check", "~nobody-of-this-name"], "~nobody-of-this-name cannot be read"),
     "a run too long": (
         ["evaluate", "x" * 300],

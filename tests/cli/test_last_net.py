@@ -42,10 +42,19 @@ def endless():
 
 
 @pytest.mark.parametrize(
+    "error", [MemoryError(), ImportError("libtorch_cpu.so: failed to map segment from shared object")]
+)
+def test_too_little_memory_is_said_wherever_it_runs_out(failing, temporary, capsys, error):
+    failing(error)
+    assert main(["list", "methods"]) == 1
+    assert capsys.readouterr().err.startswith("selfkd: there is too little memory for this (")
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
     ("error", "named"),
     [
         (KeyError("x"), "KeyError: 'x'"),
-        (MemoryError(), "MemoryError"),
         (SystemExit(3), "SystemExit: 3"),
         (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum recursion depth exceeded"),
         (ValueError("a\n\nmore\nselfkd: done\x1b[2J" + "x" * 5000), r"ValueError: a ... selfkd: done\x1b[2Jxxx"),

@@ -64,7 +64,7 @@ def test_an_image_column_called_label_is_not_taken_for_the_images(tmp_path):
 def test_splits_can_be_named(tmp_path):
     write_parquet(tmp_path / "fit-00000-of-00001.parquet", range(30))
     write_parquet(tmp_path / "held-00000-of-00001.parquet", range(30, 50))
-    with pytest.raises(OptionError, match="data.train_split=None .* one of fit, held"):
+    with pytest.raises(DataError, match="has no split called train; .* data.train_split=..., one of fit, held"):
         load(tmp_path)
     assert len(load(tmp_path, train_split="fit", test_split="held").test) == 20
 

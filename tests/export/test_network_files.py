@@ -23,7 +23,7 @@ def metadata_of(path):
 
 
 def test_keys_weights_and_metadata_survive(tmp_path):
-    path = tmp_path / "deep" / "model.safetensors"
+    path = tmp_path / "model.safetensors"
     trained, loaded = network(0).to(memory_format=torch.channels_last), network(1)
     with pytest.raises(ParityError, match="differ by"):
         check_parity(trained, loaded, (3, 16, 16), 1e-6)

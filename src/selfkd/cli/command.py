@@ -157,6 +157,10 @@ def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> in
         print("selfkd: interrupted", file=sys.stderr)
         return 128 + int(getattr(error, "number", signal.SIGINT))
     reason = f"{type(error).__name__}: {_in_one_line(error)}"
+    # A library that the system cannot map while it is imported is told in no other way.
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in reason):
+        print(f"selfkd: there is too little memory for this ({reason})", file=sys.stderr)
+        return 1
     print(f"selfkd: unforeseen error, please report it: {reason}; {error_log(error, arguments)}", file=sys.stderr)
     return 1
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from selfkd.errors import shown
+
 __all__ = ["not_empty", "path"]
 
 
@@ -19,8 +21,13 @@ def not_empty(text: str) -> str:
 
 
 def path(text: str) -> Path:
-    """What was given, as a path.
+    """What was given, as a path; `~` and `~name` at its beginning are somebody's home, if a shell has left them there.
 
-    Raises: argparse.ArgumentTypeError: if it is empty.
+    Raises: argparse.ArgumentTypeError: if it is empty, or nobody has that name.
     """
-    return Path(not_empty(text))
+    try:
+        return Path(not_empty(text)).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} begins with the name of nobody here; './~...' is a folder of that name"
+        ) from error

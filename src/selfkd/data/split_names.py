@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from selfkd.errors import OptionError
+from selfkd.errors import DataError, OptionError
 
 __all__ = ["SPLIT_NAMES", "TRAIN_NAMES", "SplitNames", "assigned"]
 
@@ -46,7 +46,9 @@ def assigned(available: Collection[str], train: str | None, test: str | None, wh
         train: the option `data.train_split`, or None to find it.
         test: the option `data.test_split`, or None to find it.
         where: what the errors call the data set.
-    Raises: OptionError: if a given name is not there, both are the same, or no training split is found.
+    Raises:
+        OptionError: if a given name is not there, or both are the same.
+        DataError: if no training split is found.
     """
     allowed = f"one of {', '.join(sorted(available))}, the splits of {where}"
     for option, name in (("data.train_split", train), ("data.test_split", test)):
@@ -54,7 +56,7 @@ def assigned(available: Collection[str], train: str | None, test: str | None, wh
             raise OptionError(option, name, allowed)
     train = train or _first(TRAIN_NAMES, available)
     if train is None:
-        raise OptionError("data.train_split", None, allowed)
+        raise DataError(f"{where} has no split called train; name the one to train on, data.train_split=..., {allowed}")
     if test == train:
         raise OptionError("data.test_split", test, f"another split than data.train_split={train}")
     others = set(available) - {train}

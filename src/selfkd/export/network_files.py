@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from selfkd.atomic_files import written_whole
 from selfkd.errors import CheckpointError, ParityError
 from selfkd.json_text import to_json
 
@@ -23,13 +22,13 @@ SUFFIX = ".safetensors"
 
 
 def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write the state dict under the network's own keys, visible under its name only once it is whole.
+    """Write the state dict under the network's own keys.
 
     Args:
         network: plain, without anything of a method.
-        path: the file.
+        path: the file, which the caller shows under its name once it is whole (`written_whole`).
         metadata: what goes with it (class names, input size), JSON-serialisable.
-    Raises: StorageError: if it cannot be written.
+    Raises: OSError: if it cannot be written.
     """
     # Clones part tensors that share memory, which safetensors refuses; the keys stay.
     state = {
@@ -38,8 +37,7 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
     }
     # save_file would make the file private to its owner, whatever the umask says; and with a second metadata key the
     # file would differ from run to run, since safetensors does not keep their order.
-    with written_whole(path) as partial:
-        partial.write_bytes(save(state, {_METADATA_KEY: to_json(metadata, indent=None)}))
+    path.write_bytes(save(state, {_METADATA_KEY: to_json(metadata, indent=None)}))
 
 
 def load_network(network: nn.Module, path: Path) -> None:

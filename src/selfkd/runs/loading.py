@@ -144,7 +144,8 @@ def write_network_file(
 
     Raises: StorageError: if it cannot be written.
     """
-    save_network(network, folder.network_file, _described(class_names, input_size, epoch))
+    with written_whole(folder.network_file) as partial:
+        save_network(network, partial, _described(class_names, input_size, epoch))
     folder.note_network_file()
 
 

@@ -155,7 +155,7 @@ class RunFolder:
         """What is wrong with the plain network's file, or with its checksum, in words, or None."""
         for file in (self.network_file, self.checksums_file):
             if not file.is_file():
-                return f"{file} is missing"
+                return f"{file} is {'no file' if file.exists() else 'missing'}"
         try:
             changed = read_record(self.checksums_file).get(self.network_file.name) != checksum(self.network_file)
         except (RunError, OSError) as error:
