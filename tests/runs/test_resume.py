@@ -43,8 +43,12 @@ def start(recipe, runs, *overrides, largest_file=None, launcher=(), group=False)
 
 
 def finish(process):
-    """Exit status and standard error of a process at its end."""
-    _, errors = process.communicate()
+    """Exit status and standard error of a process at its end, which must come."""
+    try:
+        _, errors = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return process.returncode, errors
 
 
