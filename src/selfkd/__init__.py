@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from selfkd.backbones import create_backbone
     from selfkd.backbones.staged import Staged, stage
-    from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
+    from selfkd.contract import Batch, DatasetInfo, Features, Needs, Normalization, Progress, StepOutput
     from selfkd.errors import SelfKDError
     from selfkd.history import History
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
     from selfkd.runs.loading import LoadedRun, load
+    from selfkd.teachers.teacher import Teacher
 
 __all__ = [
     "Batch",
@@ -26,10 +27,12 @@ __all__ = [
     "LoadedRun",
     "Method",
     "Needs",
+    "Normalization",
     "Progress",
     "SelfKDError",
     "Staged",
     "StepOutput",
+    "Teacher",
     "create_backbone",
     "create_method",
     "load",
@@ -39,12 +42,13 @@ __all__ = [
 _HOMES = {
     "selfkd.backbones": ("create_backbone",),
     "selfkd.backbones.staged": ("Staged", "stage"),
-    "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"),
+    "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Normalization", "Progress", "StepOutput"),
     "selfkd.errors": ("SelfKDError",),
     "selfkd.history": ("History",),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
     "selfkd.runs.loading": ("LoadedRun", "load"),
+    "selfkd.teachers.teacher": ("Teacher",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch._dynamo.testing import CompileCounterWithBackend
 
+import seats
 import selfkd
 from selfkd.errors import BatchError, OptionError
 from selfkd.history import History, HistoryOptions
@@ -52,7 +53,7 @@ def trained(method, epochs=4, step=None):
 def small(name):
     torch.manual_seed(0)
     backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4)
-    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10)).double()
+    return seats.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10)).double()
 
 
 @pytest.mark.parametrize("name", METHODS)
