@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 import selfkd
@@ -24,10 +25,11 @@ def create_method(name: str, backbone: Staged, data: selfkd.DatasetInfo, **optio
 
 
 def another(backbone: Staged) -> Staged:
-    """A network of the same form, drawn anew."""
+    """A network of the same form, with weights of its own, the same whenever it is called."""
     network = copy.deepcopy(backbone)
-    for module in network.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if isinstance(module, nn.Module) and callable(reset):
-            reset()
+    with torch.random.fork_rng():
+        torch.manual_seed(1000)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.reset_parameters()
     return network

@@ -139,7 +139,7 @@ def test_what_cannot_teach_is_refused(backbone, network):
     data = selfkd.DatasetInfo(4, 10)
     with pytest.raises(BackboneError, match=r"selfkd.stage\(network\), not ResNetCifar"):
         selfkd.Teacher(network.network)
-    with pytest.raises(OptionError, match="given=None .* together with the other normalization"):
+    with pytest.raises(OptionError, match="normalization=.* together with the other normalization"):
         selfkd.Teacher(network, OWN)
     one = selfkd.Normalization((0.5,), (0.5,))
     with pytest.raises(OptionError, match="of 3 channels"):

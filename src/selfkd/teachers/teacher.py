@@ -60,7 +60,7 @@ class Teacher:
 
     @classmethod
     def absent(cls, record: TeacherRecord) -> Teacher:
-        """A teacher of which only the record is at hand: enough to evaluate, predict and export a student, not to train.
+        """A teacher of which only the record is at hand: enough to build, evaluate and export its student.
 
         Args:
             record: of the teacher that trained it.
@@ -97,7 +97,7 @@ class Teacher:
         layout = torch.channels_last if is_channels_last else torch.contiguous_format
         if self._place == (images.device, images.dtype, layout):
             return
-        self._network.to(images.device, images.dtype, memory_format=layout)
+        self._network.to(images.device, images.dtype).to(memory_format=layout)
         if self._affine is not None:
             scale_C11, shift_C11 = self._affine
             self._affine = scale_C11.to(images), shift_C11.to(images)
