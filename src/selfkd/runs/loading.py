@@ -27,6 +27,7 @@ __all__ = [
     "LoadedRun",
     "chosen_weights",
     "export_network",
+    "input_size_of",
     "load",
     "plain_network",
     "restore_network_file",
@@ -76,7 +77,7 @@ def load(run: str | os.PathLike[str], trust_imports: bool = False) -> LoadedRun:
     with memory_for("loading the network", _NEEDS_MEMORY):
         network, _ = trained_network(folder, recipe, "last")
     transform = _source(recipe).inference_transform()
-    return LoadedRun(network.eval(), folder.class_names(), transform, _input_size(recipe), recipe)
+    return LoadedRun(network.eval(), folder.class_names(), transform, input_size_of(recipe), recipe)
 
 
 def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -119,7 +120,7 @@ def trained_network(folder: RunFolder, recipe: Recipe, which: str) -> tuple[nn.M
     _log.warning("%s; it is made again from the checkpoint", fault)
     try:
         with folder.locked():
-            write_network_file(folder, network, folder.class_names(), _input_size(recipe), epoch)
+            write_network_file(folder, network, folder.class_names(), input_size_of(recipe), epoch)
     except (RunError, StorageError) as error:
         _log.warning("%s; the network is used all the same", error)
     return network, epoch
@@ -217,7 +218,7 @@ def export_network(
     ours = output is None and not path.parent.is_symlink() and not path.is_symlink()
     place = output_place(path, overwrite or ours, SUFFIX)
     recipe = folder.recipe(trust_imports=trust_imports)
-    input_size = _input_size(recipe)
+    input_size = input_size_of(recipe)
     with memory_for("exporting", _NEEDS_MEMORY):
         trained, epoch = trained_network(folder, recipe, which)
         class_names = folder.class_names()
@@ -257,7 +258,7 @@ def _source(recipe: Recipe) -> Source:
     return source
 
 
-def _input_size(recipe: Recipe) -> tuple[int, int, int]:
-    """(channels, height, width) of what any image becomes for the network."""
+def input_size_of(recipe: Recipe) -> tuple[int, int, int]:
+    """(channels, height, width) of what any image becomes for a recipe's network."""
     channels, height, width = _source(recipe).inference_transform()(Image.new("RGB", (32, 32))).shape
     return channels, height, width

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict, cast, get_type_hints
 
 from jsonargparse import ArgumentParser
 
 from selfkd.atomic_files import written_whole
+from selfkd.contract import TeacherRecord
 from selfkd.errors import RunError
 from selfkd.evaluation.scores import Scores
 from selfkd.json_text import to_json
@@ -23,7 +25,9 @@ __all__ = [
     "read_json",
     "read_record",
     "read_scores",
+    "read_teacher",
     "write_json",
+    "write_teacher",
     "write_text",
 ]
 
@@ -112,6 +116,25 @@ def read_record(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunError(f"{file} is damaged: it is not what a run writes")
     return content
+
+
+def write_teacher(file: Path, record: TeacherRecord) -> None:
+    """Write what is known of a run's teacher."""
+    write_json(file, asdict(record))
+
+
+def read_teacher(file: Path) -> TeacherRecord:
+    """What `write_teacher` wrote.
+
+    Raises: RunError: if the file is damaged.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(TeacherRecord, "teacher")
+    try:
+        parsed = parser.instantiate_classes(parser.parse_object({"teacher": read_record(file)}))
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        raise RunError(f"{file} is damaged: it is not what a run writes") from error
+    return cast(TeacherRecord, parsed["teacher"])
 
 
 def read_scores(file: Path) -> RunScores:

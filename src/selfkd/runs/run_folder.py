@@ -11,13 +11,22 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from selfkd.contract import TeacherRecord
 from selfkd.data.source import Splits
 from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
-from selfkd.runs.records import RunScores, read_record, read_scores, write_json, write_text
+from selfkd.runs.records import (
+    RunScores,
+    read_record,
+    read_scores,
+    read_teacher,
+    write_json,
+    write_teacher,
+    write_text,
+)
 from selfkd.training.checkpoint_files import SET_FILES, checksum, has_sets, is_set_name, keep_newest
 
 __all__ = ["RunFolder"]
@@ -26,7 +35,7 @@ __all__ = ["RunFolder"]
 _ADVICE = "give this one a name= of its own, or --overwrite the old one"
 # What a run leaves in its folder, each also as .partial, where a kill broke off its writing.
 _WRITTEN = re.compile(
-    r"(\.lock|recipe\.yaml|data\.json|metrics\.csv|model\.safetensors|checksums\.json|scores\.json|environment\.json"
+    r"(\.lock|recipe\.yaml|data\.json|teacher\.json|metrics\.csv|model\.safetensors|checksums\.json|scores\.json|environment\.json"
     r"|checkpoints/best\.ckpt|tensorboard/events\.out\.tfevents\..*|tensorboard/hparams\.yaml"
     r"|export/(last|best)\.safetensors)(\.partial)?"
 )
@@ -77,6 +86,11 @@ class RunFolder:
     def data_file(self) -> Path:
         """Fingerprint and class names of the data that the run was trained on."""
         return self.path / "data.json"
+
+    @property
+    def teacher_file(self) -> Path:
+        """What is known of the teacher that the run learns from, its checksum among it; of runs that have one."""
+        return self.path / "teacher.json"
 
     @property
     def metrics_file(self) -> Path:
@@ -237,15 +251,40 @@ class RunFolder:
             data = recipe.parts["data"]
             raise RunError(f"{self.path} was trained on other data than data={data} gives now; {_ADVICE}")
 
-    def prepare(self, recipe: Recipe, splits: Splits, overwrite: bool) -> None:
+    def teacher(self) -> TeacherRecord:
+        """What is known of the teacher that the run learns from.
+
+        Raises: RunError: if that was not noted, or the note is damaged.
+        """
+        if not self.teacher_file.exists():
+            raise RunError(f"{self.path} does not say which teacher it has: {self.teacher_file.name} is missing")
+        return read_teacher(self.teacher_file)
+
+    def check_teacher(self, teacher: TeacherRecord) -> None:
+        """Refuse a teacher that the run in this folder does not learn from.
+
+        Raises: RunError: if it is another one, or that was not noted and the run has begun, or the note is damaged.
+        """
+        begun = self.teacher_file.exists() or has_sets(self.checkpoints)
+        if begun and self.teacher() != teacher:
+            raise RunError(
+                f"{self.path} learns from another teacher: the checksum of its weights is "
+                f"{self.teacher().checksum[:12]} there, {teacher.checksum[:12]} now; {_ADVICE}"
+            )
+
+    def prepare(
+        self, recipe: Recipe, splits: Splits, overwrite: bool, teacher: TeacherRecord | None = None
+    ) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.
 
         Args:
             recipe: what will be trained.
             splits: its data.
             overwrite: delete what an earlier run left here.
+            teacher: that it learns from.
         Raises:
-            RunError: if the folder holds another experiment or other things than a run's, or cannot be emptied.
+            RunError: if the folder holds another experiment or other things than a run's, has other data or another
+                teacher, or cannot be emptied.
             StorageError: if it cannot be written.
         """
         try:
@@ -255,9 +294,13 @@ class RunFolder:
             raise RunError(f"the run folder {self.path} cannot be emptied: {error}") from error
         self.check(recipe)
         self.check_data(recipe, splits)
+        if teacher is not None:
+            self.check_teacher(teacher)
         if not self.recipe_file.exists():
             write_text(self.recipe_file, recipe.to_yaml())
         write_json(self.data_file, {"fingerprint": splits.fingerprint(), "class_names": list(splits.class_names)})
+        if teacher is not None:
+            write_teacher(self.teacher_file, teacher)
 
     def check_overwritable(self) -> None:
         """Refuse to overwrite anything but a run: only what a run wrote may be deleted.
