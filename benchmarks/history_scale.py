@@ -29,8 +29,8 @@ from tabulate import tabulate
 from torch import Tensor
 
 from generated_section import with_section
-from selfkd.history import History, HistoryOptions
-from selfkd.history.row_forms import TopClasses
+from selfkd.memories import History, HistoryOptions
+from selfkd.memories.row_forms import TopClasses
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "history_scale.json"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from selfkd.backbones.staged import Staged, stage
     from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
     from selfkd.errors import SelfKDError
-    from selfkd.history import History
+    from selfkd.memories import History
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
     from selfkd.runs.loading import LoadedRun, load
@@ -41,7 +41,7 @@ _HOMES = {
     "selfkd.backbones.staged": ("Staged", "stage"),
     "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"),
     "selfkd.errors": ("SelfKDError",),
-    "selfkd.history": ("History",),
+    "selfkd.memories": ("History",),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
     "selfkd.runs.loading": ("LoadedRun", "load"),

@@ -33,7 +33,7 @@ def begun(name, backbone, data):
 @pytest.fixture
 def on_a_device(monkeypatch):
     """The CPU as a device whose values cannot be looked at for nothing."""
-    for owner in ("selfkd.history.history", "selfkd.methods.batch_checks"):
+    for owner in ("selfkd.memories.history", "selfkd.methods.batch_checks"):
         monkeypatch.setattr(f"{owner}.at_hand", lambda values: False)
 
 

@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import selfkd
 from selfkd.errors import BatchError, OptionError
-from selfkd.history import History, HistoryOptions
+from selfkd.memories import History, HistoryOptions
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve

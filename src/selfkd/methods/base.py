@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
 from selfkd.errors import BackboneError, BatchError, CheckpointError, UserError
-from selfkd.history import History
+from selfkd.memories import History
 from selfkd.methods.batch_checks import BatchChecks
 from selfkd.methods.epoch_book import EpochBook
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from selfkd.contract import Batch, DatasetInfo, Needs
 from selfkd.errors import UserError
-from selfkd.history import History
+from selfkd.memories import History
 
 __all__ = ["EpochBook"]
 

@@ -56,7 +56,7 @@ CHOSEN: Mapping[str, Chosen] = {
 ALWAYS: Mapping[str, str] = {
     "regularization": "selfkd.data.regularization:Regularization",
     "loader": "selfkd.data.batches:LoaderOptions",
-    "history": "selfkd.history.options:HistoryOptions",
+    "history": "selfkd.memories.history_options:HistoryOptions",
     "trainer": "selfkd.training.options:TrainerOptions",
 }
 """Sections that are always there, with the class of their options."""

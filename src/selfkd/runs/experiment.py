@@ -22,7 +22,7 @@ from selfkd.data.streaming import killed_workers_named
 from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.given_paths import check_path
-from selfkd.history import HistoryOptions
+from selfkd.memories import HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.checkup import staged_at, stem_of

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
-from selfkd.history import History
 from selfkd.losses.labels import label_probabilities
 from selfkd.losses.precision import full_precision
+from selfkd.memories import History
 from selfkd.supervision.base import Supervision
 
 __all__ = ["Historical"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from selfkd.errors import BatchError, OptionError, UserError
-from selfkd.history import History, HistoryOptions
+from selfkd.memories import History, HistoryOptions
 
 STORAGES = ("device", "pinned", "memmap")
 FORMS = {"dense": {}, "half": {"dtype": "float16"}, "top": {"top_k": 2}}
@@ -117,7 +117,7 @@ def test_an_index_that_only_a_device_knows_is_refused_before_anything_can_be_rea
     history.write(everything, probabilities(0, 5))
     history.advance()
     before = history.read(everything, labels)
-    monkeypatch.setattr("selfkd.history.history.at_hand", lambda values: False)
+    monkeypatch.setattr("selfkd.memories.history.at_hand", lambda values: False)
     for indices in ([0, 1], [2, wrong], [3, 4]):
         history.read(torch.tensor(indices), labels[:2])
         history.write(torch.tensor(indices), probabilities(1, 2))

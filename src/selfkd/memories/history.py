@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from selfkd.errors import BatchError, UserError
-from selfkd.history.exchange import share_writes
-from selfkd.history.generations import Generation, in_chunks
-from selfkd.history.options import HistoryOptions
-from selfkd.history.places import Place, chosen_place, place_in_words
-from selfkd.history.row_forms import AllClasses, chosen_form, in_words
-from selfkd.history.transfers import Arrivals, sent
 from selfkd.losses.labels import label_probabilities
+from selfkd.memories.exchange import share_writes
+from selfkd.memories.generations import Generation, in_chunks
+from selfkd.memories.history_options import HistoryOptions
+from selfkd.memories.places import Place, chosen_place, place_in_words
+from selfkd.memories.row_forms import AllClasses, chosen_form, in_words
+from selfkd.memories.transfers import Arrivals, sent
 from selfkd.option_checks import at_least
 from selfkd.process_group import process_count
 from selfkd.value_ranges import IndexRange, at_hand

@@ -5,8 +5,8 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 import selfkd
-from selfkd.history import History, HistoryOptions, generations
 from selfkd.losses import soft_cross_entropy
+from selfkd.memories import History, HistoryOptions, generations
 from selfkd.methods.base import Method
 from selfkd.supervision import Historical
 
