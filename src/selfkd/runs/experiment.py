@@ -22,7 +22,7 @@ from selfkd.data.streaming import killed_workers_named
 from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.given_paths import check_path
-from selfkd.memories import HistoryOptions
+from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.checkup import staged_at, stem_of
@@ -82,21 +82,25 @@ class Experiment:
         with _options_of("backbone"):
             network = build_network(recipe, len(splits.class_names), fresh=pretrained)
         backbone = staged_at(network, splits.train.input_size)
+        given = {}
+        if "supervision" in recipe.parts:
+            given["supervision"] = recipe.target("supervision")(**recipe.options["supervision"])
         with _options_of("method"):
-            method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"])
+            method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"], **given)
         return cls(recipe, source, splits, method)
 
     def configure_history(self, folder: Path) -> None:
-        """Give the method's history the recipe's form and place, and say how much it takes.
+        """Give the method's histories the recipe's form and place, and say how much they take.
 
         Args:
-            folder: where files of it would lie.
+            folder: where files of them would lie.
         """
         options: HistoryOptions = self.recipe.target("history")(**self.recipe.options["history"])
-        if self.method.history is not None:
-            self.method.history.configure(options, folder)
-            _log.info("%s", self.method.history.described())
-        elif replace(options, storage="auto") != HistoryOptions():
+        histories = [memory for memory in self.method.memories.values() if isinstance(memory, History)]
+        for history in histories:
+            history.configure(options, folder)
+            _log.info("%s", history.described())
+        if not histories and replace(options, storage="auto") != HistoryOptions():
             _log.info("history.top_k and history.dtype have no effect: %s keeps no history", type(self.method).__name__)
 
     @property
