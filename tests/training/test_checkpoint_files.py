@@ -11,7 +11,11 @@ import torch
 from selfkd.errors import CheckpointError, MemoryExhaustedError, StorageError, UserError
 from selfkd.training import checkpoint_files
 from selfkd.training.checkpoint_files import (
+    BEST_KEY,
     MEMORIES_KEY,
+    PROCESSES_KEY,
+    STEPS_KEY,
+    THREADS_KEY,
     CheckpointFiles,
     epochs_done,
     newest_set,
@@ -23,8 +27,17 @@ from selfkd.training.checkpoint_files import (
     write_best,
 )
 
-# What Lightning continues with.
-CONTINUED = {"optimizer_states": [{"state": {}}], "lr_schedulers": [{"last_epoch": 1}], "loops": {"fit_loop": {}}}
+# What training continues with.
+CONTINUED = {
+    "optimizer_states": [{"state": {}}],
+    "lr_schedulers": [{"last_epoch": 1}],
+    "loops": {"fit_loop": {}},
+    "callbacks": {},
+    BEST_KEY: 50.0,
+    PROCESSES_KEY: 1,
+    STEPS_KEY: 10,
+    THREADS_KEY: None,
+}
 FILES = ["training.ckpt", "history.pt", "best.ckpt", "checksums.json"]
 
 
@@ -280,7 +293,7 @@ def test_a_set_without_what_training_continues_with_is_passed_over_by_training_a
         save(tmp_path, done)
     craft(set_folder(tmp_path, 2) / "training.ckpt", content)
     assert newest_set(tmp_path) == set_folder(tmp_path, 1)
-    assert "training.ckpt lacks" in caplog.text or "training.ckpt is of epoch 6" in caplog.text
+    assert "training.ckpt holds no usable" in caplog.text or "training.ckpt is of epoch 6" in caplog.text
     assert weights_file(tmp_path, "last") == set_folder(tmp_path, 2) / "training.ckpt"
 
 
