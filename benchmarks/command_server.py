@@ -44,8 +44,13 @@ _IMPORTS = (
     "selfkd.training.schedules",
     "torch._inductor.cudagraph_trees",  # imported by every run's first step
 )
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 """What keeps the server at one thread; a fork copies no other. pyarrow, which scikit-learn imports, would have one."""
+_LONGEST_SECONDS = 300  # that the server takes to import, or a command to be started
 _STACK_SIGNAL = signal.SIGRTMIN + 3  # makes a command write down where it is; nothing else uses it
 _STACK_SECONDS = 0.5  # within which it has done so, on a busy machine too
 
@@ -114,7 +119,7 @@ class CommandServer:
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # a line that was read too early would be out of sight of `select`
             preexec_fn=prepare,
         )
         self.threads = int(self.answer())
@@ -128,8 +133,11 @@ class CommandServer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        try:
+            self._process.wait(_LONGEST_SECONDS)
+        finally:
+            self._process.kill()
+            self._process.stdout.close()
 
     def start(self, arguments: Sequence[str | Path], log: Path, folder: Path | None = None) -> Command:
         """Start a command.
@@ -148,8 +156,7 @@ class CommandServer:
             "stack": str(stack),
             "folder": str(folder or "."),
         }
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
         return Command(self, int(self.answer()), log, stack)
 
     def has_answer(self, seconds: float) -> bool:
@@ -157,12 +164,20 @@ class CommandServer:
         return bool(select.select([self._process.stdout], [], [], max(seconds, 0))[0])
 
     def answer(self) -> str:
-        """The server's next line; it is waited for. The server never says two without being asked in between."""
+        """The server's next line; it is waited for.
+
+        Raises:
+            TimeoutError: if it says nothing for too long; it is killed.
+            RuntimeError: if it has ended.
+        """
         assert self._process.stdout is not None
+        if not self.has_answer(_LONGEST_SECONDS):
+            self._process.kill()
+            raise TimeoutError(f"the server of commands said nothing for {_LONGEST_SECONDS} s")
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the server of commands has ended; what it printed stands above")
-        return line
+        return line.decode()
 
 
 def _serve() -> None:

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from selfkd.backbones.staged import Staged, stage
     from selfkd.contract import Batch, DatasetInfo, Features, Needs, Normalization, Progress, StepOutput
     from selfkd.errors import SelfKDError
-    from selfkd.history import History
+    from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
     from selfkd.runs.loading import LoadedRun, load
+    from selfkd.supervision import create_supervision
+    from selfkd.supervision.base import Supervision
     from selfkd.teachers.teacher import Teacher
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "Features",
     "History",
     "LoadedRun",
+    "Memory",
     "Method",
     "Needs",
     "Normalization",
@@ -32,9 +35,11 @@ __all__ = [
     "SelfKDError",
     "Staged",
     "StepOutput",
+    "Supervision",
     "Teacher",
     "create_backbone",
     "create_method",
+    "create_supervision",
     "load",
     "stage",
 ]
@@ -44,10 +49,12 @@ _HOMES = {
     "selfkd.backbones.staged": ("Staged", "stage"),
     "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Normalization", "Progress", "StepOutput"),
     "selfkd.errors": ("SelfKDError",),
-    "selfkd.history": ("History",),
+    "selfkd.memories": ("History", "Memory"),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
     "selfkd.runs.loading": ("LoadedRun", "load"),
+    "selfkd.supervision": ("create_supervision",),
+    "selfkd.supervision.base": ("Supervision",),
     "selfkd.teachers.teacher": ("Teacher",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from image_sets import write_cells, write_folder
+from selfkd.data.class_folders import files_below
 from selfkd.data.folder import Folder
 from selfkd.data.image_files import ImageFiles
 from selfkd.data.source import ImageSet
@@ -238,6 +239,22 @@ def test_a_folder_that_must_not_be_read_is_named(tmp_path, monkeypatch, place):
     monkeypatch.setattr(os, "scandir", guarded)  # not by its mode: whoever runs the tests as root may read everything
     with pytest.raises(DataError, match=f"{closed} cannot be listed: Permission denied"):
         Folder(root=str(tmp_path), image_size=16).load(seed=0)
+
+
+def test_a_folder_that_goes_while_its_set_is_listed_holds_nothing(unsplit, monkeypatch):
+    going = unsplit / "digit 0" / "going"
+    shutil.copytree(unsplit / "digit 1", going)
+    whole = os.scandir
+
+    def scandir(path):
+        if str(path) == str(going):  # it may be a descriptor, too
+            shutil.rmtree(going)
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    files = list(files_below([unsplit / "digit 0", unsplit / "gone"]))
+    assert not going.exists()
+    assert len(files) == 10
 
 
 def test_listing_stops_at_other_file_systems_below_a_class_folder(unsplit, monkeypatch):

@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import seats
 import selfkd
 from selfkd.errors import BatchError, OptionError
-from selfkd.history import History, HistoryOptions
+from selfkd.memories import History, HistoryOptions
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
@@ -100,7 +100,8 @@ class FromAfar(History):
 def test_a_history_of_any_form_and_place_is_one_graph(kind, options):
     methods = [small("ps_kd") for _ in range(2)]
     for method in methods:
-        method.supervision.history = method.history = kind(SAMPLES, 10, ("main",), HistoryOptions(**options))
+        history = kind(SAMPLES, 10, ("main",), HistoryOptions(**options))
+        method.supervision._history = method.memories["history"] = history
     eager = trained(methods[0])
     counter = CompileCounterWithBackend("aot_eager")
     methods[1].compile(backend=counter, fullgraph=True)
@@ -176,7 +177,7 @@ def test_inductor_computes_the_same(name):
 @pytest.mark.slow
 def test_inductor_reads_top_classes():
     method = small("ps_kd")
-    method.history.configure(HistoryOptions(top_k=3))
+    method.memories["history"].configure(HistoryOptions(top_k=3))
     eager = trained(copy.deepcopy(method))
     method.compile(fullgraph=True)
     assert trained(method) == pytest.approx(eager, rel=1e-6)

@@ -156,7 +156,7 @@ def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> in
     if isinstance(error, KeyboardInterrupt):
         print("selfkd: interrupted", file=sys.stderr)
         return 128 + int(getattr(error, "number", signal.SIGINT))
-    reason = f"{type(error).__name__}: {_in_one_line(error)}"
+    reason = f"{type(error).__name__}: {_in_one_line(error)}".removesuffix(": ")
     # A library that the system cannot map while it is imported is told in no other way.
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in reason):
         print(f"selfkd: there is too little memory for this ({reason})", file=sys.stderr)

@@ -27,6 +27,8 @@ _MOST_OTHERS = 1_000_000
 """Files and folders that are no images, more than which a data set has only beside as many images."""
 _OF_THE_SYSTEM = ("/proc", "/sys")
 """Folders that the kernel makes up; links in them lead round the whole machine."""
+_GONE = (FileNotFoundError, ProcessLookupError)
+"""What listing a folder raises that went meanwhile, as those below /proc do when a process ends: it holds nothing."""
 
 
 def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
@@ -71,7 +73,7 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
     try:
         with os.scandir(folder) as entries:
             return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
-    except (FileNotFoundError, ProcessLookupError):  # gone meanwhile, as folders below /proc are when a process ends
+    except _GONE:
         return ()
     except OSError as error:
         raise _closed(error) from error
@@ -175,12 +177,17 @@ class _Listing:
     def _walk(self, folder: Path, report: Callable[[DataError], None]) -> Iterator[tuple[str, list[str]]]:
         """Every folder from this one down, with the names of its files."""
         above = set(map(str, Path(os.path.realpath(folder)).parents))
+
+        def report_closed(error: OSError) -> None:
+            if not isinstance(error, _GONE):
+                report(_closed(error))
+
         try:
             file_system = folder.stat().st_dev
         except OSError as error:
-            report(_closed(error))
+            report_closed(error)
             return
-        for place, inner, names in os.walk(folder, onerror=lambda error: report(_closed(error)), followlinks=True):
+        for place, inner, names in os.walk(folder, onerror=report_closed, followlinks=True):
             inner.sort()  # so that of two ways to a folder always the same is taken
             real = os.path.realpath(place)
             if self._skips_repeated and real in self._place_of:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from selfkd.contract import DatasetInfo
     from selfkd.methods.base import Method
 
-__all__ = ["METHODS", "create_method", "method_class"]
+__all__ = ["METHODS", "RESERVED", "check_reserved", "create_method", "method_class"]
+
+RESERVED = ("teacher", "peer", "supervision")
+"""Keyword arguments of a method that are no options of it: optional sections of a recipe have the same names."""
 
 METHODS = Catalogue(
     "method",
@@ -52,6 +56,21 @@ def method_class(name: str) -> type[Method]:
     return method
 
 
+def check_reserved(name: str, method: type[Method], given: Iterable[str]) -> None:
+    """Refuse what a method does not take.
+
+    Args:
+        name: of the method.
+        method: its class.
+        given: those of `RESERVED` that it is to be built with.
+    Raises: UserError: saying why.
+    """
+    for keyword in given:
+        if keyword not in inspect.signature(method).parameters:
+            reason = method.refused.get(keyword, "nothing in its objective would use one")
+            raise UserError(f"method {name!r} takes no {keyword}: {reason}")
+
+
 def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parameters: Any) -> Method:
     """Build a method by name.
 
@@ -59,13 +78,15 @@ def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parame
         name: one of `METHODS`, or `package.module:Class` for your own.
         backbone: the staged network that will be deployed.
         data: what is known of the training set.
-        hyper_parameters: keyword arguments of the method's class; where it needs them (`Needs`), also `teacher`, a
-            `selfkd.Teacher`, and `peer`, a second staged network.
+        hyper_parameters: keyword arguments of the method's class, those of `RESERVED` that it takes among them: a
+            `selfkd.Teacher` as `teacher`, a second staged network as `peer`.
     Raises:
         UnknownNameError: if there is no such method.
-        OptionError: if the method has no such option, a value is out of range, or a teacher or peer is missing.
+        UserError: if the method takes no supervision, teacher or peer that it is given.
+        OptionError: if the method has no such option, a value is out of range, or its teacher or peer is missing.
     """
     method = method_class(name)
+    check_reserved(name, method, [keyword for keyword in RESERVED if keyword in hyper_parameters])
     # A second network that is needed and not given is for the method itself to refuse, which says what it is.
     needed = {keyword: None for keyword in ("teacher", "peer") if getattr(method.needs, keyword)}
     arguments = {**needed, **hyper_parameters}

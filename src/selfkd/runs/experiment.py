@@ -22,7 +22,7 @@ from selfkd.data.streaming import killed_workers_named
 from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, OptionError, RunError
 from selfkd.evaluation.scores import Scores, evaluate
 from selfkd.given_paths import check_path
-from selfkd.history import HistoryOptions
+from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.recipes.teachers import teachers_first
@@ -84,31 +84,35 @@ class Experiment:
         source: Source = recipe.target("data")(**recipe.options["data"])
         augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
         splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
-        beside: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if "teacher" in recipe.parts and teacher is not None:
-            beside["teacher"] = teacher(source, splits)
+            given["teacher"] = teacher(source, splits)
         num_classes, input_size = len(splits.class_names), splits.train.input_size
         torch.manual_seed(recipe.seed)
         with _options_of("backbone"):
             backbone = staged_at(build_network(recipe, num_classes, fresh=pretrained), input_size)
         if "peer" in recipe.parts:  # after the backbone, which so begins as in the runs of all other methods
             with _options_of("peer"):
-                beside["peer"] = staged_at(build_network(recipe, num_classes, fresh=pretrained, section="peer"), input_size)
+                peer = build_network(recipe, num_classes, fresh=pretrained, section="peer")
+            given["peer"] = staged_at(peer, input_size)
+        if "supervision" in recipe.parts:
+            given["supervision"] = recipe.target("supervision")(**recipe.options["supervision"])
         with _options_of("method"):
-            method: Method = recipe.target("method")(backbone, splits.info, **beside, **recipe.options["method"])
+            method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"], **given)
         return cls(recipe, source, splits, method)
 
     def configure_history(self, folder: Path) -> None:
-        """Give the method's history the recipe's form and place, and say how much it takes.
+        """Give the method's histories the recipe's form and place, and say how much they take.
 
         Args:
-            folder: where files of it would lie.
+            folder: where files of them would lie.
         """
         options: HistoryOptions = self.recipe.target("history")(**self.recipe.options["history"])
-        if self.method.history is not None:
-            self.method.history.configure(options, folder)
-            _log.info("%s", self.method.history.described())
-        elif replace(options, storage="auto") != HistoryOptions():
+        histories = [memory for memory in self.method.memories.values() if isinstance(memory, History)]
+        for history in histories:
+            history.configure(options, folder)
+            _log.info("%s", history.described())
+        if not histories and replace(options, storage="auto") != HistoryOptions():
             _log.info("history.top_k and history.dtype have no effect: %s keeps no history", type(self.method).__name__)
 
     @property

@@ -40,7 +40,7 @@ from selfkd.training.signals import interrupted
 
 __all__ = ["check_hardware", "connect", "fit", "load_weights"]
 
-# What torch, Lightning and a history raise when what they are to take over has other keys, types or sizes.
+# What torch, Lightning and a memory raise when what they are to take over has other keys, types or sizes.
 _OF_UNFIT_CHECKPOINTS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 _log = logging.getLogger("selfkd")
@@ -136,9 +136,11 @@ def connect(options: TrainerOptions) -> None:
 
 
 def _memory_exhausted(module: MethodModule, device: torch.device, precision: str, saved: int) -> MemoryExhaustedError:
-    loader, history = module.parts.training_loader, module.method.history
-    continuing = ["loader.device_share=0"] if device.type == "cuda" and loader.device_share else []
-    continuing += ["history.storage=pinned"] if device.type == "cuda" and history is not None else []
+    loader = module.parts.training_loader
+    continuing = ["loader.device_share=0"] if loader.device_share else []
+    continuing += [override for memory in module.method.memories.values() for override in memory.off_device]
+    if device.type != "cuda":
+        continuing = []
     anew = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
     anew += ["trainer.precision=bf16-mixed"] if precision == "32" else []
     return MemoryExhaustedError(

@@ -26,7 +26,7 @@ from selfkd.methods.base import Method
 from selfkd.training.allocator import jemalloc_advice
 from selfkd.training.checkpoint_files import (
     BEST_KEY,
-    HISTORY_KEY,
+    MEMORIES_KEY,
     PROCESSES_KEY,
     STEPS_KEY,
     THREADS_KEY,
@@ -107,8 +107,8 @@ class MethodModule(pl.LightningModule):
             self._prepare_cpu()
 
     def on_train_start(self) -> None:
-        if self.method.history is not None:  # only now has Lightning moved the method to its device
-            self.method.history.to(self.device)
+        for memory in self.method.memories.values():  # only now has Lightning moved the method to its device
+            memory.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         # What the model draws (dropout, mixing) depends on seed, epoch and process alone, so a replay draws the same.
@@ -181,8 +181,7 @@ class MethodModule(pl.LightningModule):
         checkpoint[PROCESSES_KEY] = self.trainer.world_size
         checkpoint[STEPS_KEY] = len(self.parts.training_loader)
         checkpoint[THREADS_KEY] = torch.get_num_threads() if self.device.type == "cpu" else None
-        if self.method.history is not None:
-            checkpoint[HISTORY_KEY] = self.method.history.state_dict()
+        checkpoint[MEMORIES_KEY] = self.method.memories_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._best = checkpoint[BEST_KEY]
@@ -198,8 +197,7 @@ class MethodModule(pl.LightningModule):
         if before != now and not self.options.sync_batchnorm:
             _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
         self.method.continue_after(checkpoint["epoch"] + 1)
-        if self.method.history is not None:
-            self.method.history.load_state_dict(checkpoint[HISTORY_KEY])
+        self.method.load_memories_state(checkpoint[MEMORIES_KEY])
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         try:
