@@ -1,6 +1,7 @@
 """Methods with a second network on each seat that they have."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,8 +11,10 @@ import selfkd
 from selfkd.backbones.staged import Staged
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import run
 
-__all__ = ["another", "create_method"]
+__all__ = ["another", "create_method", "overrides"]
 
 
 def create_method(name: str, backbone: Staged, data: selfkd.DatasetInfo, **options: Any) -> Method:
@@ -22,6 +25,15 @@ def create_method(name: str, backbone: Staged, data: selfkd.DatasetInfo, **optio
     if needs.peer:
         options = {"peer": another(backbone), **options}
     return selfkd.create_method(name, backbone, data, **options)
+
+
+def overrides(name: str, folder: Path) -> dict[str, Any]:
+    """What a recipe on the digits must say beside the method, whose teacher's run is trained in `folder` for it."""
+    if not METHODS.load(name).needs.teacher:
+        return {}
+    options = {"backbone.width": 4, "trainer.epochs": 1, "name": "teacher"}
+    teacher = run(resolve("demo/digits/resnet18/plain", options), folder, show_progress=False)
+    return {"teacher": "run", "teacher.path": str(teacher.path)}
 
 
 def another(backbone: Staged) -> Staged:

@@ -144,6 +144,7 @@ def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, labels_at_
     """A graph for full batches and one for the last, for historical methods another two once there is a history."""
     if not labels_at_hand:  # those of a device
         monkeypatch.setattr("selfkd.methods.batch_checks.at_hand", lambda values: False)
+    more = seats.overrides(name, tmp_path)
     graphs, end_epoch = Graphs(), MethodModule.on_train_epoch_end
 
     def count(module):
@@ -157,7 +158,7 @@ def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, labels_at_
     monkeypatch.setattr(MethodModule, "on_train_epoch_end", count)
     options = {"method": name, "backbone.width": 4, "data.train_per_class": 5, "loader.batch_size": 20}
     options |= {"trainer.compile": True, "trainer.epochs": 4, "name": "short last batch"}
-    folder = run(resolve("demo/digits/resnet18/plain", options), tmp_path, show_progress=False)
+    folder = run(resolve("demo/digits/resnet18/plain", options | more), tmp_path, show_progress=False)
     assert folder.scores_file.exists()
     assert graphs.symbols == 0
     first, *others = graphs.after_epochs

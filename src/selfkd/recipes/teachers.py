@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from selfkd.errors import RecipeError, UserError
+from selfkd.backbones.timm_sources import is_timm_name
+from selfkd.errors import RecipeError, UserError, shown
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import Recipe, derived, resolve
 from selfkd.recipes.sections import override
@@ -63,6 +64,9 @@ def network_recipe(student: Recipe, origin: FromFile | FromTimm) -> Recipe:
         meaning = "timm's name of the network"
     if "backbone" not in student.of_teacher:
         raise RecipeError(f"teacher={student.parts['teacher']} needs teacher.backbone=<name>, {meaning}")
+    name = student.of_teacher["backbone"]
+    if isinstance(origin, FromTimm) and not is_timm_name(name):
+        raise RecipeError(f"teacher.backbone={shown(name)} is not allowed; with teacher=timm it must be {meaning}")
     with _naming_the_teacher():
         return derived(student, changes, dropped)
 

@@ -129,12 +129,12 @@ def read_teacher(file: Path) -> TeacherRecord:
     Raises: RunError: if the file is damaged.
     """
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(TeacherRecord, "teacher")
+    for key, kind in get_type_hints(TeacherRecord).items():
+        parser.add_argument(f"--{key}", type=kind, required=True)
     try:
-        parsed = parser.instantiate_classes(parser.parse_object({"teacher": read_record(file)}))
+        return TeacherRecord(**parser.parse_object(read_record(file)).as_dict())
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise RunError(f"{file} is damaged: it is not what a run writes") from error
-    return cast(TeacherRecord, parsed["teacher"])
 
 
 def read_scores(file: Path) -> RunScores:

@@ -17,7 +17,7 @@ from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.recipes.files import read_recipe
-from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
+from selfkd.recipes.reader import MACHINE, Recipe, differences, is_of_machine, resolve
 from selfkd.runs.records import (
     RunScores,
     read_record,
@@ -120,7 +120,7 @@ class RunFolder:
             trust_imports: let it name `package.module:Name`, whose import runs code.
         Raises: RecipeError: if the file is damaged, or `places` holds anything else.
         """
-        others = set(places or {}) - MACHINE
+        others = {key for key in places or {} if not is_of_machine(key)}
         if others:
             raise RecipeError(
                 f"{', '.join(sorted(others))} cannot change in a run that exists; only {', '.join(sorted(MACHINE))} can"
@@ -272,9 +272,7 @@ class RunFolder:
                 f"{self.teacher().checksum[:12]} there, {teacher.checksum[:12]} now; {_ADVICE}"
             )
 
-    def prepare(
-        self, recipe: Recipe, splits: Splits, overwrite: bool, teacher: TeacherRecord | None = None
-    ) -> None:
+    def prepare(self, recipe: Recipe, splits: Splits, overwrite: bool, teacher: TeacherRecord | None = None) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.
 
         Args:

@@ -148,7 +148,7 @@ def _load_state_dict(network: nn.Module, path: Path) -> None:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise CheckpointError(f"{path} is no state dict: it must hold nothing but the tensors of a network, by name")
+            raise CheckpointError(f"{path} is no state dict: it must hold the tensors of a network, by name, alone")
         network.load_state_dict(weights, strict=True)
     except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         reason = first_line(error)
