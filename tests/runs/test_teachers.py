@@ -308,6 +308,27 @@ def test_mutual_learning_reports_its_peer_and_deploys_without_it(tmp_path, caplo
         assert load(folder.path).network is not None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kd", "dml"])
+def test_the_command_trains_evaluates_predicts_and_exports(selfkd, tmp_path, method):
+    options = {**SHORT, "method": method, "name": method, **(OF_RECIPE if method == "kd" else {})}
+    overrides = [f"{key}={value}" for key, value in {**options, "name": method}.items()]
+    done = selfkd("train", DEMO, *overrides, "--no-progress")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / method / "seed-0"
+    if method == "kd":
+        assert "the teacher comes first: runs/teacher/seed-0" in done.stderr
+        shutil.rmtree(tmp_path / "runs" / "teacher")
+    evaluated = selfkd("evaluate", folder, "--json")
+    heads = json.loads(evaluated.stdout)["scores"]
+    assert heads == RunFolder(folder).scores()["last"]["scores"]["test"]
+    assert set(heads) == ({"main"} if method == "kd" else {"main", "peer"})
+    assert selfkd("export", folder, "--format", "safetensors").returncode == 0
+    image = tmp_path / "digit.png"
+    digit(3).save(image)
+    assert selfkd("predict", folder, image).returncode == 0
+
+
 def test_an_option_of_the_peer_is_named_as_it_was_written(tmp_path):
     with pytest.raises(OptionError, match="peer.width=0 is not allowed"):
         trained(resolve(DEMO, {**SHORT, "method": "dml", "peer.width": 0}), tmp_path)
