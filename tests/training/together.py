@@ -75,7 +75,7 @@ def evaluate_three_images(folder):
     from selfkd.data.resident import EvaluationLoader
     from selfkd.data.source import ImageSet
     from selfkd.errors import NonFiniteLossError
-    from selfkd.evaluation.scores import evaluate
+    from selfkd.evaluation.metrics import evaluate
 
     torch.manual_seed(0)
     method = selfkd.create_method(

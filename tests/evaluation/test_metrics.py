@@ -6,7 +6,7 @@ import selfkd
 from selfkd.data.resident import EvaluationLoader
 from selfkd.data.source import ImageSet
 from selfkd.errors import NonFiniteLossError
-from selfkd.evaluation.scores import HeadMetrics, evaluate
+from selfkd.evaluation.metrics import HeadMetrics, evaluate
 
 
 def test_accuracies_equal_scikit_learns_over_uneven_batches():
