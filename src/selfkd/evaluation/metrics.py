@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from selfkd.evaluation.predictions import EvaluationLoader, Predictions, refuse_non_finite, shared_predictions
+from selfkd.evaluation.predictions import Predictions, SplitBatches, refuse_non_finite, shared_predictions
 from selfkd.evaluation.scores import Scores, score
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count
@@ -119,7 +119,7 @@ def measure(predictions: Predictions) -> Scores:
     return metrics.compute()
 
 
-def evaluate(method: Method, loader: EvaluationLoader, device: torch.device | str) -> Scores:
+def evaluate(method: Method, loader: SplitBatches, device: torch.device | str) -> Scores:
     """Scores of every head over a whole split, in eval mode and float32; every part's mode is restored.
 
     Metrics are accumulated batch by batch: a run evaluates every epoch, and the training split too, of which ImageNet's

@@ -16,10 +16,10 @@ from selfkd.eval_mode import eval_mode
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count, process_rank
 
-__all__ = ["EvaluationLoader", "Predictions", "collect", "refuse_non_finite", "shared_predictions"]
+__all__ = ["Predictions", "SplitBatches", "collect", "refuse_non_finite", "shared_predictions"]
 
 
-class EvaluationLoader(Iterable[Batch], Protocol):
+class SplitBatches(Iterable[Batch], Protocol):
     """Batches of a split whose `indices` are positions in it; fewer labels than images where some only stand in."""
 
     def to(self, device: torch.device | str) -> None: ...
@@ -57,7 +57,7 @@ class Predictions:
 
 
 def shared_predictions(
-    method: Method, loader: EvaluationLoader, device: torch.device | str, pooled: bool = False
+    method: Method, loader: SplitBatches, device: torch.device | str, pooled: bool = False
 ) -> Iterator[Predictions]:
     """The predictions of a split batch by batch, in eval mode, without gradients, in the method's own precision.
 
@@ -86,7 +86,7 @@ def shared_predictions(
             )
 
 
-def collect(method: Method, loader: EvaluationLoader, device: torch.device | str, pooled: bool = False) -> Predictions:
+def collect(method: Method, loader: SplitBatches, device: torch.device | str, pooled: bool = False) -> Predictions:
     """The predictions of a whole split in its order, in every process that evaluates along.
 
     They lie in main memory, where the logits of ImageNet's validation split take 0.2 GB a head; a device that holds a

@@ -78,7 +78,9 @@ class Experiment:
             pretrained: begin from the weights that the recipe names; not needed where a checkpoint follows.
         Raises: UserError: if data, network or options are not usable; nothing has been written by then.
         """
-        source, splits = _read_data(recipe)
+        source: Source = recipe.target("data")(**recipe.options["data"])
+        augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
+        splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
         torch.manual_seed(recipe.seed)
         return cls(recipe, source, splits, build_method(recipe, splits.info, fresh=pretrained))
 
@@ -167,12 +169,6 @@ class Experiment:
                 return evaluate(self.method, loader, device)
         except NonFiniteLossError as error:
             raise CheckpointError(f"{error}: the weights in {weights} are damaged") from error
-
-
-def _read_data(recipe: Recipe) -> tuple[Source, Splits]:
-    source: Source = recipe.target("data")(**recipe.options["data"])
-    augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
-    return source, source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
 
 
 def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True) -> RunFolder:
@@ -372,7 +368,8 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     saved.restore_network_file()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with memory_for(_BUILDING, "it might fit where there is more memory"):
-        source, splits = _read_data(recipe)
+        source: Source = recipe.target("data")(**recipe.options["data"])
+        splits = source.load(recipe.seed, whole_images=True)  # so that files of the other splits are not decoded
         given = len(splits.class_names)
         if class_names is not None and len(class_names) != given:
             raise RunError(f"the run {path} was trained on {len(class_names)} classes; data.root gives {given}")

@@ -19,6 +19,7 @@ from selfkd.data.source import Source
 from selfkd.errors import CheckpointError, RunError, StorageError
 from selfkd.export.network_files import SUFFIX, check_parity, load_network, save_network
 from selfkd.methods.base import Method
+from selfkd.option_checks import one_of
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.building import build_method, plain_network
 from selfkd.runs.output_place import output_place
@@ -89,6 +90,7 @@ def load_method(run: str | os.PathLike[str], which: str = "last", trust_imports:
         which: weights of the "last" or the "best" epoch.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
+        OptionError: if `which` is neither.
         RunError: if there is no such run, it has no such weights yet, or an older version left it unfinished.
         RecipeError: if its recipe names somebody's own code and that is not trusted.
         CheckpointError: if no checkpoint is whole.
@@ -129,10 +131,12 @@ class SavedRun:
             places: `data.root`, if the data has moved; `loader.workers` and the like, if the machine is another.
             trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
         Raises:
+            OptionError: if `which` is neither.
             RunError: if there is no such run.
             RecipeError: if its recipe is damaged, names somebody's own code that is not trusted, or `places` holds
                 anything else.
         """
+        one_of("which", which, ("last", "best"))
         folder = RunFolder.existing(Path(run))
         return cls(folder, folder.recipe(places, trust_imports), which)
 

@@ -53,7 +53,9 @@ class TrainingModule(pl.LightningModule, ABC):
 
     A subclass gives what Lightning asks for (`train_dataloader`, `configure_optimizers`, `training_step`), the members
     that are abstract here, and where it needs them `begin_epoch`, `guard`, `prepare_cpu` and `too_little_memory`. Where
-    it overrides a hook of Lightning that stands here, it calls the one of `super()`.
+    it overrides a hook of Lightning that stands here, it calls the one of `super()`. Its loaders draw from generators
+    of their own, `DataLoader(..., generator=...)`; otherwise a run that is continued would draw other numbers in its
+    steps than one that never stopped.
 
     Args:
         options: of the run.
