@@ -26,9 +26,9 @@ from selfkd.methods.base import Method
 from selfkd.methods.dtskd import DTSKD
 from selfkd.methods.plain import Plain
 from selfkd.runs import loading
-from selfkd.runs.building import plain_network
 from selfkd.runs.experiment import evaluate_run, run
 from selfkd.runs.loading import export_network
+from selfkd.runs.networks import plain_network
 from selfkd.runs.prediction import predict
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder

@@ -1,31 +1,17 @@
-"""A recipe's network and its method, built to be trained or to take weights that exist."""
+"""A recipe's method, from what is known of its data: before a training, and from the records of one."""
 
 from __future__ import annotations
 
-import inspect
-import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from torch import nn
-
-from selfkd.backbones import as_staged
-from selfkd.backbones.staged import Staged
 from selfkd.contract import DatasetInfo
 from selfkd.errors import BackboneError, OptionError
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
-from selfkd.training.memory import is_out_of_memory
+from selfkd.runs.networks import build_network, staged_at
 
-__all__ = ["build_method", "build_network", "plain_network", "staged_at"]
-
-# Of files in which frameworks keep weights. A text without one and without a folder is a name, not a file.
-_WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".h5", ".npz", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
-
-_log = logging.getLogger("selfkd")
+__all__ = ["build_method"]
 
 
 def build_method(recipe: Recipe, data: DatasetInfo, fresh: bool) -> Method:
@@ -47,47 +33,6 @@ def build_method(recipe: Recipe, data: DatasetInfo, fresh: bool) -> Method:
     return method
 
 
-def build_network(recipe: Recipe, num_classes: int, fresh: bool) -> Any:
-    """What the recipe's backbone gives: a network or, of somebody's own, perhaps a `Staged`.
-
-    Args:
-        recipe: whose backbone is built.
-        num_classes: K.
-        fresh: begin from the weights that the recipe names. Otherwise others follow, which are loaded strictly:
-            pretrained ones are not fetched, and a file to begin from may be gone.
-    """
-    factory: Callable[..., nn.Module] = recipe.target("backbone")
-    options = recipe.options["backbone"]
-    return factory(num_classes, **(options if fresh else _without_first_weights(factory, options)))
-
-
-def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's network, untouched by any method, to be given weights; none are fetched."""
-    network = build_network(recipe, num_classes, fresh=False)
-    plain: nn.Module = network.network if isinstance(network, Staged) else network
-    return plain
-
-
-def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
-    """A network staged for images of one size, which it sees one of here.
-
-    Args:
-        network: what a factory of networks gave.
-        input_size: (channels, height, width) of an image.
-    Raises:
-        OptionError: if there is too little memory for one image.
-        BackboneError: if it is no network, or cannot be staged.
-    """
-    try:
-        return as_staged(network, input_size)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        side = input_size[-1]
-        allowed = f"smaller: one image of {side}x{side} pixels needs more memory in this network than there is"
-        raise OptionError("data.image_size", side, allowed) from error
-
-
 @contextmanager
 def _options_of(section: str) -> Iterator[None]:
     """Let errors name an option as the user wrote it."""
@@ -97,24 +42,3 @@ def _options_of(section: str) -> Iterator[None]:
         if "." in error.option:
             raise
         raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error
-
-
-def _without_first_weights(factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    kept = dict(options)
-    if kept.get("pretrained"):
-        kept["pretrained"] = False
-    parameters = inspect.signature(factory).parameters
-    for name, value in options.items():
-        default = parameters[name].default if name in parameters else inspect.Parameter.empty
-        if default is not inspect.Parameter.empty and value != default and _names_a_missing_file(value):
-            _log.info("backbone.%s=%s is not there; the run's own weights are used", name, value)
-            kept[name] = default
-    return kept
-
-
-def _names_a_missing_file(value: object) -> bool:
-    if not isinstance(value, str | os.PathLike):
-        return False
-    path = Path(value)
-    named = os.sep in str(value) or path.suffix.lower() in _WEIGHTS_SUFFIXES
-    return named and not os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111 (no name makes them fail)

@@ -20,7 +20,7 @@ from selfkd.data.source import Source
 from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import Recipe, resolve
-from selfkd.runs.building import build_network, staged_at
+from selfkd.runs.networks import build_network, staged_at
 from selfkd.training.memory import memory_for
 
 __all__ = ["check", "stem_of"]

@@ -21,7 +21,8 @@ from selfkd.export.network_files import SUFFIX, check_parity, load_network, save
 from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
 from selfkd.recipes.reader import Recipe
-from selfkd.runs.building import build_method, plain_network
+from selfkd.runs.building import build_method
+from selfkd.runs.networks import plain_network
 from selfkd.runs.output_place import output_place
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_in, has_sets, load_weights, read_weights, weights_file

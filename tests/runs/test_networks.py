@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from selfkd.runs.building import build_network
+from selfkd.runs.networks import build_network
 
 
 class Recipe:
