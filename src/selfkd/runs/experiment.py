@@ -220,7 +220,7 @@ def _keep(folder: RunFolder, recipe: Recipe) -> None:
     if recipe.options["data"].get("root") is not None:
         source: Source = recipe.target("data")(**recipe.options["data"])
         with memory_for("reading the data", "the run is finished; without data.root it is kept unchecked"):
-            folder.check_data(recipe, source.cut(recipe.seed))
+            folder.check_data(recipe, source.load(recipe.seed, whole_images=True))
     SavedRun(folder, recipe).restore_network_file()
     _log.info("%s is finished; --overwrite trains it again", folder.path)
 
