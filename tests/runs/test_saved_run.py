@@ -176,7 +176,10 @@ def test_a_method_needs_a_whole_checkpoint(finished):
         {"labels": ["0"] * 100},
     ],
 )
-def test_a_damaged_note_of_the_data_is_named(finished, changed):
-    write_json(finished.data_file, {**json.loads(finished.data_file.read_text()), **changed})
+def test_a_damaged_note_of_the_data_is_named_where_no_scores_say_it(finished, unfinished, changed):
+    told = finished.dataset((3, 16, 16))
+    for folder in (finished, unfinished):
+        write_json(folder.data_file, {**json.loads(folder.data_file.read_text()), **changed})
+    assert finished.dataset((3, 16, 16)) == told
     with pytest.raises(RunError, match=r"data.json is damaged: its (num_samples or input_size|labels) are no"):
-        load_method(finished.path)
+        load_method(unfinished.path)

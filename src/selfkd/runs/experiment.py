@@ -33,7 +33,6 @@ from selfkd.runs.environment import environment
 from selfkd.runs.loading import SavedRun, write_network_file
 from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.base import SelectingFigure
 from selfkd.training.checkpoint_files import has_sets, keep_newest, load_weights, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, connect, fit
@@ -44,6 +43,7 @@ from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, from_first, is_first, start
 from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import choose_threads, threads_restored
+from selfkd.training.training_module import SelectingFigure
 
 __all__ = ["Experiment", "evaluate_run", "run"]
 

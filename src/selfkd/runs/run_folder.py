@@ -164,8 +164,8 @@ class RunFolder:
     def dataset(self, input_size: tuple[int, int, int]) -> DatasetInfo | None:
         """What the run's method was told of its training set, from which it can be built without the data.
 
-        None where that is not noted: in what an older version left unfinished. Of a finished run of an older version
-        the scores say it.
+        Where that is not noted, or the note is damaged, the scores of a finished run say it, but for the labels. None
+        in what an older version left unfinished.
 
         Args:
             input_size: of the run's images, for older runs, which do not note it.
@@ -176,10 +176,11 @@ class RunFolder:
             return None
         try:
             noted = read_record(self.data_file)
+            if "num_samples" in noted:
+                return dataset_noted(self.data_file, noted, names)
         except RunError:
-            noted = {}  # the names came from the scores
-        if "num_samples" in noted:
-            return dataset_noted(self.data_file, noted, names)
+            if not self.is_finished:
+                raise
         images = images_trained_on(self.scores()) if self.is_finished else None
         return None if images is None else DatasetInfo(images, len(names), names, input_size=input_size)
 

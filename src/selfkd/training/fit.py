@@ -21,7 +21,6 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
 from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError, first_line
-from selfkd.training.base import TrainingModule
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
     epochs_in,
@@ -36,6 +35,7 @@ from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, from_first, is_first
 from selfkd.training.progress import EpochLines, RunProgressBar
 from selfkd.training.signals import interrupted
+from selfkd.training.training_module import TrainingModule
 
 __all__ = ["check_hardware", "connect", "fit"]
 

@@ -20,13 +20,13 @@ from selfkd.evaluation.metrics import evaluate
 from selfkd.evaluation.scores import Score
 from selfkd.methods.base import Method
 from selfkd.training.allocator import jemalloc_advice
-from selfkd.training.base import SelectingFigure, TrainingModule
 from selfkd.training.checkpoint_files import HISTORY_KEY
 from selfkd.training.memory import memory_to_evaluate
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import together
 from selfkd.training.step_meter import StepMeter
 from selfkd.training.threads import choose_threads
+from selfkd.training.training_module import SelectingFigure, TrainingModule
 
 __all__ = ["METHOD", "NETWORK", "MethodModule", "TrainingParts"]
 

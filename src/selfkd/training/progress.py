@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from selfkd.evaluation.scores import in_words
-from selfkd.training.base import TrainingModule
 from selfkd.training.epoch_log import EpochLogger
+from selfkd.training.training_module import TrainingModule
 
 __all__ = ["EpochLines", "RunProgressBar"]
 

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 
 from selfkd.errors import MemoryExhaustedError, NonFiniteLossError, RunInterruptedError
 from selfkd.evaluation.scores import score
-from selfkd.training.base import SelectingFigure, TrainingModule
 from selfkd.training.checkpoint_files import load_weights, newest_set, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import fit
 from selfkd.training.options import TrainerOptions
+from selfkd.training.training_module import SelectingFigure, TrainingModule
 
 EPOCHS = 6
 

@@ -215,7 +215,7 @@ class TrainingModule(pl.LightningModule, ABC):
         if not figures:
             return
         self.latest = figures[self.selecting.column]
-        value, best = self.latest["value"], self._worst if self._best is None else self._best
+        value, best = float(self.latest["value"]), self._worst if self._best is None else self._best
         if not math.isfinite(value):
             raise NonFiniteLossError(
                 f"{self.selecting.column} is NaN or infinite in the evaluation after epoch {self.current_epoch + 1}"
