@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from selfkd.history import History
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
-    from selfkd.runs.loading import LoadedRun, load
+    from selfkd.runs.loading import LoadedRun, load, load_method
 
 __all__ = [
     "Batch",
@@ -33,6 +33,7 @@ __all__ = [
     "create_backbone",
     "create_method",
     "load",
+    "load_method",
     "stage",
 ]
 
@@ -44,7 +45,7 @@ _HOMES = {
     "selfkd.history": ("History",),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
-    "selfkd.runs.loading": ("LoadedRun", "load"),
+    "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -83,8 +83,9 @@ class Method(nn.Module, ABC):
     Attributes:
         needs: what the method needs from data and run.
         history: what is remembered across epochs, or None; never inside the weights.
-    Raises: BackboneError: if network and data differ in the number of classes, or the network lacks what the method
-        needs.
+    Raises:
+        BackboneError: if network and data differ in the number of classes, or the network lacks what the method needs.
+        UserError: if the method needs the training set's labels, and `data` has none.
     """
 
     needs: ClassVar[Needs] = Needs()
@@ -101,6 +102,11 @@ class Method(nn.Module, ABC):
                 "build the network with the data's number of classes"
             )
         _check_stages(type(self), backbone)
+        if self.needs.labels and data.labels is None:
+            raise UserError(
+                f"{type(self).__name__} needs the label of every training sample; give them in "
+                "DatasetInfo(labels=...), in index order"
+            )
         self.backbone = backbone
         self.num_classes = data.num_classes
         self.history: History | None = None

@@ -11,13 +11,23 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from selfkd.contract import DatasetInfo
 from selfkd.data.source import Splits
 from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
-from selfkd.runs.records import RunScores, read_record, read_scores, write_json, write_text
+from selfkd.runs.records import (
+    RunScores,
+    data_record,
+    dataset_noted,
+    images_trained_on,
+    read_record,
+    read_scores,
+    write_json,
+    write_text,
+)
 from selfkd.training.checkpoint_files import SET_FILES, checksum, has_sets, is_set_name, keep_newest
 
 __all__ = ["RunFolder"]
@@ -75,7 +85,7 @@ class RunFolder:
 
     @property
     def data_file(self) -> Path:
-        """Fingerprint and class names of the data that the run was trained on."""
+        """Of the data that the run was trained on: its fingerprint, and what its method was told of it."""
         return self.path / "data.json"
 
     @property
@@ -150,6 +160,29 @@ class RunFolder:
         if damage is not None:
             raise damage
         return None
+
+    def dataset(self, input_size: tuple[int, int, int]) -> DatasetInfo | None:
+        """What the run's method was told of its training set, from which it can be built without the data.
+
+        Where that is not noted, or the note is damaged, the scores of a finished run say it, but for the labels. None
+        in what an older version left unfinished.
+
+        Args:
+            input_size: of the run's images, for older runs, which do not note it.
+        Raises: RunError: if a file is damaged, and no other has it.
+        """
+        names = self.noted_class_names()
+        if names is None:
+            return None
+        try:
+            noted = read_record(self.data_file)
+            if "num_samples" in noted:
+                return dataset_noted(self.data_file, noted, names)
+        except RunError:
+            if not self.is_finished:
+                raise
+        images = images_trained_on(self.scores()) if self.is_finished else None
+        return None if images is None else DatasetInfo(images, len(names), names, input_size=input_size)
 
     def fault_of_network_file(self) -> str | None:
         """What is wrong with the plain network's file, or with its checksum, in words, or None."""
@@ -237,12 +270,13 @@ class RunFolder:
             data = recipe.parts["data"]
             raise RunError(f"{self.path} was trained on other data than data={data} gives now; {_ADVICE}")
 
-    def prepare(self, recipe: Recipe, splits: Splits, overwrite: bool) -> None:
+    def prepare(self, recipe: Recipe, splits: Splits, told: DatasetInfo, overwrite: bool) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.
 
         Args:
             recipe: what will be trained.
             splits: its data.
+            told: what the method must be told of it to be built again.
             overwrite: delete what an earlier run left here.
         Raises:
             RunError: if the folder holds another experiment or other things than a run's, or cannot be emptied.
@@ -257,7 +291,7 @@ class RunFolder:
         self.check_data(recipe, splits)
         if not self.recipe_file.exists():
             write_text(self.recipe_file, recipe.to_yaml())
-        write_json(self.data_file, {"fingerprint": splits.fingerprint(), "class_names": list(splits.class_names)})
+        write_json(self.data_file, data_record(splits.fingerprint(), told))
 
     def check_overwritable(self) -> None:
         """Refuse to overwrite anything but a run: only what a run wrote may be deleted.

@@ -1,0 +1,44 @@
+"""A recipe's method, from what is known of its data: before a training, and from the records of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from selfkd.contract import DatasetInfo
+from selfkd.errors import BackboneError, OptionError
+from selfkd.methods.base import Method
+from selfkd.recipes.reader import Recipe
+from selfkd.runs.networks import build_network, staged_at
+
+__all__ = ["build_method"]
+
+
+def build_method(recipe: Recipe, data: DatasetInfo, fresh: bool) -> Method:
+    """What the recipe trains: its method, around its network.
+
+    Args:
+        recipe: whose network and method are built.
+        data: what is known of the training set; its images need not be there.
+        fresh: begin from the weights that the recipe names; see `build_network`.
+    Raises: UserError: if network, method or their options are not usable.
+    """
+    if data.input_size is None:
+        raise BackboneError("a method is built for images of a size; DatasetInfo.input_size is None")
+    with _options_of("backbone"):
+        network = build_network(recipe, data.num_classes, fresh)
+    backbone = staged_at(network, data.input_size)
+    with _options_of("method"):
+        method: Method = recipe.target("method")(backbone, data, **recipe.options["method"])
+    return method
+
+
+@contextmanager
+def _options_of(section: str) -> Iterator[None]:
+    """Let errors name an option as the user wrote it."""
+    try:
+        yield
+    except OptionError as error:
+        if "." in error.option:
+            raise
+        raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error
