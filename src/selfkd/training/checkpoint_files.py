@@ -325,10 +325,10 @@ def _damage_of_weights(path: Path, name: str) -> str | None:
 
 def _memory_file(path: Path, name: str) -> Path:
     """The file of a memory in a set."""
-    file = path / f"{name}.pt"
-    if _MEMORY.fullmatch(file.name) is None:
+    file = f"{name}.pt"
+    if _MEMORY.fullmatch(file) is None:
         raise UserError(f"a memory named {shown(name)} has no file; its name must be letters, digits and underscores")
-    return file
+    return path / file
 
 
 def _changed_file(path: Path, only: str | None = None) -> str | None:
