@@ -144,6 +144,7 @@ def killed_after(epoch, runs):
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_with_every_memory_which_has_a_file_of_its_own(tmp_path):
     unbroken = finished(tmp_path / "unbroken")
     broken = killed_after(3, tmp_path / "broken")
