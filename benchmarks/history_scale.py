@@ -29,8 +29,8 @@ from tabulate import tabulate
 from torch import Tensor
 
 from generated_section import with_section
-from selfkd.history import History, HistoryOptions
-from selfkd.history.row_forms import TopClasses
+from selfkd.memories import History, HistoryOptions
+from selfkd.memories.row_forms import TopClasses
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "history_scale.json"
@@ -168,13 +168,13 @@ def filled(size: Size, top_k: int, storage: str, rows: Tensor, folder: Path) -> 
     history.configure(HistoryOptions(top_k=top_k, storage=storage), folder)
     sample = History(len(rows), size.classes, HEADS, HistoryOptions(top_k=top_k))
     sample.write(torch.arange(len(rows)), dict.fromkeys(HEADS, rows))
-    sample.advance()
+    sample.commit()
     tile = torch.arange(size.samples) % len(rows)
     state = {key: value[tile] if isinstance(value, Tensor) else value for key, value in sample.state_dict().items()}
     history.load_state_dict({**state, "num_samples": size.samples})
     history.to("cpu")
     history.write(tile[:1], dict.fromkeys(HEADS, rows[:1]))
-    history.advance()  # all other rows are carried over
+    history.commit()  # all other rows are carried over
     return history
 
 
@@ -251,7 +251,7 @@ def print_memory(size: Size, top_k: int, storage: str) -> None:
         history.configure(HistoryOptions(top_k=top_k, storage=storage), Path(folder))
         state = History(1, size.classes, HEADS, HistoryOptions(top_k=top_k)).to("cpu")
         state.write(torch.zeros(1, dtype=torch.int64), dict.fromkeys(HEADS, rows[:1]))
-        state.advance()
+        state.commit()
         history.load_state_dict(  # one row for all samples, which takes no memory until it is copied
             {
                 key: value.expand(size.samples, *value.shape[1:]) if isinstance(value, Tensor) else value
@@ -263,7 +263,7 @@ def print_memory(size: Size, top_k: int, storage: str) -> None:
                 indices = torch.randint(size.samples, (size.batch,))
                 history.read(indices, indices % size.classes)
                 history.write(indices, dict.fromkeys(HEADS, rows))
-            history.advance()
+            history.commit()
         after = _memory()
     print(
         json.dumps(

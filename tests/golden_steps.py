@@ -44,14 +44,20 @@ class GoldenStep:
         return output
 
 
+def _remember(method: Method, probabilities: dict[str, Tensor]) -> None:
+    history = method.memories["history"]
+    assert isinstance(history, selfkd.History)
+    history.write(_INDICES, probabilities)
+    history.commit()
+
+
 def one_head(name: str, backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) -> GoldenStep:
     """`plain`, `label_smoothing` or `ps_kd`, which remembers the first golden prediction, in its last epoch."""
     method = selfkd.create_method(name, backbone, _DATA, **options)
     z0 = golden.logits(dtype)[0]
     method.backbone.forward = lambda images: Features((), images, images, z0)  # type: ignore[method-assign]
-    if method.history is not None:
-        method.history.write(_INDICES, {"main": golden.histories()[0]})
-        method.history.advance()
+    if "history" in method.memories:
+        _remember(method, {"main": golden.histories()[0]})
     progress = selfkd.Progress(9, 10)
     method.begin_epoch(progress)
     return GoldenStep(method, _BATCH, progress, {"main": z0})
@@ -73,9 +79,7 @@ def dtskd(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) 
     method = selfkd.create_method("dtskd", backbone, _DATA, decay="fixed", **options)
     z = dict(zip(HEADS, golden.logits(dtype), strict=True))
     method._logits = lambda features: z
-    assert method.history is not None
-    method.history.write(_INDICES, dict(zip(HEADS, golden.histories(), strict=True)))
-    method.history.advance()
+    _remember(method, dict(zip(HEADS, golden.histories(), strict=True)))
     progress = selfkd.Progress(1, 300)
     method.begin_epoch(progress)
     return GoldenStep(method, _BATCH, progress, z)

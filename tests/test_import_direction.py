@@ -29,7 +29,7 @@ LEVELS = [
         "value_ranges",
     },
     {"losses"},
-    {"history"},
+    {"memories"},
     {"supervision", "backbones", "branches", "data"},
     {"methods"},
     {"evaluation", "export"},
@@ -45,7 +45,7 @@ ENTRANCES = {"__init__.py", "__main__.py"}
 # What else a package that knows only tensors may import.
 TENSORS_ONLY = {
     "losses": {"torch", "collections", "__future__", "math"},
-    "history": {"torch", *sys.stdlib_module_names},  # keeps files
+    "memories": {"torch", *sys.stdlib_module_names},  # keeps files
 }
 
 FILES = sorted(file for file in ROOT.rglob("*.py") if file.relative_to(ROOT).as_posix() not in ENTRANCES)

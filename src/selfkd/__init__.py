@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from selfkd.backbones.staged import Staged, stage
     from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
     from selfkd.errors import SelfKDError
-    from selfkd.history import History
+    from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
     from selfkd.runs.loading import LoadedRun, load, load_method
+    from selfkd.supervision import create_supervision
+    from selfkd.supervision.base import Supervision
 
 __all__ = [
     "Batch",
@@ -24,14 +26,17 @@ __all__ = [
     "Features",
     "History",
     "LoadedRun",
+    "Memory",
     "Method",
     "Needs",
     "Progress",
     "SelfKDError",
     "Staged",
     "StepOutput",
+    "Supervision",
     "create_backbone",
     "create_method",
+    "create_supervision",
     "load",
     "load_method",
     "stage",
@@ -42,10 +47,12 @@ _HOMES = {
     "selfkd.backbones.staged": ("Staged", "stage"),
     "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"),
     "selfkd.errors": ("SelfKDError",),
-    "selfkd.history": ("History",),
+    "selfkd.memories": ("History", "Memory"),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
     "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
+    "selfkd.supervision": ("create_supervision",),
+    "selfkd.supervision.base": ("Supervision",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "DatasetInfo", "Features", "Needs", "Preprocessing", "Progress", "StepOutput"]
 
 _Stages = Literal["any", "halving", "halving_or_equal"]
+_STRICTEST_FIRST: tuple[_Stages, ...] = ("halving", "halving_or_equal", "any")
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,27 @@ class Needs:
         if self.stages not in get_args(_Stages):
             raise ValueError(f"Needs(stages={self.stages!r}): expected one of {', '.join(get_args(_Stages))}")
 
+    def __or__(self, other: Needs) -> Needs:
+        """What two parts of one method need together."""
+        return Needs(
+            sample_index=self.sample_index or other.sample_index,
+            views=max(self.views, other.views),
+            same_class=max(self.same_class, other.same_class),
+            same_class_distinct=self.same_class_distinct or other.same_class_distinct,
+            teacher=self.teacher or other.teacher,
+            peer=self.peer or other.peer,
+            stages=min(self.stages, other.stages, key=_STRICTEST_FIRST.index),
+        )
+
 
 @dataclass(frozen=True)
 class Batch:
     """One training batch of B samples in V views each.
 
-    With followers of the same class (`Needs.same_class` = n) the samples are A anchors and their followers,
-    B = (1 + n) * A: first all anchors, then the first follower of each anchor in the anchors' order, then the second
-    followers, and so on. So sample `f * A + a` is follower f of anchor a (f = 0: the anchor itself), `labels` and
-    `indices` have an entry for each of them, and `images.unflatten(0, (V, 1 + n, A))` names all three axes.
+    With n followers of the same class the samples are A anchors and their followers, B = (1 + n) * A: first all
+    anchors, then the first follower of each anchor in the anchors' order, then the second followers, and so on. So
+    sample `f * A + a` is follower f of anchor a (f = 0: the anchor itself), and `labels` and `indices` have an entry
+    for each of them. `unstacked` names the axes.
 
     Args:
         images: `[V*B, 3, H, W]`, floating, view-major: all samples in their first view, then all in their second.
@@ -70,7 +83,8 @@ class Batch:
         views: V.
         host_indices: the same indices in main memory, where they are checked at once and serve a history that lives
             there; where they are missing, such a history asks the device for them.
-    Raises: BatchError: if one of them is a list or a NumPy array.
+        followers: n, as `Needs.same_class` asks for them.
+    Raises: BatchError: if one of the tensors is a list or a NumPy array.
     """
 
     images: Tensor
@@ -78,6 +92,7 @@ class Batch:
     indices: Tensor | None = None
     views: int = 1
     host_indices: Tensor | None = None
+    followers: int = 0
 
     def __post_init__(self) -> None:
         from torch import Tensor  # whoever has a batch has imported it
@@ -90,6 +105,49 @@ class Batch:
                     f"Batch.{name} must be a torch.Tensor{' or None' if optional else ''}, "
                     f"not {type(value).__name__}; torch.as_tensor makes one of a list or a NumPy array"
                 )
+
+    @property
+    def anchors(self) -> int:
+        """A: the first samples of the batch; all of them where nothing follows."""
+        return len(self.labels) // (1 + self.followers)
+
+    def unstacked(self, rows: Tensor) -> Tensor:
+        """Rows of the batch with an axis each for views, members of a class (the anchor first) and anchors.
+
+        Args:
+            rows: `[V*B, ...]`, one for each image (`images`, logits, features), or `[B, ...]`, one for each sample
+                (`labels`, `indices`).
+        Returns: `[V, 1 + n, A, ...]`, or `[1, 1 + n, A, ...]` of rows of samples; the same memory.
+        Raises: BatchError: if there are neither as many rows as images nor as samples.
+        """
+        samples = len(self.labels)
+        if len(rows) not in (samples, samples * self.views):
+            raise BatchError(
+                f"{len(rows)} rows are neither one for each of the {samples} samples nor for each of their "
+                f"{samples * self.views} images"
+            )
+        return rows.view(len(rows) // samples, 1 + self.followers, self.anchors, *rows.shape[1:])
+
+    def for_images(self, values: Tensor, count: int) -> Tensor:
+        """What is known of the samples, for the batch's first images.
+
+        Args:
+            values: `[B, ...]`, one row for each sample, as `labels` and `indices` have.
+            count: number of the images: those of one or more whole views, or the anchors' of the first.
+        Returns: `[count, ...]`, row i of image i.
+        Raises: BatchError: if there are not as many images.
+        """
+        samples = len(self.labels)
+        if count == samples:
+            return values
+        if count == self.anchors:
+            return values[:count]
+        if count == 0 or count % samples or count > samples * self.views:
+            raise BatchError(
+                f"{count} rows are those of no whole view: the batch has {samples} samples in {self.views} views, "
+                f"{self.anchors} of them anchors"
+            )
+        return values.repeat(count // samples, *([1] * (values.ndim - 1)))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device; indices that are in main memory stay there as `host_indices`."""

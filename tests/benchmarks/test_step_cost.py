@@ -85,7 +85,7 @@ def test_what_fails_is_left_out_and_said(benchmark, capsys, monkeypatch):
 
 def test_a_measured_step_reads_what_was_remembered(benchmark):
     step = benchmark.Step(benchmark.VARIANTS["dtskd"], 4, "32", "cpu", 8)
-    written = step.method.history.state_dict()["written"]
+    written = step.method.memories["history"].state_dict()["written"]
     assert written[step.batch.indices].all()
     assert not written.all(), "of a batch's samples alone"
     assert step.progress.epoch == 1

@@ -95,7 +95,7 @@ def test_the_layout_of_a_batch_is_the_contracts():
     data = image_set()
     batches = list(loader(TUPLES, Unchanged()).epoch(0))
     assert [len(batch.labels) for batch in batches] == [16] * 6 + [8]
-    anchors = torch.cat([batch.indices[: len(batch.indices) // 4] for batch in batches])
+    anchors = torch.cat([batch.indices[: batch.anchors] for batch in batches])
     assert anchors.sort().values.tolist() == list(range(26)), "every sample is an anchor once"
     for batch in batches:
         assert batch.views == 2
@@ -119,7 +119,7 @@ def views_by_anchor(needs, **options):
     """`[V, S, C, H, W]` of every anchor."""
     result = {}
     for batch in loader(needs, **options).epoch(1):
-        members = batch.images.unflatten(0, (needs.views, 1 + needs.same_class, -1))
+        members = batch.unstacked(batch.images)
         result |= {int(index): members[:, :, i] for i, index in enumerate(batch.indices[: members.shape[2]])}
     return result
 

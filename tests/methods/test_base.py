@@ -180,10 +180,10 @@ def test_of_a_state_that_is_refused_nothing_is_remembered(damaged, placed):
     train(trained, optimizer_of(trained), until=2)
     method = own(seed=1)
     if placed:
-        method.history.to("cpu")
+        method.memories["history"].to("cpu")
     with pytest.raises(CheckpointError, match="does not fit this DTSKD"):
         method.load_training_state(damaged(trained.training_state()))
-    assert method.history.is_empty
+    assert method.memories["history"].is_empty
     assert method.epochs_done == 0
     assert train(method, optimizer_of(method), until=1), "a new training can begin"
 
@@ -276,13 +276,19 @@ def test_an_epoch_may_be_broken_off_and_a_method_without_memory_trained_without_
 
 
 class Followed(Plain):
-    """Remembers the indices of samples and of their followers, which are samples too."""
+    """Remembers, and sees two followers with each sample."""
 
     needs: ClassVar[selfkd.Needs] = selfkd.Needs(sample_index=True, same_class=2)
 
     def __init__(self, backbone, data):
         super().__init__(backbone, data)
-        self.history = selfkd.History(data.num_samples, data.num_classes, ["main"])
+        self.memories["history"] = selfkd.History(data.num_samples, data.num_classes, ["main"])
+
+
+def with_followers(batch):
+    """Each sample followed by itself, twice."""
+    images, labels, indices = batch.images.repeat(3, 1, 1, 1), batch.labels.repeat(3), batch.indices.repeat(3)
+    return selfkd.Batch(images, labels, indices, followers=2)
 
 
 def test_followers_are_allowed_for_in_the_length_of_an_epoch(backbone):
@@ -290,10 +296,9 @@ def test_followers_are_allowed_for_in_the_length_of_an_epoch(backbone):
     progress = selfkd.Progress(0, 1)
     method.begin_epoch(progress)
     for batch in [*batches(0), *batches(1)]:
-        members = batch.indices.repeat(3)
-        method(selfkd.Batch(batch.images.repeat(3, 1, 1, 1), batch.labels.repeat(3), members), progress)
-    with pytest.raises(UserError, match="saw 84 samples"):
-        method(selfkd.Batch(batch.images.repeat(3, 1, 1, 1), batch.labels.repeat(3), members.clone()), progress)
+        method(with_followers(batch), progress)
+    with pytest.raises(UserError, match="saw 28 samples"):
+        method(with_followers(batch), progress)
 
 
 @pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
@@ -324,6 +329,6 @@ def test_indices_that_count_within_the_batch_are_noticed():
     method = own()
     with pytest.raises(BatchError, match="12 samples were seen .* no index was above 3: .* within the batch"):
         train(method, optimizer_of(method), within=True)
-    assert method.history.is_empty, "nothing wrong can be read"
+    assert method.memories["history"].is_empty, "nothing wrong can be read"
     whole = own()
     assert len(train(whole, optimizer_of(whole), size=SAMPLES, within=True)) == EPOCHS, "one batch holds them all"

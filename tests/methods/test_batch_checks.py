@@ -33,7 +33,7 @@ def begun(name, backbone, data):
 @pytest.fixture
 def on_a_device(monkeypatch):
     """The CPU as a device whose values cannot be looked at for nothing."""
-    for owner in ("selfkd.history.history", "selfkd.methods.batch_checks"):
+    for owner in ("selfkd.memories.history", "selfkd.methods.batch_checks"):
         monkeypatch.setattr(f"{owner}.at_hand", lambda values: False)
 
 
@@ -69,11 +69,11 @@ def test_bad_batches_are_refused(backbone, batch, data, change, message, first, 
         method.compile(backend="eager", fullgraph=True)
     if not first:
         method.after_step(batch, method(batch, START))
-    remembered = copy.deepcopy(method.history._next)
+    remembered = copy.deepcopy(method.memories["history"]._next)
     with pytest.raises(BatchError, match=message):
         method(dataclasses.replace(batch, **change), START)
     if remembered is not None:
-        assert torch.equal(method.history._next.written, remembered.written)
+        assert torch.equal(method.memories["history"]._next.written, remembered.written)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -118,7 +118,7 @@ def test_soft_labels_that_a_device_holds_are_refused_when_the_epoch_ends(
         method.after_step(different, method(different, START))
     with pytest.raises(BatchError, match=f"a soft label in batch 3 of the epoch .*{said} the shares"):
         method.end_epoch(START)
-    assert method.history.is_empty
+    assert method.memories["history"].is_empty
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
@@ -129,7 +129,7 @@ def test_indices_that_a_device_holds_are_refused_before_anything_can_be_read(
     method = begun("dtskd", backbone, data)
     method.after_step(batch, method(batch, START))
     method.end_epoch(START)
-    before = method.history.read(torch.arange(6), torch.zeros(6, dtype=torch.int64))
+    before = method.memories["history"].read(torch.arange(6), torch.zeros(6, dtype=torch.int64))
     second = selfkd.Progress(1, 2)
     method.begin_epoch(second)
     if compiled:
@@ -139,7 +139,7 @@ def test_indices_that_a_device_holds_are_refused_before_anything_can_be_read(
         method.after_step(different, method(different, second))
     with pytest.raises(BatchError, match=rf"in batch 2 of the epoch, sample index {wrong} lies outside \[0, 6\)"):
         method.end_epoch(second)
-    after = method.history.read(torch.arange(6), torch.zeros(6, dtype=torch.int64))
+    after = method.memories["history"].read(torch.arange(6), torch.zeros(6, dtype=torch.int64))
     assert all(torch.equal(before[head], after[head]) for head in before)
 
 
@@ -259,7 +259,7 @@ def test_every_batch_of_indices_is_checked_once(kind, backbone, batch, data, on_
 
 def tuples(labels, views=1):
     images = torch.randn(views * len(labels), 3, 32, 32)
-    return selfkd.Batch(images, torch.tensor(labels), torch.arange(len(labels)) + 20, views)
+    return selfkd.Batch(images, torch.tensor(labels), torch.arange(len(labels)) + 20, views, followers=1)
 
 
 class Pairs(Plain):
@@ -284,3 +284,5 @@ def test_views_and_followers_have_the_layout_that_the_contract_states(backbone):
         step(tuples([3, 5, 7, 3, 6, 7], views=2))
     with pytest.raises(BatchError, match="6 images for 6 labels and 2 views"):
         step(dataclasses.replace(tuples([3, 5, 7, 3, 5, 7]), views=2))
+    with pytest.raises(BatchError, match="needs same_class=1, the batch has followers=0"):
+        step(dataclasses.replace(tuples([3, 5, 7, 3, 5, 7], views=2), followers=0))

@@ -151,14 +151,14 @@ def test_the_history_changes_from_epoch_to_epoch_in_one_process(backbone, batch,
     for epoch in range(3):
         progress = selfkd.Progress(epoch, 3)
         method.begin_epoch(progress)
-        targets.append(method.supervision.targets(batch, progress))
         output = method(batch, progress)
+        targets.append({head: method.historical_teacher.target(head, batch) for head in HEADS})
         optimizer.zero_grad()
         output.loss.backward()
         optimizer.step()
         method.after_step(batch, output)
         method.end_epoch(progress)
-        remembered.append(method.history.read(batch.indices, batch.labels))
+        remembered.append(method.memories["history"].read(batch.indices, batch.labels))
         for head in HEADS:
             assert torch.allclose(remembered[-1][head], output.logits[head].detach().softmax(1), atol=1e-6)
     for head in HEADS:
@@ -167,7 +167,7 @@ def test_the_history_changes_from_epoch_to_epoch_in_one_process(backbone, batch,
         assert not torch.equal(targets[1][head], one_hot)
         assert not torch.equal(remembered[0][head], remembered[1][head])
         assert not torch.equal(remembered[1][head], remembered[2][head])
-    beta = method.label_share(selfkd.Progress(1, 3))
+    beta = method.historical_teacher.label_share(selfkd.Progress(1, 3))
     assert torch.allclose(targets[1]["main"], beta * one_hot + (1 - beta) * remembered[0]["main"])
 
 

@@ -42,7 +42,7 @@ def test_the_past_carries_no_gradient_and_the_history_changes_every_epoch(backbo
         optimizer.step()
         method.after_step(batch, output)
         method.end_epoch(progress)
-        read = method.history.read(batch.indices, batch.labels)["main"]
+        read = method.memories["history"].read(batch.indices, batch.labels)["main"]
         assert torch.allclose(read, output.logits["main"].detach().softmax(1))
         assert not read.requires_grad
         remembered.append(read)

@@ -469,9 +469,9 @@ def test_a_run_from_before_an_option_existed_is_still_the_same(short, tmp_path):
 def test_the_history_follows_the_method_to_its_device(short, monkeypatch):
     """Lightning loads a checkpoint while the method is still on the CPU."""
     experiment = Experiment.build(short())
-    history = experiment.method.history
+    history = experiment.method.memories["history"]
     history.write(torch.arange(2), dict.fromkeys(history.heads, torch.full((2, 10), 0.1)))
-    history.advance()
+    history.commit()
     module = MethodModule(experiment.method, experiment.training_parts(), TrainerOptions(epochs=1))
     monkeypatch.setattr(MethodModule, "device", torch.device("meta"))
     module.on_train_start()

@@ -12,7 +12,7 @@ from selfkd.errors import CheckpointError, MemoryExhaustedError, StorageError, U
 from selfkd.training import checkpoint_files
 from selfkd.training.checkpoint_files import (
     BEST_KEY,
-    HISTORY_KEY,
+    MEMORIES_KEY,
     PROCESSES_KEY,
     STEPS_KEY,
     THREADS_KEY,
@@ -51,7 +51,7 @@ def save(checkpoints, done, history=True):
         write_best(checkpoints, 0, weights(-1))
     checkpoint = {"epoch": done - 1, "state_dict": weights(done), **CONTINUED}
     if history:
-        checkpoint[HISTORY_KEY] = {"p": torch.ones(done)}
+        checkpoint[MEMORIES_KEY] = {"history": {"p": torch.ones(done)}}
     CheckpointFiles().save_checkpoint(checkpoint, set_folder(checkpoints, done))
 
 
@@ -74,7 +74,7 @@ def test_a_set_holds_all_that_belongs_together_and_the_one_before_stays(tmp_path
         assert names(folder) == sorted(FILES)
         loaded = read_set(folder)
         assert loaded["epoch"] == done - 1
-        assert len(loaded[HISTORY_KEY]["p"]) == done
+        assert len(loaded[MEMORIES_KEY]["history"]["p"]) == done
         assert read_weights(folder / "best.ckpt")[1] == 1
     assert newest_set(tmp_path) == set_folder(tmp_path, 3)
     assert epochs_done(tmp_path) == 3
@@ -405,16 +405,16 @@ def test_what_cannot_be_written_is_said_and_older_sets_stay(tmp_path, monkeypatc
 _MEMORY = """
 import gc, resource, sys, torch
 from pathlib import Path
-from selfkd.training.checkpoint_files import HISTORY_KEY, CheckpointFiles, read_set
+from selfkd.training.checkpoint_files import MEMORIES_KEY, CheckpointFiles, read_set
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 tensor = torch.ones(100_000_000)  # 400 MB
 path = Path(sys.argv[1])
 before = peak()
-CheckpointFiles().save_checkpoint({"epoch": 0, "state_dict": {}, HISTORY_KEY: {"p": tensor}}, path)
+CheckpointFiles().save_checkpoint({"epoch": 0, "state_dict": {}, MEMORIES_KEY: {"history": {"p": tensor}}}, path)
 after_saving = peak()
 del tensor
 gc.collect()  # torch's writer leaves a cycle that refers to it
-read_set(path)[HISTORY_KEY]["p"].sum()
+read_set(path)[MEMORIES_KEY]["history"]["p"].sum()
 print(after_saving - before, peak() - before)
 """
 

@@ -19,7 +19,7 @@ from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training import processes
-from selfkd.training.checkpoint_files import HISTORY_KEY, newest_set, read_set
+from selfkd.training.checkpoint_files import MEMORIES_KEY, newest_set, read_set
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_first, start
@@ -88,7 +88,7 @@ def test_two_processes_follow_one(trained, method):
     expected, actual = (flattened(state) for state in states)
     assert set(expected) == set(actual)
     assert any("momentum" in key for key in expected)
-    assert any(HISTORY_KEY in key for key in expected) == (method in ("ps_kd", "dtskd"))
+    assert any(MEMORIES_KEY in key for key in expected) == (method in ("ps_kd", "dtskd"))
     for key, tensor in expected.items():
         difference = float((actual[key].float() - tensor.float()).abs().max())
         assert difference <= 1e-4 * max(float(tensor.float().abs().max()), 1.0), key

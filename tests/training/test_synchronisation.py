@@ -48,7 +48,7 @@ def waits(method, batch_size, folder):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_more_steps_wait_no_more_often(method, tmp_path, monkeypatch):
-    for owner in ("selfkd.history.history", "selfkd.methods.batch_checks"):
+    for owner in ("selfkd.memories.history", "selfkd.methods.batch_checks"):
         monkeypatch.setattr(f"{owner}.at_hand", lambda values: False)  # as of a device's labels and indices
     few, many = (waits(method, batch_size, tmp_path) for batch_size in (30, 10))
     assert few == many

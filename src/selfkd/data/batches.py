@@ -254,7 +254,7 @@ class TrainingBatches(ABC, Generic[SplitT]):
             if self.mixing is not None:
                 normalised, labels = self.mixing(normalised, labels, seed_of(self.seed, epoch, _MIXING, step))
             indices = positions if self.needs.sample_index else None
-            yield Batch(normalised, labels, indices, self.needs.views, next(on_host))
+            yield Batch(normalised, labels, indices, self.needs.views, next(on_host), self.needs.same_class)
 
     def _plan(self, epoch: int) -> EpochPlan:
         order = torch.randperm(len(self.data), generator=generator(self.seed, epoch, _ORDER))

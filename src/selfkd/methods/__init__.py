@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from selfkd.contract import DatasetInfo
     from selfkd.methods.base import Method
 
-__all__ = ["METHODS", "create_method", "method_class"]
+__all__ = ["METHODS", "RESERVED", "check_reserved", "create_method", "method_class"]
+
+RESERVED = ("teacher", "peer", "supervision")
+"""Keyword arguments of a method that are no options of it: optional sections of a recipe have the same names."""
 
 METHODS = Catalogue(
     "method",
@@ -50,6 +54,21 @@ def method_class(name: str) -> type[Method]:
     return method
 
 
+def check_reserved(name: str, method: type[Method], given: Iterable[str]) -> None:
+    """Refuse what a method does not take.
+
+    Args:
+        name: of the method.
+        method: its class.
+        given: those of `RESERVED` that it is to be built with.
+    Raises: UserError: saying why.
+    """
+    for keyword in given:
+        if keyword not in inspect.signature(method).parameters:
+            reason = method.refused.get(keyword, "nothing in its objective would use one")
+            raise UserError(f"method {name!r} takes no {keyword}: {reason}")
+
+
 def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parameters: Any) -> Method:
     """Build a method by name.
 
@@ -57,12 +76,14 @@ def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parame
         name: one of `METHODS`, or `package.module:Class` for your own.
         backbone: the staged network that will be deployed.
         data: what is known of the training set.
-        hyper_parameters: keyword arguments of the method's class.
+        hyper_parameters: keyword arguments of the method's class, those of `RESERVED` that it takes among them.
     Raises:
         UnknownNameError: if there is no such method.
+        UserError: if the method takes no supervision, teacher or peer that it is given.
         OptionError: if the method has no such option, or a value is out of range.
     """
     method = method_class(name)
+    check_reserved(name, method, [keyword for keyword in RESERVED if keyword in hyper_parameters])
     try:
         inspect.signature(method).bind(backbone, data, **hyper_parameters)
     except TypeError as error:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
 from selfkd.errors import BackboneError, BatchError, CheckpointError, UserError
-from selfkd.history import History
+from selfkd.memories import Memory
 from selfkd.methods.batch_checks import BatchChecks
 from selfkd.methods.epoch_book import EpochBook
+from selfkd.supervision.base import Supervision
+from selfkd.supervision.labels import Labels
 
 __all__ = ["Method"]
 
@@ -70,25 +72,32 @@ def _check_stages(method: type[Method], backbone: Staged) -> None:
 class Method(nn.Module, ABC):
     """The objective of one paper, over a backbone that knows nothing of it.
 
-    A subclass is final. Its keyword arguments are its configuration in recipes and on the command line.
+    A subclass is final. Its keyword arguments are its configuration in recipes and on the command line, but for
+    those of `selfkd.methods.RESERVED`, which sections of the same names give.
     A run calls `begin_epoch`, then for every batch the method itself and, after the optimiser's step, `after_step`,
     and at last `end_epoch`. `forward` has no side effect on what is remembered between epochs. A subclass that
     overrides `begin_epoch`, `after_step` or `end_epoch` calls the one of `super()`.
 
     `state_dict` holds the weights alone. To save a loop and continue it, use `training_state`.
 
+    A method whose heads learn from labels takes the keyword argument `supervision`, hands it to `supervise`, and writes
+    `label_loss` for each cross-entropy with the label.
+
     Args:
         backbone: the staged network that will be deployed.
         data: what is known of the training set.
     Attributes:
-        needs: what the method needs from data and run.
-        history: what is remembered across epochs, or None; never inside the weights.
+        needs: of the class, what the method needs from data and run; of an instance, its supervision's needs too.
+        refused: reserved keyword arguments that the method does not take, each with the reason.
+        supervision: what the heads that learn from labels are asked to predict, or None where there are none.
+        memories: what is remembered across epochs, by name; never inside the weights. A subclass adds its own.
     Raises:
         BackboneError: if network and data differ in the number of classes, or the network lacks what the method needs.
         UserError: if the method needs the training set's labels, and `data` has none.
     """
 
-    needs: ClassVar[Needs] = Needs()
+    needs: Needs = Needs()
+    refused: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, backbone: Staged, data: DatasetInfo) -> None:
         super().__init__()
@@ -109,14 +118,43 @@ class Method(nn.Module, ABC):
             )
         self.backbone = backbone
         self.num_classes = data.num_classes
-        self.history: History | None = None
+        self.supervision: Supervision | None = None
+        self.memories: dict[str, Memory] = {}
         self._checks = BatchChecks(type(self).__name__, self.needs, data)
-        self._book = EpochBook(type(self).__name__, self.needs, data)
+        self._book = EpochBook(type(self).__name__, data)
         self._first_batch = True
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """The objective for one batch. Call the method object itself, which checks the batch."""
+
+    def supervise(self, supervision: Supervision | None, data: DatasetInfo, heads: Sequence[str]) -> None:
+        """Say which heads learn from labels, and what they are asked to predict; a subclass calls it in its `__init__`.
+
+        Args:
+            supervision: of this method alone; None for the labels.
+            data: what is known of the training set.
+            heads: their names.
+        Raises: UserError: if the supervision is another method's.
+        """
+        self.supervision = Labels() if supervision is None else supervision
+        self.supervision.bind(data, heads)
+        self.memories.update(self.supervision.memories)
+        self.needs = self.needs | self.supervision.needs
+        self._checks = BatchChecks(type(self).__name__, self.needs, data)
+
+    def label_loss(self, head: str, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of a head with what it is asked to predict, mean over the rows.
+
+        Args:
+            head: one of the heads that learn from labels.
+            logits: `[R, K]` of the batch's first R images: all of them, those of the first view, or of its anchors.
+            batch: that this step was called with.
+        Returns: 0-d tensor in nat, float32 or wider.
+        """
+        if self.supervision is None or head not in self.supervision.heads:
+            raise UserError(f"{type(self).__name__} calls label_loss for {head!r}, which it does not name in supervise")
+        return self.supervision.loss(head, logits, batch)
 
     def begin_epoch(self, progress: Progress) -> None:
         """Prepare an epoch; one that was broken off and begins again is forgotten.
@@ -128,14 +166,15 @@ class Method(nn.Module, ABC):
                 if it is not the one at which a loaded training state stands.
         """
         self.guard()
-        self._book.begin(progress.epoch, self.history)
-        if self.history is not None:
-            self.history.discard_unfinished()
+        self._book.begin(progress.epoch, self.memories.values())
+        self._discard()
         self._checks.forget()
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
         """Remember what the step computed; called after the optimiser's step."""
         self._book.stepped(batch)
+        if self.supervision is not None:
+            self.supervision.after_step(batch, output)
 
     def guard(self) -> None:
         """Look at labels and indices that only a device knows. Waits for it; `begin_epoch` and `end_epoch` do this too.
@@ -145,12 +184,11 @@ class Method(nn.Module, ABC):
         """
         try:
             self._checks.look()
+            for memory in self.memories.values():
+                memory.guard()
         except BatchError:
-            if self.history is not None:
-                self.history.discard_unfinished()
+            self._discard()
             raise
-        if self.history is not None:
-            self.history.guard()
 
     def end_epoch(self, progress: Progress) -> None:
         """Close an epoch: what was remembered in it becomes readable.
@@ -160,9 +198,10 @@ class Method(nn.Module, ABC):
             UserError: if `after_step` was not called for the epoch's batches, or another epoch was begun.
         """
         self.guard()
-        if self.history is not None:
-            self._book.check_end(progress.epoch, self.history)
-            self.history.advance()
+        if self.memories:
+            self._book.check_end(progress.epoch, self.memories.values())
+        for memory in self.memories.values():
+            memory.commit()
         self._book.end(progress.epoch)
 
     @property
@@ -188,7 +227,7 @@ class Method(nn.Module, ABC):
             "method": type(self).__name__,
             "epochs_done": self.epochs_done,
             "weights": self.state_dict(),
-            "memories": {} if self.history is None else {"history": self.history.state_dict()},
+            "memories": self.memories_state(),
         }
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
@@ -211,11 +250,29 @@ class Method(nn.Module, ABC):
             raise CheckpointError(f"the training state is one of {state['method']}, not of {name}")
         try:
             self.load_state_dict(state["weights"])
-            if self.history is not None:  # last, and it checks before it changes anything
-                self.history.load_state_dict(state["memories"]["history"])
+            self.load_memories_state(state["memories"])  # last, and it checks before it changes anything
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"the training state does not fit this {name}: {error}") from error
         self.continue_after(state["epochs_done"])
+
+    def memories_state(self) -> dict[str, dict[str, object]]:
+        """What is remembered, by name; of `training_state` the part that is no weight."""
+        return {name: memory.state_dict() for name, memory in self.memories.items()}
+
+    def load_memories_state(self, states: Mapping[str, Mapping[str, object]]) -> None:
+        """Remember what `memories_state` gave.
+
+        Args:
+            states: on any device; they must not be changed before the next epoch begins.
+        Raises: ValueError: if a memory is missing, or one is of something else; nothing is remembered of it then.
+        """
+        if set(states) != set(self.memories):
+            there, needed = (", ".join(sorted(names)) or "nothing" for names in (states, self.memories))
+            raise ValueError(f"{there} is remembered there, {type(self).__name__} remembers {needed}")
+        for name, memory in self.memories.items():
+            memory.check_state_dict(states[name])
+        for name, memory in self.memories.items():
+            memory.load_state_dict(states[name])
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         """Logits `[B, K]` of every head, by name; "main" first."""
@@ -242,16 +299,23 @@ class Method(nn.Module, ABC):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _admitted(self, batch: Batch, progress: Progress) -> Batch:
-        """A batch that was checked and counted, its rows of the history fetched; never a part of a compiled graph."""
+        """A batch that was checked and counted, what it will read prepared; never a part of a compiled graph."""
         trains = self.training and torch.is_grad_enabled()
-        if trains and self._book.turns_to(progress.epoch, self.history):
+        if trains and self._book.turns_to(progress.epoch, self.memories.values()):
             self._checks.look()  # a loop without hooks has no other moment
             self._checks.forget()
         batch = self._checks(batch)
         if trains:
-            self._book.saw(batch, self.history)
-        if self.history is not None and batch.indices is not None:
-            self.history.fetch(batch.indices, batch.host_indices)
-        elif self.needs.sample_index:
+            self._book.saw(batch, self.memories.values())
+        if batch.indices is not None:
+            for memory in self.memories.values():
+                memory.fetch(batch.indices, batch.host_indices)
+        if self.needs.sample_index and not any(memory.checks_indices for memory in self.memories.values()):
             batch = self._checks.check_indices(batch)
+        if self.supervision is not None:
+            self.supervision.admit(batch, progress)
         return batch
+
+    def _discard(self) -> None:
+        for memory in self.memories.values():
+            memory.discard()

@@ -136,6 +136,8 @@ class BatchChecks:
         samples, followers = labels.shape[0], self.needs.same_class
         if batch.views != self.needs.views:
             raise BatchError(f"{name} needs views={self.needs.views}, the batch has views={batch.views}")
+        if batch.followers != followers:
+            raise BatchError(f"{name} needs same_class={followers}, the batch has followers={batch.followers}")
         if samples == 0:
             raise BatchError(f"{name}: the batch is empty; leave out a batch without samples")
         if images.shape[0] != samples * batch.views:
@@ -164,12 +166,11 @@ class BatchChecks:
             raise _wrong_label(batch, int(wrong[0]), said)
         if not self.needs.same_class:
             return
-        anchors = len(labels) // (1 + self.needs.same_class)
-        labels_SAK = labels.reshape(1 + self.needs.same_class, anchors, -1)
+        labels_SAK = batch.unstacked(labels.reshape(len(labels), -1))[0]
         strangers = (labels_SAK != labels_SAK[:1]).any(dim=2).flatten().nonzero()
         if len(strangers):
             position = int(strangers[0])
-            said = f"differs from that of its anchor, at position {position % anchors} of the batch"
+            said = f"differs from that of its anchor, at position {position % batch.anchors} of the batch"
             raise _wrong_label(batch, position, said)
 
     def _wrong_class(self, value: float, number: int) -> BatchError:

@@ -5,6 +5,7 @@ Li, Li, Yang, Song, Yang, Pan: Dual teachers for self-knowledge distillation, Pa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from selfkd.backbones.staged import NUM_STAGES, Staged
 from selfkd.branches import DirectBranches, PooledFusionBranches
 from selfkd.branches.pooled_fusion import FUSIONS, LATERALS
-from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
+from selfkd.contract import Batch, DatasetInfo, Features, Progress, StepOutput
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import kl_to_target, softened_kl
 from selfkd.methods.base import Method
@@ -26,12 +27,29 @@ from selfkd.option_checks import (
     unit_interval,
     weights,
 )
-from selfkd.supervision import Historical
-from selfkd.supervision.decay import DECAYS
+from selfkd.supervision.decay import DECAYS, Decay
+from selfkd.supervision.historical import OwnPast
 
 __all__ = ["DTSKD"]
 
 _BRANCHES = tuple(f"branch{i}" for i in range(1, NUM_STAGES))
+
+
+class _HistoricalTeacher(OwnPast):
+    """The target of `L_his`, with beta as the options of `DTSKD` say."""
+
+    def __init__(self, decay: str, beta_max: float, beta_min: float, beta_offset: int) -> None:
+        self._decay: Decay = DECAYS[one_of("decay", decay, DECAYS)]
+        self._beta_max = unit_interval("beta_max", beta_max)
+        self._beta_min = unit_interval("beta_min", beta_min)
+        if beta_min > beta_max:
+            raise OptionError("beta_min", beta_min, f"at most beta_max={beta_max}")
+        if beta_offset not in (0, 1):
+            raise OptionError("beta_offset", beta_offset, "0 or 1")
+        self._beta_offset = beta_offset
+
+    def label_share(self, progress: Progress) -> float:
+        return self._decay(progress, self._beta_max, self._beta_min, self._beta_offset)
 
 
 class DTSKD(Method):
@@ -67,7 +85,9 @@ class DTSKD(Method):
     Source: sections 3.2 to 3.4; released code for the details named above.
     """
 
-    needs: ClassVar[Needs] = Needs(sample_index=True)
+    refused: ClassVar[Mapping[str, str]] = {
+        "supervision": "its heads have one of their own, the historical teacher (method.beta_max, method.decay, ...)"
+    }
 
     def __init__(
         self,
@@ -90,6 +110,8 @@ class DTSKD(Method):
     ) -> None:
         super().__init__(backbone, data)
         heads = ("main", *_BRANCHES)
+        self.historical_teacher = _HistoricalTeacher(decay, beta_max, beta_min, beta_offset)
+        self.supervise(self.historical_teacher, data, heads)
         self.historical_weight = non_negative("historical_weight", historical_weight)
         self.structural_weight = non_negative("structural_weight", structural_weight)
         one_positive(historical_weight=historical_weight, structural_weight=structural_weight)
@@ -99,14 +121,6 @@ class DTSKD(Method):
         if not structural_weight and not any(head_weights):
             raise OptionError("head_weights", head_weights, "not all 0 where structural_weight is 0")
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
-        self.decay = DECAYS[one_of("decay", decay, DECAYS)]
-        self.beta_max = unit_interval("beta_max", beta_max)
-        self.beta_min = unit_interval("beta_min", beta_min)
-        if self.beta_min > self.beta_max:
-            raise OptionError("beta_min", beta_min, f"at most beta_max={beta_max}")
-        if beta_offset not in (0, 1):
-            raise OptionError("beta_offset", beta_offset, "0 or 1")
-        self.beta_offset = beta_offset
         self.detach_teacher = detach_teacher
         self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
@@ -124,25 +138,14 @@ class DTSKD(Method):
         else:
             self.branches = DirectBranches(channels, backbone.num_features, data.num_classes)
         backbone.initialize_branches(self.branches)
-        self.supervision = Historical(data, heads, self.label_share)
-        self.history = self.supervision.history
-
-    def label_share(self, progress: Progress) -> float:
-        """The label's share beta in every target of this epoch."""
-        return self.decay(progress, self.beta_max, self.beta_min, self.beta_offset)
-
-    def begin_epoch(self, progress: Progress) -> None:
-        super().begin_epoch(progress)
-        self.supervision.begin_epoch(progress, next(self.parameters()).device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         if self.training and batch.images.shape[0] < 2:
             raise BatchError("DTSKD's branches normalise over the batch: a training batch needs at least 2 samples")
         logits = self._logits(self.backbone(batch.images))
-        targets = self.supervision.targets(batch, progress)
         historical = sum(
             (
-                weight * kl_to_target(logits[head], targets[head], self.epsilon)
+                weight * kl_to_target(logits[head], self.historical_teacher.target(head, batch), self.epsilon)
                 for head, weight in self.head_weights.items()
             ),
             start=logits["main"].new_zeros(()),
@@ -157,10 +160,6 @@ class DTSKD(Method):
         )
         loss = self.historical_weight * historical + self.structural_weight * structural
         return StepOutput(loss, terms={"historical": historical, "structural": structural}, logits=logits)
-
-    def after_step(self, batch: Batch, output: StepOutput) -> None:
-        super().after_step(batch, output)
-        self.supervision.after_step(batch, output)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         return self._logits(self.backbone(images))

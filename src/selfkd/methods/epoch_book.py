@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
 
-from selfkd.contract import Batch, DatasetInfo, Needs
+from selfkd.contract import Batch, DatasetInfo
 from selfkd.errors import UserError
-from selfkd.history import History
+from selfkd.memories import Memory
 
 __all__ = ["EpochBook"]
 
@@ -19,29 +21,29 @@ _MOST_PASSES = 2
 class EpochBook:
     """Counts epochs and the samples of the current one, for one method.
 
-    A method that remembers nothing can be trained without its hooks; its history is None here.
+    A method that remembers nothing can be trained without its hooks; it has no memories here.
 
     Args:
         name: of the method, for messages.
-        needs: of the method.
         data: what is known of the training set.
     Attributes:
         done: epochs that were ended, those before a loaded state included.
-        samples: seen by training steps since the current epoch began; a batch that is seen again at once counts once.
+        samples: anchors seen by training steps since the current epoch began; a batch that is seen again at once counts
+            once.
     """
 
-    def __init__(self, name: str, needs: Needs, data: DatasetInfo) -> None:
+    def __init__(self, name: str, data: DatasetInfo) -> None:
         self.name = name
         self.num_samples = data.num_samples
         self.done = 0
-        self._most_samples = _MOST_PASSES * data.num_samples * (1 + needs.same_class)  # followers are samples too
+        self._most_samples = _MOST_PASSES * data.num_samples
         self._current: int | None = None  # begun and not ended
         self._broken_off = 0  # samples that the current epoch had seen whenever it began again
         self._continues = False  # something was loaded, and no epoch begun since
         self._indices: Tensor | None = None  # of the last batch
         self._start_counting()
 
-    def begin(self, epoch: int, history: History | None) -> None:
+    def begin(self, epoch: int, memories: Collection[Memory]) -> None:
         """Begin an epoch, or begin it again.
 
         Raises: UserError: if another was not ended, if nothing is remembered of those before, if it was ended and is
@@ -52,17 +54,17 @@ class EpochBook:
                 f"epoch {epoch} begins, but the training state that was loaded continues with epoch {self.done}: "
                 "for epoch in range(method.epochs_done, epochs)"
             )
-        if history is not None and self._current not in (None, epoch) and self.samples:
+        if memories and self._current not in (None, epoch) and self.samples:
             raise UserError(
                 f"epoch {self._current} was not ended; call end_epoch(progress) after its last batch "
                 "(a subclass that overrides it calls super().end_epoch(progress))"
             )
-        if history is not None and history.is_empty and epoch > self.done:
+        if memories and all(memory.is_empty for memory in memories) and epoch > self.done:
             raise UserError(
                 f"epoch {epoch} begins, but nothing is remembered of the epochs before: a state_dict() holds the "
                 "weights alone. Continue from training_state() with load_training_state(state), or begin with epoch 0"
             )
-        if history is not None and not history.is_empty and epoch < self.done:
+        if epoch < self.done and not all(memory.is_empty for memory in memories):
             raise UserError(
                 f"epoch {epoch} begins, but {self.done} epochs were ended, of which {self.name} remembers the "
                 "predictions: the next is number method.epochs_done. To train anew, create a new method; to go back, "
@@ -72,14 +74,14 @@ class EpochBook:
         self._current, self._continues = epoch, False
         self._start_counting()
 
-    def turns_to(self, epoch: int, history: History | None) -> bool:
+    def turns_to(self, epoch: int, memories: Collection[Memory]) -> bool:
         """Whether a training step is the first of an epoch that no `begin` announced; it begins with that.
 
-        Raises: UserError: if there is a history, for which an epoch must have been begun.
+        Raises: UserError: if there are memories, for which an epoch must have been begun.
         """
         if epoch == self._current:
             return False
-        if history is not None:
+        if memories:
             raise UserError(
                 f"a batch of epoch {epoch} came, but begin_epoch(progress) was not called for this epoch; call it "
                 f"before the first batch and end_epoch(progress) after the last, or {self.name} remembers nothing "
@@ -89,17 +91,17 @@ class EpochBook:
         self._start_counting()
         return True
 
-    def saw(self, batch: Batch, history: History | None) -> None:
+    def saw(self, batch: Batch, memories: Collection[Memory]) -> None:
         """Count the batch of a training step.
 
-        Raises: UserError: if the epoch does not end, although there is a history.
+        Raises: UserError: if the epoch does not end, although there are memories.
         """
         # An optimiser may ask for the loss of one batch several times and take one step.
         if batch.indices is None or batch.indices is not self._indices:
-            self.samples += len(batch.labels)
+            self.samples += batch.anchors
         self._indices = batch.indices
         seen = self._broken_off + self.samples
-        if history is not None and seen > self._most_samples:
+        if memories and seen > self._most_samples:
             raise UserError(
                 f"epoch {self._current} saw {seen} samples, more than twice a training set of {self.num_samples}, and "
                 f"was not ended, so {self.name} remembers nothing; make selfkd.Progress(epoch, epochs) anew for each "
@@ -108,9 +110,9 @@ class EpochBook:
 
     def stepped(self, batch: Batch) -> None:
         """Count the batch of an optimiser's step."""
-        self._stepped += len(batch.labels)
+        self._stepped += batch.anchors
 
-    def check_end(self, epoch: int, history: History) -> None:
+    def check_end(self, epoch: int, memories: Collection[Memory]) -> None:
         """Whether an epoch can be ended.
 
         Raises: UserError: if another one was begun, or what was seen is not remembered.
@@ -118,7 +120,7 @@ class EpochBook:
         if epoch != self._current:
             begun = "none" if self._current is None else f"epoch {self._current}"
             raise UserError(f"epoch {epoch} is to be ended, but {begun} was begun; call begin_epoch(progress) first")
-        remembered = max(history.samples_written, self._stepped)  # whichever a subclass tells
+        remembered = max(self._stepped, *(memory.samples_written for memory in memories))  # whichever a subclass tells
         if remembered < (1 - _MOST_SKIPPED) * self.samples:
             raise UserError(
                 f"epoch {epoch} saw {self.samples} samples, but after_step was called for {remembered} of them; call "

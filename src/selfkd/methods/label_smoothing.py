@@ -5,17 +5,21 @@ Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception Architecture,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
-from selfkd.losses import soft_cross_entropy
 from selfkd.methods.base import Method
-from selfkd.supervision import Smoothed
+from selfkd.methods.plain import cross_entropy_step
+from selfkd.option_checks import unit_interval
+from selfkd.supervision.smoothed import Smoothed
 
 __all__ = ["LabelSmoothing"]
 
 
 class LabelSmoothing(Method):
-    """Cross-entropy with `(1 - smoothing) * label + smoothing / K` (PyTorch's convention).
+    """Plain training with `(1 - smoothing) * label + smoothing / K` (PyTorch's convention) for the label.
 
     Args:
         backbone: the staged network that will be deployed.
@@ -25,12 +29,13 @@ class LabelSmoothing(Method):
     Source: section 7.
     """
 
+    refused: ClassVar[Mapping[str, str]] = {
+        "supervision": "it is plain with supervision=smoothed; give plain another one"
+    }
+
     def __init__(self, backbone: Staged, data: DatasetInfo, *, smoothing: float = 0.1) -> None:
         super().__init__(backbone, data)
-        self.supervision = Smoothed(data.num_classes, ("main",), smoothing)
+        self.supervise(Smoothed(smoothing=unit_interval("smoothing", smoothing)), data, ("main",))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        target_BK = self.supervision.targets(batch, progress)["main"]
-        logits_BK = self.backbone(batch.images).logits
-        loss = soft_cross_entropy(logits_BK, target_BK)
-        return StepOutput(loss, terms={"soft_cross_entropy": loss}, logits={"main": logits_BK})
+        return cross_entropy_step(self, batch)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
 from selfkd.branches import DeployedExit, ExitChains, ExitFusion
@@ -21,6 +20,7 @@ from selfkd.errors import BatchError, OptionError
 from selfkd.losses import full_precision, softened_kl
 from selfkd.methods.base import Method
 from selfkd.option_checks import LARGEST_SIZE, LARGEST_TEMPERATURE, at_least, non_negative, positive
+from selfkd.supervision.base import Supervision
 
 __all__ = ["LOTH"]
 
@@ -50,14 +50,15 @@ class LOTH(Method):
             channels of stages 2 and 3, the poster's choice but for MobileNetV2: 256, 512. All chains end with the
             channels of the backbone's last map.
         fusion_weight_decay: weight decay of the virtual teacher's parameters; all others follow the optimiser's.
-        epsilon: added to all target probabilities, as the release does.
+        epsilon: added to all target probabilities of the divergences, as the release does.
+        supervision: what exits and virtual teacher are asked to predict in the cross-entropies; the labels by default.
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if a map is neither as large as the one before it nor half of it.
     Source: poster, the losses of both directions; released code for temperature, detaching and epsilon.
     """
 
-    needs: ClassVar[Needs] = Needs(stages="halving_or_equal")
+    needs = Needs(stages="halving_or_equal")
 
     def __init__(
         self,
@@ -73,8 +74,10 @@ class LOTH(Method):
         chain_channels: tuple[int, int] | None = None,
         fusion_weight_decay: float = 1e-5,
         epsilon: float = 1e-7,
+        supervision: Supervision | None = None,
     ) -> None:
         super().__init__(backbone, data)
+        self.supervise(supervision, data, (*_EXITS, "fusion"))
         if positive("alpha", alpha) > _LARGEST_ALPHA:
             raise OptionError(
                 "alpha",
@@ -107,12 +110,12 @@ class LOTH(Method):
         exits = {head: full_precision(logits[head]) for head in _EXITS}
 
         mean_BK = torch.stack(list(exits.values())).mean(dim=0).detach()
-        to_teacher = cross_entropy(virtual_BK, batch.labels) + self._divergence(virtual_BK, mean_BK)
+        to_teacher = self.label_loss("fusion", virtual_BK, batch) + self._divergence(virtual_BK, mean_BK)
 
         teacher_BK = virtual_BK.detach()
         to_students = sum(
             (
-                (2 - self.teacher_weights[head]) * cross_entropy(exit_BK, batch.labels)
+                (2 - self.teacher_weights[head]) * self.label_loss(head, exit_BK, batch)
                 + self.teacher_weights[head] * self._divergence(exit_BK, teacher_BK)
                 for head, exit_BK in exits.items()
             ),

@@ -5,23 +5,24 @@ Kim, Ji, Yoon, Hwang: Self-Knowledge Distillation with Progressive Refinement of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from selfkd.backbones.staged import Staged
-from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.losses import soft_cross_entropy
+from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
 from selfkd.methods.base import Method
+from selfkd.methods.plain import cross_entropy_step
 from selfkd.option_checks import unit_interval
-from selfkd.supervision import Historical
-from selfkd.supervision.decay import linear
+from selfkd.supervision.historical import Historical
 
 __all__ = ["PSKD"]
 
 
 class PSKD(Method):
-    """Soft cross-entropy with `(1 - alpha_e) * label + alpha_e * own prediction of epoch e - 1`, temperature 1.
+    """Plain training with `(1 - alpha_e) * label + alpha_e * own prediction of epoch e - 1` for the label.
 
-    `alpha_e = alpha * (e + 1) / E` (equation 4). What is remembered is the softmax of the training pass.
+    `alpha_e = alpha * (e + 1) / E` (equation 4). What is remembered is the softmax, at temperature 1, of the training
+    pass.
 
     Args:
         backbone: the staged network that will be deployed.
@@ -31,28 +32,13 @@ class PSKD(Method):
     Source: equations 3 and 4.
     """
 
-    needs: ClassVar[Needs] = Needs(sample_index=True)
+    refused: ClassVar[Mapping[str, str]] = {
+        "supervision": "it is plain with supervision=historical; give plain another one"
+    }
 
     def __init__(self, backbone: Staged, data: DatasetInfo, *, alpha: float = 0.8) -> None:
         super().__init__(backbone, data)
-        self.alpha = unit_interval("alpha", alpha)
-        self.supervision = Historical(data, ("main",), self.label_share)
-        self.history = self.supervision.history
-
-    def label_share(self, progress: Progress) -> float:
-        """`1 - alpha_e` (equation 4)."""
-        return linear(progress, maximum=1.0, minimum=1.0 - self.alpha, offset=1)
-
-    def begin_epoch(self, progress: Progress) -> None:
-        super().begin_epoch(progress)
-        self.supervision.begin_epoch(progress, next(self.parameters()).device)
+        self.supervise(Historical(alpha=unit_interval("alpha", alpha), decay="linear"), data, ("main",))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        target_BK = self.supervision.targets(batch, progress)["main"]
-        logits_BK = self.backbone(batch.images).logits
-        loss = soft_cross_entropy(logits_BK, target_BK)  # equation 3
-        return StepOutput(loss, terms={"soft_cross_entropy": loss}, logits={"main": logits_BK})
-
-    def after_step(self, batch: Batch, output: StepOutput) -> None:
-        super().after_step(batch, output)
-        self.supervision.after_step(batch, output)
+        return cross_entropy_step(self, batch)

@@ -5,10 +5,9 @@ Li, Li, Yang, Yang, Pan: Student Helping Teacher: Teacher Evolution via Self-Kno
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
 from selfkd.branches import TopDownStudents
@@ -25,6 +24,7 @@ from selfkd.option_checks import (
     positive,
     subset_of,
 )
+from selfkd.supervision.base import Supervision
 
 __all__ = ["TESKD"]
 
@@ -54,14 +54,15 @@ class TESKD(Method):
         student_width: channels of the student maps; None for those of the last stage, the paper's rule, which makes
             bottleneck networks carry hundreds of millions of parameters while they train.
         detach_teacher: stop the gradient of the divergence into the teacher's classifier.
-        epsilon: added to all target probabilities, as the release does.
+        epsilon: added to all target probabilities of the divergence, as the release does.
+        supervision: what every head is asked to predict in `L_ce`; the labels by default.
     Raises:
         BackboneError: if the stages form no pyramid.
         OptionError: if an option is out of range.
     Source: sections 3.2 and 3.3; released code for the details named above.
     """
 
-    needs: ClassVar[Needs] = Needs(stages="halving")
+    needs = Needs(stages="halving")
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class TESKD(Method):
         student_width: int | None = None,
         detach_teacher: bool = False,
         epsilon: float = 1e-7,
+        supervision: Supervision | None = None,
     ) -> None:
         super().__init__(backbone, data)
         self.label_weight = non_negative("label_weight", label_weight)
@@ -90,6 +92,7 @@ class TESKD(Method):
         self.epsilon = non_negative("epsilon", epsilon, maximum=1)
         if student_convolutions not in (1, 2):
             raise OptionError("student_convolutions", student_convolutions, "1 or 2")
+        numbers = subset_of("students", students, range(1, NUM_STAGES))
         width = backbone.stage_shapes[-1][0]
         if student_width is not None:
             width = at_least("student_width", student_width, 1, LARGEST_SIZE)
@@ -98,12 +101,13 @@ class TESKD(Method):
             width,
             backbone.num_features,
             data.num_classes,
-            subset_of("students", students, range(1, NUM_STAGES)),
+            numbers,
             fusion,
             student_convolutions,
             top_lateral,
         )
         backbone.initialize_branches(self.students)
+        self.supervise(supervision, data, ("main", *(f"branch{number}" for number in numbers)))
         self._smallest_batch = 2 if backbone.stage_shapes[-1][1:] == (1, 1) else 1
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
@@ -113,22 +117,21 @@ class TESKD(Method):
                 f"needs at least {self._smallest_batch} samples"
             )
         features = self.backbone(batch.images)
-        pooled, logits = self.students(features.stages)
+        pooled, students = self.students(features.stages)
+        logits = {"main": features.logits, **students}
         teacher_BK = features.logits.detach() if self.detach_teacher else features.logits
         teacher_BD = features.pooled.detach()
         zero = full_precision(features.logits).new_zeros(())
-        label = sum(
-            (cross_entropy(full_precision(z), batch.labels) for z in (features.logits, *logits.values())), start=zero
-        )
+        label = sum((self.label_loss(head, z, batch) for head, z in logits.items()), start=zero)
         distillation = sum(
-            (softened_kl(z, teacher_BK, self.temperature, self.epsilon) for z in logits.values()), start=zero
+            (softened_kl(z, teacher_BK, self.temperature, self.epsilon) for z in students.values()), start=zero
         )
         feature = sum((masked_squared_distance(each, teacher_BD) for each in pooled.values()), start=zero)
         loss = self.label_weight * label + self.distillation_weight * distillation + self.feature_weight * feature
         return StepOutput(
             loss,
             terms={"label": label, "distillation": distillation, "feature": feature},
-            logits={"main": features.logits, **logits},
+            logits=logits,
         )
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:

@@ -110,7 +110,9 @@ def _annotations(section: str, name: str | None) -> dict[str, str] | None:
     module, _, attribute = part_target(section, name).partition(":")
     if name is not None and is_own(name):
         return None
-    return {f"{section}.{option}": annotation for option, annotation in _options(module, attribute)}
+    reserved = CHOSEN[section].reserved if section in CHOSEN else ()
+    options = [(option, annotation) for option, annotation in _options(module, attribute) if option not in reserved]
+    return {f"{section}.{option}": annotation for option, annotation in options}
 
 
 def _options(module: str, attribute: str) -> Iterator[tuple[str, str]]:
@@ -126,14 +128,21 @@ def _options(module: str, attribute: str) -> Iterator[tuple[str, str]]:
         elif isinstance(node, ast.FunctionDef) and node.name == attribute:
             yield from map(_annotated, node.args.kwonlyargs)
         elif isinstance(node, ast.ClassDef) and node.name == attribute:
-            for base in node.bases:
-                if isinstance(base, ast.Name):
-                    yield from _options(module, base.id)
-            for member in node.body:
-                if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-                    yield from map(_annotated, member.args.kwonlyargs)
-                elif isinstance(member, ast.AnnAssign) and not ast.unparse(member.annotation).startswith("ClassVar"):
-                    yield ast.unparse(member.target), ast.unparse(member.annotation)
+            yield from _options_of_class(module, node)
+
+
+def _options_of_class(module: str, node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    members = {member.name: member for member in node.body if isinstance(member, ast.FunctionDef)}
+    if "__init__" in members:
+        yield from map(_annotated, members["__init__"].args.kwonlyargs)
+        return
+    for base in node.bases:
+        if isinstance(base, ast.Name):
+            yield from _options(module, base.id)
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        for member in node.body:
+            if isinstance(member, ast.AnnAssign) and not ast.unparse(member.annotation).startswith("ClassVar"):
+                yield ast.unparse(member.target), ast.unparse(member.annotation)
 
 
 def _annotated(argument: ast.arg) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 
 from selfkd.catalogue import is_own
 from selfkd.errors import UserError
-from selfkd.recipes.sections import CHOSEN, SECTIONS, part
+from selfkd.recipes.sections import CHOSEN, part, sections_of
 from selfkd.recipes.values import in_words, written
 from selfkd.terminal import printable
 
@@ -32,16 +32,16 @@ def options_parser(parts: Mapping[str, str]) -> ArgumentParser:
         exit_on_error=False, add_help=False, default_env=False, usage=argparse.SUPPRESS, formatter_class=_KeyValueHelp
     )
     parser.add_argument("--seed", type=int, default=0, help="number from which everything random is drawn")
-    for section in SECTIONS:
+    for section in sections_of(parts):
         name = parts.get(section)
         target = part(section, name)
-        skipped = CHOSEN[section].leading if section in CHOSEN else 0
+        skipped, reserved = (CHOSEN[section].leading, CHOSEN[section].reserved) if section in CHOSEN else (0, ())
         if isinstance(target, functools.partial):
             skipped += len(target.args)
             target = target.func
         add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
         try:
-            add(target, section, skip={skipped} if skipped else set(), fail_untyped=False)
+            add(target, section, skip={skipped, *reserved} if skipped else set(reserved), fail_untyped=False)
         except Exception as error:
             if name is None or not is_own(name):
                 raise
@@ -69,13 +69,17 @@ def options_help(parts: Mapping[str, str], flat: Mapping[str, Any]) -> str:
         for section in sections:
             group.title = f"{section}={parts[section]}" if section in parts else section
             group.description = None
-    chosen = "\n".join(f"  {section}={parts[section]}\n{_others(section, parts[section])}" for section in CHOSEN)
+    chosen = "\n".join(
+        f"  {section}={parts.get(section, 'null')}\n{_others(section, parts.get(section))}" for section in CHOSEN
+    )
     return f"parts, each with its own options below:\n{chosen}\n\n{parser.format_help()}\n{_NOTATION}"
 
 
-def _others(section: str, name: str) -> str:
+def _others(section: str, name: str | None) -> str:
+    """What may stand in a section instead of a part, or of none."""
     chosen = CHOSEN[section]
     others = [other for other in chosen.catalogue if other != name]
+    others += ["null"] if chosen.optional and name is not None else []
     others += [others_in_words for others_in_words, _ in chosen.others]
     if chosen.catalogue.takes_own:
         others.append("package.module:Name")

@@ -21,10 +21,11 @@ import yaml
 from selfkd.catalogue import is_own, place_of
 from selfkd.errors import RecipeError, SelfKDError, UnknownNameError, UserError, shown
 from selfkd.given_paths import lacking
+from selfkd.methods import RESERVED, check_reserved, method_class
 from selfkd.recipes.files import ENDINGS, read_recipe
 from selfkd.recipes.option_names import every_option, nearest_keys, numeric_options, option_names
 from selfkd.recipes.options_parser import option_keys, options_parser, type_of
-from selfkd.recipes.sections import ALWAYS, CHOSEN, SECTIONS, override, part
+from selfkd.recipes.sections import ALWAYS, CHOSEN, override, part, sections_of
 from selfkd.recipes.values import as_given, as_written, in_words, members, other_notation, read_list, written
 from selfkd.recipes.weights import options_of_weights
 from selfkd.recipes.yaml_files import is_other_number
@@ -62,6 +63,7 @@ _LONGEST_PATH = 1000  # of all folders; systems allow 4096 bytes for a file in t
 _MOST_FOLDERS = 32
 _LARGEST_SEED = 2**32 - 1
 _OPTIONS_LISTING = "'selfkd train RECIPE --help' shows all options"
+_NONE = "null"  # as an override writes that an optional section has no part
 _LONGEST_HINT = 40  # of a value that is repeated behind the right key
 
 
@@ -86,7 +88,7 @@ class Recipe:
     def flat(self) -> dict[str, Any]:
         """All of it as flat keys, as a recipe file has them."""
         result: dict[str, Any] = {"name": self.name, "seed": self.seed}
-        for section in SECTIONS:
+        for section in sections_of(self.parts):
             if section in self.parts:
                 result[section] = self.parts[section]
             for option, value in self.options[section].items():
@@ -186,7 +188,8 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     merged = override(given, overrides)
     recipe = _resolved(run_name, merged, {})
     before, after = _flat_or_incomplete(run_name, given, merged), recipe.flat()
-    changed = {key: after[key] for key in sorted(overrides) if key not in _UNNAMED and before.get(key) != after[key]}
+    named = sorted(set(overrides) - _UNNAMED)
+    changed = {key: after.get(key) for key in named if before.get(key) != after.get(key)}
     return replace(
         recipe,
         name=_checked_name(run_name + _suffix(changed)) if own_name is None else run_name,
@@ -262,10 +265,14 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     parts = _parts(merged)
     _check_names(parts, merged)
     _check_notation(parts, merged)
+    check_reserved(
+        parts["method"], method_class(parts["method"]), [section for section in RESERVED if section in parts]
+    )
     seed, options = _checked_options(parts, merged)
     for section, followed in options_of_weights(parts, options, merged).items():
         options[section] |= followed
-    for section in ("data", "augmentation", *ALWAYS):  # all that can be built without data check their ranges now
+    buildable = [section for section in parts if CHOSEN[section].leading == 0]
+    for section in (*buildable, *ALWAYS):  # all that can be built without data check their ranges now
         part(section, parts.get(section))(**options[section])
     for section, chosen in parts.items():
         if is_own(chosen):
@@ -289,20 +296,24 @@ def _check_names(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
     """Refuse parts and options that do not exist, without importing a part; those of somebody's own are left."""
     known = ["seed"]
     own = set()
-    for section in SECTIONS:
+    for section in sections_of(parts):
         names = option_names(section, parts.get(section))
         known += names or ()
         if names is None:
             own.add(section)
     for key, value in flat.items():
         section, _, option = key.partition(".")
+        if option and section in CHOSEN and section not in parts:
+            raise RecipeError(
+                f"{key}={shown(value)} has no meaning without {section}=<name>; {CHOSEN[section].catalogue.listing}"
+            )
         if key not in known and not (option and section in own):
             raise _unknown_option(key, value, [*known, *CHOSEN, "name"], _listing(section, parts))
 
 
 def _check_notation(parts: Mapping[str, str], flat: Mapping[str, Any]) -> None:
     """Refuse numbers that are not in plain decimals, without importing a part, where its source says what it takes."""
-    numeric = [key for section in SECTIONS for key in numeric_options(section, parts.get(section))]
+    numeric = [key for section in sections_of(parts) for key in numeric_options(section, parts.get(section))]
     for key in ("seed", *numeric):
         if any(isinstance(each, str) and is_other_number(each) for each in members(read_list(key, flat.get(key)))):
             raise other_notation(key, flat[key])
@@ -352,7 +363,10 @@ def _checked_root(text: str) -> str:
 
 def _parts(merged: dict[str, Any]) -> dict[str, str]:
     parts: dict[str, str] = {}
-    for section in CHOSEN:
+    for section, chosen in CHOSEN.items():
+        if chosen.optional and merged.get(section) in (None, _NONE):
+            merged.pop(section, None)
+            continue
         if section not in merged:
             raise RecipeError(f"the recipe names no {section}; add '{section}: <name>'")
         if not isinstance(merged[section], str):
@@ -365,7 +379,7 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     parser = options_parser(parts)
     known = set(option_keys(parser))
     kinds = {action.dest: type_of(action) for action in parser._actions}
-    nested: dict[str, Any] = {section: {} for section in SECTIONS}
+    nested: dict[str, Any] = {section: {} for section in sections_of(parts)}
     values: dict[str, Any] = {}
     for key, value in flat.items():
         section, _, option = key.partition(".")
@@ -397,7 +411,7 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
     for key in flat:
         if _parsed_value(parsed, key) is None and getattr(defaults, key) is not None:
             raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {getattr(defaults, key)}")
-    options = {section: dict(parsed.get(section) or {}) for section in SECTIONS}
+    options = {section: dict(parsed.get(section) or {}) for section in sections_of(parts)}
     if options["data"].get("root") is not None:
         options["data"]["root"] = _checked_root(options["data"]["root"])
     return parsed["seed"], options

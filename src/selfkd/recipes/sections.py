@@ -9,10 +9,11 @@ from typing import Any
 from selfkd.backbones import BACKBONES, TORCHVISION, network_factory, network_target
 from selfkd.catalogue import Catalogue, import_target
 from selfkd.data import AUGMENTATIONS, DATASETS
-from selfkd.methods import METHODS, method_class
+from selfkd.methods import METHODS, RESERVED, method_class
+from selfkd.supervision import SUPERVISIONS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
-__all__ = ["ALWAYS", "CHOSEN", "SECTIONS", "Chosen", "override", "part", "part_target"]
+__all__ = ["ALWAYS", "CHOSEN", "Chosen", "override", "part", "part_target", "sections_of"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Chosen:
         load: from a part's name to the part.
         target: from a part's name to `module:attribute`, without importing it.
         others: kinds of parts that no table holds: in words, and the name of one; those of a kind share their options.
+        reserved: keyword arguments of a part that are no options: other sections give them.
+        optional: whether a recipe may do without the section, and then says nothing of it.
     """
 
     catalogue: Catalogue
@@ -32,11 +35,13 @@ class Chosen:
     load: Callable[[str], Callable[..., Any]]
     target: Callable[[str], str]
     others: tuple[tuple[str, str], ...] = ()
+    reserved: tuple[str, ...] = ()
+    optional: bool = False
 
     @classmethod
-    def of(cls, catalogue: Catalogue, leading: int) -> Chosen:
+    def of(cls, catalogue: Catalogue, leading: int, optional: bool = False) -> Chosen:
         """A section whose parts are all in its table."""
-        return cls(catalogue, leading, catalogue.load, catalogue.target)
+        return cls(catalogue, leading, catalogue.load, catalogue.target, optional=optional)
 
 
 CHOSEN: Mapping[str, Chosen] = {
@@ -49,25 +54,34 @@ CHOSEN: Mapping[str, Chosen] = {
         network_target,
         others=(("any timm name", "resnet18"), (f"{TORCHVISION}<name>", f"{TORCHVISION}resnet18")),
     ),
-    "method": Chosen(METHODS, 2, method_class, METHODS.target),
+    "method": Chosen(METHODS, 2, method_class, METHODS.target, reserved=RESERVED),
+    "supervision": Chosen.of(SUPERVISIONS, 0, optional=True),
     "optimizer": Chosen.of(OPTIMIZERS, 1),
     "schedule": Chosen.of(SCHEDULES, 3),
 }
 ALWAYS: Mapping[str, str] = {
     "regularization": "selfkd.data.regularization:Regularization",
     "loader": "selfkd.data.batches:LoaderOptions",
-    "history": "selfkd.history.options:HistoryOptions",
+    "history": "selfkd.memories.history_options:HistoryOptions",
     "trainer": "selfkd.training.options:TrainerOptions",
 }
 """Sections that are always there, with the class of their options."""
-SECTIONS = (*CHOSEN, *ALWAYS)
+
+
+def sections_of(parts: Mapping[str, str]) -> tuple[str, ...]:
+    """The sections of a recipe, in their order: those whose part it chooses, and those that are always there.
+
+    Args:
+        parts: section to the name of what was chosen.
+    """
+    return (*(section for section in CHOSEN if section in parts), *ALWAYS)
 
 
 def part(section: str, name: str | None) -> Callable[..., Any]:
     """What a section configures.
 
     Args:
-        section: one of `SECTIONS`.
+        section: one of `CHOSEN` or `ALWAYS`.
         name: of the part; None in sections that are always there.
     Raises: UserError: if there is no such part, or somebody's own cannot be imported or used.
     """

@@ -28,8 +28,11 @@ def build_method(recipe: Recipe, data: DatasetInfo, fresh: bool) -> Method:
     with _options_of("backbone"):
         network = build_network(recipe, data.num_classes, fresh)
     backbone = staged_at(network, data.input_size)
+    given = {}
+    if "supervision" in recipe.parts:
+        given["supervision"] = recipe.target("supervision")(**recipe.options["supervision"])
     with _options_of("method"):
-        method: Method = recipe.target("method")(backbone, data, **recipe.options["method"])
+        method: Method = recipe.target("method")(backbone, data, **recipe.options["method"], **given)
     return method
 
 

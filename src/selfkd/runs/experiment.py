@@ -24,7 +24,7 @@ from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, RunErr
 from selfkd.evaluation.metrics import evaluate
 from selfkd.evaluation.scores import Scores
 from selfkd.given_paths import check_path
-from selfkd.history import HistoryOptions
+from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.building import build_method
@@ -90,16 +90,17 @@ class Experiment:
         return self.splits.info if self.method.needs.labels else replace(self.splits.info, labels=None)
 
     def configure_history(self, folder: Path) -> None:
-        """Give the method's history the recipe's form and place, and say how much it takes.
+        """Give the method's histories the recipe's form and place, and say how much they take.
 
         Args:
-            folder: where files of it would lie.
+            folder: where files of them would lie.
         """
         options: HistoryOptions = self.recipe.target("history")(**self.recipe.options["history"])
-        if self.method.history is not None:
-            self.method.history.configure(options, folder)
-            _log.info("%s", self.method.history.described())
-        elif replace(options, storage="auto") != HistoryOptions():
+        histories = [memory for memory in self.method.memories.values() if isinstance(memory, History)]
+        for history in histories:
+            history.configure(options, folder)
+            _log.info("%s", history.described())
+        if not histories and replace(options, storage="auto") != HistoryOptions():
             _log.info("history.top_k and history.dtype have no effect: %s keeps no history", type(self.method).__name__)
 
     @property

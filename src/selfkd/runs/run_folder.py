@@ -28,7 +28,7 @@ from selfkd.runs.records import (
     write_json,
     write_text,
 )
-from selfkd.training.checkpoint_files import SET_FILES, checksum, has_sets, is_set_name, keep_newest
+from selfkd.training.checkpoint_files import checksum, has_sets, is_set_file, is_set_name, keep_newest
 
 __all__ = ["RunFolder"]
 
@@ -372,5 +372,5 @@ def _is_folder_of_a_run(name: str) -> bool:
 
 def _is_file_of_a_run(name: str) -> bool:
     parent, _, last = name.rpartition("/")
-    in_set = _is_folder_of_a_run(parent) and parent.startswith("checkpoints/") and last in SET_FILES
+    in_set = _is_folder_of_a_run(parent) and parent.startswith("checkpoints/") and is_set_file(last)
     return in_set or _WRITTEN.fullmatch(name) is not None

@@ -1,7 +1,45 @@
-"""What a head is asked to predict: the label, a smoothed label, or the label mixed with the head's own past."""
+"""What a head is asked to predict, by name. One line each; nothing here imports torch until one is asked for."""
 
-from selfkd.supervision.base import Supervision
-from selfkd.supervision.historical import Historical
-from selfkd.supervision.smoothed import Smoothed
+from __future__ import annotations
 
-__all__ = ["Historical", "Smoothed", "Supervision"]
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from selfkd.catalogue import Catalogue, Entry
+from selfkd.errors import OptionError
+
+if TYPE_CHECKING:
+    from selfkd.supervision.base import Supervision
+
+__all__ = ["SUPERVISIONS", "create_supervision"]
+
+SUPERVISIONS = Catalogue(
+    "supervision",
+    {
+        "labels": Entry("selfkd.supervision.labels:Labels", "the label itself"),
+        "smoothed": Entry("selfkd.supervision.smoothed:Smoothed", "the label mixed with the uniform distribution"),
+        "historical": Entry(
+            "selfkd.supervision.historical:Historical", "the label mixed with the head's own last prediction"
+        ),
+    },
+    listing="the supervisions are labels, smoothed and historical",
+)
+
+
+def create_supervision(name: str, **options: Any) -> Supervision:
+    """Build a supervision by name, for the keyword argument `supervision` of one method.
+
+    Args:
+        name: one of `SUPERVISIONS`.
+        options: keyword arguments of the supervision's class.
+    Raises:
+        UnknownNameError: if there is no such supervision.
+        OptionError: if the supervision has no such option, or a value is out of range.
+    """
+    kind = SUPERVISIONS.load(name)
+    try:
+        inspect.signature(kind).bind(**options)
+    except TypeError as error:
+        raise OptionError(f"supervision {name!r}", tuple(options), f"given options that exist: {error}") from error
+    supervision: Supervision = kind(**options)
+    return supervision

@@ -2,65 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
-from selfkd.history import History
-from selfkd.losses.labels import label_probabilities
-from selfkd.losses.precision import full_precision
+from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
+from selfkd.losses import full_precision, label_probabilities
+from selfkd.memories import History, Memory
+from selfkd.option_checks import one_of, unit_interval
 from selfkd.supervision.base import Supervision
+from selfkd.supervision.decay import DECAYS, fixed
 
-__all__ = ["Historical"]
+__all__ = ["Historical", "OwnPast"]
 
 
-class Historical(Supervision):
-    """`beta * label + (1 - beta) * previous prediction`, for every head.
+class OwnPast(Supervision):
+    """`beta * label + (1 - beta) * previous prediction`, for every head; a subclass says how beta falls.
 
     What is remembered is the softmax (temperature 1) of the logits of the training pass itself, so before the weight
-    update that follows it. In the first epoch every row reads as the label, whatever beta is. The method whose history
-    it is ends the epoch.
+    update that follows it. In the first epoch every row reads as the label, whatever beta is.
 
-    Args:
-        data: size of the training set and number of classes.
-        heads: names of the heads.
-        label_share: beta as a function of progress, in [0, 1].
+    The first view of an anchor writes. All views read what it wrote; so do followers, of their own samples, which
+    write when they are anchors themselves.
+
     Source: Kim et al. 2021 (PS-KD), equation 3; Li et al. (DTSKD), historical teacher.
     """
 
-    def __init__(self, data: DatasetInfo, heads: Sequence[str], label_share: Callable[[Progress], float]) -> None:
-        self.history = History(data.num_samples, data.num_classes, heads)
-        self.label_share = label_share
-        self._epoch: int | None = None
-        self._shares: tuple[Tensor, Tensor] | None = None
+    needs: ClassVar[Needs] = Needs(sample_index=True)
 
-    def begin_epoch(self, progress: Progress, device: torch.device) -> None:
-        # Tensors, because every number that a compiled step meets makes a graph of its own.
-        self._epoch, self._shares = progress.epoch, self._shares_in(progress, device)
+    _history: History
+    _targets: Mapping[str, Tensor]
+    _shares_of: tuple[int, int, torch.device] | None = None
+    _shares: tuple[Tensor, Tensor]
 
-    def targets(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    @abstractmethod
+    def label_share(self, progress: Progress) -> float:
+        """Beta, in [0, 1]; the same in all of an epoch."""
+
+    def bind(self, data: DatasetInfo, heads: Sequence[str]) -> None:
+        super().bind(data, heads)
+        self._history = History(data.num_samples, data.num_classes, self.heads)
+
+    @property
+    def memories(self) -> Mapping[str, Memory]:
+        return {"history": self._history}
+
+    def admit(self, batch: Batch, progress: Progress) -> None:
         assert batch.indices is not None  # held by needs
-        shares = self._shares
-        # A compiled step does not look at the epoch, which would become a part of its graph.
-        if shares is None or (not torch.compiler.is_compiling() and progress.epoch != self._epoch):
-            shares = self._shares_in(progress, batch.labels.device)
-        label_share, past_share = (share.to(batch.labels.device) for share in shares)
-        label_BK = label_probabilities(batch.labels, self.history.num_classes)
-        past = self.history.read(batch.indices, batch.labels)
-        return {head: label_share * label_BK + past_share * past_BK for head, past_BK in past.items()}
+        label_share, past_share = self._shares_in(progress, batch.labels.device)
+        label_BK = label_probabilities(batch.labels, self.num_classes)
+        past = self._history.read(batch.indices, batch.labels)
+        self._targets = {head: label_share * label_BK + past_share * past_BK for head, past_BK in past.items()}
+
+    def target(self, head: str, batch: Batch) -> Tensor:
+        return self._targets[head]
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
         assert batch.indices is not None
-        heads = self.history.heads
-        predicted = {head: full_precision(output.logits[head].detach()).softmax(dim=1) for head in heads}
-        self.history.write(batch.indices, predicted)
+        first = batch.anchors  # of the first view
+        predicted = {head: full_precision(output.logits[head][:first].detach()).softmax(dim=1) for head in self.heads}
+        on_host = None if batch.host_indices is None else batch.for_images(batch.host_indices, first)
+        self._history.write(batch.for_images(batch.indices, first), predicted, on_host)
 
     def _shares_in(self, progress: Progress, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Beta and 1 - beta; filled in on the device, which so is not waited for."""
-        beta = self.label_share(progress)
-        label_share, past_share = (
-            torch.full((), share, dtype=torch.float32, device=device) for share in (beta, 1 - beta)
-        )
-        return label_share, past_share
+        """Beta and 1 - beta, filled in on the device once an epoch, which so is not waited for."""
+        key = (progress.epoch, progress.total_epochs, device)
+        if key != self._shares_of:
+            beta = self.label_share(progress)
+            label_share, past_share = (
+                torch.full((), share, dtype=torch.float32, device=device) for share in (beta, 1 - beta)
+            )
+            self._shares_of, self._shares = key, (label_share, past_share)
+        return self._shares
+
+
+class Historical(OwnPast):
+    """`(1 - alpha_e) * label + alpha_e * own prediction of epoch e - 1`, for every head.
+
+    Args:
+        alpha: trust in the past prediction at the end of the run, in [0, 1].
+        decay: how the label's share falls from 1 to `1 - alpha`: "linear", as in PS-KD (equation 4), "cosine", or
+            "fixed" at `1 - alpha` in all epochs.
+    Raises: OptionError: if an option is out of range.
+    Source: Kim et al. 2021 (PS-KD), arXiv:2006.12000, equations 3 and 4.
+    """
+
+    def __init__(self, *, alpha: float = 0.8, decay: Literal["linear", "cosine", "fixed"] = "linear") -> None:
+        self.alpha = unit_interval("supervision.alpha", alpha)
+        self._decay = DECAYS[one_of("supervision.decay", decay, DECAYS)]
+
+    def label_share(self, progress: Progress) -> float:
+        last = 1.0 - self.alpha
+        return self._decay(progress, last if self._decay is fixed else 1.0, last, 1)

@@ -18,7 +18,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor, nn
 
 from selfkd.atomic_files import folder_written_whole, remove, written_whole
-from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError, first_line
+from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError, UserError, first_line, shown
 from selfkd.given_paths import check_path
 from selfkd.json_text import to_json
 from selfkd.training.memory import is_out_of_memory, memory_for
@@ -26,9 +26,8 @@ from selfkd.training.options import MOST_THREADS
 
 __all__ = [
     "BEST_KEY",
-    "HISTORY_KEY",
+    "MEMORIES_KEY",
     "PROCESSES_KEY",
-    "SET_FILES",
     "STEPS_KEY",
     "THREADS_KEY",
     "CheckpointFiles",
@@ -36,6 +35,7 @@ __all__ = [
     "epochs_done",
     "epochs_in",
     "has_sets",
+    "is_set_file",
     "is_set_name",
     "keep_newest",
     "load_weights",
@@ -49,14 +49,13 @@ __all__ = [
 ]
 
 BEST_KEY = "selfkd_best"
-HISTORY_KEY = "selfkd_history"
+MEMORIES_KEY = "selfkd_memories"
 PROCESSES_KEY = "selfkd_processes"
 STEPS_KEY = "selfkd_steps_per_epoch"
 THREADS_KEY = "selfkd_threads"
 
-_TRAINING, _HISTORY, _BEST, _CHECKSUMS = "training.ckpt", "history.pt", "best.ckpt", "checksums.json"
-SET_FILES = frozenset({_TRAINING, _HISTORY, _BEST, _CHECKSUMS})
-"""Names of the files in a set."""
+_TRAINING, _BEST, _CHECKSUMS = "training.ckpt", "best.ckpt", "checksums.json"
+_MEMORY = re.compile(r"([A-Za-z]\w{0,99})\.pt", re.ASCII)
 
 
 def _mappings(value: Any) -> bool:
@@ -92,7 +91,8 @@ class CheckpointFiles(CheckpointIO):
     """Lightning's way to our sets, each a folder `epoch-000012` with
 
     - `training.ckpt`: weights, optimiser, schedule, how far the run is;
-    - `history.pt`: what was predicted in that epoch, for methods that remember it;
+    - `history.pt`: what was predicted in that epoch, for methods that remember it; a further memory has a file of its
+      own name beside it;
     - `best.ckpt`: the weights of the best epoch until then;
     - `checksums.json`: size and CRC-32 of each of them.
 
@@ -107,11 +107,11 @@ class CheckpointFiles(CheckpointIO):
         """
         path = Path(path)
         training = dict(checkpoint)
-        history = training.pop(HISTORY_KEY, None)
+        memories = training.pop(MEMORIES_KEY, {})
         with folder_written_whole(path) as partial:
             _write(training, partial / _TRAINING)
-            if history is not None:
-                _write(history, partial / _HISTORY)
+            for name, state in memories.items():
+                _write(state, _memory_file(partial, name))
             best = path.parent / _BEST
             if best.exists():
                 _link(best, partial / _BEST)
@@ -156,6 +156,11 @@ def newest_set(checkpoints: Path) -> Path | None:
     return _newest(checkpoints, _damage)
 
 
+def is_set_file(name: str) -> bool:
+    """Whether a file's name is that of a file in a set."""
+    return name in (_TRAINING, _BEST, _CHECKSUMS) or _MEMORY.fullmatch(name) is not None
+
+
 def epochs_done(checkpoints: Path) -> int:
     """Epochs of the newest set whose files have their checksums; 0 if there is none."""
     return next((epochs_in(path) for path in _sets(checkpoints) if _changed_file(path) is None), 0)
@@ -184,8 +189,8 @@ def read_set(path: Path) -> dict[str, Any]:
     if damage is not None:
         raise CheckpointError(f"{damage}; {_ADVICE}")
     checkpoint = _checkpoint(path / _TRAINING)
-    if (path / _HISTORY).exists():
-        checkpoint[HISTORY_KEY] = _read(path / _HISTORY)
+    named = {file: _MEMORY.fullmatch(file.name) for file in path.iterdir()}
+    checkpoint[MEMORIES_KEY] = {match[1]: _read(file) for file, match in named.items() if match is not None}
     return checkpoint
 
 
@@ -331,6 +336,14 @@ def _damage_of_weights(path: Path, name: str) -> str | None:
     except CheckpointError as error:
         return str(error)
     return None
+
+
+def _memory_file(path: Path, name: str) -> Path:
+    """The file of a memory in a set."""
+    file = f"{name}.pt"
+    if _MEMORY.fullmatch(file) is None:
+        raise UserError(f"a memory named {shown(name)} has no file; its name must be letters, digits and underscores")
+    return path / file
 
 
 def _changed_file(path: Path, only: str | None = None) -> str | None:

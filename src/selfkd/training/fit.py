@@ -39,7 +39,7 @@ from selfkd.training.training_module import TrainingModule
 
 __all__ = ["check_hardware", "connect", "fit"]
 
-# What torch, Lightning and a history raise when what they are to take over has other keys, types or sizes.
+# What torch, Lightning and a memory raise when what they are to take over has other keys, types or sizes.
 _OF_UNFIT_CHECKPOINTS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 _log = logging.getLogger("selfkd")

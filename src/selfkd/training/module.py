@@ -20,7 +20,7 @@ from selfkd.evaluation.metrics import evaluate
 from selfkd.evaluation.scores import Score
 from selfkd.methods.base import Method
 from selfkd.training.allocator import jemalloc_advice
-from selfkd.training.checkpoint_files import HISTORY_KEY
+from selfkd.training.checkpoint_files import MEMORIES_KEY
 from selfkd.training.memory import memory_to_evaluate
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import together
@@ -101,8 +101,8 @@ class MethodModule(TrainingModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        if self.method.history is not None:  # only now has Lightning moved the method to its device
-            self.method.history.to(self.device)
+        for memory in self.method.memories.values():  # only now has Lightning moved the method to its device
+            memory.to(self.device)
 
     def begin_epoch(self) -> None:
         self._meter.reset()
@@ -171,9 +171,11 @@ class MethodModule(TrainingModule):
             _log.info("%s", memory)
 
     def too_little_memory(self, device: torch.device) -> str:
-        loader, history = self.parts.training_loader, self.method.history
-        continuing = ["loader.device_share=0"] if device.type == "cuda" and loader.device_share else []
-        continuing += ["history.storage=pinned"] if device.type == "cuda" and history is not None else []
+        loader = self.parts.training_loader
+        continuing = ["loader.device_share=0"] if loader.device_share else []
+        continuing += [override for memory in self.method.memories.values() for override in memory.off_device]
+        if device.type != "cuda":
+            continuing = []
         anew = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
         anew += ["trainer.precision=bf16-mixed"] if self.options.precision == "32" else []
         said = [f"{device} has too little memory for this network with loader.batch_size={loader.batch_size}"]
@@ -183,14 +185,12 @@ class MethodModule(TrainingModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        if self.method.history is not None:
-            checkpoint[HISTORY_KEY] = self.method.history.state_dict()
+        checkpoint[MEMORIES_KEY] = self.method.memories_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self.method.continue_after(checkpoint["epoch"] + 1)
-        if self.method.history is not None:
-            self.method.history.load_state_dict(checkpoint[HISTORY_KEY])
+        self.method.load_memories_state(checkpoint[MEMORIES_KEY])
 
     def _progress(self, step: int) -> Progress:
         return Progress(self.current_epoch, self.options.epochs, step, self.steps_per_epoch)

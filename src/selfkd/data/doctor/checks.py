@@ -15,7 +15,7 @@ from selfkd.data.doctor.findings import Finding, Severity
 from selfkd.data.doctor.survey import Moments, Survey
 from selfkd.data.preprocessing import options_for
 from selfkd.data.source import Source
-from selfkd.history import History
+from selfkd.memories import History
 
 __all__ = ["FULL", "QUICK", "Check", "Examination", "Stem"]
 

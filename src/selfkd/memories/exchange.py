@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from selfkd.history.generations import Generation, in_chunks
+from selfkd.memories.generations import Generation, in_chunks
 
 __all__ = ["share_writes"]
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from selfkd.errors import OptionError
-from selfkd.history import HistoryOptions
-from selfkd.history.row_forms import TopClasses, chosen_form
+from selfkd.memories import HistoryOptions
+from selfkd.memories.row_forms import TopClasses, chosen_form
 
 IMAGENET = (1_281_167, 1000, 4)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from selfkd.errors import BatchError, OptionError, UserError
-from selfkd.history import History, HistoryOptions
+from selfkd.memories import History, HistoryOptions
 
 STORAGES = ("device", "pinned", "memmap")
 FORMS = {"dense": {}, "half": {"dtype": "float16"}, "top": {"top_k": 2}}
@@ -32,7 +32,7 @@ def test_writes_are_read_after_the_epoch_only(history):
     written = probabilities(0, 2)
     history.write(indices, written)
     assert history.read(indices, labels)["main"].tolist() == [[1, 0, 0], [1, 0, 0]]
-    history.advance()
+    history.commit()
     read = history.read(torch.tensor([1, 3, 0]), torch.tensor([0, 0, 2]))
     for head in ("main", "branch1"):
         assert torch.equal(read[head][:2], written[head].flip(0))
@@ -42,10 +42,10 @@ def test_writes_are_read_after_the_epoch_only(history):
 def test_rows_that_an_epoch_leaves_out_keep_their_older_value(history):
     first, second = probabilities(1, 2), probabilities(2, 1)
     history.write(torch.tensor([0, 1]), first)
-    history.advance()
+    history.commit()
     history.write(torch.tensor([1]), second)
-    history.advance()
-    history.advance()  # an epoch without any write
+    history.commit()
+    history.commit()  # an epoch without any write
     read = history.read(torch.tensor([0, 1]), torch.tensor([0, 0]))["branch1"]
     assert torch.equal(read[0], first["branch1"][0])
     assert torch.equal(read[1], second["branch1"][0])
@@ -55,16 +55,16 @@ def test_a_discarded_epoch_leaves_no_trace(history):
     kept = probabilities(3, 5)
     everything, labels = torch.arange(5), torch.zeros(5, dtype=torch.int64)
     history.write(everything, kept)
-    history.advance()
+    history.commit()
     history.write(everything, probabilities(4, 5))
-    history.discard_unfinished()
-    history.advance()
+    history.discard()
+    history.commit()
     assert torch.equal(history.read(everything, labels)["main"], kept["main"])
 
 
 def test_state_survives_a_round_trip_and_is_loaded_without_pickled_code(history, tmp_path):
     history.write(torch.tensor([2]), probabilities(5, 1))
-    history.advance()
+    history.commit()
     torch.save(history.state_dict(), tmp_path / "history.pt")
     restored = History(5, 3, ("main", "branch1"))
     restored.load_state_dict(torch.load(tmp_path / "history.pt", weights_only=True))
@@ -82,7 +82,7 @@ def test_nothing_it_stores_carries_gradient_and_reads_are_float32():
     history = History(2, 3, ("main",), HistoryOptions(dtype="float16"))
     logits = torch.randn(2, 3, requires_grad=True)
     history.write(torch.arange(2), {"main": logits.softmax(1)})
-    history.advance()
+    history.commit()
     read = history.read(torch.arange(2), torch.tensor([0, 1]))["main"]
     assert not read.requires_grad
     assert read.dtype == torch.float32
@@ -115,16 +115,16 @@ def test_indices_are_looked_at_again_once_they_were_written(history):
 def test_an_index_that_only_a_device_knows_is_refused_before_anything_can_be_read(history, wrong, monkeypatch):
     everything, labels = torch.arange(5), torch.zeros(5, dtype=torch.int64)
     history.write(everything, probabilities(0, 5))
-    history.advance()
+    history.commit()
     before = history.read(everything, labels)
-    monkeypatch.setattr("selfkd.history.history.at_hand", lambda values: False)
+    monkeypatch.setattr("selfkd.memories.history.at_hand", lambda values: False)
     for indices in ([0, 1], [2, wrong], [3, 4]):
         history.read(torch.tensor(indices), labels[:2])
         history.write(torch.tensor(indices), probabilities(1, 2))
     with pytest.raises(BatchError, match=rf"in batch 2 of the epoch, sample index {wrong} lies outside \[0, 5\)"):
-        history.advance()
+        history.commit()
     assert history.samples_written == 0
-    history.advance()  # nothing of that epoch is left
+    history.commit()  # nothing of that epoch is left
     after = history.read(everything, labels)
     assert all(torch.equal(before[head], after[head]) for head in before)
 
@@ -133,12 +133,12 @@ def test_indices_that_count_within_the_batch_are_refused(history):
     for _ in range(2):
         history.write(torch.arange(2), probabilities(0, 2))
     with pytest.raises(BatchError, match="4 samples were seen in batches of at most 2, but no index was above 1"):
-        history.advance()
-    history.advance()
+        history.commit()
+    history.commit()
     assert history.is_empty
     for indices in ([0, 1], [1, 2]):  # drawn with replacement
         history.write(torch.tensor(indices), probabilities(0, 2))
-    history.advance()
+    history.commit()
     assert not history.is_empty
 
 
@@ -153,8 +153,8 @@ def lived(history):
     for epoch, indices in enumerate((torch.arange(4), torch.tensor([2, 0]), torch.tensor([1]))):
         history.write(indices, probabilities(epoch, len(indices), classes=6))
         if epoch < 2:
-            history.advance()
-    history.discard_unfinished()
+            history.commit()
+    history.discard()
     return history
 
 
@@ -191,7 +191,7 @@ def test_a_run_continues_in_another_place(storage, form, tmp_path):
     continued.to("cpu")
     for each in (history, continued):
         each.write(torch.tensor([4, 1]), probabilities(7, 2, classes=6))
-        each.advance()
+        each.commit()
     assert_same(all_read(continued), all_read(history))
 
 
@@ -223,7 +223,7 @@ def test_a_loaded_state_is_copied_and_must_not_change_before(tmp_path):
     expected = copy.deepcopy(all_read(history))
     for epoch in range(2):  # its tables change places, so that what was given away is written to
         history.write(torch.arange(5), probabilities(8 + epoch, 5, classes=6))
-        history.advance()
+        history.commit()
         history.write(torch.arange(5), probabilities(9, 5, classes=6))
     assert_same(all_read(early), expected)
     with pytest.raises(RuntimeError, match="was changed"):
@@ -290,21 +290,21 @@ def test_rows_that_travel_are_the_same(form, told, tmp_path):
                 history.write(indices, probabilities(10 * epoch + step, 2, classes=6))
             assert_same(*read)
         for history in histories:
-            history.advance()
+            history.commit()
     assert_same(*map(all_read, histories))
 
 
 def test_rows_under_way_are_forgotten_with_their_epoch(tmp_path):
     history = FromAfar(5, 6, ("main", "branch1"))
     history.write(torch.arange(5), probabilities(0, 5, classes=6))
-    history.advance()
+    history.commit()
     expected = all_read(history)
     history._receive = lambda wait=False: None  # the device is slow
     history.write(torch.arange(5), probabilities(1, 5, classes=6))
-    history.discard_unfinished()
+    history.discard()
     del history._receive
     history.write(torch.tensor([2]), {head: rows[2:3] for head, rows in expected.items()})
-    history.advance()
+    history.commit()
     assert_same(all_read(history), expected)
 
 
@@ -335,5 +335,5 @@ def test_on_a_gpu_it_is_the_same_and_waits_for_nothing(storage, form, tmp_path):
             expected = here.read(indices, labels)
             assert_same({head: rows.cpu() for head, rows in read.items()}, expected)
             here.write(indices, {head: rows.cpu() for head, rows in written.items()})
-        there.advance()
-        here.advance()
+        there.commit()
+        here.commit()

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from selfkd.errors import StorageError
-from selfkd.history.options import Storage
-from selfkd.history.row_forms import in_words
 from selfkd.main_memory import free_main_memory
+from selfkd.memories.history_options import Storage
+from selfkd.memories.row_forms import in_words
 from selfkd.process_group import process_count
 
 __all__ = ["Files", "MainMemory", "OnDevice", "Place", "chosen_place", "place_in_words"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from selfkd.errors import StorageError
-from selfkd.history import places
-from selfkd.history.places import Files, chosen_place
+from selfkd.memories import places
+from selfkd.memories.places import Files, chosen_place
 
 GB = 10**9
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_killed_process_leaves_no_files(tmp_path):
     code = (
-        "import os, signal, sys, torch; from pathlib import Path; from selfkd.history.places import Files;"
+        "import os, signal, sys, torch; from pathlib import Path; from selfkd.memories.places import Files;"
         "table = Files(Path(sys.argv[1])).zeros((1000,), torch.float32).fill_(1); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], env=os.environ, check=False)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfkd.history.places import Place
-from selfkd.history.row_forms import RowForm
+from selfkd.memories.places import Place
+from selfkd.memories.row_forms import RowForm
 
 __all__ = ["Generation", "in_chunks"]
 

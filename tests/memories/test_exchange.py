@@ -5,10 +5,9 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 import selfkd
-from selfkd.history import History, HistoryOptions, generations
 from selfkd.losses import soft_cross_entropy
+from selfkd.memories import History, HistoryOptions, generations
 from selfkd.methods.base import Method
-from selfkd.supervision import Historical
 
 SAMPLES, CLASSES, HEADS = 23, 6, ("main", "branch1")
 FORMS = ({}, {"dtype": "float16"}, {"top_k": 2})
@@ -30,12 +29,12 @@ class Own(Method):
 
     def __init__(self, backbone, data):
         super().__init__(backbone, data)
-        self.supervision = Historical(data, ("main",), lambda progress: 0.5)
-        self.history = self.supervision.history
+        self.history = History(data.num_samples, data.num_classes, ("main",))
+        self.memories["history"] = self.history
 
     def forward(self, batch, progress):
         logits = self.backbone(batch.images).logits
-        loss = soft_cross_entropy(logits, self.supervision.targets(batch, progress)["main"])
+        loss = soft_cross_entropy(logits, self.history.read(batch.indices, batch.labels)["main"])
         return selfkd.StepOutput(loss, {"loss": loss}, {"main": logits})
 
     def after_step(self, batch, output):
@@ -60,7 +59,7 @@ def histories(folder, ranks):
                 for rank in reversed(ranks):
                     if len(indices[rank]):
                         history.write(torch.tensor(indices[rank]), predictions(epoch, rank, len(indices[rank])))
-                history.advance()
+                history.commit()
                 state = history.state_dict()
                 states.append({key: value.clone() for key, value in state.items() if torch.is_tensor(value)})
     return states

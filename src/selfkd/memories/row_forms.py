@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from selfkd.errors import OptionError
-from selfkd.history.options import HistoryOptions
+from selfkd.memories.history_options import HistoryOptions
 
 __all__ = ["AllClasses", "RowForm", "TopClasses", "chosen_form", "in_words"]
 

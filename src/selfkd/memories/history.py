@@ -1,4 +1,4 @@
-"""Two generations of predictions, in the form and the place that suit their size."""
+"""The soft-label history: two generations of predictions, in the form and the place that suit their size."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from selfkd.errors import BatchError, UserError
-from selfkd.history.exchange import share_writes
-from selfkd.history.generations import Generation, in_chunks
-from selfkd.history.options import HistoryOptions
-from selfkd.history.places import Place, chosen_place, place_in_words
-from selfkd.history.row_forms import AllClasses, chosen_form, in_words
-from selfkd.history.transfers import Arrivals, sent
 from selfkd.losses.labels import label_probabilities
+from selfkd.memories.base import Memory
+from selfkd.memories.exchange import share_writes
+from selfkd.memories.generations import Generation, in_chunks
+from selfkd.memories.history_options import HistoryOptions
+from selfkd.memories.places import Place, chosen_place, place_in_words
+from selfkd.memories.row_forms import AllClasses, chosen_form, in_words
+from selfkd.memories.transfers import Arrivals, sent
 from selfkd.option_checks import at_least
 from selfkd.process_group import process_count
 from selfkd.value_ranges import IndexRange, at_hand
@@ -54,20 +56,20 @@ class _Batch:
     rows: tuple[Tensor, ...] | None
 
 
-class History:
+class History(Memory):
     """Predictions of the previous epoch, by sample index, for several heads.
 
-    Two generations are kept: reads see what was written before the last `advance`, writes go to the next generation.
+    Two generations are kept: reads see what was written before the last `commit`, writes go to the next generation.
     A killed epoch can therefore be replayed from its start, and a sample drawn twice in one epoch reads the same row
     both times. A row that an epoch does not write keeps its older value; a row never written reads as the label.
 
     It is no module buffer on purpose: data-parallel training broadcasts buffers and would undo other ranks' writes;
-    processes exchange what they wrote in `advance`, which all of them call. Tables are allocated by `to`, or by the
-    first write, on its device. No call waits for the device, except `guard`, `advance` once per epoch, and reads and
+    processes exchange what they wrote in `commit`, which all of them call. Tables are allocated by `to`, or by the
+    first write, on its device. No call waits for the device, except `guard`, `commit` once per epoch, and reads and
     writes of tables in main memory where `fetch` was not told the indices there.
 
     An index outside [0, num_samples) is refused at once where the indices are in main memory. One that only a device
-    knows is noted, read and written as the nearest one inside, and refused by `guard`, at the latest by `advance`:
+    knows is noted, read and written as the nearest one inside, and refused by `guard`, at the latest by `commit`:
     before anything that was written beside it can be read.
 
     Args:
@@ -78,6 +80,9 @@ class History:
     Raises: OptionError: if a size is out of range, `heads` is empty, or the options do not fit the classes.
     Source: Kim et al. 2021 (PS-KD), section 3.2; Li et al. (DTSKD), historical teacher.
     """
+
+    checks_indices = True
+    off_device = ("history.storage=pinned",)
 
     def __init__(
         self, num_samples: int, num_classes: int, heads: Sequence[str], options: HistoryOptions | None = None
@@ -93,12 +98,10 @@ class History:
         self._saved: _Saved | None = None
         self._batch: _Batch | None = None
         self._arrivals = Arrivals()
-        self._readable = False  # nothing was ever written before an `advance`
-        self._largest_write = 0  # samples, since the last `advance`
+        self._readable = False  # nothing was ever written before a `commit`
+        self._largest_write = 0  # samples, since the last `commit`
         self._checked: Tensor | None = None  # the indices that were checked last
         self._range = IndexRange(self.num_samples)
-        self.samples_written = 0
-        """How many samples were written since the last `advance`; one that was written twice counts twice."""
         self.configure(options or HistoryOptions())
 
     def configure(self, options: HistoryOptions, folder: Path | None = None) -> None:
@@ -175,12 +178,13 @@ class History:
         return {head: read_BHK[:, position] for position, head in enumerate(self.heads)}
 
     @torch.no_grad()
-    def write(self, indices: Tensor, probabilities: Mapping[str, Tensor]) -> None:
-        """Remember this epoch's predictions; they are read after the next `advance`.
+    def write(self, indices: Tensor, probabilities: Mapping[str, Tensor], host_indices: Tensor | None = None) -> None:
+        """Remember this epoch's predictions; they are read after the next `commit`.
 
         Args:
             indices: `[B]` int64 in [0, num_samples); of repeated indices, one wins.
             probabilities: every head's `[B, K]` after softmax.
+            host_indices: the same indices in main memory; not needed where `fetch` was told them.
         Raises:
             ValueError: if a head is missing or unknown.
             BatchError: if an index that is in main memory is out of range.
@@ -195,7 +199,8 @@ class History:
             if self._batch is not None and self._batch.indices is indices:
                 host_indices = self._batch.host_indices
             else:
-                host_indices = indices.cpu()
+                if host_indices is None or not at_hand(host_indices):
+                    host_indices = indices.cpu()
                 self._range.check(host_indices, now=at_hand(host_indices))
             self._arrivals.ask(host_indices, fields)
             self._receive()
@@ -208,7 +213,7 @@ class History:
         self._largest_write = max(self._largest_write, len(indices))
 
     @torch.no_grad()
-    def advance(self) -> None:
+    def commit(self) -> None:
         """End the epoch: what was written, by any of the processes that train together, becomes what is read.
 
         Raises: BatchError: if an index was out of range, or the indices counted within their batches; what the epoch
@@ -219,7 +224,7 @@ class History:
         self.guard()
         if self._counts_within_batches():
             samples, largest = self.samples_written, self._largest_write
-            self.discard_unfinished()
+            self.discard()
             raise BatchError(
                 f"{samples} samples were seen in batches of at most {largest}, but no index was above {largest - 1}: "
                 "the indices seem to count within the batch. They must be each sample's position in the training set "
@@ -249,11 +254,11 @@ class History:
         try:
             self._range.look()
         except BatchError:
-            self.discard_unfinished()
+            self.discard()
             raise
 
     @torch.no_grad()
-    def discard_unfinished(self) -> None:
+    def discard(self) -> None:
         """Forget what the current epoch wrote: it is about to be replayed from its start."""
         self._start_counting()
         self._arrivals.forget()
@@ -261,7 +266,7 @@ class History:
             self._next.written.zero_()
 
     def state_dict(self) -> dict[str, object]:
-        """The readable generation, its shape and its form, wherever it lives; complete after `advance`.
+        """The readable generation, its shape and its form, wherever it lives; complete after `commit`.
 
         Its tensors are those that are read, no copies.
         """
@@ -278,16 +283,9 @@ class History:
 
         Raises: ValueError: if the state is of another shape or form, or of other heads (the message names both).
         """
-        mine = self._signature()
-        theirs = {key: state.get(key, AllClasses.OLDEST if key == "form" else None) for key in mine}
-        if mine != theirs:
-            raise ValueError(f"the saved history is {theirs}, this run needs {mine}")
-        shapes = [(self.num_samples, *shape) for shape, _ in self._form.fields.values()] + [(self.num_samples,)]
-        tensors = [state.get(key) for key in (*self._form.fields, "written")]
-        found = [tensor for tensor in tensors if isinstance(tensor, Tensor)]
-        if found and [tuple(tensor.shape) for tensor in found] != shapes:
-            raise ValueError(f"the saved history holds {[tuple(tensor.shape) for tensor in found]}, expected {shapes}")
-        self.discard_unfinished()
+        self.check_state_dict(state)
+        found = self._tensors_of(state)
+        self.discard()
         self._batch = self._saved = None
         self._readable = bool(found)
         if found and self._previous is not None:
@@ -295,7 +293,22 @@ class History:
         elif found:
             self._saved = _Saved(tuple(found[:-1]), found[-1])
 
-    def to(self, device: torch.device | str) -> History:
+    def check_state_dict(self, state: Mapping[str, object]) -> None:
+        mine = self._signature()
+        theirs = {key: state.get(key, AllClasses.OLDEST if key == "form" else None) for key in mine}
+        if mine != theirs:
+            raise ValueError(f"the saved history is {theirs}, this run needs {mine}")
+        shapes = [(self.num_samples, *shape) for shape, _ in self._form.fields.values()] + [(self.num_samples,)]
+        found = self._tensors_of(state)
+        if found and [tuple(tensor.shape) for tensor in found] != shapes:
+            raise ValueError(f"the saved history holds {[tuple(tensor.shape) for tensor in found]}, expected {shapes}")
+
+    def _tensors_of(self, state: Mapping[str, object]) -> list[Tensor]:
+        """The tables in a state, in the order of the form's fields, last what was written; none of an empty history."""
+        tensors = [state.get(key) for key in (*self._form.fields, "written")]
+        return [tensor for tensor in tensors if isinstance(tensor, Tensor)]
+
+    def to(self, device: torch.device | str) -> Self:
         """Give the tables their place for training on a device, or move them there; returns self.
 
         Raises: StorageError: if they do not fit.
