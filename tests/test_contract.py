@@ -45,6 +45,44 @@ def test_needs_must_make_sense(wrong):
         Needs(**wrong)
 
 
+def test_needs_together_are_those_of_each():
+    views, index = Needs(views=2, stages="halving_or_equal"), Needs(sample_index=True, same_class=1, stages="halving")
+    both = Needs(sample_index=True, views=2, same_class=1, stages="halving")
+    assert views | index == index | views == both
+    assert views | Needs() == views
+
+
+# Two views of two anchors with one follower each: V = 2, n = 1, A = 2.
+STACKED = Batch(torch.arange(8.0).view(8, 1, 1, 1), torch.tensor([3, 5, 3, 5]), torch.tensor([0, 1, 2, 3]), 2, None, 1)
+
+
+def test_a_batch_unfolds_into_views_members_and_anchors():
+    assert STACKED.anchors == 2
+    images = STACKED.unstacked(STACKED.images)
+    assert images.shape == (2, 2, 2, 1, 1, 1)
+    assert images[1, 0, :].flatten().tolist() == [4, 5], "second view of the anchors"
+    assert images[0, 1, :].flatten().tolist() == [2, 3], "their followers"
+    assert STACKED.unstacked(STACKED.indices).tolist() == [[[0, 1], [2, 3]]]
+    assert STACKED.unstacked(torch.zeros(8, 7)).shape == (2, 2, 2, 7)
+    assert images.data_ptr() == STACKED.images.data_ptr()
+    channels_last = torch.zeros(8, 3, 4, 4).to(memory_format=torch.channels_last)
+    assert STACKED.unstacked(channels_last).shape == (2, 2, 2, 3, 4, 4)
+    with pytest.raises(BatchError, match="6 rows are neither one for each of the 4 samples nor for each of their 8"):
+        STACKED.unstacked(torch.zeros(6, 7))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, [3, 5]), (4, [3, 5, 3, 5]), (8, [3, 5, 3, 5, 3, 5, 3, 5])])
+def test_what_is_known_of_samples_is_known_of_their_images(count, expected):
+    assert STACKED.for_images(STACKED.labels, count).tolist() == expected
+    assert STACKED.for_images(torch.eye(4), count).shape == (count, 4)
+
+
+@pytest.mark.parametrize("count", [0, 3, 6, 12])
+def test_rows_of_half_a_view_are_refused(count):
+    with pytest.raises(BatchError, match=f"{count} rows are those of no whole view: the batch has 4 samples"):
+        STACKED.for_images(STACKED.labels, count)
+
+
 @pytest.mark.parametrize(("epoch", "total"), [(-1, 3), (3, 3), (0, 0)])
 def test_progress_lies_within_the_run(epoch, total):
     with pytest.raises(ValueError, match="counts from 0"):
@@ -62,6 +100,7 @@ def test_a_data_set_must_make_sense():
 
 def test_the_contract_and_the_tables_import_no_torch():
     code = (
-        "import sys, selfkd.contract, selfkd.methods, selfkd.data, selfkd.backbones; sys.exit('torch' in sys.modules)"
+        "import sys, selfkd.contract, selfkd.methods, selfkd.data, selfkd.backbones, selfkd.supervision; "
+        "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -69,6 +69,12 @@ def imported(file):
         yield from names
 
 
+def test_training_knows_methods_by_their_contract_and_in_one_file():
+    training = [file for file in FILES if package_of(file) == "training"]
+    importing = {file.name: name for file in training for name in imported(file) if name.startswith("selfkd.methods")}
+    assert importing == {"module.py": "selfkd.methods.base"}
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_imports_point_one_way(file):
     package = package_of(file)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
-    from selfkd.runs.loading import LoadedRun, load
+    from selfkd.runs.loading import LoadedRun, load, load_method
     from selfkd.supervision import create_supervision
     from selfkd.supervision.base import Supervision
     from selfkd.teachers.teacher import Teacher
@@ -41,6 +41,7 @@ __all__ = [
     "create_method",
     "create_supervision",
     "load",
+    "load_method",
     "stage",
 ]
 
@@ -52,7 +53,7 @@ _HOMES = {
     "selfkd.memories": ("History", "Memory"),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
-    "selfkd.runs.loading": ("LoadedRun", "load"),
+    "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
     "selfkd.supervision": ("create_supervision",),
     "selfkd.supervision.base": ("Supervision",),
     "selfkd.teachers.teacher": ("Teacher",),

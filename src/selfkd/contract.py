@@ -41,6 +41,8 @@ class Needs:
         same_class: number n of further samples of the same class that follow each sample, which is their anchor.
         same_class_distinct: the followers are other samples than their anchor and than each other as far as the class
             has enough of them (BAKE); else each is drawn from the whole class, anchor included (CS-KD).
+        labels: the label of every training sample, `DatasetInfo.labels`, when the method is built; a run notes them for
+            such a method alone.
         teacher: the keyword argument `teacher`, a trained network that is frozen (`selfkd.Teacher`).
         peer: the keyword argument `peer`, a second staged network, which is trained along.
         stages: sizes of the network's stages: "any", "halving" (each half the size of the one before) or
@@ -51,6 +53,7 @@ class Needs:
     views: int = 1
     same_class: int = 0
     same_class_distinct: bool = False
+    labels: bool = False
     teacher: bool = False
     peer: bool = False
     stages: _Stages = "any"

@@ -7,7 +7,7 @@ from selfkd.data.folder import Folder
 from selfkd.data.imagenet import ImageNet
 from selfkd.data.parquet import Parquet
 from selfkd.errors import MemoryExhaustedError, OptionError
-from selfkd.runs import checkup
+from selfkd.runs import checkup, networks
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def test_a_network_in_which_no_image_fits_names_the_size(monkeypatch):
     def exhausted(network, input_size):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(checkup, "as_staged", exhausted)
+    monkeypatch.setattr(networks, "as_staged", exhausted)
     with pytest.raises(OptionError, match="data.image_size=9000 .* smaller: one image of 9000x9000 pixels needs more"):
-        checkup.staged_at(None, (3, 9000, 9000))
+        networks.staged_at(None, (3, 9000, 9000))
 
 
 def test_too_little_memory_to_check_is_a_message(monkeypatch, tmp_path):

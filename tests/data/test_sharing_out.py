@@ -89,17 +89,19 @@ def test_images_of_an_evaluation_are_shared_out_and_none_gets_an_empty_batch(fil
     data = data.in_memory("digits") if kind == "resident" else data
     third = (1 / 3,) * 3
     (whole,) = evaluation_loader(data, third, third, LoaderOptions(evaluation_batch_size=9), False)
-    labels = []
+    labels, indices = [], []
     for rank in range(2):
         loader = evaluation_loader(data, third, third, LoaderOptions(evaluation_batch_size=4), False)
         loader.share_out(rank, 2)
         batches = list(loader)
         assert [len(batch.images) for batch in batches] == [2, 2, 1]
         labels.append([batch.labels.tolist() for batch in batches])
+        indices.append([batch.indices.tolist() for batch in batches])
         assert torch.equal(batches[1].images, whole.images[[4 + rank, 6 + rank]])
         assert torch.equal(batches[2].images, whole.images[[8]]), "a stand-in where there is no share"
     expected = whole.labels.tolist()
     assert labels == [[expected[0:4:2], expected[4:8:2], [expected[8]]], [expected[1:4:2], expected[5:8:2], []]]
+    assert indices == [[[0, 2], [4, 6], [8]], [[1, 3], [5, 7], []]]
 
 
 def test_half_a_batch_that_can_be_shared_out_as_well(files):

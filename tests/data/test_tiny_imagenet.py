@@ -8,6 +8,8 @@ from PIL import Image
 from image_sets import positions_of, save_digit
 from selfkd.data.tiny_imagenet import TinyImageNet
 from selfkd.errors import DataError, OptionError
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import run
 
 WNIDS = ("n03", "n01", "n02")  # as wnids.txt has them: unsorted
 
@@ -155,3 +157,13 @@ def test_values_out_of_range_are_refused():
         TinyImageNet(image_size=48)
     with pytest.raises(OptionError, match="data.root=None .* Tiny-ImageNet"):
         TinyImageNet().load(seed=0)
+
+
+def test_a_finished_run_knows_its_data_again(archive, tmp_path, caplog):
+    """Its fingerprint is of pixels, whichever way the archive is laid out."""
+    options = {"data": "tiny_imagenet", "data.root": str(archive), "backbone.width": 4, "trainer.epochs": 1}
+    recipe = resolve("demo/digits/resnet18/plain", {**options, "loader.batch_size": 6, "name": "tiny"})
+    run(recipe, tmp_path / "runs", show_progress=False)
+    caplog.set_level("INFO", "selfkd")
+    run(recipe, tmp_path / "runs", show_progress=False)
+    assert "is finished; --overwrite trains it again" in caplog.text

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from selfkd.recipes.reader import MACHINE, resolve, split_overrides
+from selfkd.supervision import SUPERVISIONS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -58,13 +59,13 @@ def test_every_option_of_the_machine_is_named():
     assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", PAGE)) >= MACHINE
 
 
-@pytest.mark.parametrize("catalogue", [OPTIMIZERS, SCHEDULES], ids=["optimizer", "schedule"])
-def test_every_optimiser_and_schedule_stands_there_with_its_defaults(catalogue):
+@pytest.mark.parametrize("catalogue", [OPTIMIZERS, SCHEDULES, SUPERVISIONS], ids=lambda catalogue: catalogue.kind)
+def test_every_part_of_a_small_table_stands_there_with_its_defaults(catalogue):
     for name in catalogue:
         row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))
         given = re.findall(r"`(\w+)` (\[.*?\]|[^,|\s]+)", row.rstrip("| ").rpartition("|")[2])
         parameters = inspect.signature(catalogue.load(name)).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
-        assert {option: json.loads(value) for option, value in given} == {
-            option: list(value) if isinstance(value, tuple) else value for option, value in defaults.items()
-        }
+        assert {
+            option: defaults[option] if value == str(defaults[option]) else json.loads(value) for option, value in given
+        } == {option: list(value) if isinstance(value, tuple) else value for option, value in defaults.items()}

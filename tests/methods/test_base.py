@@ -7,6 +7,7 @@ import torch
 import own_loop
 import seats
 import selfkd
+from selfkd.contract import Needs
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UnknownNameError, UserError
 from selfkd.methods import METHODS
 from selfkd.methods.plain import Plain
@@ -33,6 +34,15 @@ def test_somebodys_own_class_is_taken(backbone, batch, data):
 def test_classes_must_agree(backbone):
     with pytest.raises(BackboneError, match="10 outputs, the data 7 classes"):
         selfkd.create_method("plain", backbone, selfkd.DatasetInfo(6, 7))
+
+
+def test_a_method_that_needs_the_labels_gets_them(backbone):
+    class Balanced(Plain):
+        needs = Needs(labels=True)
+
+    with pytest.raises(UserError, match=r"Balanced needs the label of every training sample; .*DatasetInfo\(labels="):
+        Balanced(backbone, selfkd.DatasetInfo(3, 10))
+    assert Balanced(backbone, selfkd.DatasetInfo(3, 10, labels=(4, 0, 9))).needs.labels
 
 
 def test_an_epoch_that_was_never_ended_is_noticed(backbone, batch, data):

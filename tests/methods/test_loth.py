@@ -5,6 +5,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 import golden
@@ -48,6 +49,20 @@ def test_golden_loss_and_gradients(backbone):
     norms = {"branch1": 0.558913, "branch2": 0.569682, "branch3": 0.604030, "main": 0.550289, "fusion": 0.654593}
     for head, norm in norms.items():
         assert z[head].grad.norm().item() == pytest.approx(norm, rel=3e-6)
+
+
+def test_a_supervision_replaces_the_label_in_five_cross_entropies_and_keeps_their_weights(backbone):
+    method, z, batch = with_golden_heads(backbone)
+    smoothed, _, _ = with_golden_heads(backbone, supervision=selfkd.create_supervision("smoothed", smoothing=0.3))
+
+    def change(head):
+        hard, soft = (cross_entropy(z[head], batch.labels, label_smoothing=share) for share in (0.0, 0.3))
+        return (soft - hard).item()
+
+    before, after = method(batch, START).terms, smoothed(batch, START).terms
+    assert (after["fusion"] - before["fusion"]).item() == pytest.approx(change("fusion"), rel=1e-5)
+    weighted = sum((2 - 1.15 ** (4 - i)) * change(head) for i, head in enumerate(EXITS))
+    assert (after["exits"] - before["exits"]).item() == pytest.approx(weighted, rel=1e-5)
 
 
 def test_golden_divergence_of_the_virtual_teacher(backbone):

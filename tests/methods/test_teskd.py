@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 import golden
@@ -34,6 +35,24 @@ def test_golden_total_and_gradients(backbone):
     assert f[0].grad is None
     scaled = [each.grad.norm().item() / 1e-7 for each in f[1:]]
     assert scaled == pytest.approx((4.81165, 4.99978, 5.02887), rel=1e-5)
+
+
+def test_a_supervision_replaces_the_label_in_every_cross_entropy_and_nothing_else(backbone):
+    method, z, _, batch = with_golden_heads(backbone)
+    smoothed, *_ = with_golden_heads(backbone, supervision=selfkd.create_supervision("smoothed", smoothing=0.3))
+    before, after = method(batch, START), smoothed(batch, START)
+    expected = sum(cross_entropy(logits, batch.labels, label_smoothing=0.3) for logits in z)
+    assert after.terms["label"].item() == pytest.approx(expected.item(), rel=1e-6)
+    for term in ("distillation", "feature"):
+        assert torch.equal(after.terms[term], before.terms[term])
+    change = 0.2 * (after.terms["label"] - before.terms["label"])
+    assert (after.loss - before.loss).item() == pytest.approx(change.item(), rel=1e-5)
+
+
+def test_a_student_that_is_not_there_has_no_past(backbone, data):
+    supervision = selfkd.create_supervision("historical")
+    method = selfkd.create_method("teskd", backbone, data, students=(1, 3), supervision=supervision)
+    assert method.memories["history"].heads == ("main", "branch1", "branch3")
 
 
 def test_a_detached_teacher_learns_from_its_label_alone(backbone):

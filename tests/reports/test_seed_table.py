@@ -64,6 +64,13 @@ def test_scores_of_one_run():
     assert "10" in text
 
 
+def test_scores_of_any_unit_are_shown():
+    scores = {"main": {"nll": {"value": 1.5, "unit": "nat", "n": 10}, "ratio": {"value": 0.5, "unit": "", "n": 10}}}
+    header, _, row = score_table(scores).splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == ["head", "nll (nat)", "ratio", "images"]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["main", "1.50", "0.50", "10"]
+
+
 def test_names_of_a_downloaded_run_cannot_forge_a_line():
     scores = run("p/plain", 0, 90, 91) | {"method": "plain\nselfkd: all is well\x1b[2J"}
     assert r"| plain\nselfkd: all is well\x1b[2J |" in table(rows_of([scores]))

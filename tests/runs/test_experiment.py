@@ -23,7 +23,7 @@ from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training import module
+from selfkd.training import fit
 from selfkd.training.checkpoint_files import checksum, epochs_done, newest_set, set_folder
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.module import MethodModule
@@ -42,7 +42,12 @@ def test_a_run_folder_holds_everything(short, tmp_path):
         / "runs/demo/digits/resnet18/dtskd+backbone.width=8+trainer.epochs=4+trainer.evaluate_every=1/seed-2"
     )
     scores = folder.scores()
-    assert scores["selection"] == {"rule": "best-on-test", "after_epoch": 0}
+    assert scores["selection"] == {
+        "rule": "best-on-test",
+        "after_epoch": 0,
+        "metric": "top1",
+        "higher_is_better": True,
+    }
     for which in ("last", "best"):
         assert set(scores[which]["scores"]) == {"train", "test"}
         for split, count in (("train", 100), ("test", 1697)):
@@ -162,7 +167,7 @@ def test_no_epoch_before_the_rule_is_written_and_an_interrupted_run_still_has_a_
 ):
     """Evaluated are epochs 2, 4 and 5; admitted 4 and 5."""
     recipe = short(**{"trainer.best_after_epoch": 3, "trainer.epochs": 5, "trainer.evaluate_every": 2})
-    written, write, begin = [], module.write_best, Method.begin_epoch
+    written, write, begin = [], fit.write_best, Method.begin_epoch
 
     def noting(checkpoints, epoch, weights):
         written.append(epoch + 1)
@@ -173,7 +178,7 @@ def test_no_epoch_before_the_rule_is_written_and_an_interrupted_run_still_has_a_
             raise KeyboardInterrupt
         begin(method, progress)
 
-    monkeypatch.setattr(module, "write_best", noting)
+    monkeypatch.setattr(fit, "write_best", noting)
     monkeypatch.setattr(Method, "begin_epoch", stopping)
     with pytest.raises(RunInterruptedError):
         trained(recipe, tmp_path)
@@ -461,14 +466,13 @@ def test_a_run_from_before_an_option_existed_is_still_the_same(short, tmp_path):
     assert evaluate_run(folder.path, "test", "last", {}) == folder.scores()["last"]["scores"]["test"]
 
 
-def test_the_history_follows_the_method_to_its_device(short, tmp_path, monkeypatch):
+def test_the_history_follows_the_method_to_its_device(short, monkeypatch):
     """Lightning loads a checkpoint while the method is still on the CPU."""
     experiment = Experiment.build(short())
     history = experiment.method.memories["history"]
     history.write(torch.arange(2), dict.fromkeys(history.heads, torch.full((2, 10), 0.1)))
     history.commit()
-    options = TrainerOptions(epochs=1)
-    module = MethodModule(experiment.method, experiment.training_parts(), options, tmp_path)
+    module = MethodModule(experiment.method, experiment.training_parts(), TrainerOptions(epochs=1))
     monkeypatch.setattr(MethodModule, "device", torch.device("meta"))
     module.on_train_start()
     assert history.state_dict()["probabilities"].device.type == "meta"

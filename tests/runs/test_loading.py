@@ -28,6 +28,7 @@ from selfkd.methods.plain import Plain
 from selfkd.runs import loading
 from selfkd.runs.experiment import evaluate_run, run
 from selfkd.runs.loading import export_network
+from selfkd.runs.networks import plain_network
 from selfkd.runs.prediction import predict
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
@@ -176,7 +177,7 @@ def test_the_network_of_a_run_without_a_whole_checkpoint_comes_from_its_file_alo
     shutil.rmtree(finished.checkpoints)
     before = selfkd.load(finished.path).network.state_dict()
     path, _ = export_network(finished.path, "last")
-    loaded = loading.plain_network(finished.recipe(), 10)
+    loaded = plain_network(finished.recipe(), 10)
     loading.load_network(loaded, path)
     assert all(torch.equal(value, before[key]) for key, value in loaded.state_dict().items())
     finished.network_file.unlink()
@@ -266,7 +267,7 @@ def test_an_unfinished_run_is_used_as_it_is_so_far_and_its_epoch_is_said(unfinis
     said = f"2 of 3 epochs are done; the weights after epoch {checkpoint['epoch'] + 1} are used"
     path, _ = export_network(unfinished.path, which)
     assert said in caplog.text
-    network = loading.plain_network(unfinished.recipe(), 10)
+    network = plain_network(unfinished.recipe(), 10)
     loading.load_network(network, path)
     assert torch.equal(network.fc.bias, checkpoint["state_dict"]["method.backbone.network.fc.bias"])
     caplog.clear()
@@ -399,7 +400,7 @@ def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
             export_network(finished.path, "best", output)
         assert output.read_text() == "somebody's"
         export_network(finished.path, "best", output, overwrite=True)
-        loading.load_network(loading.plain_network(finished.recipe(), 10), output)
+        loading.load_network(plain_network(finished.recipe(), 10), output)
 
 
 def test_an_export_leaves_what_lies_beside_it(finished, tmp_path):

@@ -104,6 +104,34 @@ def test_a_killed_run_ends_as_if_it_never_was(recipe_file, unbroken, tmp_path):
     assert ours == theirs
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("method=loth", "supervision=historical", "supervision.alpha=0.8"),
+        ("method=teskd", "supervision=smoothed"),
+    ],
+    ids=["loth historical", "teskd smoothed"],
+)
+def test_a_killed_run_with_a_supervision_ends_as_if_it_never_was(overrides, tmp_path):
+    recipe = "demo/digits/resnet18/plain"
+    overrides = (*overrides, "name=killed", "trainer.epochs=5", "backbone.width=8")
+    unbroken, broken = (RunFolder(tmp_path / runs / "killed" / "seed-0") for runs in ("unbroken", "broken"))
+    assert finish(start(recipe, tmp_path / "unbroken", *overrides))[0] == 0
+    process = start(recipe, tmp_path / "broken", *overrides)
+    wait_for_epoch(broken, 3, process)
+    process.send_signal(signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+    status, errors = finish(start(recipe, tmp_path / "broken", *overrides))
+    assert status == 0, errors
+    assert "continues after epoch" in errors
+    assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()
+    assert without_times(broken) == without_times(unbroken)
+    assert {file.name for file in unbroken.checkpoints.rglob("*.pt")} == (
+        {"history.pt"} if "supervision=historical" in overrides else set()
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_continues(recipe_file, tmp_path, number):
     folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")

@@ -184,6 +184,21 @@ def test_scores_of_older_and_newer_versions_are_read(finished):
         assert finished.scores() == content
 
 
+def test_scores_of_any_task_are_read(finished):
+    """A run's reader knows neither heads nor metrics nor units."""
+    scores = json.loads(finished.scores_file.read_text())
+    boxes = {"test": {"boxes": {"mean_average_precision": {"value": 41.2, "unit": "%", "n": 30}}}}
+    error = {"test": {"distance": {"mean_error": {"value": 0.25, "unit": "mm", "n": 30}}}}
+    other = {
+        **scores,
+        "selection": {"rule": "best-on-test", "after_epoch": 0, "metric": "mean_error", "higher_is_better": False},
+        "last": {"epoch": 3, "scores": boxes},
+        "best": {"epoch": 2, "scores": error},
+    }
+    write_json(finished.scores_file, other)
+    assert finished.scores() == other
+
+
 def test_class_names_of_older_runs_stand_in_their_scores(finished):
     write_json(finished.data_file, {"fingerprint": "x"})
     assert finished.class_names() == tuple("0123456789")

@@ -187,10 +187,10 @@ def test_where_files_cannot_be_linked_they_are_copied(tmp_path, monkeypatch):
 def test_weights_of_a_part_come_under_its_own_keys(tmp_path):
     save(tmp_path, 1)
     for which, value in (("last", 1), ("best", -1)):
-        read, epoch = read_weights(weights_file(tmp_path, which))
+        read, epoch = read_weights(weights_file(tmp_path, which), "method.")
         assert epoch == 1
         assert read["w"][0] == value
-    assert set(read_weights(weights_file(tmp_path, "last"), "backbone.")[0]) == {"v"}
+    assert set(read_weights(weights_file(tmp_path, "last"), "method.backbone.")[0]) == {"v"}
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         weights_file(tmp_path / "elsewhere", "last")
 

@@ -3,7 +3,7 @@
 import torch
 from safetensors.torch import load_file
 
-from selfkd.evaluation.scores import HeadMetrics
+from selfkd.evaluation.metrics import HeadMetrics
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.training.step_meter import StepMeter

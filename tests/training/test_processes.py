@@ -161,6 +161,10 @@ def test_an_evaluation_of_fewer_images_than_processes(tmp_path):
     start(together.evaluate_three_images, 2, str(tmp_path))
 
 
+def test_predictions_of_several_processes_are_collected_in_order(tmp_path):
+    start(together.collect_in_order, 2, str(tmp_path))
+
+
 def test_the_guard_counts_the_steps_of_its_own_process():
     start(together.count_steps, 2)
 

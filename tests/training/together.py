@@ -75,7 +75,7 @@ def evaluate_three_images(folder):
     from selfkd.data.resident import EvaluationLoader
     from selfkd.data.source import ImageSet
     from selfkd.errors import NonFiniteLossError
-    from selfkd.evaluation.scores import evaluate
+    from selfkd.evaluation.metrics import evaluate
 
     torch.manual_seed(0)
     method = selfkd.create_method(
@@ -93,6 +93,37 @@ def evaluate_three_images(folder):
     distributed.destroy_process_group()
     assert scores == expected, (scores, expected)
     assert scores["main"]["top1"]["n"] == 3
+
+
+def collect_in_order(folder):
+    """Two processes collect nine images in batches of four: two and two of the first batches, one of the last."""
+    import selfkd
+    from selfkd.data.resident import EvaluationLoader
+    from selfkd.data.source import ImageSet
+    from selfkd.errors import NonFiniteLossError
+    from selfkd.evaluation.metrics import evaluate, measure
+    from selfkd.evaluation.predictions import collect
+
+    torch.manual_seed(0)
+    backbone = selfkd.create_backbone("resnet18_cifar", 7, width=8, input_size=16)
+    method = selfkd.create_method("teskd", backbone, selfkd.DatasetInfo(9, 7))
+    images, labels = torch.randint(0, 256, (9, 3, 16, 16), dtype=torch.uint8), torch.arange(9) % 7
+    loader = EvaluationLoader(ImageSet(images, labels), (0.5,) * 3, (0.25,) * 3, batch_size=4)
+    alone = collect(method, loader, "cpu", pooled=True)
+    distributed.init_process_group("gloo")
+    together = collect(method, loader, "cpu", pooled=True)
+    assert torch.equal(together.labels, labels)
+    assert torch.equal(together.indices, torch.arange(9))
+    assert list(together.logits) == ["main", "branch1", "branch2", "branch3"]
+    for head, logits_BK in alone.logits.items():
+        assert torch.allclose(together.logits[head], logits_BK, atol=1e-5), head
+    assert torch.allclose(together.pooled, alone.pooled, atol=1e-5)
+    assert measure(together) == evaluate(method, loader, "cpu")
+    if rank() == 1:
+        torch.nn.init.constant_(method.deployed().fc.bias, float("nan"))
+    with pytest.raises(NonFiniteLossError, match="logits of main are NaN or infinite"):
+        collect(method, loader, "cpu")
+    distributed.destroy_process_group()
 
 
 def count_steps():

@@ -294,7 +294,7 @@ class TrainingEpoch:
 
 
 class EvaluationBatches(ABC, Generic[SplitT]):
-    """All images of a split in their order, unchanged but for the normalisation.
+    """All images of a split in their order, unchanged but for the normalisation; their indices are positions in it.
 
     Args:
         data: the images.
@@ -344,7 +344,8 @@ class EvaluationBatches(ABC, Generic[SplitT]):
         shares = [batch[self._rank :: self._processes] for batch in self._batches()]
         positions = [share or batch[:1] for share, batch in zip(shares, self._batches(), strict=True)]
         for images, share in zip(self._images(positions), shares, strict=True):
-            yield Batch(self._normalised(images), self._labels[share.start : share.stop : share.step])
+            indices = torch.arange(share.start, share.stop, share.step, device=self._labels.device)
+            yield Batch(self._normalised(images), self._labels[share.start : share.stop : share.step], indices)
 
     def _batches(self) -> Iterator[range]:
         everything = range(len(self.data))

@@ -259,7 +259,7 @@ class Source(ABC):
 
         Args:
             seed: decides which samples are drawn; the same for every method of a comparison.
-            whole_images: whether the training images are wanted as their files have them, which forbids to scale them
+            whole_images: whether images are wanted as their files have them, which forbids to decode and scale them
                 beforehand; it changes nothing where the data set has no files.
         Raises:
             DataError: if data is missing, unreadable, empty, of one class, or its labels do not fit.

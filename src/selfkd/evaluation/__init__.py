@@ -1,1 +1,1 @@
-"""Metrics and the pass that feeds them."""
+"""One pass over a split, metrics as functions of what it gives, and scores with their unit."""

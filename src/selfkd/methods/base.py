@@ -134,6 +134,7 @@ class Method(nn.Module, ABC):
     Raises:
         BackboneError: if the networks and the data differ in the number of classes or in the size of images, share
             parameters, or lack what the method needs.
+        UserError: if the method needs the training set's labels, and `data` has none.
         OptionError: if the method needs a teacher or a peer and has none, or has one and does not declare it.
     """
 
@@ -156,6 +157,11 @@ class Method(nn.Module, ABC):
                 "build the network with the data's number of classes"
             )
         _check_stages(type(self), backbone)
+        if self.needs.labels and data.labels is None:
+            raise UserError(
+                f"{type(self).__name__} needs the label of every training sample; give them in "
+                "DatasetInfo(labels=...), in index order"
+            )
         self.backbone = backbone
         self.num_classes = data.num_classes
         if _seated(self, "teacher", teacher, Teacher, "a selfkd.Teacher, the trained network that it learns from"):

@@ -14,8 +14,12 @@ def score_table(scores: Scores) -> str:
     """One line per head, one column per metric, as text that is also Markdown."""
     cells = [
         {"head": printable(head)}
-        | {printable(f"{name} ({score['unit']})"): f"{score['value']:.2f}" for name, score in metrics.items()}
+        | {printable(_column(name, score["unit"])): f"{score['value']:.2f}" for name, score in metrics.items()}
         | {"images": str(next(iter(metrics.values()))["n"])}
         for head, metrics in scores.items()
     ]
     return tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def _column(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name

@@ -5,11 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from selfkd.backbones import as_staged
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.staged import Staged
 from selfkd.data import DATASETS
@@ -19,13 +17,13 @@ from selfkd.data.doctor.findings import Report
 from selfkd.data.doctor.layouts import LAYOUTS, recognised
 from selfkd.data.own_images import OwnImages
 from selfkd.data.source import Source
-from selfkd.errors import DataError, OptionError, RecipeError
+from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import Recipe, resolve
-from selfkd.runs.networks import build_network
-from selfkd.training.memory import is_out_of_memory, memory_for
+from selfkd.runs.networks import build_network, staged_at
+from selfkd.training.memory import memory_for
 
-__all__ = ["check", "staged_at", "stem_of"]
+__all__ = ["check", "stem_of"]
 
 _RECIPE = "demo/digits/resnet18/plain"  # any: only its data and its backbone are looked at
 _SECTIONS = ("data", "backbone", "seed")
@@ -71,26 +69,6 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
         splits={name: int(counts.sum()) for name, counts in listing.counts.items()},
         findings=tuple(findings),
     )
-
-
-def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
-    """A network staged for images of one size, which it sees one of here.
-
-    Args:
-        network: what a factory of networks gave.
-        input_size: (channels, height, width) of an image.
-    Raises:
-        OptionError: if there is too little memory for one image.
-        BackboneError: if it is no network, or cannot be staged.
-    """
-    try:
-        return as_staged(network, input_size)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        side = input_size[-1]
-        allowed = f"smaller: one image of {side}x{side} pixels needs more memory in this network than there is"
-        raise OptionError("data.image_size", side, allowed) from error
 
 
 def stem_of(recipe: Recipe, backbone: Staged) -> Stem:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,37 +13,40 @@ from typing import Any
 
 import torch
 
+from selfkd.contract import DatasetInfo
 from selfkd.data.augmentation import Augmentation
 from selfkd.data.batches import EvaluationBatches
 from selfkd.data.doctor.examination import first_look
 from selfkd.data.loaders import evaluation_loader, training_loader
 from selfkd.data.source import Source, Split, Splits
 from selfkd.data.streaming import killed_workers_named
-from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, OptionError, RunError
-from selfkd.evaluation.scores import Scores, evaluate
+from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, RunError
+from selfkd.evaluation.metrics import evaluate
+from selfkd.evaluation.scores import Scores
 from selfkd.given_paths import check_path
 from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.recipes.teachers import teachers_first
-from selfkd.runs.checkup import staged_at, stem_of
+from selfkd.runs.building import build_method
+from selfkd.runs.checkup import stem_of
 from selfkd.runs.environment import environment
-from selfkd.runs.loading import chosen_weights, restore_network_file, write_network_file
-from selfkd.runs.networks import build_network
+from selfkd.runs.loading import SavedRun, write_network_file
 from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import load_teacher, untrained_teacher
 from selfkd.teachers.teacher import Teacher
-from selfkd.training.checkpoint_files import has_sets, keep_newest, weights_file
+from selfkd.training.checkpoint_files import has_sets, keep_newest, load_weights, weights_file
 from selfkd.training.epoch_log import read_epoch_log
-from selfkd.training.fit import check_hardware, connect, fit, load_weights
+from selfkd.training.fit import check_hardware, connect, fit
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.memory_layout import trains_in_channels_last
-from selfkd.training.module import TrainingParts
+from selfkd.training.module import METHOD, MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, from_first, is_first, start
 from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import choose_threads, threads_restored
+from selfkd.training.training_module import SelectingFigure
 
 __all__ = ["Experiment", "evaluate_run", "run"]
 
@@ -84,22 +87,14 @@ class Experiment:
         source: Source = recipe.target("data")(**recipe.options["data"])
         augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
         splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
-        given: dict[str, Any] = {}
-        if "teacher" in recipe.parts and teacher is not None:
-            given["teacher"] = teacher(source, splits)
-        num_classes, input_size = len(splits.class_names), splits.train.input_size
+        taught_by = teacher(source, splits) if teacher is not None and "teacher" in recipe.parts else None
         torch.manual_seed(recipe.seed)
-        with _options_of("backbone"):
-            backbone = staged_at(build_network(recipe, num_classes, fresh=pretrained), input_size)
-        if "peer" in recipe.parts:  # after the backbone, which so begins as in the runs of all other methods
-            with _options_of("peer"):
-                peer = build_network(recipe, num_classes, fresh=pretrained, section="peer")
-            given["peer"] = staged_at(peer, input_size)
-        if "supervision" in recipe.parts:
-            given["supervision"] = recipe.target("supervision")(**recipe.options["supervision"])
-        with _options_of("method"):
-            method: Method = recipe.target("method")(backbone, splits.info, **recipe.options["method"], **given)
-        return cls(recipe, source, splits, method)
+        return cls(recipe, source, splits, build_method(recipe, splits.info, pretrained, taught_by))
+
+    @property
+    def told(self) -> DatasetInfo:
+        """What the method must be told of the training set to be built again."""
+        return self.splits.info if self.method.needs.labels else replace(self.splits.info, labels=None)
 
     def configure_history(self, folder: Path) -> None:
         """Give the method's histories the recipe's form and place, and say how much they take.
@@ -184,17 +179,6 @@ class Experiment:
             raise CheckpointError(f"{error}: the weights in {weights} are damaged") from error
 
 
-@contextmanager
-def _options_of(section: str) -> Iterator[None]:
-    """Let errors name an option as the user wrote it."""
-    try:
-        yield
-    except OptionError as error:
-        if "." in error.option:
-            raise
-        raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error
-
-
 def run(
     recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True, trust_imports: bool = False
 ) -> RunFolder:
@@ -260,8 +244,8 @@ def _keep(folder: RunFolder, recipe: Recipe) -> None:
     if recipe.options["data"].get("root") is not None:
         source: Source = recipe.target("data")(**recipe.options["data"])
         with memory_for("reading the data", "the run is finished; without data.root it is kept unchecked"):
-            folder.check_data(recipe, source.cut(recipe.seed))
-    restore_network_file(folder, recipe)
+            folder.check_data(recipe, source.load(recipe.seed, whole_images=True))
+    SavedRun(folder, recipe).restore_network_file()
     _log.info("%s is finished; --overwrite trains it again", folder.path)
 
 
@@ -275,22 +259,22 @@ def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, tru
         experiment = _built(recipe, pretrained=overwrite or not has_sets(folder.checkpoints), teacher=teacher)
         experiment.configure_history(folder.path)
         parts = experiment.training_parts()
-    method = experiment.method
     if options.channels_last and not experiment.channels_last:
         _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
         options = replace(options, channels_last=False)
-    for finding in first_look(experiment.source, experiment.splits, stem_of(recipe, method.backbone)):
+    for finding in first_look(experiment.source, experiment.splits, stem_of(recipe, experiment.method.backbone)):
         _log.warning("%s", finding.line())
     with folder.locked() if is_first() else nullcontext():
-        taught_by = method.teacher.record if method.needs.teacher else None
-        from_first(lambda: folder.prepare(recipe, experiment.splits, overwrite, taught_by))
+        taught_by = experiment.method.teacher.record if experiment.method.needs.teacher else None
+        from_first(lambda: folder.prepare(recipe, experiment.splits, experiment.told, overwrite, taught_by))
         for name, record in _described(experiment.splits).items():
             _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
         title = f"{recipe.parts['method']} seed {recipe.seed}"
         try:
             with killed_workers_named(), threads_restored():
-                device = fit(method, parts, options, folder.path, title, show_progress)
-                _finish(folder, experiment, options, device)
+                module = MethodModule(experiment.method, parts, options)
+                device = fit(module, folder.path, title, show_progress)
+                _finish(folder, experiment, module, device)
         except DataError as error:
             raise DataError(
                 f"{error}; once it is whole again, the same command continues from the last checkpoint"
@@ -307,12 +291,12 @@ def _built(recipe: Recipe, pretrained: bool, teacher: Callable[[Source, Splits],
     return experiment or build()
 
 
-def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, device: torch.device) -> None:
+def _finish(folder: RunFolder, experiment: Experiment, module: MethodModule, device: torch.device) -> None:
     """Score the last and the best epoch, and write scores, network and environment."""
     method, splits = experiment.method.to(device), experiment.splits
 
     def scored(weights: Path) -> EpochScores:
-        epoch = load_weights(method, weights)
+        epoch = load_weights(method, weights, METHOD)
         scores = {name: experiment.evaluate(split, device, weights) for name, split in splits.by_name.items()}
         return EpochScores(epoch=epoch, scores=scores)
 
@@ -322,29 +306,34 @@ def _finish(folder: RunFolder, experiment: Experiment, options: TrainerOptions, 
         write_network_file(folder, method.deployed(), splits.class_names, splits.train.input_size, last["epoch"])
     best = scored(from_first(lambda: weights_file(folder.checkpoints, "best")))
     if is_first():
-        _write_records(folder, experiment, options, device, last, best)
+        _write_records(folder, experiment, module, device, last, best)
     from_first(lambda: None)  # none leaves before the run is finished
 
 
 def _write_records(
     folder: RunFolder,
     experiment: Experiment,
-    options: TrainerOptions,
+    module: MethodModule,
     device: torch.device,
     last: EpochScores,
     best: EpochScores,
 ) -> None:
     recipe, method, splits = experiment.recipe, experiment.method, experiment.splits
-    selection_name, _ = splits.selection
+    selecting, options = module.selecting, module.options
     ruled = best["epoch"] > options.best_after_epoch  # else the run was too short for the rule, and all epochs counted
     record = RunScores(
         recipe=recipe.name,
         method=recipe.parts["method"],
         seed=recipe.seed,
-        selection=Selection(rule=f"best-on-{selection_name}", after_epoch=options.best_after_epoch if ruled else 0),
+        selection=Selection(
+            rule=f"best-on-{selecting.split}",
+            after_epoch=options.best_after_epoch if ruled else 0,
+            metric=selecting.metric,
+            higher_is_better=selecting.higher_is_better,
+        ),
         last=last,
         best=best,
-        own_best=_own_best(folder, selection_name, last["scores"][selection_name]),
+        own_best=_own_best(folder, selecting, last["scores"][selecting.split]),
         class_names=list(splits.class_names),
         splits=_described(splits),
         seconds=_seconds(folder),
@@ -362,11 +351,18 @@ def _described(splits: Splits) -> dict[str, SplitRecord]:
     return {name: SplitRecord(images=len(split), origin=splits.origin(name)) for name, split in splits.by_name.items()}
 
 
-def _own_best(folder: RunFolder, split: str, heads: Iterable[str]) -> dict[str, OwnBest]:
+def _own_best(folder: RunFolder, selecting: SelectingFigure, heads: Iterable[str]) -> dict[str, OwnBest]:
     """The best evaluated epoch of each head for itself, from the run's own log; empty where that was switched off."""
-    rows = [row for row in read_epoch_log(folder.metrics_file) if f"{split}/top1/main" in row]
-    best = {head: max(rows, key=lambda row: row[f"{split}/top1/{head}"]) for head in heads if rows}
-    return {head: OwnBest(epoch=int(row["epoch"]), value=row[f"{split}/top1/{head}"]) for head, row in best.items()}
+    rows = [row for row in read_epoch_log(folder.metrics_file) if selecting.column in row]
+    if not rows:
+        return {}
+    choose = max if selecting.higher_is_better else min
+    best: dict[str, OwnBest] = {}
+    for head in heads:
+        column = replace(selecting, head=head).column
+        row = choose(rows, key=lambda row: row[column])
+        best[head] = OwnBest(epoch=int(row["epoch"]), value=row[column])
+    return best
 
 
 def _seconds(folder: RunFolder) -> dict[str, float | None]:
@@ -394,31 +390,30 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
         DataError, WorkerKilledError: if an image cannot be read, or a process that reads was killed.
         MemoryExhaustedError: if there is too little memory.
     """
-    folder = RunFolder.existing(path)
-    recipe = folder.recipe(places, trust_imports)
-    class_names = folder.noted_class_names()
-    weights = chosen_weights(folder, recipe, which)
-    restore_network_file(folder, recipe)
+    saved = SavedRun.open(path, which, places, trust_imports)
+    folder, recipe, class_names = saved.folder, saved.recipe, saved.folder.noted_class_names()
+    weights = saved.weights
+    saved.restore_network_file()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with memory_for(_BUILDING, "it might fit where there is more memory"):
-        experiment = Experiment.build(recipe, pretrained=False, teacher=lambda *_: Teacher.absent(folder.teacher()))
-        experiment.method.to(device)
+        source: Source = recipe.target("data")(**recipe.options["data"])
+        splits = source.load(recipe.seed, whole_images=True)  # so that files of the other splits are not decoded
+        given = len(splits.class_names)
+        if class_names is not None and len(class_names) != given:
+            raise RunError(f"the run {path} was trained on {len(class_names)} classes; data.root gives {given}")
+        experiment = Experiment(recipe, source, splits, saved.method(splits.info).to(device))
     data = recipe.parts["data"]
     try:
-        if not folder.holds_data(experiment.splits):
+        if not folder.holds_data(splits):
             _log.warning("%s was trained on other data than data=%s gives now, or on data read differently", path, data)
     except RunError as error:
         _log.warning("%s; whether the run was trained on the data that data=%s gives now is not known", error, data)
-    if class_names is not None and len(class_names) != len(experiment.splits.class_names):
-        given = len(experiment.splits.class_names)
-        raise RunError(f"the run {path} was trained on {len(class_names)} classes; data.root gives {given}")
-    images = getattr(experiment.splits, split)
+    images = splits.by_name.get(split)
     if images is None:
         raise RunError(f"the run {path} held out no validation split; data.validation_fraction was 0")
-    load_weights(experiment.method, weights)
     with killed_workers_named(), threads_restored():
         if device.type == "cpu":
-            options = experiment.recipe.options
+            options = recipe.options
             asked = options["trainer"]["threads"] if "trainer.threads" in places else None
             batch_size = options["loader"]["evaluation_batch_size"]
             backbone = experiment.method.backbone

@@ -1,37 +1,41 @@
-"""A run's trained network: back in memory, or out as a file."""
+"""The one way back from a run's folder to its network and its method, and the network out as a file."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor, nn
 
 from selfkd.atomic_files import written_whole
-from selfkd.backbones.staged import Staged
+from selfkd.contract import DatasetInfo
 from selfkd.data.source import Source
 from selfkd.errors import CheckpointError, RunError, StorageError
 from selfkd.export.network_files import SUFFIX, check_parity, load_network, save_network
+from selfkd.methods.base import Method
+from selfkd.option_checks import one_of
 from selfkd.recipes.reader import Recipe
-from selfkd.runs.networks import build_network
+from selfkd.runs.building import build_method
+from selfkd.runs.networks import plain_network
 from selfkd.runs.output_place import output_place
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_files import epochs_in, has_sets, read_weights, weights_file
+from selfkd.teachers.teacher import Teacher
+from selfkd.training.checkpoint_files import epochs_in, has_sets, load_weights, read_weights, weights_file
 from selfkd.training.memory import memory_for
+from selfkd.training.module import METHOD, NETWORK
 
 __all__ = [
     "LoadedRun",
-    "chosen_weights",
+    "SavedRun",
     "export_network",
-    "input_size_of",
     "load",
-    "plain_network",
-    "restore_network_file",
-    "trained_network",
+    "load_method",
     "write_network_file",
 ]
 
@@ -72,121 +76,214 @@ def load(run: str | os.PathLike[str], trust_imports: bool = False) -> LoadedRun:
         CheckpointError: if neither its network file nor a checkpoint is whole.
         MemoryExhaustedError: if there is too little memory.
     """
-    folder = RunFolder.existing(Path(run))
-    recipe = folder.recipe(trust_imports=trust_imports)
+    saved = SavedRun.open(run, trust_imports=trust_imports)
     with memory_for("loading the network", _NEEDS_MEMORY):
-        network, _ = trained_network(folder, recipe, "last")
-    transform = _source(recipe).inference_transform()
-    return LoadedRun(network.eval(), folder.class_names(), transform, input_size_of(recipe), recipe)
+        network, _ = saved.network()
+    return LoadedRun(network.eval(), saved.class_names, saved.transform, saved.input_size, saved.recipe)
 
 
-def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's network, untouched by any method, to be given weights; none are fetched."""
-    network = build_network(recipe, num_classes, fresh=False)
-    plain: nn.Module = network.network if isinstance(network, Staged) else network
-    return plain
+def load_method(run: str | os.PathLike[str], which: str = "last", trust_imports: bool = False) -> Method:
+    """The method that a run trained, on the CPU, in eval mode, with its weights; the run's data is not read.
 
-
-def trained_network(folder: RunFolder, recipe: Recipe, which: str) -> tuple[nn.Module, int]:
-    """The plain network with a run's weights, and their epoch counted from 1, without building the method around it.
-
-    The last epoch of a finished run comes from its network file, all others from a checkpoint. Where that file or its
-    checksum is lost or damaged, both are made again; an older run, which has neither checksum nor checkpoint, is
-    believed.
+    Of a run that is not finished it has those of the newest whole checkpoint, with a warning.
 
     Args:
-        folder: a run.
-        recipe: its recipe.
-        which: "last" or "best".
+        run: its folder.
+        which: weights of the "last" or the "best" epoch.
+        trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
-        RunError: if the run has no such weights yet.
-        CheckpointError: if what is needed is damaged or not of this network.
-    """
-    num_classes = len(folder.class_names())
-    if which == "best" or not folder.is_finished:
-        return _from_checkpoint(folder, recipe, which, num_classes)
-    fault = folder.fault_of_network_file()
-    if fault is None:
-        try:
-            return _from_network_file(folder, recipe, num_classes)
-        except CheckpointError as error:
-            fault = str(error)
-    try:
-        network, epoch = _from_checkpoint(folder, recipe, which, num_classes)
-    except CheckpointError as error:
-        if folder.network_file.is_file() and not folder.checksums_file.exists():
-            return _from_network_file(folder, recipe, num_classes)
-        raise CheckpointError(f"{fault}; it cannot be made again: {error}") from error
-    _log.warning("%s; it is made again from the checkpoint", fault)
-    try:
-        with folder.locked():
-            write_network_file(folder, network, folder.class_names(), input_size_of(recipe), epoch)
-    except (RunError, StorageError) as error:
-        _log.warning("%s; the network is used all the same", error)
-    return network, epoch
-
-
-def restore_network_file(folder: RunFolder, recipe: Recipe) -> None:
-    """Make the network file of a finished run and its checksum again, where they are lost or damaged.
-
-    Raises:
-        CheckpointError: if there is no whole checkpoint to make them from.
+        OptionError: if `which` is neither.
+        RunError: if there is no such run, it has no such weights yet, or an older version left it unfinished.
+        RecipeError: if its recipe names somebody's own code and that is not trusted.
+        CheckpointError: if no checkpoint is whole.
         MemoryExhaustedError: if there is too little memory.
     """
-    if folder.is_finished and folder.fault_of_network_file() is not None:
-        with memory_for("loading the network", _NEEDS_MEMORY):
-            trained_network(folder, recipe, "last")
+    saved = SavedRun.open(run, which, trust_imports=trust_imports)
+    with memory_for("loading the method", _NEEDS_MEMORY):
+        return saved.method().eval()
 
 
-def write_network_file(
-    folder: RunFolder, network: nn.Module, class_names: tuple[str, ...], input_size: tuple[int, int, int], epoch: int
-) -> None:
-    """Write a run's plain network, and note its checksum.
-
-    Raises: StorageError: if it cannot be written.
-    """
-    with written_whole(folder.network_file) as partial:
-        save_network(network, partial, _described(class_names, input_size, epoch))
-    folder.note_network_file()
-
-
-def chosen_weights(folder: RunFolder, recipe: Recipe, which: str) -> Path:
-    """The file with a run's weights; of a run that is not finished, which epoch they are of is said.
+@dataclass(frozen=True)
+class SavedRun:
+    """A run as its folder keeps it, finished or not: its weights, and what is needed to build what they belong to.
 
     Args:
-        folder: a run.
-        recipe: its recipe.
-        which: "last" or "best".
-    Raises:
-        RunError: if the run has no such weights yet.
-        CheckpointError: if no checkpoint is whole.
+        folder: of the run.
+        recipe: that it stored.
+        which: weights of the "last" or the "best" epoch.
     """
-    total = recipe.options["trainer"]["epochs"]
-    if not folder.is_finished and not has_sets(folder.checkpoints):
-        raise RunError(
-            f"the run {folder.path} is not finished and has no checkpoint yet; the command that started it continues it"
-        )
-    try:
-        file = weights_file(folder.checkpoints, which)
-    except RunError as error:
-        after = recipe.options["trainer"]["best_after_epoch"]
-        counts = f"epoch after trainer.best_after_epoch={after}" if after < total else "epoch"
-        raise RunError(f"{error}: no {counts} has been evaluated yet; --checkpoint last works") from error
-    done = epochs_in(file.parent)
-    if folder.is_finished and done != total:
-        raise CheckpointError(
-            f"{folder.path} is finished after {total} epochs, but its newest whole checkpoint is of epoch {done}"
-        )
-    if not folder.is_finished:
-        _, epoch = read_weights(file)
-        _log.warning(
-            "%s is not finished: %d of %d epochs are done; the weights after epoch %d are used",
-            folder.path,
-            done,
-            total,
-            epoch,
-        )
-    return file
+
+    folder: RunFolder
+    recipe: Recipe
+    which: str = "last"
+
+    @classmethod
+    def open(
+        cls,
+        run: str | os.PathLike[str],
+        which: str = "last",
+        places: Mapping[str, Any] | None = None,
+        trust_imports: bool = False,
+    ) -> SavedRun:
+        """Open a run that has begun.
+
+        Args:
+            run: its folder.
+            which: weights of the "last" or the "best" epoch.
+            places: `data.root`, if the data has moved; `loader.workers` and the like, if the machine is another.
+            trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
+        Raises:
+            OptionError: if `which` is neither.
+            RunError: if there is no such run.
+            RecipeError: if its recipe is damaged, names somebody's own code that is not trusted, or `places` holds
+                anything else.
+        """
+        one_of("which", which, ("last", "best"))
+        folder = RunFolder.existing(Path(run))
+        return cls(folder, folder.recipe(places, trust_imports), which)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """K names in label order.
+
+        Raises: RunError: if they are not noted, or a file is damaged.
+        """
+        return self.folder.class_names()
+
+    @cached_property
+    def transform(self) -> Callable[[Image.Image], Tensor]:
+        """From a PIL image to the normalised `[C, H, W]` that the network takes."""
+        source: Source = self.recipe.target("data")(**self.recipe.options["data"])
+        return source.inference_transform()
+
+    @cached_property
+    def input_size(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what any image becomes for the network."""
+        channels, height, width = self.transform(Image.new("RGB", (32, 32))).shape
+        return channels, height, width
+
+    @cached_property
+    def dataset(self) -> DatasetInfo | None:
+        """What the method was told of its training set; None in what an older version left unfinished.
+
+        Raises: RunError: if a file is damaged.
+        """
+        return self.folder.dataset(self.input_size)
+
+    @cached_property
+    def weights(self) -> Path:
+        """The checkpoint's file with the run's weights; of an unfinished run, which epoch they are of is said.
+
+        Raises:
+            RunError: if the run has no such weights yet.
+            CheckpointError: if no checkpoint is whole.
+        """
+        folder, options = self.folder, self.recipe.options["trainer"]
+        total = options["epochs"]
+        if not folder.is_finished and not has_sets(folder.checkpoints):
+            raise RunError(
+                f"the run {folder.path} is not finished and has no checkpoint yet; the command that started it "
+                "continues it"
+            )
+        try:
+            file = weights_file(folder.checkpoints, self.which)
+        except RunError as error:
+            after = options["best_after_epoch"]
+            counts = f"epoch after trainer.best_after_epoch={after}" if after < total else "epoch"
+            raise RunError(f"{error}: no {counts} has been evaluated yet; --checkpoint last works") from error
+        done = epochs_in(file.parent)
+        if folder.is_finished and done != total:
+            raise CheckpointError(
+                f"{folder.path} is finished after {total} epochs, but its newest whole checkpoint is of epoch {done}"
+            )
+        if not folder.is_finished:
+            _, epoch = read_weights(file)
+            _log.warning(
+                "%s is not finished: %d of %d epochs are done; the weights after epoch %d are used",
+                folder.path,
+                done,
+                total,
+                epoch,
+            )
+        return file
+
+    def method(self, otherwise: DatasetInfo | None = None) -> Method:
+        """The method with the run's weights, on the CPU. It remembers nothing: no training can continue from it.
+
+        Of a teacher there is the run's record alone.
+
+        Args:
+            otherwise: what to tell it of its training set where the run does not note that (`dataset`).
+        Raises:
+            RunError: if there are no such weights yet, or nothing says how many images it was trained on.
+            CheckpointError: if they are damaged or of another method.
+        """
+        data = self.dataset or otherwise
+        if data is None:
+            raise RunError(
+                f"the run {self.folder.path} does not say yet what it was trained on; the command that started it "
+                "continues it"
+            )
+        weights = self.weights
+        teacher = Teacher.absent(self.folder.teacher()) if "teacher" in self.recipe.parts else None
+        method = build_method(self.recipe, data, fresh=False, teacher=teacher)
+        load_weights(method, weights, METHOD)
+        return method
+
+    def network(self) -> tuple[nn.Module, int]:
+        """The plain network with the run's weights, and their epoch counted from 1.
+
+        The last epoch of a finished run comes from its network file, which is there when checkpoints are gone; all
+        others from the method's checkpoint, without the rest of the method. Where that file or its checksum is lost or
+        damaged, both are made again; an older run, which has neither checksum nor checkpoint, is believed.
+
+        Raises:
+            RunError: if the run has no such weights yet.
+            CheckpointError: if what is needed is damaged or not of this network.
+        """
+        folder, names = self.folder, self.class_names
+        if self.which == "best" or not folder.is_finished:
+            return self._from_checkpoint()
+        fault = folder.fault_of_network_file()
+        if fault is None:
+            try:
+                return self._from_network_file()
+            except CheckpointError as error:
+                fault = str(error)
+        try:
+            network, epoch = self._from_checkpoint()
+        except CheckpointError as error:
+            if folder.network_file.is_file() and not folder.checksums_file.exists():
+                return self._from_network_file()
+            raise CheckpointError(f"{fault}; it cannot be made again: {error}") from error
+        _log.warning("%s; it is made again from the checkpoint", fault)
+        try:
+            with folder.locked():
+                write_network_file(folder, network, names, self.input_size, epoch)
+        except (RunError, StorageError) as error:
+            _log.warning("%s; the network is used all the same", error)
+        return network, epoch
+
+    def restore_network_file(self) -> None:
+        """Make the network file of a finished run and its checksum again, where they are lost or damaged.
+
+        Raises:
+            CheckpointError: if there is no whole checkpoint to make them from.
+            MemoryExhaustedError: if there is too little memory.
+        """
+        if self.folder.is_finished and self.folder.fault_of_network_file() is not None:
+            with memory_for("loading the network", _NEEDS_MEMORY):
+                replace(self, which="last").network()
+
+    def _from_network_file(self) -> tuple[nn.Module, int]:
+        network = plain_network(self.recipe, len(self.class_names))
+        load_network(network, self.folder.network_file)
+        return network, self.recipe.options["trainer"]["epochs"]
+
+    def _from_checkpoint(self) -> tuple[nn.Module, int]:
+        weights = self.weights
+        network = plain_network(self.recipe, len(self.class_names))
+        return network, load_weights(network, weights, NETWORK)
 
 
 def export_network(
@@ -217,48 +314,30 @@ def export_network(
     path = output or folder.path / "export" / f"{which}{SUFFIX}"
     ours = output is None and not path.parent.is_symlink() and not path.is_symlink()
     place = output_place(path, overwrite or ours, SUFFIX)
-    recipe = folder.recipe(trust_imports=trust_imports)
-    input_size = input_size_of(recipe)
+    saved = SavedRun.open(folder.path, which, trust_imports=trust_imports)
     with memory_for("exporting", _NEEDS_MEMORY):
-        trained, epoch = trained_network(folder, recipe, which)
-        class_names = folder.class_names()
-        exported = plain_network(recipe, len(class_names))
+        trained, epoch = saved.network()
+        exported = plain_network(saved.recipe, len(saved.class_names))
         # An older file of that name stays until the new one is proven.
         with written_whole(place, among_others=not ours) as unproven:
-            save_network(trained, unproven, _described(class_names, input_size, epoch))
+            save_network(trained, unproven, _described(saved.class_names, saved.input_size, epoch))
             load_network(exported, unproven)
-            difference = check_parity(trained, exported, input_size, _PARITY_TOLERANCE)
+            difference = check_parity(trained, exported, saved.input_size, _PARITY_TOLERANCE)
     return path, difference
 
 
-def _from_network_file(folder: RunFolder, recipe: Recipe, num_classes: int) -> tuple[nn.Module, int]:
-    network = plain_network(recipe, num_classes)
-    load_network(network, folder.network_file)
-    return network, recipe.options["trainer"]["epochs"]
+def write_network_file(
+    folder: RunFolder, network: nn.Module, class_names: tuple[str, ...], input_size: tuple[int, int, int], epoch: int
+) -> None:
+    """Write a run's plain network, and note its checksum.
 
-
-def _from_checkpoint(folder: RunFolder, recipe: Recipe, which: str, num_classes: int) -> tuple[nn.Module, int]:
-    path = chosen_weights(folder, recipe, which)
-    weights, epoch = read_weights(path, prefix="backbone.network.")
-    network = plain_network(recipe, num_classes)
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit {type(network).__name__}: {error}") from error
-    return network, epoch
+    Raises: StorageError: if it cannot be written.
+    """
+    with written_whole(folder.network_file) as partial:
+        save_network(network, partial, _described(class_names, input_size, epoch))
+    folder.note_network_file()
 
 
 def _described(class_names: tuple[str, ...], input_size: tuple[int, int, int], epoch: int) -> dict[str, object]:
     """What goes with a network into its file; `epoch` counts from 1."""
     return {"class_names": class_names, "input_size": input_size, "epoch": epoch}
-
-
-def _source(recipe: Recipe) -> Source:
-    source: Source = recipe.target("data")(**recipe.options["data"])
-    return source
-
-
-def input_size_of(recipe: Recipe) -> tuple[int, int, int]:
-    """(channels, height, width) of what any image becomes for a recipe's network."""
-    channels, height, width = _source(recipe).inference_transform()(Image.new("RGB", (32, 32))).shape
-    return channels, height, width

@@ -11,9 +11,13 @@ from typing import Any, Literal
 
 from torch import nn
 
+from selfkd.backbones import as_staged
+from selfkd.backbones.staged import Staged
+from selfkd.errors import OptionError
 from selfkd.recipes.reader import Recipe
+from selfkd.training.memory import is_out_of_memory
 
-__all__ = ["build_network"]
+__all__ = ["build_network", "plain_network", "staged_at"]
 
 # Of files in which frameworks keep weights. A text without one and without a folder is a name, not a file.
 _WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".h5", ".npz", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
@@ -36,6 +40,33 @@ def build_network(
     factory: Callable[..., nn.Module] = recipe.target(section)
     options = recipe.options[section]
     return factory(num_classes, **(options if fresh else _without_first_weights(section, factory, options)))
+
+
+def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
+    """The recipe's network, untouched by any method, to be given weights; none are fetched."""
+    network = build_network(recipe, num_classes, fresh=False)
+    plain: nn.Module = network.network if isinstance(network, Staged) else network
+    return plain
+
+
+def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
+    """A network staged for images of one size, which it sees one of here.
+
+    Args:
+        network: what a factory of networks gave.
+        input_size: (channels, height, width) of an image.
+    Raises:
+        OptionError: if there is too little memory for one image.
+        BackboneError: if it is no network, or cannot be staged.
+    """
+    try:
+        return as_staged(network, input_size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        side = input_size[-1]
+        allowed = f"smaller: one image of {side}x{side} pixels needs more memory in this network than there is"
+        raise OptionError("data.image_size", side, allowed) from error
 
 
 def _without_first_weights(section: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict, cast, get_type_hints
+from typing import Any, NotRequired, TypedDict, cast, get_type_hints
 
 from jsonargparse import ArgumentParser
 
 from selfkd.atomic_files import written_whole
-from selfkd.contract import TeacherRecord
+from selfkd.contract import DatasetInfo, TeacherRecord
 from selfkd.errors import RunError
 from selfkd.evaluation.scores import Scores
 from selfkd.json_text import to_json
@@ -22,6 +23,9 @@ __all__ = [
     "RunScores",
     "Selection",
     "SplitRecord",
+    "data_record",
+    "dataset_noted",
+    "images_trained_on",
     "read_json",
     "read_record",
     "read_scores",
@@ -42,14 +46,20 @@ class EpochScores(TypedDict):
 
 
 class Selection(TypedDict):
-    """How the best epoch was chosen: `rule` names the split; only epochs after `after_epoch` counted."""
+    """How the best epoch was chosen.
+
+    Keys: `rule` names the split; only epochs after `after_epoch` counted; `metric`, of the main head, and
+    `higher_is_better`, its direction, which older runs do not note: theirs was top1.
+    """
 
     rule: str
     after_epoch: int
+    metric: NotRequired[str]
+    higher_is_better: NotRequired[bool]
 
 
 class OwnBest(TypedDict):
-    """A head's highest top-1 accuracy in percent on the selecting split, and the (first) epoch that reached it."""
+    """A head's best value of the selecting metric on the selecting split, and the (first) epoch that reached it."""
 
     epoch: int
     value: float
@@ -118,6 +128,61 @@ def read_record(file: Path) -> dict[str, Any]:
     return content
 
 
+def data_record(fingerprint: str, told: DatasetInfo) -> dict[str, Any]:
+    """What a run notes of its data.
+
+    Args:
+        fingerprint: of the data.
+        told: what the method was told of it.
+    """
+    labels = {} if told.labels is None else {"labels": told.labels}
+    return {
+        "fingerprint": fingerprint,
+        "class_names": told.class_names,
+        "num_samples": told.num_samples,
+        "input_size": told.input_size,
+        **labels,
+    }
+
+
+def dataset_noted(file: Path, noted: Mapping[str, Any], class_names: tuple[str, ...]) -> DatasetInfo:
+    """What a method was told of its data.
+
+    Args:
+        file: that has it.
+        noted: its content, with `num_samples`.
+        class_names: K names in label order.
+    Raises: RunError: if the file is damaged.
+    """
+    num_samples, size, labels = noted["num_samples"], noted.get("input_size"), noted.get("labels")
+    if not (_whole_numbers([num_samples], 1) and _whole_numbers(size, 3)):
+        raise RunError(f"{file} is damaged: its num_samples or input_size are no such")
+    if not (labels is None or _whole_numbers(labels, num_samples, smallest=0)):
+        raise RunError(f"{file} is damaged: its labels are no {num_samples} labels")
+    channels, height, width = cast(list[int], size)
+    return DatasetInfo(
+        num_samples,
+        len(class_names),
+        class_names,
+        labels=None if labels is None else tuple(labels),
+        input_size=(channels, height, width),
+    )
+
+
+def _whole_numbers(values: object, count: int, smallest: int = 1) -> bool:
+    listed = isinstance(values, list) and len(values) == count
+    return listed and all(type(value) is int and value >= smallest for value in cast(list[Any], values))
+
+
+def images_trained_on(scores: RunScores) -> int | None:
+    """How many training images a finished run had; None where its scores do not say."""
+    split = scores.get("splits", {}).get("train")
+    if split is not None:
+        return split["images"]
+    heads = scores["last"]["scores"].get("train", {})
+    return next((score["n"] for metrics in heads.values() for score in metrics.values()), None)
+
+
 def write_teacher(file: Path, record: TeacherRecord) -> None:
     """Write what is known of a run's teacher."""
     write_json(file, asdict(record))
@@ -138,7 +203,9 @@ def read_teacher(file: Path) -> TeacherRecord:
 
 
 def read_scores(file: Path) -> RunScores:
-    """A run's scores; of older runs, keys that are newer may be missing.
+    """A run's scores, of any task: their form is checked, not which heads and metrics there are.
+
+    Of older runs, keys that are newer may be missing.
 
     Raises: RunError: if the file is damaged.
     """

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from selfkd.contract import TeacherRecord
+from selfkd.contract import DatasetInfo, TeacherRecord
 from selfkd.data.source import Splits
 from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
@@ -20,6 +20,9 @@ from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, is_of_machine, resolve
 from selfkd.runs.records import (
     RunScores,
+    data_record,
+    dataset_noted,
+    images_trained_on,
     read_record,
     read_scores,
     read_teacher,
@@ -84,7 +87,7 @@ class RunFolder:
 
     @property
     def data_file(self) -> Path:
-        """Fingerprint and class names of the data that the run was trained on."""
+        """Of the data that the run was trained on: its fingerprint, and what its method was told of it."""
         return self.path / "data.json"
 
     @property
@@ -164,6 +167,29 @@ class RunFolder:
         if damage is not None:
             raise damage
         return None
+
+    def dataset(self, input_size: tuple[int, int, int]) -> DatasetInfo | None:
+        """What the run's method was told of its training set, from which it can be built without the data.
+
+        Where that is not noted, or the note is damaged, the scores of a finished run say it, but for the labels. None
+        in what an older version left unfinished.
+
+        Args:
+            input_size: of the run's images, for older runs, which do not note it.
+        Raises: RunError: if a file is damaged, and no other has it.
+        """
+        names = self.noted_class_names()
+        if names is None:
+            return None
+        try:
+            noted = read_record(self.data_file)
+            if "num_samples" in noted:
+                return dataset_noted(self.data_file, noted, names)
+        except RunError:
+            if not self.is_finished:
+                raise
+        images = images_trained_on(self.scores()) if self.is_finished else None
+        return None if images is None else DatasetInfo(images, len(names), names, input_size=input_size)
 
     def fault_of_network_file(self) -> str | None:
         """What is wrong with the plain network's file, or with its checksum, in words, or None."""
@@ -272,12 +298,20 @@ class RunFolder:
                 f"{self.teacher().checksum[:12]} there, {teacher.checksum[:12]} now; {_ADVICE}"
             )
 
-    def prepare(self, recipe: Recipe, splits: Splits, overwrite: bool, teacher: TeacherRecord | None = None) -> None:
+    def prepare(
+        self,
+        recipe: Recipe,
+        splits: Splits,
+        told: DatasetInfo,
+        overwrite: bool,
+        teacher: TeacherRecord | None = None,
+    ) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.
 
         Args:
             recipe: what will be trained.
             splits: its data.
+            told: what the method must be told of it to be built again.
             overwrite: delete what an earlier run left here.
             teacher: that it learns from.
         Raises:
@@ -296,7 +330,7 @@ class RunFolder:
             self.check_teacher(teacher)
         if not self.recipe_file.exists():
             write_text(self.recipe_file, recipe.to_yaml())
-        write_json(self.data_file, {"fingerprint": splits.fingerprint(), "class_names": list(splits.class_names)})
+        write_json(self.data_file, data_record(splits.fingerprint(), told))
         if teacher is not None:
             write_teacher(self.teacher_file, teacher)
 

@@ -19,9 +19,8 @@ from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path
 from selfkd.recipes.reader import Recipe
 from selfkd.recipes.teachers import network_recipe, origin_of, teachers_first
-from selfkd.runs.checkup import staged_at
-from selfkd.runs.loading import input_size_of, plain_network, trained_network
-from selfkd.runs.networks import build_network
+from selfkd.runs.loading import SavedRun
+from selfkd.runs.networks import build_network, plain_network, staged_at
 from selfkd.runs.run_folder import RunFolder
 from selfkd.teachers.origins import FromFile, FromRecipe, FromRun, FromTimm, Origin
 from selfkd.teachers.teacher import Teacher
@@ -79,20 +78,19 @@ def _of_recipe(
     origin: FromRecipe, student: Recipe, runs: Path, splits: Splits, trust_imports: bool
 ) -> tuple[Recipe, Any]:
     *_, recipe = teachers_first(student, trust_imports)
-    return _trained(RunFolder.of(recipe, runs), recipe, origin.weights, splits)
+    return _trained(SavedRun(RunFolder.of(recipe, runs), recipe, origin.weights), splits)
 
 
 @_network.register
 def _of_run(origin: FromRun, student: Recipe, runs: Path, splits: Splits, trust_imports: bool) -> tuple[Recipe, Any]:
-    folder = RunFolder.existing(Path(str(origin.path)).expanduser())
-    return _trained(folder, folder.recipe(trust_imports=trust_imports), origin.weights, splits)
+    return _trained(SavedRun.open(str(origin.path), origin.weights, trust_imports=trust_imports), splits)
 
 
 @_network.register
 def _of_file(origin: FromFile, student: Recipe, runs: Path, splits: Splits, trust_imports: bool) -> tuple[Recipe, Any]:
     recipe = network_recipe(student, origin)
     network = plain_network(recipe, len(splits.class_names))
-    path = Path(str(origin.path)).expanduser()
+    path = Path(str(origin.path))
     check_path(path)
     if path.suffix == SUFFIX:
         load_network(network, path)
@@ -120,11 +118,12 @@ def _of_timm(origin: FromTimm, student: Recipe, runs: Path, splits: Splits, trus
     return recipe, build_network(recipe, classes, fresh=True)
 
 
-def _trained(folder: RunFolder, recipe: Recipe, which: str, splits: Splits) -> tuple[Recipe, nn.Module]:
+def _trained(run: SavedRun, splits: Splits) -> tuple[Recipe, nn.Module]:
     """The network of a finished run whose classes and images are the student's."""
+    folder = run.folder
     if not folder.is_finished:
         raise RunError(f"the teacher {folder.path} is not finished; the command that started it continues it")
-    own, needed = folder.class_names(), splits.class_names
+    own, needed = run.class_names, splits.class_names
     if len(own) != len(needed):
         raise _other_classes(f"the teacher {folder.path}", len(own), len(needed))
     if own != needed:
@@ -133,11 +132,11 @@ def _trained(folder: RunFolder, recipe: Recipe, which: str, splits: Splits) -> t
             f"the teacher {folder.path} has other classes than the student, or in another order: class {number} is "
             f"{shown(theirs)} there and {shown(ours)} here"
         )
-    size, needed_size = (_shown_size(each) for each in (input_size_of(recipe), splits.train.input_size))
+    size, needed_size = (_shown_size(each) for each in (run.input_size, splits.train.input_size))
     if size != needed_size:
         raise RunError(f"the teacher {folder.path} was trained on images of {size}, the student's are {needed_size}")
-    network, _ = trained_network(folder, recipe, which)
-    return recipe, network
+    network, _ = run.network()
+    return run.recipe, network
 
 
 def _load_state_dict(network: nn.Module, path: Path) -> None:

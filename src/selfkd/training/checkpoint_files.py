@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import torch
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfkd.atomic_files import folder_written_whole, remove, written_whole
 from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError, UserError, first_line, shown
@@ -38,6 +38,7 @@ __all__ = [
     "is_set_file",
     "is_set_name",
     "keep_newest",
+    "load_weights",
     "newest_set",
     "read_set",
     "read_weights",
@@ -239,17 +240,31 @@ def weights_file(checkpoints: Path, which: str) -> Path:
 
 
 def read_weights(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], int]:
-    """The weights of a method, or of the part of it below `prefix` under the part's own keys, and their epoch from 1.
+    """The weights of what was trained, or of its part below `prefix` under the part's own keys, and their epoch from 1.
 
     Raises:
         CheckpointError: if the file is missing, damaged or no checkpoint of ours.
         MemoryExhaustedError: if there is too little memory.
     """
-    prefix = "method." + prefix
     checkpoint = _checkpoint(file)
     state = checkpoint["state_dict"]
     weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     return weights, int(checkpoint["epoch"]) + 1
+
+
+def load_weights(part: nn.Module, file: Path, prefix: str = "") -> int:
+    """Load the weights below `prefix` into the part that they are of, strictly. Returns their epoch, counted from 1.
+
+    Raises:
+        CheckpointError: if the file is damaged or belongs to something else.
+        MemoryExhaustedError: if there is too little memory.
+    """
+    weights, epoch = read_weights(file, prefix)
+    try:
+        part.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file} does not fit {type(part).__name__}: {error}") from error
+    return epoch
 
 
 def keep_newest(checkpoints: Path, number: int) -> None:
@@ -325,10 +340,10 @@ def _damage_of_weights(path: Path, name: str) -> str | None:
 
 def _memory_file(path: Path, name: str) -> Path:
     """The file of a memory in a set."""
-    file = path / f"{name}.pt"
-    if _MEMORY.fullmatch(file.name) is None:
+    file = f"{name}.pt"
+    if _MEMORY.fullmatch(file) is None:
         raise UserError(f"a memory named {shown(name)} has no file; its name must be letters, digits and underscores")
-    return file
+    return path / file
 
 
 def _changed_file(path: Path, only: str | None = None) -> str | None:

@@ -1,4 +1,4 @@
-"""Train a method to the end of its schedule, from wherever its checkpoint stands."""
+"""Train to the end of the schedule, from wherever the checkpoint stands; what is trained says a training module."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
 from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError, first_line
-from selfkd.methods.base import Method
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
     epochs_in,
     newest_set,
-    read_weights,
     restore_best,
     set_folder,
+    write_best,
 )
 from selfkd.training.epoch_log import EpochLog
 from selfkd.training.memory import is_out_of_memory
-from selfkd.training.module import MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, from_first, is_first
 from selfkd.training.progress import EpochLines, RunProgressBar
 from selfkd.training.signals import interrupted
+from selfkd.training.training_module import TrainingModule
 
-__all__ = ["check_hardware", "connect", "fit", "load_weights"]
+__all__ = ["check_hardware", "connect", "fit"]
 
 # What torch, Lightning and a memory raise when what they are to take over has other keys, types or sizes.
 _OF_UNFIT_CHECKPOINTS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -46,18 +45,14 @@ _OF_UNFIT_CHECKPOINTS = (AssertionError, AttributeError, LookupError, RuntimeErr
 _log = logging.getLogger("selfkd")
 
 
-def fit(
-    method: Method, parts: TrainingParts, options: TrainerOptions, folder: Path, title: str, show_progress: bool = True
-) -> torch.device:
+def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = True) -> torch.device:
     """Train, logging and saving into `folder`; continue from its newest whole checkpoint.
 
     Processes that are connected train together; the first alone writes. On a CPU torch keeps the number of threads that
-    was chosen (`choose_threads`), with which the network is then to be evaluated.
+    the module chose, with which the network is then to be evaluated.
 
     Args:
-        method: trained in place.
-        parts: loaders, optimiser, schedule, seed.
-        options: of the run.
+        module: of any task; trained in place, with the options that it has.
         folder: gets `checkpoints/` (see `CheckpointFiles`) and `metrics.csv`.
         title: for the progress bar, or those lines.
         show_progress: whether there is a progress bar; else there is a line in the log per evaluated epoch.
@@ -71,31 +66,30 @@ def fit(
         StorageError: if something cannot be written; the last checkpoint is whole.
         OptionError, UserError: if the hardware cannot do what the options ask for.
     """
-    checkpoints = folder / "checkpoints"
+    options, checkpoints = module.options, folder / "checkpoints"
     start = from_first(lambda: _start(checkpoints))
     done = 0 if start is None else epochs_in(start)
     if done:
         _log.info("%s continues after epoch %d of %d", folder, done, options.epochs)
-    module = MethodModule(method, parts, options, checkpoints)
     saving = _Saving(checkpoints, options.checkpoint_every, done)
     if options.channels_last:
         # Lightning moves modules between devices but knows no memory layouts.
-        method.to(memory_format=torch.channels_last)
+        module.trained.to(memory_format=torch.channels_last)
     with _quiet_lightning():
         trainer = _trainer(
             options,
             max_epochs=options.epochs,
             reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
-            logger=_loggers(options, folder, done, None if show_progress else title) if is_first() else False,
+            logger=_loggers(module, folder, done, None if show_progress else title) if is_first() else False,
             callbacks=_callbacks(saving, title, show_progress and is_first()),
             default_root_dir=folder,
         )
         # Lightning would ask all processes in every step, waiting for the device, whether one was told to stop.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if options.compile_mode is not None:
-            # The method alone, not Lightning's module around it, whose logging and hooks would break the graph. A graph
-            # for each size of batch: after a short last batch torch would prefer a slower one for all sizes.
-            method.compile(fullgraph=True, mode=options.compile_mode, dynamic=False)
+            # Not Lightning's module around it, whose logging and hooks would break the graph. A graph for each size of
+            # batch: after a short last batch torch would prefer a slower one for all sizes.
+            module.trained.compile(fullgraph=True, mode=options.compile_mode, dynamic=False)
         try:
             trainer.fit(module, ckpt_path=start, weights_only=True)
         except (SystemExit, Exception) as error:  # SystemExit is Lightning's end after Ctrl-C
@@ -107,7 +101,9 @@ def fit(
                 raise
             if is_out_of_memory(error):
                 device = trainer.strategy.root_device
-                raise _memory_exhausted(module, device, options.precision, saving.done) from error
+                raise MemoryExhaustedError(
+                    f"{module.too_little_memory(device)}; {saving.done} epochs are saved"
+                ) from error
             if options.compile_mode is not None and _comes_from_the_compiler(error):
                 raise OptionError("trainer.compile", options.compile, f"false here: {first_line(error)}") from error
             if start is not None and not saving.started and isinstance(error, _OF_UNFIT_CHECKPOINTS):
@@ -133,22 +129,6 @@ def connect(options: TrainerOptions) -> None:
     if World.of(options).size > 1:
         with _quiet_lightning():
             _trainer(options, logger=False, enable_checkpointing=False).strategy.setup_environment()
-
-
-def _memory_exhausted(module: MethodModule, device: torch.device, precision: str, saved: int) -> MemoryExhaustedError:
-    loader = module.parts.training_loader
-    continuing = ["loader.device_share=0"] if loader.device_share else []
-    continuing += [override for memory in module.method.memories.values() for override in memory.off_device]
-    if device.type != "cuda":
-        continuing = []
-    anew = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
-    anew += ["trainer.precision=bf16-mixed"] if precision == "32" else []
-    return MemoryExhaustedError(
-        f"{device} has too little memory for this network with loader.batch_size={loader.batch_size}; "
-        + (f"it might continue with {' or '.join(continuing)}; " if continuing else "")
-        + (f"{' or '.join(anew)} might fit, as a run of its own; " if anew else "")
-        + f"{saved} epochs are saved"
-    )
 
 
 def _comes_from_the_compiler(error: BaseException) -> bool:
@@ -203,21 +183,9 @@ def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
     return trainer
 
 
-def load_weights(method: Method, file: Path) -> int:
-    """Load a checkpoint's weights into a method, strictly. Returns their epoch, counted from 1.
-
-    Raises: CheckpointError: if the file is damaged or belongs to another method.
-    """
-    weights, epoch = read_weights(file)
-    try:
-        method.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{file} does not fit {type(method).__name__}: {error}") from error
-    return epoch
-
-
-def _loggers(options: TrainerOptions, folder: Path, done_epochs: int, title: str | None) -> list[Logger]:
-    loggers: list[Logger] = [] if title is None else [EpochLines(title, options.epochs)]
+def _loggers(module: TrainingModule, folder: Path, done_epochs: int, title: str | None) -> list[Logger]:
+    options = module.options
+    loggers: list[Logger] = [] if title is None else [EpochLines(title, module)]
     if "csv" in options.loggers:
         loggers.append(EpochLog(folder / "metrics.csv", done_epochs))
     if "tensorboard" in options.loggers:
@@ -226,7 +194,7 @@ def _loggers(options: TrainerOptions, folder: Path, done_epochs: int, title: str
 
 
 class _Saving(Checkpoint):
-    """Saves every so many epochs, and after the last; Lightning calls it once the module has evaluated the epoch.
+    """Saves the best epoch, every so many, and the last; Lightning calls it once the module has evaluated the epoch.
 
     Attributes:
         done: epochs that the newest checkpoint holds.
@@ -243,7 +211,10 @@ class _Saving(Checkpoint):
         self.started = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
         done = trainer.current_epoch + 1
+        if pl_module.is_best and is_first():
+            write_best(self._checkpoints, trainer.current_epoch, pl_module.state_dict())
         if done % self._every == 0 or done == trainer.max_epochs:
             trainer.save_checkpoint(set_folder(self._checkpoints, done))
             self.done = done

@@ -8,8 +8,9 @@ from typing import Any
 import pytorch_lightning as pl
 from tqdm import tqdm
 
+from selfkd.evaluation.scores import in_words
 from selfkd.training.epoch_log import EpochLogger
-from selfkd.training.module import MethodModule
+from selfkd.training.training_module import TrainingModule
 
 __all__ = ["EpochLines", "RunProgressBar"]
 
@@ -37,8 +38,8 @@ class RunProgressBar(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._bar is not None
-        latest = pl_module.latest if isinstance(pl_module, MethodModule) else None
-        shown = "" if latest is None else f" {latest:.1f} %"
+        latest = pl_module.latest if isinstance(pl_module, TrainingModule) else None
+        shown = "" if latest is None else f" {in_words(latest)}"
         self._bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{shown}", refresh=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -58,18 +59,18 @@ class EpochLines(EpochLogger):
 
     Args:
         title: what stands before.
-        epochs: of the run.
+        module: is trained.
     """
 
-    def __init__(self, title: str, epochs: int) -> None:
+    def __init__(self, title: str, module: TrainingModule) -> None:
         super().__init__()
         self.title = title
-        self.epochs = epochs
+        self.module = module
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Write the line of one epoch (`step`, counted from 1), if it was evaluated."""
-        accuracies = [f"{key.partition('/')[0]} {metrics[key]:.1f} %" for key in metrics if key.endswith("/top1/main")]
-        if accuracies:
-            done = f"epoch {step}/{self.epochs}, {', '.join(accuracies)}"
+        selecting, latest = self.module.selecting, self.module.latest
+        if latest is not None and selecting.column in metrics:
+            done = f"epoch {step}/{self.module.options.epochs}, {selecting.split} {in_words(latest)}"
             seconds = metrics["seconds/train"] + metrics["seconds/evaluate"]
             _log.info("%s: %s, loss %.4g, %.3g s", self.title, done, metrics["train/loss"], seconds)

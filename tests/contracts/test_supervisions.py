@@ -1,0 +1,124 @@
+"""What holds for every method with every supervision, or why it takes none."""
+
+import copy
+import inspect
+
+import pytest
+import torch
+
+import own_loop
+import selfkd
+from selfkd.errors import CheckpointError, OptionError, UserError
+from selfkd.losses import label_probabilities
+from selfkd.methods import METHODS
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import Experiment
+from selfkd.supervision import SUPERVISIONS
+
+SIZE, CLASSES, SAMPLES, EPOCHS = 16, 5, 8, 3
+TAKING = [name for name in METHODS if "supervision" in inspect.signature(METHODS.load(name)).parameters]
+PAIRS = [(name, supervision) for name in TAKING for supervision in SUPERVISIONS]
+
+
+def built(name, supervision=None, seed=0):
+    torch.manual_seed(seed)
+    backbone = selfkd.create_backbone("resnet18_cifar", CLASSES, width=8, input_size=SIZE)
+    given = {} if supervision is None else {"supervision": selfkd.create_supervision(supervision)}
+    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, CLASSES), **given)
+
+
+def batches(epoch):
+    generator = torch.Generator().manual_seed(epoch)
+    for indices in torch.randperm(SAMPLES, generator=generator).split(4):
+        yield selfkd.Batch(torch.randn(4, 3, SIZE, SIZE, generator=generator), indices % CLASSES, indices)
+
+
+def optimizer_of(method):
+    return torch.optim.SGD(method.parameter_groups(), 0.05)
+
+
+def trained(method, until=EPOCHS):
+    return own_loop.train(method, optimizer_of(method), batches, EPOCHS, until)
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - set(TAKING)))
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_a_method_that_takes_none_says_why(name, supervision):
+    reason = METHODS.load(name).refused["supervision"]
+    with pytest.raises(UserError) as raised:
+        built(name, supervision)
+    assert str(raised.value) == f"method {name!r} takes no supervision: {reason}"
+
+
+@pytest.mark.parametrize(("name", "supervision"), PAIRS)
+def test_it_trains_and_continues_as_if_it_never_stopped(name, supervision):
+    unbroken = built(name, supervision)
+    losses = trained(unbroken)
+    assert all(torch.isfinite(torch.tensor(losses)))
+
+    first = built(name, supervision)
+    assert trained(first, until=2) == losses[:4]
+    state = copy.deepcopy(first.training_state())
+    second = built(name, supervision, seed=1)
+    second.load_training_state(state)
+    assert trained(second) == losses[4:]
+    for key, value in unbroken.state_dict().items():
+        assert torch.equal(second.state_dict()[key], value)
+    assert set(second.memories) == set(second.supervision.memories)
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_the_labels_are_the_default_and_others_ask_for_something_else(name):
+    first = {supervision: trained(built(name, supervision)) for supervision in (None, *SUPERVISIONS)}
+    assert first["labels"] == first[None]
+    assert first["smoothed"][0] != first["labels"][0]
+    assert first["historical"][:2] == pytest.approx(first["labels"][:2], rel=1e-5), "no past yet"
+    assert first["historical"][2] != pytest.approx(first["labels"][2], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_every_head_that_learns_from_labels_has_a_past_of_its_own(name):
+    method = built(name, "historical")
+    assert method.needs.sample_index
+    assert method.needs.stages == type(method).needs.stages, "what the class needs stays"
+    progress = selfkd.Progress(0, EPOCHS)
+    method.begin_epoch(progress)
+    batch = next(batches(0))
+    output = method(batch, progress)
+    method.after_step(batch, output)
+    history = method.memories["history"]
+    history.commit()
+    assert set(history.heads) == set(output.logits) == set(method.supervision.heads)
+    read = history.read(batch.indices, batch.labels)
+    for head, logits_BK in output.logits.items():
+        torch.testing.assert_close(read[head], logits_BK.detach().softmax(dim=1))
+
+
+@pytest.mark.parametrize(("name", "supervision"), PAIRS)
+def test_labels_may_be_soft(name, supervision):
+    method, progress = built(name, supervision), selfkd.Progress(0, EPOCHS)
+    method.begin_epoch(progress)
+    batch = next(batches(0))
+    hard = method(batch, progress).loss
+    soft = selfkd.Batch(batch.images, label_probabilities(batch.labels, CLASSES), batch.indices)
+    torch.testing.assert_close(method(soft, progress).loss, hard)
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_a_state_of_another_supervision_is_refused(name):
+    remembering, other = built(name, "historical"), built(name)
+    with pytest.raises(CheckpointError, match="history is remembered there, .* remembers nothing"):
+        other.load_training_state(remembering.training_state())
+    with pytest.raises(CheckpointError, match="nothing is remembered there, .* remembers history"):
+        remembering.load_training_state(built(name).training_state())
+
+
+@pytest.mark.parametrize("name", TAKING)
+@pytest.mark.parametrize("mixture", ["mixup", "cutmix"])
+def test_mixed_images_are_refused_where_something_is_remembered_and_only_there(name, mixture):
+    mixed = {"method": name, "backbone.width": 8, f"regularization.{mixture}": 1.0}
+    for supervision in ({}, {"supervision": "smoothed"}):
+        Experiment.build(resolve("demo/digits/resnet18/plain", mixed | supervision)).training_parts()
+    remembering = resolve("demo/digits/resnet18/plain", mixed | {"supervision": "historical"})
+    with pytest.raises(OptionError, match=f"regularization.{mixture}=1.0 .*0 with a method that needs the sample"):
+        Experiment.build(remembering).training_parts()

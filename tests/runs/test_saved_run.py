@@ -1,0 +1,185 @@
+"""A run's method comes back from what the run noted, wherever its data is by then."""
+
+import json
+
+import pytest
+import torch
+
+from image_sets import write_folder
+from selfkd.cli import main
+from selfkd.contract import DatasetInfo, Needs
+from selfkd.errors import CheckpointError, DataError, OptionError, RunError
+from selfkd.methods.plain import Plain
+from selfkd.runs.experiment import Experiment, evaluate_run, run
+from selfkd.runs.loading import export_network, load_method
+from selfkd.runs.records import write_json
+from selfkd.training.checkpoint_files import load_weights, weights_file
+
+METHODS = ("teskd", "loth")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Three digits as files, `<root>/train` and `<root>/test`."""
+    for split, count, start in (("train", 6, 0), ("test", 2, 6)):
+        write_folder(tmp_path / "images" / split, count, digits=range(3), start=start)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def trained(short, images, tmp_path):
+    """`trained(method, **overrides)`: the folder of a run on image files."""
+
+    def train(method, **overrides):
+        options = {"data": "folder", "data.root": str(images), "data.image_size": 32, "trainer.epochs": 2}
+        recipe = short("plain", method=method, name="images", **{**options, "loader.workers": 0, **overrides})
+        return run(recipe, tmp_path / "runs", show_progress=False)
+
+    return train
+
+
+def logits_of(method):
+    batch = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return method.eval().predict(batch)
+
+
+def built_from_its_data(folder, which):
+    """As training builds it."""
+    method = Experiment.build(folder.recipe(trust_imports=True)).method
+    load_weights(method, weights_file(folder.checkpoints, which), "method.")
+    return method
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys, name):
+    folder = trained(name)
+    expected = {which: logits_of(built_from_its_data(folder, which)) for which in ("last", "best")}
+    image = next((images / "test" / "digit 0").iterdir()).rename(tmp_path / "image.png")
+    moved = images.rename(tmp_path / "elsewhere")
+    for which in ("last", "best"):
+        method = load_method(folder.path, which)
+        assert not method.training
+        logits = logits_of(method)
+        assert list(logits) == list(expected[which])
+        assert all(torch.equal(logits[head], values) for head, values in expected[which].items())
+        assert "main" in method.exits()
+        assert export_network(folder.path, which)[1] <= 1e-6
+    assert main(["predict", str(folder.path), str(image)]) == 0
+    assert "digit" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"data.root='.*images' is not a folder"):
+        evaluate_run(folder.path, "test", "last", {})
+    image.rename(moved / "test" / "digit 0" / image.name)
+    scores = folder.scores()["last"]["scores"]
+    for split in ("test", "train"):
+        assert evaluate_run(folder.path, split, "last", {"data.root": str(moved)}) == scores[split]
+
+
+def test_what_a_method_was_told_of_its_data_is_noted(trained):
+    folder = trained("plain")
+    names = ("digit 0", "digit 1", "digit 2")
+    assert folder.dataset((1, 1, 1)) == DatasetInfo(18, 3, names, None, (3, 32, 32))
+    assert folder.dataset((1, 1, 1)) == Experiment.build(folder.recipe()).told
+    assert set(json.loads(folder.data_file.read_text())) == {"fingerprint", "class_names", "num_samples", "input_size"}
+
+
+class Balanced(Plain):
+    """Has a weight for each class."""
+
+    needs = Needs(labels=True)
+
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.counts = [data.labels.count(label) for label in range(data.num_classes)]
+
+
+def test_the_labels_are_noted_for_a_method_that_needs_them(trained, images, tmp_path):
+    for split in ("train", "test"):
+        write_folder(images / split, 4, digits=[3], start=2)
+    folder = trained(f"{__name__}:Balanced")
+    images.rename(tmp_path / "elsewhere")
+    method = load_method(folder.path, trust_imports=True)
+    assert method.counts == [6, 6, 6, 4]
+
+
+def test_images_of_other_splits_are_not_decoded_for_an_evaluation(trained, images, caplog):
+    folder = trained("plain")
+    scores = folder.scores()["last"]["scores"]["test"]
+    spoilt = next((images / "train" / "digit 0").iterdir())
+    spoilt.write_bytes(b"damaged")
+    assert evaluate_run(folder.path, "test", "last", {}) == scores
+    assert "was trained on other data" in caplog.text
+    with pytest.raises(DataError, match=f"{spoilt.name}: not a readable image"):
+        evaluate_run(folder.path, "train", "last", {})
+
+
+def noted_by_an_older_version(folder, *, classes=True):
+    """Of its data only a fingerprint and, later, the names of the classes."""
+    noted = json.loads(folder.data_file.read_text())
+    write_json(folder.data_file, {key: noted[key] for key in ("fingerprint", *(["class_names"] if classes else []))})
+
+
+@pytest.mark.parametrize("classes", [True, False])
+@pytest.mark.parametrize("lacking", [(), ("splits",)])
+def test_a_finished_run_of_an_older_version_says_it_in_its_scores(finished, classes, lacking):
+    expected = load_method(finished.path).state_dict()
+    told = finished.dataset((3, 16, 16))
+    noted_by_an_older_version(finished, classes=classes)
+    scores = json.loads(finished.scores_file.read_text())
+    selection = {key: scores["selection"][key] for key in ("rule", "after_epoch")}
+    older = {**{key: scores[key] for key in scores if key not in lacking}, "selection": selection}
+    write_json(finished.scores_file, older)
+    assert finished.dataset((3, 16, 16)) == told
+    method = load_method(finished.path)
+    assert all(torch.equal(value, expected[key]) for key, value in method.state_dict().items())
+    assert evaluate_run(finished.path, "test", "last", {}) == finished.scores()["last"]["scores"]["test"]
+
+
+def test_an_unfinished_run_of_an_older_version_is_evaluated_and_continued_with_its_data(unfinished):
+    expected = evaluate_run(unfinished.path, "test", "last", {})
+    noted_by_an_older_version(unfinished)
+    with pytest.raises(RunError, match="does not say yet what it was trained on; the command that started it"):
+        load_method(unfinished.path)
+    assert evaluate_run(unfinished.path, "test", "last", {}) == expected
+    run(unfinished.recipe(), unfinished.path.parents[1], show_progress=False)
+    assert load_method(unfinished.path) is not None
+    assert unfinished.dataset((3, 16, 16)).num_samples == 100
+
+
+def test_an_unfinished_run_gives_its_newest_checkpoint(unfinished, caplog):
+    method = load_method(unfinished.path)
+    assert "2 of 3 epochs are done; the weights after epoch 2 are used" in caplog.text
+    weights = torch.load(weights_file(unfinished.checkpoints, "last"), weights_only=True)["state_dict"]
+    assert all(torch.equal(value, weights[f"method.{key}"]) for key, value in method.state_dict().items())
+
+
+def test_weights_are_those_of_the_last_or_the_best_epoch(finished):
+    with pytest.raises(OptionError, match="which='first' is not allowed; which must be"):
+        load_method(finished.path, "first")
+
+
+def test_a_method_needs_a_whole_checkpoint(finished):
+    for file in finished.checkpoints.rglob("training.ckpt"):
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="training.ckpt is damaged"):
+        load_method(finished.path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_samples": 0},
+        {"num_samples": "100"},
+        {"input_size": [3, 16]},
+        {"input_size": None},
+        {"labels": [0, 1]},
+        {"labels": ["0"] * 100},
+    ],
+)
+def test_a_damaged_note_of_the_data_is_named_where_no_scores_say_it(finished, unfinished, changed):
+    told = finished.dataset((3, 16, 16))
+    for folder in (finished, unfinished):
+        write_json(folder.data_file, {**json.loads(folder.data_file.read_text()), **changed})
+    assert finished.dataset((3, 16, 16)) == told
+    with pytest.raises(RunError, match=r"data.json is damaged: its (num_samples or input_size|labels) are no"):
+        load_method(unfinished.path)
