@@ -5,7 +5,7 @@ import pytest
 from selfkd.backbones import BACKBONES
 from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
-from selfkd.recipes.teachers import teachers_first
+from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.experiment import run
 from selfkd.training.checkpoint_files import newest_set, read_set
 

@@ -18,7 +18,7 @@ from selfkd.errors import CheckpointError, DataError, RecipeError, RunError, fir
 from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path
 from selfkd.recipes.reader import Recipe
-from selfkd.recipes.teachers import network_recipe, origin_of, teachers_first
+from selfkd.recipes.teacher_recipes import network_recipe, origin_of, teachers_first
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.networks import build_network, plain_network, staged_at
 from selfkd.runs.run_folder import RunFolder

@@ -8,7 +8,7 @@ import yaml
 
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
 from selfkd.recipes.reader import differences, resolve, split_overrides
-from selfkd.recipes.teachers import network_recipe, origin_of, teachers_first
+from selfkd.recipes.teacher_recipes import network_recipe, origin_of, teachers_first
 from selfkd.teachers import TEACHERS
 
 DEMO = "demo/digits/resnet18/plain"
