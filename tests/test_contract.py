@@ -50,6 +50,8 @@ def test_needs_together_are_those_of_each():
     both = Needs(sample_index=True, views=2, same_class=1, stages="halving")
     assert views | index == index | views == both
     assert views | Needs() == views
+    every = Needs(True, 2, 1, True, labels=True, teacher=True, peer=True, stages="halving")
+    assert every | Needs() == Needs() | every == every
 
 
 # Two views of two anchors with one follower each: V = 2, n = 1, A = 2.

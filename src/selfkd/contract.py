@@ -71,6 +71,7 @@ class Needs:
             views=max(self.views, other.views),
             same_class=max(self.same_class, other.same_class),
             same_class_distinct=self.same_class_distinct or other.same_class_distinct,
+            labels=self.labels or other.labels,
             teacher=self.teacher or other.teacher,
             peer=self.peer or other.peer,
             stages=min(self.stages, other.stages, key=_STRICTEST_FIRST.index),
