@@ -137,10 +137,10 @@ def connect(options: TrainerOptions) -> None:
 
 def _memory_exhausted(module: MethodModule, device: torch.device, precision: str, saved: int) -> MemoryExhaustedError:
     loader = module.parts.training_loader
-    continuing = ["loader.device_share=0"] if loader.device_share else []
-    continuing += [override for memory in module.method.memories.values() for override in memory.off_device]
-    if device.type != "cuda":
-        continuing = []
+    continuing: list[str] = []
+    if device.type == "cuda":
+        continuing += ["loader.device_share=0"] if loader.device_share else []
+        continuing += [override for memory in module.method.memories.values() for override in memory.off_device]
     anew = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
     anew += ["trainer.precision=bf16-mixed"] if precision == "32" else []
     return MemoryExhaustedError(
