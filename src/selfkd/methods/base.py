@@ -90,7 +90,8 @@ class Method(nn.Module, ABC):
         needs: of the class, what the method needs from data and run; of an instance, its supervision's needs too.
         refused: reserved keyword arguments that the method does not take, each with the reason.
         supervision: what the heads that learn from labels are asked to predict, or None where there are none.
-        memories: what is remembered across epochs, by name; never inside the weights. A subclass adds its own.
+        memories: what is remembered across epochs, by name; never inside the weights. A subclass adds its own;
+            "history" is the name of its supervision's.
     Raises:
         BackboneError: if network and data differ in the number of classes, or the network lacks what the method needs.
         UserError: if the method needs the training set's labels, and `data` has none.
@@ -307,11 +308,12 @@ class Method(nn.Module, ABC):
         batch = self._checks(batch)
         if trains:
             self._book.saw(batch, self.memories.values())
-        if batch.indices is not None:
-            for memory in self.memories.values():
-                memory.fetch(batch.indices, batch.host_indices)
-        if self.needs.sample_index and not any(memory.checks_indices for memory in self.memories.values()):
+        memories = self.memories.values()
+        if self.needs.sample_index and not (memories and all(memory.checks_indices for memory in memories)):
             batch = self._checks.check_indices(batch)
+        if batch.indices is not None:
+            for memory in memories:
+                memory.fetch(batch.indices, batch.host_indices)
         if self.supervision is not None:
             self.supervision.admit(batch, progress)
         return batch
