@@ -3,7 +3,8 @@
     python benchmarks/killed_runs.py [--kills 100] [--folder runs/killed] [--seed 0]
 
 Tiny networks learn digits by `plain`, `dtskd`, `teskd` and `loth`, from images in memory and from files read by two
-worker processes, with a checkpoint every epoch. A run is started by its command, killed at a random time with all its
+worker processes, and by `kd` and `dml` from images in memory, with a checkpoint every epoch. A kill of `kd` may come
+while its teacher, a run of its own, is trained. A run is started by its command, killed at a random time with all its
 workers, started again, killed again, and left to end. Times are uniform over the run's duration; every third kill is
 aimed at a checkpoint being written: it follows within milliseconds after anything has changed in the run's folder of
 checkpoints. Then weights, optimiser, schedule, history, metrics and scores must be those of the run never killed, bit
@@ -44,6 +45,8 @@ OPTIONS = {
 }
 MEMORY = {"data.classes": "[0,1,2,3,4]", "data.train_per_class": 40}
 FILES = {"data": "folder", "data.image_size": 16, "data.memory_gb": 0, "loader.workers": 2}
+SECOND_NETWORKS = {"kd": {"teacher": "recipe", "teacher.recipe": RECIPE, "teacher.name": "teacher"}}
+"""What a method's command says beside its name."""
 STAGES = {
     "starting": "before the first epoch of an attempt: reading recipe, data and checkpoint",
     "training": "inside an epoch",
@@ -74,12 +77,16 @@ class Case:
     def command(self, runs: Path, images: Path) -> list[str]:
         """What follows `selfkd` on the command line."""
         data = {**FILES, "data.root": images} if self.files else MEMORY
-        options = {**OPTIONS, **data, "method": self.method, "name": self.name}
+        second = SECOND_NETWORKS.get(self.method, {})
+        options = {**OPTIONS, **data, "method": self.method, **second, "name": self.name}
         overrides = [f"{key}={value}" for key, value in options.items()]
         return ["train", RECIPE, *overrides, "--runs", str(runs), "--no-progress"]
 
 
-CASES = tuple(Case(method, files) for method in ("plain", "dtskd", "teskd", "loth") for files in (False, True))
+CASES = (
+    *(Case(method, files) for method in ("plain", "dtskd", "teskd", "loth") for files in (False, True)),
+    *(Case(method) for method in ("kd", "dml")),
+)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import golden
+import seats
 import selfkd
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Features
@@ -61,6 +62,24 @@ def one_head(name: str, backbone: Staged, dtype: torch.dtype = torch.float64, **
     progress = selfkd.Progress(9, 10)
     method.begin_epoch(progress)
     return GoldenStep(method, _BATCH, progress, {"main": z0})
+
+
+def kd(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) -> GoldenStep:
+    """Its teacher gives the second golden logits."""
+    z0, z1 = golden.logits(dtype)[:2]
+    network = seats.another(backbone)
+    network.forward = lambda images: Features((), images, images, z1.detach())  # type: ignore[method-assign]
+    method = selfkd.create_method("kd", backbone, _DATA, teacher=selfkd.Teacher(network), **options)
+    method.backbone.forward = lambda images: Features((), images, images, z0)  # type: ignore[method-assign]
+    return GoldenStep(method, _BATCH, selfkd.Progress(0, 1), {"main": z0})
+
+
+def dml(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) -> GoldenStep:
+    """Its peer gives the second golden logits."""
+    method = seats.create_method("dml", backbone, _DATA, **options)
+    z = dict(zip(("main", "peer"), golden.logits(dtype), strict=False))
+    method.predict = lambda images: z  # type: ignore[method-assign]
+    return GoldenStep(method, _BATCH, selfkd.Progress(0, 1), z)
 
 
 def teskd(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) -> GoldenStep:

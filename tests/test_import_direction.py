@@ -31,6 +31,7 @@ LEVELS = [
     {"losses"},
     {"memories"},
     {"supervision", "backbones", "branches", "data"},
+    {"teachers"},
     {"methods"},
     {"evaluation", "export"},
     {"training"},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from selfkd.backbones import create_backbone
     from selfkd.backbones.staged import Staged, stage
-    from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
+    from selfkd.contract import Batch, DatasetInfo, Features, Needs, Normalization, Progress, StepOutput
     from selfkd.errors import SelfKDError
     from selfkd.memories import History, Memory
     from selfkd.methods import create_method
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from selfkd.runs.loading import LoadedRun, load, load_method
     from selfkd.supervision import create_supervision
     from selfkd.supervision.base import Supervision
+    from selfkd.teachers.teacher import Teacher
 
 __all__ = [
     "Batch",
@@ -29,11 +30,13 @@ __all__ = [
     "Memory",
     "Method",
     "Needs",
+    "Normalization",
     "Progress",
     "SelfKDError",
     "Staged",
     "StepOutput",
     "Supervision",
+    "Teacher",
     "create_backbone",
     "create_method",
     "create_supervision",
@@ -45,7 +48,7 @@ __all__ = [
 _HOMES = {
     "selfkd.backbones": ("create_backbone",),
     "selfkd.backbones.staged": ("Staged", "stage"),
-    "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Progress", "StepOutput"),
+    "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Normalization", "Progress", "StepOutput"),
     "selfkd.errors": ("SelfKDError",),
     "selfkd.memories": ("History", "Memory"),
     "selfkd.methods": ("create_method",),
@@ -53,6 +56,7 @@ _HOMES = {
     "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
     "selfkd.supervision": ("create_supervision",),
     "selfkd.supervision.base": ("Supervision",),
+    "selfkd.teachers.teacher": ("Teacher",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Batch", "DatasetInfo", "Features", "Needs", "Preprocessing", "Progress", "StepOutput"]
+__all__ = [
+    "Batch",
+    "DatasetInfo",
+    "Features",
+    "Needs",
+    "Normalization",
+    "Preprocessing",
+    "Progress",
+    "StepOutput",
+    "TeacherRecord",
+]
 
 _Stages = Literal["any", "halving", "halving_or_equal"]
 _STRICTEST_FIRST: tuple[_Stages, ...] = ("halving", "halving_or_equal", "any")
@@ -33,8 +43,8 @@ class Needs:
             has enough of them (BAKE); else each is drawn from the whole class, anchor included (CS-KD).
         labels: the label of every training sample, `DatasetInfo.labels`, when the method is built; a run notes them for
             such a method alone.
-        teacher: a frozen teacher network.
-        peer: a second network, trained along.
+        teacher: the keyword argument `teacher`, a trained network that is frozen (`selfkd.Teacher`).
+        peer: the keyword argument `peer`, a second staged network, which is trained along.
         stages: sizes of the network's stages: "any", "halving" (each half the size of the one before) or
             "halving_or_equal" (up to the map that the classifier pools).
     """
@@ -233,6 +243,46 @@ class Preprocessing:
     side: int
     crop_fraction: float
     crop_mode: str = "center"
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How pixel values in [0, 1] became what a network takes: `(pixels - mean) / std`, per channel.
+
+    Args:
+        mean: per channel, subtracted.
+        std: per channel, divided by; above 0.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.mean or len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise ValueError(
+                f"Normalization(mean={self.mean}, std={self.std}): expected a mean and a std > 0 for each channel"
+            )
+
+
+@dataclass(frozen=True)
+class TeacherRecord:
+    """What is known of a teacher where its network is not at hand: enough to rebuild what was fitted to it.
+
+    Args:
+        num_classes: K.
+        input_size: (channels, height, width) of one image.
+        stage_shapes: (channels, height, width) of its four stage maps, shallow to deep.
+        final_shape: the same for the map that its classifier pools.
+        num_features: D, length of its pooled vector.
+        checksum: SHA-256 of its weights, which says which teacher it was.
+    """
+
+    num_classes: int
+    input_size: tuple[int, int, int]
+    stage_shapes: tuple[tuple[int, int, int], ...]
+    final_shape: tuple[int, int, int]
+    num_features: int
+    checksum: str
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ import pytest
 from selfkd.backbones import BACKBONES
 from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
+from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.experiment import run
 from selfkd.training.checkpoint_files import newest_set, read_set
 
-WIDTHS = {"shufflenetv1_cifar": 6}  # a multiple of its groups; 8 for all others
+WIDTHS = {"shufflenetv1_cifar": 6, "resnext152_cifar_grouped": 16}  # multiples of their groups; 8 for all others
 
 
 def family(name):
@@ -49,6 +50,8 @@ def test_it_trains(name, tmp_path, request):
     overrides = {"trainer.epochs": 1, "loader.workers": 0, **SMALL[data]}
     if backbone in BACKBONES:
         overrides["backbone.width"] = WIDTHS.get(backbone, 8)
+    for teacher in teachers_first(recipe):
+        overrides["teacher.backbone.width"] = WIDTHS.get(teacher.parts["backbone"], 8)
     if data != "digits":
         root = request.getfixturevalue("digits_as_cifar100" if data == "cifar100" else "digits_as_imagenet")
         overrides["data.root"] = str(root)

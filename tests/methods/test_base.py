@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import own_loop
+import seats
 import selfkd
 from selfkd.contract import Needs
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UnknownNameError, UserError
@@ -65,7 +66,7 @@ EPOCHS, SAMPLES = 4, 12
 def own(name="dtskd", seed=0):
     torch.manual_seed(seed)
     backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4, input_size=16)
-    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10))
+    return seats.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10))
 
 
 def batches(epoch, size=4, within=False):

@@ -7,6 +7,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+import seats
 import selfkd
 from selfkd.contract import Needs
 from selfkd.errors import BatchError
@@ -25,7 +26,7 @@ SOFT = {
 
 
 def begun(name, backbone, data):
-    method = selfkd.create_method(name, backbone, data)
+    method = seats.create_method(name, backbone, data)
     method.begin_epoch(START)
     return method
 

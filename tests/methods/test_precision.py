@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import golden
 import golden_steps
+import seats
 import selfkd
 from selfkd.contract import Features
 from selfkd.losses import features as feature_losses
@@ -27,12 +28,14 @@ relative; measured 0.00005, 0.00015 and 0.045 at most, the last where rounding t
 
 
 def golden_step(name, backbone, dtype):
-    make = {"teskd": golden_steps.teskd, "dtskd": golden_steps.dtskd, "loth": golden_steps.loth}
+    own = (golden_steps.teskd, golden_steps.dtskd, golden_steps.loth, golden_steps.kd, golden_steps.dml)
+    make = {each.__name__: each for each in own}
     options = {"dtskd": {"beta_max": 0.9}, "ps_kd": {"alpha": 0.1}}.get(name, {})
     return make.get(name, partial(golden_steps.one_head, name))(backbone, dtype, **options)
 
 
-# total and gradient norms of the logits (specification, sections 5.2 to 5.5; of label smoothing, PyTorch in float64)
+# total and gradient norms of the logits (specification, sections 5.2 to 5.5; of label smoothing, PyTorch in float64; of
+# kd and dml, their formulas in NumPy on the specification's logits)
 GOLDEN = {
     "plain": (1.71457, (0.452820,)),
     "label_smoothing": (1.84623, (0.408451,)),
@@ -40,6 +43,8 @@ GOLDEN = {
     "teskd": (5.89589, (0.590573, 0.242836, 0.264673, 0.321505)),
     "dtskd": (6.11096, (0.656394, 0.238996, 0.260515, 0.317940)),
     "loth": (22.0862, (0.550289, 0.558913, 0.569682, 0.604030, 0.654593)),
+    "kd": (1.281419, (0.220510,)),
+    "dml": (5.836173, (0.494315, 0.573536)),
 }
 
 
@@ -60,7 +65,7 @@ def test_golden_steps_hold_in_half_precision(backbone, name, dtype, tolerance):
 def test_whole_networks_hold_in_bfloat16(name):
     """The specification's networks; their logits in float64 are those of its section 5.7, which other tests hold."""
     backbone = selfkd.create_backbone("resnet18_cifar", 100)
-    method = golden.fill_by_shape(selfkd.create_method(name, backbone, selfkd.DatasetInfo(2, 100)))
+    method = golden.fill_by_shape(seats.create_method(name, backbone, selfkd.DatasetInfo(2, 100)))
     batch = selfkd.Batch(golden.images().float(), torch.tensor([3, 70]), torch.arange(2))
     progress = selfkd.Progress(0, 10)
     with torch.no_grad():
@@ -78,7 +83,7 @@ def test_whole_networks_hold_in_bfloat16(name):
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", METHODS)
 def test_loss_and_terms_are_float32(backbone, batch, data, name, dtype):
-    method = selfkd.create_method(name, backbone, data)
+    method = seats.create_method(name, backbone, data)
     for epoch in range(2):  # in the second, what was remembered is read
         progress = selfkd.Progress(epoch, 2)
         method.begin_epoch(progress)
@@ -103,7 +108,7 @@ def step_on_large_features(name, half):
     """
     torch.manual_seed(0)
     backbone = selfkd.create_backbone("resnet18_cifar", 10, width=8, input_size=16)
-    method = selfkd.create_method(name, backbone, selfkd.DatasetInfo(8, 10))
+    method = seats.create_method(name, backbone, selfkd.DatasetInfo(8, 10))
     for module in method.modules():
         if isinstance(module, _BatchNorm):
             module.eval()

@@ -108,8 +108,8 @@ def test_the_tables_of_the_papers_are_complete():
     def count(prefix):
         return sum(name.startswith(f"{prefix}/") for name in recipe_names())
 
-    assert count("teskd/cifar100") == 7 * 3 + 4 + 2 + 1
-    assert count("dtskd/cifar100") == 6 * 3 + 6 + 4 + 4 + 12 + 9 + 6 + 1
+    assert count("teskd/cifar100") == 7 * 3 + 4 + 4 + 2 + 1 + 2
+    assert count("dtskd/cifar100") == 6 * 3 + 1 + 6 + 4 + 4 + 12 + 9 + 6 + 3
     assert count("loth/cifar100") == 2 * (8 + 2)
     assert count("loth/tiny_imagenet") == 2 * 8 + 3
     assert count("teskd/imagenet") == 2

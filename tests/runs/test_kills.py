@@ -17,6 +17,8 @@ KILLS = {
     killed_runs.Case("dtskd", files=True): (False, False),
     killed_runs.Case("teskd"): (False, True),
     killed_runs.Case("loth"): (True, False),
+    killed_runs.Case("kd"): (False, False, True),
+    killed_runs.Case("dml"): (False, True),
 }
 """Of each kill, whether it is aimed at a checkpoint being written; else it may come at any time."""
 

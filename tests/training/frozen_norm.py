@@ -2,7 +2,9 @@
 
 from torch import nn
 
+from selfkd.methods.dml import DML
 from selfkd.methods.dtskd import DTSKD
+from selfkd.methods.kd import KD
 from selfkd.methods.loth import LOTH
 from selfkd.methods.plain import Plain
 from selfkd.methods.ps_kd import PSKD
@@ -31,6 +33,14 @@ class FrozenDTSKD(_Frozen, DTSKD):
 
 class FrozenLOTH(_Frozen, LOTH):
     """LOTH."""
+
+
+class FrozenKD(_Frozen, KD):
+    """KD."""
+
+
+class FrozenDML(_Frozen, DML):
+    """DML."""
 
 
 class FrozenTESKD(_Frozen, TESKD):

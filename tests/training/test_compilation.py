@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch._dynamo.testing import CompileCounterWithBackend
 
+import seats
 import selfkd
 from selfkd.errors import BatchError, OptionError
 from selfkd.memories import History, HistoryOptions
@@ -52,7 +53,7 @@ def trained(method, epochs=4, step=None):
 def small(name):
     torch.manual_seed(0)
     backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4)
-    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10)).double()
+    return seats.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10)).double()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -143,6 +144,7 @@ def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, labels_at_
     """A graph for full batches and one for the last."""
     if not labels_at_hand:  # those of a device
         monkeypatch.setattr("selfkd.methods.batch_checks.at_hand", lambda values: False)
+    more = seats.overrides(name, tmp_path)
     graphs, end_epoch = Graphs(), MethodModule.on_train_epoch_end
 
     def count(module):
@@ -156,7 +158,7 @@ def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, labels_at_
     monkeypatch.setattr(MethodModule, "on_train_epoch_end", count)
     options = {"method": name, "backbone.width": 4, "data.train_per_class": 5, "loader.batch_size": 20}
     options |= {"trainer.compile": True, "trainer.epochs": 4, "name": "short last batch"}
-    folder = run(resolve("demo/digits/resnet18/plain", options), tmp_path, show_progress=False)
+    folder = run(resolve("demo/digits/resnet18/plain", options | more), tmp_path, show_progress=False)
     assert folder.scores_file.exists()
     assert graphs.symbols == 0
     assert graphs.after_epochs == [2, 2, 2, 2]

@@ -31,6 +31,15 @@ METHODS = {
     "dtskd": "FrozenDTSKD",
     "teskd": "FrozenTESKD",
     "loth": "FrozenLOTH",
+    "kd": "FrozenKD",
+    "dml": "FrozenDML",
+}
+# Trained first by as many processes as its student.
+TEACHER = {
+    "teacher": "recipe",
+    "teacher.recipe": "demo/digits/resnet18/plain",
+    "teacher.method": "frozen_norm:FrozenPlain",
+    "teacher.name": "teacher",
 }
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"} | {
     "MASTER_ADDR": "localhost",
@@ -65,6 +74,7 @@ def trained(tmp_path_factory):
             "data.train_per_class": 5,
             "loader.batch_size": 10,  # of 45 samples: the last batch of 5 is 3 for the first, 2 for the second process
             "optimizer.lr": 0.01,
+            **(TEACHER if method == "kd" else {}),
         }
         files.append(folder / f"{method}.yaml")
         files[-1].write_text(resolve("demo/digits/resnet18/plain", overrides).to_yaml())

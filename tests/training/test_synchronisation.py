@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import seats
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.training.module import MethodModule
 
 # What a GPU would have to be waited for: a number read by Python, or a shape that depends on numbers.
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
-METHODS = ("plain", "ps_kd", "dtskd", "loth", "teskd")
+METHODS = ("plain", "ps_kd", "dtskd", "loth", "teskd", "kd", "dml")
 
 
 class Waits(TorchDispatchMode):
@@ -40,7 +41,7 @@ def waits(method, batch_size, folder):
         "trainer.precision": "bf16-mixed",
         "regularization.cutout": 4,
         "name": f"{method}-{batch_size}",
-    }
+    } | seats.overrides(method, folder)
     with Waits() as counter:
         run(resolve("demo/digits/resnet18/plain", options), folder, show_progress=False)
     return counter.counted
@@ -59,6 +60,7 @@ def test_more_steps_wait_no_more_often(method, tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_gpu_is_not_waited_for(method, tmp_path, monkeypatch):
     """In a step, backward, and what is remembered after the optimiser's step; the first batch of an epoch may wait."""
+    more = seats.overrides(method, tmp_path)
     guarded = Counter()
 
     def guard(owner, name, batch_idx_of):
@@ -84,7 +86,7 @@ def test_a_gpu_is_not_waited_for(method, tmp_path, monkeypatch):
     # The sums of the meter and after_step; a look for NaN, which waits, is rarer than a small epoch is long.
     guard(MethodModule, "on_train_batch_end", lambda module, outputs, batch, batch_idx: batch_idx)
     options = {"method": method, "backbone.width": 16, "trainer.epochs": 2, "name": method}
-    options["trainer.guard_every"] = 10_000
+    options |= {"trainer.guard_every": 10_000, **more}
     run(resolve("demo/digits/resnet18/plain", options), tmp_path, show_progress=False)
     assert len(guarded) == 3
     assert len(set(guarded.values())) == 1, "each in every step"

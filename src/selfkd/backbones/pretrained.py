@@ -10,7 +10,7 @@ from selfkd.backbones import BACKBONES, TORCHVISION
 from selfkd.catalogue import is_own
 from selfkd.contract import Preprocessing
 
-__all__ = ["preprocessing_of"]
+__all__ = ["preprocessing_of", "published_classes"]
 
 
 def preprocessing_of(name: str) -> Preprocessing | None:
@@ -32,6 +32,19 @@ def preprocessing_of(name: str) -> Preprocessing | None:
         crop_fraction=published["crop_pct"],
         crop_mode=published["crop_mode"],
     )
+
+
+def published_classes(name: str) -> int | None:
+    """How many classes the published weights of a timm network tell apart.
+
+    Args:
+        name: of the network, as recipes have it.
+    Returns: None where no published weights are known, and for networks that are not timm's.
+    """
+    if name in BACKBONES or is_own(name) or name.startswith(TORCHVISION):
+        return None
+    published = _published(name)
+    return None if published is None else int(published["num_classes"])
 
 
 def _published(name: str) -> Mapping[str, Any] | None:

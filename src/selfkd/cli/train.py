@@ -92,7 +92,9 @@ def _execute(parsed: argparse.Namespace) -> None:
     first = is_first()  # of those that torchrun or srun started
     if not first:
         logging.getLogger("selfkd").setLevel(logging.ERROR)
-    folders = [run(recipe, parsed.runs, parsed.overwrite, not parsed.no_progress) for recipe in recipes]
+    folders = [
+        run(recipe, parsed.runs, parsed.overwrite, not parsed.no_progress, parsed.trust_imports) for recipe in recipes
+    ]
     if not first:
         return
     scores = [folder.scores() for folder in folders]

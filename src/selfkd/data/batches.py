@@ -153,7 +153,7 @@ class TrainingBatches(ABC, Generic[SplitT]):
         mixing: of the images of a batch, or None; only for batches of single views of single samples.
         workers: processes that read what is not in memory; 0 for the calling one.
         device_share: of the device's free memory, that images in memory may take there.
-    Raises: DataError: if the data has fewer than two samples, or the method needs what these batches cannot give.
+    Raises: DataError: if the data has fewer than two samples.
     """
 
     def __init__(
@@ -173,8 +173,6 @@ class TrainingBatches(ABC, Generic[SplitT]):
     ) -> None:
         if len(data) < _FEWEST:
             raise DataError(f"the training set has {len(data)} sample; batch normalisation needs at least 2")
-        if needs.teacher or needs.peer:
-            raise DataError(f"training with a second network is not built yet; needed: {needs}")
         self.data = data
         self.augmentation = augmentation
         self.batch_size = batch_size

@@ -30,6 +30,8 @@ METHODS = Catalogue(
         "teskd": Entry("selfkd.methods.teskd:TESKD", "students on its own stages help it to evolve (2021)"),
         "dtskd": Entry("selfkd.methods.dtskd:DTSKD", "its own past and its deepest classifier as dual teachers"),
         "loth": Entry("selfkd.methods.loth:LOTH", "its exits and a virtual teacher fused from them teach each other"),
+        "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach it (2015)"),
+        "dml": Entry("selfkd.methods.dml:DML", "it and a second network learn from each other (CVPR 2018)"),
     },
     listing="'selfkd list methods' shows all",
     takes_own=True,
@@ -76,16 +78,20 @@ def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parame
         name: one of `METHODS`, or `package.module:Class` for your own.
         backbone: the staged network that will be deployed.
         data: what is known of the training set.
-        hyper_parameters: keyword arguments of the method's class, those of `RESERVED` that it takes among them.
+        hyper_parameters: keyword arguments of the method's class, those of `RESERVED` that it takes among them: a
+            `selfkd.Teacher` as `teacher`, a second staged network as `peer`.
     Raises:
         UnknownNameError: if there is no such method.
         UserError: if the method takes no supervision, teacher or peer that it is given.
-        OptionError: if the method has no such option, or a value is out of range.
+        OptionError: if the method has no such option, a value is out of range, or its teacher or peer is missing.
     """
     method = method_class(name)
     check_reserved(name, method, [keyword for keyword in RESERVED if keyword in hyper_parameters])
+    # A second network that is needed and not given is for the method itself to refuse, which says what it is.
+    needed = {keyword: None for keyword in ("teacher", "peer") if getattr(method.needs, keyword)}
+    arguments = {**needed, **hyper_parameters}
     try:
-        inspect.signature(method).bind(backbone, data, **hyper_parameters)
+        inspect.signature(method).bind(backbone, data, **arguments)
     except TypeError as error:
         raise OptionError(f"method {name!r}", tuple(hyper_parameters), f"given options that exist: {error}") from error
-    return method(backbone, data, **hyper_parameters)
+    return method(backbone, data, **arguments)

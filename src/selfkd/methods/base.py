@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
-from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.errors import BackboneError, BatchError, CheckpointError, UserError
+from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput, TeacherRecord
+from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UserError
 from selfkd.memories import Memory
 from selfkd.methods.batch_checks import BatchChecks
 from selfkd.methods.epoch_book import EpochBook
 from selfkd.supervision.base import Supervision
 from selfkd.supervision.labels import Labels
+from selfkd.teachers.teacher import Teacher
 
 __all__ = ["Method"]
 
@@ -69,6 +70,41 @@ def _check_stages(method: type[Method], backbone: Staged) -> None:
     )
 
 
+def _seated(method: Method, keyword: str, given: object, kind: type, meaning: str) -> bool:
+    """Whether a method has a second network of this kind, as it declares.
+
+    Raises: OptionError: if what it has and what it declares differ.
+    """
+    needed: bool = getattr(method.needs, keyword)
+    if given is not None and not needed:
+        name = type(method).__name__
+        raise OptionError(keyword, given, f"left out: {name} does not declare Needs({keyword}=True)")
+    if needed and not isinstance(given, kind):
+        raise OptionError(keyword, given, meaning)
+    return needed
+
+
+def _check_beside(backbone: Staged, role: str, other: Staged | TeacherRecord, shared: bool) -> None:
+    """Refuse a second network that does not fit the first.
+
+    Args:
+        backbone: the first.
+        role: of the second, in a word.
+        other: what is known of the second.
+        shared: whether they have a parameter in common.
+    """
+    if other.num_classes != backbone.num_classes:
+        raise BackboneError(
+            f"the {role} has {other.num_classes} classes, the network that it is to be beside {backbone.num_classes}; "
+            "both must be the data's"
+        )
+    if other.input_size != backbone.input_size:
+        own, needed = ("x".join(map(str, size)) for size in (other.input_size, backbone.input_size))
+        raise BackboneError(f"the {role} takes images of {own} (channels, height, width), the network {needed}")
+    if shared:
+        raise BackboneError(f"the {role} is, or is a part of, the network itself; build one of its own")
+
+
 class Method(nn.Module, ABC):
     """The objective of one paper, over a backbone that knows nothing of it.
 
@@ -86,21 +122,31 @@ class Method(nn.Module, ABC):
     Args:
         backbone: the staged network that will be deployed.
         data: what is known of the training set.
+        teacher: of a method that needs one.
+        peer: of a method that needs one.
     Attributes:
         needs: of the class, what the method needs from data and run; of an instance, its supervision's needs too.
         refused: reserved keyword arguments that the method does not take, each with the reason.
+        teacher: of a method that needs one; never among the modules.
+        peer: of a method that needs one; a submodule that is trained along.
         supervision: what the heads that learn from labels are asked to predict, or None where there are none.
         memories: what is remembered across epochs, by name; never inside the weights. A subclass adds its own;
             "history" is the name of its supervision's.
     Raises:
-        BackboneError: if network and data differ in the number of classes, or the network lacks what the method needs.
+        BackboneError: if the networks and the data differ in the number of classes or in the size of images, share
+            parameters, or lack what the method needs.
         UserError: if the method needs the training set's labels, and `data` has none.
+        OptionError: if the method needs a teacher or a peer and has none, or has one and does not declare it.
     """
 
     needs: Needs = Needs()
     refused: ClassVar[Mapping[str, str]] = {}
+    teacher: Teacher
+    peer: Staged
 
-    def __init__(self, backbone: Staged, data: DatasetInfo) -> None:
+    def __init__(
+        self, backbone: Staged, data: DatasetInfo, *, teacher: Teacher | None = None, peer: Staged | None = None
+    ) -> None:
         super().__init__()
         if not isinstance(backbone, Staged):
             raise BackboneError(
@@ -119,6 +165,15 @@ class Method(nn.Module, ABC):
             )
         self.backbone = backbone
         self.num_classes = data.num_classes
+        if _seated(self, "teacher", teacher, Teacher, "a selfkd.Teacher, the trained network that it learns from"):
+            assert teacher is not None
+            _check_beside(backbone, "teacher", teacher.record, teacher.shares_parameters_with(backbone))
+            self.teacher = teacher
+        if _seated(self, "peer", peer, Staged, "a second staged network, which it trains along"):
+            assert peer is not None
+            shared = not {*map(id, peer.parameters())}.isdisjoint(map(id, backbone.parameters()))
+            _check_beside(backbone, "peer", peer, shared)
+            self.peer = peer
         self.supervision: Supervision | None = None
         self.memories: dict[str, Memory] = {}
         self._checks = BatchChecks(type(self).__name__, self.needs, data)
@@ -306,6 +361,8 @@ class Method(nn.Module, ABC):
             self._checks.look()  # a loop without hooks has no other moment
             self._checks.forget()
         batch = self._checks(batch)
+        if self.needs.teacher:
+            self.teacher.follow(batch.images)
         if trains:
             self._book.saw(batch, self.memories.values())
         memories = self.memories.values()

@@ -11,7 +11,7 @@ import argparse
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,14 @@ from selfkd.recipes.sections import ALWAYS, CHOSEN, override, part, sections_of
 from selfkd.recipes.values import as_given, as_written, in_words, members, other_notation, read_list, written
 from selfkd.recipes.weights import options_of_weights
 from selfkd.recipes.yaml_files import is_other_number
+from selfkd.teachers import TEACHERS
 
 __all__ = [
     "MACHINE",
     "Recipe",
+    "derived",
     "differences",
+    "is_of_machine",
     "nearest_option",
     "resolve",
     "split_overrides",
@@ -49,6 +52,7 @@ MACHINE = frozenset(
         "loader.evaluation_batch_size",
         "loader.device_share",
         "history.storage",
+        "teacher.path",
         "trainer.devices",
         "trainer.threads",
         "trainer.num_nodes",
@@ -56,7 +60,7 @@ MACHINE = frozenset(
         "trainer.checkpoint_every",
     }
 )
-_UNNAMED = MACHINE | {"seed"}
+_OF_TEACHER = "teacher."  # begins the keys of the teacher's own recipe, and the options of where it comes from
 _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
 _LONGEST_PATH = 1000  # of all folders; systems allow 4096 bytes for a file in them
@@ -77,6 +81,7 @@ class Recipe:
         parts: section to the name of what was chosen ("method" to "dtskd").
         options: section to keyword arguments.
         published: the figure that the recipe reproduces, or empty.
+        of_teacher: keys of the teacher's own recipe, without the `teacher.` before them, and their values as text.
     """
 
     name: str
@@ -84,6 +89,7 @@ class Recipe:
     parts: Mapping[str, str]
     options: Mapping[str, Mapping[str, Any]]
     published: Mapping[str, Any] = field(default_factory=dict)
+    of_teacher: Mapping[str, str] = field(default_factory=dict)
 
     def flat(self) -> dict[str, Any]:
         """All of it as flat keys, as a recipe file has them."""
@@ -93,6 +99,7 @@ class Recipe:
                 result[section] = self.parts[section]
             for option, value in self.options[section].items():
                 result[f"{section}.{option}"] = list(value) if isinstance(value, tuple) else value
+        result |= {f"{_OF_TEACHER}{key}": value for key, value in self.of_teacher.items()}
         if self.published:
             result["published"] = dict(self.published)
         return result
@@ -132,11 +139,17 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
         overrides[key] = text
     known = _all_keys()
     for key, text in overrides.items():
-        section, _, option = key.partition(".")
+        bare = key.removeprefix(_OF_TEACHER)
+        section, _, option = bare.partition(".")
         may_be_own = section in CHOSEN and CHOSEN[section].catalogue.takes_own and option
-        if key not in known and not may_be_own:
+        if key not in known and bare not in known and not may_be_own:
             raise _unknown_option(key, text, known, _OPTIONS_LISTING)
     return overrides
+
+
+def is_of_machine(key: str) -> bool:
+    """Whether a flat key, of a recipe or of its teacher's, belongs to a machine and not to the experiment."""
+    return key in MACHINE or key.removeprefix(_OF_TEACHER) in MACHINE
 
 
 def nearest_option(word: str, value: str = "...") -> str | None:
@@ -188,7 +201,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     merged = override(given, overrides)
     recipe = _resolved(run_name, merged, {})
     before, after = _flat_or_incomplete(run_name, given, merged), recipe.flat()
-    named = sorted(set(overrides) - _UNNAMED)
+    named = sorted(key for key in overrides if not is_of_machine(key) and key != "seed")
     changed = {key: after.get(key) for key in named if before.get(key) != after.get(key)}
     return replace(
         recipe,
@@ -197,13 +210,27 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     )
 
 
+def derived(recipe: Recipe, changes: Mapping[str, Any], without: Collection[str] = ()) -> Recipe:
+    """A resolved recipe with other keys, under the same name.
+
+    Args:
+        recipe: what it is derived from.
+        changes: flat keys that replace the recipe's; None takes an optional section away.
+        without: flat keys of the recipe that are left to their defaults.
+    Raises: UserError: as `resolve`.
+    """
+    kept = {key: value for key, value in recipe.flat().items() if key not in {"name", "published", *without}}
+    return _resolved(recipe.name, override(kept, changes), {})
+
+
 def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    for section, chosen in CHOSEN.items():
-        value = given.get(section)
-        if chosen.catalogue.takes_own and isinstance(value, str) and is_own(value) and section not in overrides:
+    takes_own = [section for section, chosen in CHOSEN.items() if chosen.catalogue.takes_own]
+    for key in (*takes_own, *(f"{_OF_TEACHER}{section}" for section in takes_own)):
+        value = given.get(key)
+        if isinstance(value, str) and is_own(value) and key not in overrides:
             raise RecipeError(
-                f"{name} names the {section} {value!r}, whose import runs code; "
-                f"if you trust it, say so with {section}={value} (when training) or --trust-imports"
+                f"{name} names the {key} {value!r}, whose import runs code; "
+                f"if you trust it, say so with {key}={value} (when training) or --trust-imports"
             )
 
 
@@ -219,7 +246,7 @@ def _flat_or_incomplete(stem: str, given: Mapping[str, Any], merged: Mapping[str
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What distinguishes two experiments, given as flat keys, in words; what belongs to a machine does not count."""
-    keys = [key for key in dict.fromkeys((*before, *after)) if key not in MACHINE and key != "published"]
+    keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key) and key != "published"]
     return [
         f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now"
         for key in keys
@@ -262,12 +289,19 @@ def _suffix(changed: Mapping[str, Any]) -> str:
 
 def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) -> Recipe:
     merged = dict(flat)
+    of_teacher = _taken_of_teacher(merged)
     parts = _parts(merged)
     _check_names(parts, merged)
     _check_notation(parts, merged)
-    check_reserved(
-        parts["method"], method_class(parts["method"]), [section for section in RESERVED if section in parts]
-    )
+    method = method_class(parts["method"])
+    check_reserved(parts["method"], method, [section for section in RESERVED if section in parts])
+    if method.needs.teacher and "teacher" not in parts:
+        raise RecipeError(
+            f"method {parts['method']!r} learns from a teacher, and the recipe names none; for example "
+            "teacher=recipe teacher.recipe=<name>, or teacher=run teacher.path=<folder>"
+        )
+    if method.needs.peer:
+        _complete_peer(parts, merged)
     seed, options = _checked_options(parts, merged)
     for section, followed in options_of_weights(parts, options, merged).items():
         options[section] |= followed
@@ -277,7 +311,41 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     for section, chosen in parts.items():
         if is_own(chosen):
             _check_plain(f"{section} {chosen!r}", section, options[section])
-    return Recipe(name, seed, parts, options, published)
+    return Recipe(name, seed, parts, options, published, of_teacher)
+
+
+def _taken_of_teacher(merged: dict[str, Any]) -> dict[str, str]:
+    """The keys of the teacher's own recipe, taken out of flat keys; their values are for that recipe to read.
+
+    Raises:
+        UnknownNameError: if no recipe has such a key.
+        RecipeError: if such a key has no meaning for where the teacher comes from.
+    """
+    kind = merged.get("teacher")
+    if not isinstance(kind, str) or kind not in TEACHERS:
+        return {}  # there is none, or no such one, which is said where parts are looked up
+    taken: dict[str, str] = {}
+    own, known, allowed = option_names("teacher", kind) or (), _all_keys(), TEACHERS.load(kind).sections
+    for key in [key for key in merged if key.startswith(_OF_TEACHER) and key not in own]:
+        value, bare = merged.pop(key), key.removeprefix(_OF_TEACHER)
+        section = bare.partition(".")[0]
+        if bare not in known and not is_own(str(merged.get(section, taken.get(section)))):
+            near = [*own, *(f"{_OF_TEACHER}{each}" for each in known)]
+            raise _unknown_option(key, value, near, f"{_OPTIONS_LISTING} of a recipe")
+        if allowed is not None and section not in allowed:
+            others = [*own, *(f"{_OF_TEACHER}{each}" for each in allowed)]
+            raise RecipeError(
+                f"{key}={shown(value)} has no meaning with teacher={kind}, which takes {', '.join(others) or 'nothing'}"
+            )
+        taken[bare] = written(value)
+    return taken
+
+
+def _complete_peer(parts: dict[str, str], merged: dict[str, Any]) -> None:
+    """Let the peer be like the backbone in all that is not said of it."""
+    if parts.setdefault("peer", parts["backbone"]) == parts["backbone"]:
+        for key in [key for key in merged if key.startswith("backbone.")]:
+            merged.setdefault(f"peer.{key.removeprefix('backbone.')}", merged[key])
 
 
 def _check_plain(said: str, section: str, options: Mapping[str, Any]) -> None:
@@ -338,17 +406,17 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _checked_root(text: str) -> str:
-    """The option `data.root` as an absolute path.
+def _checked_path(key: str, text: str) -> str:
+    """An option that is a path, as an absolute one.
 
-    Raises: RecipeError: if no folder can have this name; whether there is one, the data set says.
+    Raises: RecipeError: if nothing can have this name; whether there is something, its reader says.
     """
 
     def refused(allowed: str) -> RecipeError:
-        return RecipeError(f"data.root={shown(text)} is not allowed; data.root must be {allowed}")
+        return RecipeError(f"{key}={shown(text)} is not allowed; {key} must be {allowed}")
 
     if not text.strip():
-        raise refused("the path of a folder ('.' is the current one)")
+        raise refused("the path of a folder ('.' is the current one)" if key == "data.root" else "a path")
     try:
         path = Path(text).expanduser().resolve()
     except RuntimeError as error:
@@ -363,6 +431,8 @@ def _checked_root(text: str) -> str:
 
 def _parts(merged: dict[str, Any]) -> dict[str, str]:
     parts: dict[str, str] = {}
+    if "peer" not in merged and any(key.startswith("peer.") for key in merged):
+        merged["peer"] = merged.get("backbone")
     for section, chosen in CHOSEN.items():
         if chosen.optional and merged.get(section) in (None, _NONE):
             merged.pop(section, None)
@@ -412,6 +482,8 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
         if _parsed_value(parsed, key) is None and getattr(defaults, key) is not None:
             raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {getattr(defaults, key)}")
     options = {section: dict(parsed.get(section) or {}) for section in sections_of(parts)}
-    if options["data"].get("root") is not None:
-        options["data"]["root"] = _checked_root(options["data"]["root"])
+    for section, option in (("data", "root"), ("teacher", "path")):
+        path = options.get(section, {}).get(option)
+        if path is not None:
+            options[section][option] = _checked_path(f"{section}.{option}", path)
     return parsed["seed"], options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selfkd.backbones import BACKBONES, TORCHVISION, network_factory, network_target
@@ -11,6 +11,7 @@ from selfkd.catalogue import Catalogue, import_target
 from selfkd.data import AUGMENTATIONS, DATASETS
 from selfkd.methods import METHODS, RESERVED, method_class
 from selfkd.supervision import SUPERVISIONS
+from selfkd.teachers import TEACHERS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
 __all__ = ["ALWAYS", "CHOSEN", "Chosen", "override", "part", "part_target", "sections_of"]
@@ -44,17 +45,20 @@ class Chosen:
         return cls(catalogue, leading, catalogue.load, catalogue.target, optional=optional)
 
 
+_NETWORKS = Chosen(
+    BACKBONES,
+    1,
+    network_factory,
+    network_target,
+    others=(("any timm name", "resnet18"), (f"{TORCHVISION}<name>", f"{TORCHVISION}resnet18")),
+)
 CHOSEN: Mapping[str, Chosen] = {
     "data": Chosen.of(DATASETS, 0),
     "augmentation": Chosen.of(AUGMENTATIONS, 0),
-    "backbone": Chosen(
-        BACKBONES,
-        1,
-        network_factory,
-        network_target,
-        others=(("any timm name", "resnet18"), (f"{TORCHVISION}<name>", f"{TORCHVISION}resnet18")),
-    ),
+    "backbone": _NETWORKS,
     "method": Chosen(METHODS, 2, method_class, METHODS.target, reserved=RESERVED),
+    "teacher": Chosen.of(TEACHERS, 0, optional=True),
+    "peer": replace(_NETWORKS, optional=True),
     "supervision": Chosen.of(SUPERVISIONS, 0, optional=True),
     "optimizer": Chosen.of(OPTIMIZERS, 1),
     "schedule": Chosen.of(SCHEDULES, 3),

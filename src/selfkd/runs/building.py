@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from selfkd.contract import DatasetInfo
 from selfkd.errors import BackboneError, OptionError
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.runs.networks import build_network, staged_at
+from selfkd.teachers.teacher import Teacher
 
 __all__ = ["build_method"]
 
 
-def build_method(recipe: Recipe, data: DatasetInfo, fresh: bool) -> Method:
+def build_method(recipe: Recipe, data: DatasetInfo, fresh: bool, teacher: Teacher | None = None) -> Method:
     """What the recipe trains: its method, around its network.
 
     Args:
-        recipe: whose network and method are built.
+        recipe: whose networks and method are built.
         data: what is known of the training set; its images need not be there.
         fresh: begin from the weights that the recipe names; see `build_network`.
+        teacher: of a recipe that has one.
     Raises: UserError: if network, method or their options are not usable.
     """
     if data.input_size is None:
@@ -28,7 +31,10 @@ def build_method(recipe: Recipe, data: DatasetInfo, fresh: bool) -> Method:
     with _options_of("backbone"):
         network = build_network(recipe, data.num_classes, fresh)
     backbone = staged_at(network, data.input_size)
-    given = {}
+    given: dict[str, Any] = {} if teacher is None else {"teacher": teacher}
+    if "peer" in recipe.parts:  # after the backbone, which so begins as in the runs of all other methods
+        with _options_of("peer"):
+            given["peer"] = staged_at(build_network(recipe, data.num_classes, fresh, "peer"), data.input_size)
     if "supervision" in recipe.parts:
         given["supervision"] = recipe.target("supervision")(**recipe.options["supervision"])
     with _options_of("method"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,12 +27,15 @@ from selfkd.given_paths import check_path
 from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
+from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.building import build_method
 from selfkd.runs.checkup import stem_of
 from selfkd.runs.environment import environment
 from selfkd.runs.loading import SavedRun, write_network_file
 from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.teachers import load_teacher, untrained_teacher
+from selfkd.teachers.teacher import Teacher
 from selfkd.training.checkpoint_files import has_sets, keep_newest, load_weights, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, connect, fit
@@ -70,19 +73,23 @@ class Experiment:
     method: Method
 
     @classmethod
-    def build(cls, recipe: Recipe, pretrained: bool = True) -> Experiment:
+    def build(
+        cls, recipe: Recipe, pretrained: bool = True, teacher: Callable[[Source, Splits], Teacher] | None = None
+    ) -> Experiment:
         """Read the data and build network and method.
 
         Args:
             recipe: what to build.
             pretrained: begin from the weights that the recipe names; not needed where a checkpoint follows.
+            teacher: gives that of a recipe that has one, for its data.
         Raises: UserError: if data, network or options are not usable; nothing has been written by then.
         """
         source: Source = recipe.target("data")(**recipe.options["data"])
         augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
         splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
+        taught_by = teacher(source, splits) if teacher is not None and "teacher" in recipe.parts else None
         torch.manual_seed(recipe.seed)
-        return cls(recipe, source, splits, build_method(recipe, splits.info, fresh=pretrained))
+        return cls(recipe, source, splits, build_method(recipe, splits.info, pretrained, taught_by))
 
     @property
     def told(self) -> DatasetInfo:
@@ -172,16 +179,20 @@ class Experiment:
             raise CheckpointError(f"{error}: the weights in {weights} are damaged") from error
 
 
-def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True) -> RunFolder:
+def run(
+    recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True, trust_imports: bool = False
+) -> RunFolder:
     """Train a recipe to its end and leave a finished run folder; continue an unfinished one, keep a finished one.
 
-    With `trainer.devices` above 1 it trains in as many fresh processes; started by torchrun or srun, in those.
+    If its teacher is a recipe, that one comes first, in the same way. With `trainer.devices` above 1 it trains in as
+    many fresh processes; started by torchrun or srun, in those.
 
     Args:
         recipe: what to train.
         runs: the folder of all runs.
-        overwrite: start afresh, whatever is there.
+        overwrite: start afresh, whatever is there; what a teacher left is kept nevertheless.
         show_progress: whether there is a progress bar; else there is a line in the log per evaluated epoch.
+        trust_imports: let the recipe of a teacher name `package.module:Name`, whose import runs code.
     Raises:
         RunError: if the folder holds another experiment or other data, if another process trains in it, or if what is
             to be overwritten is no run.
@@ -203,12 +214,24 @@ def run(recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool
     options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
     world = World.of(options)
     check_hardware(options)
+    for teacher in teachers_first(recipe, trust_imports)[-1:]:  # which trains its own first
+        teachers_folder = RunFolder.of(teacher, runs)
+        if is_first() and not teachers_folder.is_finished:
+            _check_student(recipe, teacher)
+        _log.info("the teacher comes first: %s", teachers_folder.path)
+        run(teacher, runs, show_progress=show_progress, trust_imports=trust_imports)
     if world.size > 1 and not world.launched:
-        start(_train, world.size, recipe, folder, overwrite, show_progress)
+        start(_train, world.size, recipe, runs, overwrite, show_progress, trust_imports)
     else:
         with stopping_on_signals():
-            _train(recipe, folder, overwrite, show_progress)
+            _train(recipe, runs, overwrite, show_progress, trust_imports)
     return folder
+
+
+def _check_student(recipe: Recipe, teacher: Recipe) -> None:
+    """Refuse now, before its teacher is trained, what would be refused of a student after it."""
+    with memory_for(_BUILDING, _BUILT_SMALLER):
+        Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher)).training_parts()
 
 
 def _keep(folder: RunFolder, recipe: Recipe) -> None:
@@ -226,12 +249,14 @@ def _keep(folder: RunFolder, recipe: Recipe) -> None:
     _log.info("%s is finished; --overwrite trains it again", folder.path)
 
 
-def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bool) -> None:
+def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool) -> None:
     """What every process does; the first alone writes."""
+    folder = RunFolder.of(recipe, runs)
     options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
     connect(options)
     with memory_for(_BUILDING, _BUILT_SMALLER):
-        experiment = _built(recipe, pretrained=overwrite or not has_sets(folder.checkpoints))
+        teacher = partial(load_teacher, recipe, runs, trust_imports)
+        experiment = _built(recipe, pretrained=overwrite or not has_sets(folder.checkpoints), teacher=teacher)
         experiment.configure_history(folder.path)
         parts = experiment.training_parts()
     if options.channels_last and not experiment.channels_last:
@@ -240,7 +265,8 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
     for finding in first_look(experiment.source, experiment.splits, stem_of(recipe, experiment.method.backbone)):
         _log.warning("%s", finding.line())
     with folder.locked() if is_first() else nullcontext():
-        from_first(lambda: folder.prepare(recipe, experiment.splits, experiment.told, overwrite))
+        taught_by = experiment.method.teacher.record if experiment.method.needs.teacher else None
+        from_first(lambda: folder.prepare(recipe, experiment.splits, experiment.told, overwrite, taught_by))
         for name, record in _described(experiment.splits).items():
             _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
         title = f"{recipe.parts['method']} seed {recipe.seed}"
@@ -255,13 +281,14 @@ def _train(recipe: Recipe, folder: RunFolder, overwrite: bool, show_progress: bo
             ) from error
 
 
-def _built(recipe: Recipe, pretrained: bool) -> Experiment:
+def _built(recipe: Recipe, pretrained: bool, teacher: Callable[[Source, Splits], Teacher]) -> Experiment:
     """The parts; where something may have to be fetched first, the first process fetches it for all."""
+    build = partial(Experiment.build, recipe, pretrained, teacher)
     if not recipe.options["data"].get("download"):
-        return Experiment.build(recipe, pretrained)
-    experiment = Experiment.build(recipe, pretrained) if is_first() else None
+        return build()
+    experiment = build() if is_first() else None
     from_first(lambda: None)
-    return experiment or Experiment.build(recipe, pretrained)
+    return experiment or build()
 
 
 def _finish(folder: RunFolder, experiment: Experiment, module: MethodModule, device: torch.device) -> None:

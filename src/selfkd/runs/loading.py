@@ -25,6 +25,7 @@ from selfkd.runs.building import build_method
 from selfkd.runs.networks import plain_network
 from selfkd.runs.output_place import output_place
 from selfkd.runs.run_folder import RunFolder
+from selfkd.teachers.teacher import Teacher
 from selfkd.training.checkpoint_files import epochs_in, has_sets, load_weights, read_weights, weights_file
 from selfkd.training.memory import memory_for
 from selfkd.training.module import METHOD, NETWORK
@@ -209,6 +210,8 @@ class SavedRun:
     def method(self, otherwise: DatasetInfo | None = None) -> Method:
         """The method with the run's weights, on the CPU. It remembers nothing: no training can continue from it.
 
+        Of a teacher there is the run's record alone.
+
         Args:
             otherwise: what to tell it of its training set where the run does not note that (`dataset`).
         Raises:
@@ -222,7 +225,8 @@ class SavedRun:
                 "continues it"
             )
         weights = self.weights
-        method = build_method(self.recipe, data, fresh=False)
+        teacher = Teacher.absent(self.folder.teacher()) if "teacher" in self.recipe.parts else None
+        method = build_method(self.recipe, data, fresh=False, teacher=teacher)
         load_weights(method, weights, METHOD)
         return method
 

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -25,18 +25,21 @@ _WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".h5", ".npz", ".pkl", ".pt", ".
 _log = logging.getLogger("selfkd")
 
 
-def build_network(recipe: Recipe, num_classes: int, fresh: bool) -> Any:
-    """What the recipe's backbone gives: a network or, of somebody's own, perhaps a `Staged`.
+def build_network(
+    recipe: Recipe, num_classes: int, fresh: bool, section: Literal["backbone", "peer"] = "backbone"
+) -> Any:
+    """What the recipe's backbone or its peer gives: a network or, of somebody's own, perhaps a `Staged`.
 
     Args:
-        recipe: whose backbone is built.
+        recipe: whose network is built.
         num_classes: K.
         fresh: begin from the weights that the recipe names. Otherwise others follow, which are loaded strictly:
             pretrained ones are not fetched, and a file to begin from may be gone.
+        section: that chooses the network.
     """
-    factory: Callable[..., nn.Module] = recipe.target("backbone")
-    options = recipe.options["backbone"]
-    return factory(num_classes, **(options if fresh else _without_first_weights(factory, options)))
+    factory: Callable[..., nn.Module] = recipe.target(section)
+    options = recipe.options[section]
+    return factory(num_classes, **(options if fresh else _without_first_weights(section, factory, options)))
 
 
 def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -66,7 +69,7 @@ def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
         raise OptionError("data.image_size", side, allowed) from error
 
 
-def _without_first_weights(factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def _without_first_weights(section: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(options)
     if kept.get("pretrained"):
         kept["pretrained"] = False
@@ -74,7 +77,7 @@ def _without_first_weights(factory: Callable[..., Any], options: Mapping[str, An
     for name, value in options.items():
         default = parameters[name].default if name in parameters else inspect.Parameter.empty
         if default is not inspect.Parameter.empty and value != default and _names_a_missing_file(value):
-            _log.info("backbone.%s=%s is not there; the run's own weights are used", name, value)
+            _log.info("%s.%s=%s is not there; the run's own weights are used", section, name, value)
             kept[name] = default
     return kept
 

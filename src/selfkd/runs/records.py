@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast, get_type_hints
 
 from jsonargparse import ArgumentParser
 
 from selfkd.atomic_files import written_whole
-from selfkd.contract import DatasetInfo
+from selfkd.contract import DatasetInfo, TeacherRecord
 from selfkd.errors import RunError
 from selfkd.evaluation.scores import Scores
 from selfkd.json_text import to_json
@@ -28,7 +29,9 @@ __all__ = [
     "read_json",
     "read_record",
     "read_scores",
+    "read_teacher",
     "write_json",
+    "write_teacher",
     "write_text",
 ]
 
@@ -178,6 +181,25 @@ def images_trained_on(scores: RunScores) -> int | None:
         return split["images"]
     heads = scores["last"]["scores"].get("train", {})
     return next((score["n"] for metrics in heads.values() for score in metrics.values()), None)
+
+
+def write_teacher(file: Path, record: TeacherRecord) -> None:
+    """Write what is known of a run's teacher."""
+    write_json(file, asdict(record))
+
+
+def read_teacher(file: Path) -> TeacherRecord:
+    """What `write_teacher` wrote.
+
+    Raises: RunError: if the file is damaged.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    for key, kind in get_type_hints(TeacherRecord).items():
+        parser.add_argument(f"--{key}", type=kind, required=True)
+    try:
+        return TeacherRecord(**parser.parse_object(read_record(file)).as_dict())
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        raise RunError(f"{file} is damaged: it is not what a run writes") from error
 
 
 def read_scores(file: Path) -> RunScores:

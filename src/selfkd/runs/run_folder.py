@@ -11,13 +11,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from selfkd.contract import DatasetInfo
+from selfkd.contract import DatasetInfo, TeacherRecord
 from selfkd.data.source import Splits
 from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.recipes.files import read_recipe
-from selfkd.recipes.reader import MACHINE, Recipe, differences, resolve
+from selfkd.recipes.reader import MACHINE, Recipe, differences, is_of_machine, resolve
 from selfkd.runs.records import (
     RunScores,
     data_record,
@@ -25,7 +25,9 @@ from selfkd.runs.records import (
     images_trained_on,
     read_record,
     read_scores,
+    read_teacher,
     write_json,
+    write_teacher,
     write_text,
 )
 from selfkd.training.checkpoint_files import checksum, has_sets, is_set_file, is_set_name, keep_newest
@@ -36,7 +38,7 @@ __all__ = ["RunFolder"]
 _ADVICE = "give this one a name= of its own, or --overwrite the old one"
 # What a run leaves in its folder, each also as .partial, where a kill broke off its writing.
 _WRITTEN = re.compile(
-    r"(\.lock|recipe\.yaml|data\.json|metrics\.csv|model\.safetensors|checksums\.json|scores\.json|environment\.json"
+    r"(\.lock|recipe\.yaml|data\.json|teacher\.json|metrics\.csv|model\.safetensors|checksums\.json|scores\.json|environment\.json"
     r"|checkpoints/best\.ckpt|tensorboard/events\.out\.tfevents\..*|tensorboard/hparams\.yaml"
     r"|export/(last|best)\.safetensors)(\.partial)?"
 )
@@ -89,6 +91,11 @@ class RunFolder:
         return self.path / "data.json"
 
     @property
+    def teacher_file(self) -> Path:
+        """What is known of the teacher that the run learns from, its checksum among it; of runs that have one."""
+        return self.path / "teacher.json"
+
+    @property
     def metrics_file(self) -> Path:
         """One row per epoch."""
         return self.path / "metrics.csv"
@@ -116,7 +123,7 @@ class RunFolder:
             trust_imports: let it name `package.module:Name`, whose import runs code.
         Raises: RecipeError: if the file is damaged, or `places` holds anything else.
         """
-        others = set(places or {}) - MACHINE
+        others = {key for key in places or {} if not is_of_machine(key)}
         if others:
             raise RecipeError(
                 f"{', '.join(sorted(others))} cannot change in a run that exists; only {', '.join(sorted(MACHINE))} can"
@@ -270,7 +277,35 @@ class RunFolder:
             data = recipe.parts["data"]
             raise RunError(f"{self.path} was trained on other data than data={data} gives now; {_ADVICE}")
 
-    def prepare(self, recipe: Recipe, splits: Splits, told: DatasetInfo, overwrite: bool) -> None:
+    def teacher(self) -> TeacherRecord:
+        """What is known of the teacher that the run learns from.
+
+        Raises: RunError: if that was not noted, or the note is damaged.
+        """
+        if not self.teacher_file.exists():
+            raise RunError(f"{self.path} does not say which teacher it has: {self.teacher_file.name} is missing")
+        return read_teacher(self.teacher_file)
+
+    def check_teacher(self, teacher: TeacherRecord) -> None:
+        """Refuse a teacher that the run in this folder does not learn from.
+
+        Raises: RunError: if it is another one, or that was not noted and the run has begun, or the note is damaged.
+        """
+        begun = self.teacher_file.exists() or has_sets(self.checkpoints)
+        if begun and self.teacher() != teacher:
+            raise RunError(
+                f"{self.path} learns from another teacher: the checksum of its weights is "
+                f"{self.teacher().checksum[:12]} there, {teacher.checksum[:12]} now; {_ADVICE}"
+            )
+
+    def prepare(
+        self,
+        recipe: Recipe,
+        splits: Splits,
+        told: DatasetInfo,
+        overwrite: bool,
+        teacher: TeacherRecord | None = None,
+    ) -> None:
         """Make the folder ready to start or to continue this recipe on this data; call it locked.
 
         Args:
@@ -278,8 +313,10 @@ class RunFolder:
             splits: its data.
             told: what the method must be told of it to be built again.
             overwrite: delete what an earlier run left here.
+            teacher: that it learns from.
         Raises:
-            RunError: if the folder holds another experiment or other things than a run's, or cannot be emptied.
+            RunError: if the folder holds another experiment or other things than a run's, has other data or another
+                teacher, or cannot be emptied.
             StorageError: if it cannot be written.
         """
         try:
@@ -289,9 +326,13 @@ class RunFolder:
             raise RunError(f"the run folder {self.path} cannot be emptied: {error}") from error
         self.check(recipe)
         self.check_data(recipe, splits)
+        if teacher is not None:
+            self.check_teacher(teacher)
         if not self.recipe_file.exists():
             write_text(self.recipe_file, recipe.to_yaml())
         write_json(self.data_file, data_record(splits.fingerprint(), told))
+        if teacher is not None:
+            write_teacher(self.teacher_file, teacher)
 
     def check_overwritable(self) -> None:
         """Refuse to overwrite anything but a run: only what a run wrote may be deleted.

@@ -1,0 +1,89 @@
+"""The recipe of a teacher: what `teacher.<key>` says of it, and what it has from its student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from selfkd.backbones.timm_sources import is_timm_name
+from selfkd.errors import RecipeError, UserError, shown
+from selfkd.recipes.files import read_recipe
+from selfkd.recipes.reader import Recipe, derived, resolve
+from selfkd.recipes.sections import override
+from selfkd.teachers.origins import FromFile, FromRecipe, FromTimm, Origin
+
+__all__ = ["network_recipe", "origin_of", "teachers_first"]
+
+_INHERITED = frozenset({"seed", "data", "augmentation", "loader", "optimizer", "schedule", "trainer"})
+"""What a teacher has from its student. Not `regularization`: mixed images and their soft labels belong, as the method
+does, to what the teacher's own recipe trains with; whoever wants them says teacher.regularization.mixup."""
+_LONGEST_CHAIN = 32
+_ONLY_A_NETWORK = {"method": "plain", "supervision": None, "teacher": None, "peer": None}
+"""Of a recipe of which nothing but the network and its images is used."""
+
+
+def origin_of(student: Recipe) -> Origin:
+    """Where the teacher of a recipe that has one comes from."""
+    origin: Origin = student.target("teacher")(**student.options["teacher"])
+    return origin
+
+
+def teachers_first(student: Recipe, trust_imports: bool = False) -> list[Recipe]:
+    """The recipes that must be trained before a recipe, in that order: its teacher's, and before it that one's.
+
+    Args:
+        student: the recipe.
+        trust_imports: let a teacher's recipe file name `package.module:Name`, whose import runs code.
+    Raises: UserError: if a teacher's recipe cannot be resolved, or a recipe is its own teacher.
+    """
+    chain = [student]
+    while "teacher" in chain[0].parts and isinstance(origin := origin_of(chain[0]), FromRecipe):
+        teacher = _trained_recipe(chain[0], origin, trust_imports)
+        names = [recipe.name for recipe in (*reversed(chain), teacher)]
+        if teacher.name in names[:-1] or len(chain) > _LONGEST_CHAIN:
+            raise RecipeError(f"a recipe cannot be its own teacher: {' -> '.join(names)}")
+        chain.insert(0, teacher)
+    return chain[:-1]
+
+
+def network_recipe(student: Recipe, origin: FromFile | FromTimm) -> Recipe:
+    """A recipe whose backbone is the teacher's network, and whose data say how its images are normalised.
+
+    Args:
+        student: whose teacher it is; what is not said of the teacher is the student's.
+        origin: of the teacher.
+    Raises: UserError: if no network is named, or an option is not allowed.
+    """
+    changes: dict[str, Any] = {**_ONLY_A_NETWORK, **student.of_teacher}
+    dropped: frozenset[str] = frozenset()
+    meaning = "the network whose weights the file holds"
+    if isinstance(origin, FromTimm):
+        changes["backbone.pretrained"] = True
+        dropped = frozenset({"data.mean", "data.std"})  # they follow the weights
+        meaning = "timm's name of the network"
+    if "backbone" not in student.of_teacher:
+        raise RecipeError(f"teacher={student.parts['teacher']} needs teacher.backbone=<name>, {meaning}")
+    name = student.of_teacher["backbone"]
+    if isinstance(origin, FromTimm) and not is_timm_name(name):
+        raise RecipeError(f"teacher.backbone={shown(name)} is not allowed; with teacher=timm it must be {meaning}")
+    with _naming_the_teacher():
+        return derived(student, changes, dropped)
+
+
+def _trained_recipe(student: Recipe, origin: FromRecipe, trust_imports: bool) -> Recipe:
+    with _naming_the_teacher():
+        given = read_recipe(str(origin.recipe))
+        inherited = {key: value for key, value in student.flat().items() if key.partition(".")[0] in _INHERITED}
+        if student.of_teacher.get("backbone", given.get("backbone")) == student.parts["backbone"]:
+            inherited |= {f"backbone.{option}": value for option, value in student.options["backbone"].items()}
+        return resolve(str(origin.recipe), override(inherited, student.of_teacher), trust_imports)
+
+
+@contextmanager
+def _naming_the_teacher() -> Iterator[None]:
+    """Let errors say that they are of the teacher's recipe."""
+    try:
+        yield
+    except UserError as error:
+        raise RecipeError(f"the teacher's recipe: {error}") from error

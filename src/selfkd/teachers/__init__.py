@@ -1,0 +1,18 @@
+"""Trained networks that teach others, and where they come from. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from selfkd.catalogue import Catalogue, Entry
+
+__all__ = ["TEACHERS"]
+
+TEACHERS = Catalogue(
+    "teacher",
+    {
+        "recipe": Entry(f"{__name__}.origins:FromRecipe", "a recipe, trained first, or found finished"),
+        "run": Entry(f"{__name__}.origins:FromRun", "the folder of a finished run"),
+        "file": Entry(f"{__name__}.origins:FromFile", "a file of weights, safetensors or state dict"),
+        "timm": Entry(f"{__name__}.origins:FromTimm", "a network of timm with its published weights"),
+    },
+    listing="a teacher is a recipe, a run, a file or one of timm: docs/recipes.md",
+)

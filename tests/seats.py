@@ -1,0 +1,47 @@
+"""Methods with a second network on each seat that they have."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import selfkd
+from selfkd.backbones.staged import Staged
+from selfkd.methods import METHODS
+from selfkd.methods.base import Method
+from selfkd.recipes.reader import resolve
+from selfkd.runs.experiment import run
+
+__all__ = ["another", "create_method", "overrides"]
+
+
+def create_method(name: str, backbone: Staged, data: selfkd.DatasetInfo, **options: Any) -> Method:
+    """`selfkd.create_method`, with a teacher and a peer like the network where the method needs them."""
+    needs = METHODS.load(name).needs
+    if needs.teacher:
+        options = {"teacher": selfkd.Teacher(another(backbone)), **options}
+    if needs.peer:
+        options = {"peer": another(backbone), **options}
+    return selfkd.create_method(name, backbone, data, **options)
+
+
+def overrides(name: str, folder: Path) -> dict[str, Any]:
+    """What a recipe on the digits must say beside the method, whose teacher's run is trained in `folder` for it."""
+    if not METHODS.load(name).needs.teacher:
+        return {}
+    options = {"backbone.width": 4, "trainer.epochs": 1, "name": "teacher"}
+    teacher = run(resolve("demo/digits/resnet18/plain", options), folder, show_progress=False)
+    return {"teacher": "run", "teacher.path": str(teacher.path)}
+
+
+def another(backbone: Staged) -> Staged:
+    """A network of the same form, with weights of its own, the same whenever it is called."""
+    network = copy.deepcopy(backbone)
+    with torch.random.fork_rng():
+        torch.manual_seed(1000)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.reset_parameters()
+    return network
