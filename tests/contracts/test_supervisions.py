@@ -8,9 +8,14 @@ import torch
 
 import own_loop
 import selfkd
+from selfkd.data.augmentation import CropFlip
+from selfkd.data.resident import TrainingLoader
+from selfkd.data.source import ImageSet
 from selfkd.errors import CheckpointError, OptionError, UserError
 from selfkd.losses import label_probabilities
+from selfkd.memories import HistoryOptions
 from selfkd.methods import METHODS
+from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import Experiment
 from selfkd.supervision import SUPERVISIONS
@@ -122,3 +127,47 @@ def test_mixed_images_are_refused_where_something_is_remembered_and_only_there(n
     remembering = resolve("demo/digits/resnet18/plain", mixed | {"supervision": "historical"})
     with pytest.raises(OptionError, match=f"regularization.{mixture}=1.0 .*0 with a method that needs the sample"):
         Experiment.build(remembering).training_parts()
+
+
+class Paired(Method):
+    """Two views of pairs of one class: every image learns from its label."""
+
+    needs = selfkd.Needs(views=2, same_class=1)
+
+    def __init__(self, backbone, data, *, supervision=None):
+        super().__init__(backbone, data)
+        self.supervise(supervision, data, ("main",))
+
+    def forward(self, batch, progress):
+        logits_RK = self.backbone(batch.images).logits
+        loss = self.label_loss("main", logits_RK, batch)
+        return selfkd.StepOutput(loss, {"loss": loss}, {"main": logits_RK})
+
+
+@pytest.mark.parametrize("storage", ["device", "memmap"])
+def test_of_views_and_followers_the_first_view_of_each_anchor_writes_once_an_epoch(storage, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (12, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+    data = ImageSet(images, torch.arange(12) % 3)
+    backbone = selfkd.create_backbone("resnet18_cifar", 3, width=4, input_size=SIZE)
+    info = selfkd.DatasetInfo(12, 3)
+    method = Paired(backbone, info, supervision=selfkd.create_supervision("historical"))
+    assert method.needs == selfkd.Needs(sample_index=True, views=2, same_class=1)
+    history = method.memories["history"]
+    history.configure(HistoryOptions(storage=storage), tmp_path)
+    loader = TrainingLoader(data, CropFlip(padding=2), (0.5,) * 3, (0.25,) * 3, 4, 0, method.needs)
+    for epoch in range(2):
+        progress = selfkd.Progress(epoch, 2)
+        method.begin_epoch(progress)
+        expected_NK = torch.zeros(12, 3)
+        for batch in loader.epoch(epoch):
+            output = method(batch, progress)
+            output.loss.backward()
+            method.after_step(batch, output)
+            first_view_AK = batch.unstacked(output.logits["main"])[0, 0]
+            expected_NK[batch.indices[: batch.anchors]] = first_view_AK.detach().softmax(dim=1)
+        assert history.samples_written == 12
+        method.end_epoch(progress)
+        state = history.state_dict()
+        assert state["written"].all()
+        torch.testing.assert_close(state["probabilities"][:, 0], expected_NK)

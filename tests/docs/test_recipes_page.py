@@ -66,6 +66,10 @@ def test_every_part_of_a_small_table_stands_there_with_its_defaults(catalogue):
         given = re.findall(r"`(\w+)` (\[.*?\]|[^,|\s]+)", row.rstrip("| ").rpartition("|")[2])
         parameters = inspect.signature(catalogue.load(name)).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
-        assert {
-            option: defaults[option] if value == str(defaults[option]) else json.loads(value) for option, value in given
-        } == {option: list(value) if isinstance(value, tuple) else value for option, value in defaults.items()}
+        for option, value in given:
+            default = defaults.pop(option)
+            if isinstance(default, str):
+                assert value == default
+            else:
+                assert json.loads(value) == (list(default) if isinstance(default, tuple) else default)
+        assert not defaults, "each option is named"

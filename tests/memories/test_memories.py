@@ -149,12 +149,12 @@ def test_a_killed_run_continues_with_every_memory_which_has_a_file_of_its_own(tm
     unbroken = finished(tmp_path / "unbroken")
     broken = killed_after(3, tmp_path / "broken")
     newest = newest_set(broken.checkpoints)
-    assert {"history.pt", "queue.pt"} <= set(json.loads((newest / "checksums.json").read_text()))
+    assert {"history.pt", "memory-queue.pt"} <= set(json.loads((newest / "checksums.json").read_text()))
     broken.check_overwritable()  # it knows them as its own
-    (newest / "queue.pt").write_bytes(b"damaged")  # so that it goes back to the set before
+    (newest / "memory-queue.pt").write_bytes(b"damaged")  # so that it goes back to the set before
     finished(tmp_path / "broken")
     assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()
-    queues = [torch.load(newest_set(folder.checkpoints) / "queue.pt")["kept"] for folder in (broken, unbroken)]
+    queues = [torch.load(newest_set(folder.checkpoints) / "memory-queue.pt")["kept"] for folder in (broken, unbroken)]
     assert torch.equal(*queues)
 
 

@@ -102,6 +102,6 @@ def test_a_stop_that_reaches_the_workers_too_is_a_stop_without_a_traceback(train
         os.killpg(process.pid, number)
         status, errors = finish(process)
         assert status == 128 + number, errors
-        assert "the same command continues" in errors.splitlines()[-1]
+        assert "the same command continues" in errors.splitlines()[-1], errors
         assert "Traceback" not in errors
         assert "Exception ignored" not in errors

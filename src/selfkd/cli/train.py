@@ -18,6 +18,7 @@ Parts and options are set with key=value, for example:
 
   data=folder data.root=FOLDER data.image_size=32   your own images, a folder for each class
   backbone=resnet18 method=ps_kd                    another network, another method
+  supervision=historical                            labels mixed with each head's own last prediction
   optimizer=adamw optimizer.lr=0.001                another optimiser; also schedule=cosine
   trainer.epochs=15 seed=1 name=my-run              a shorter run, another seed, its folder's name
   trainer.loggers=[csv,tensorboard]                 curves in TensorBoard beside metrics.csv

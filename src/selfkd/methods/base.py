@@ -130,7 +130,8 @@ class Method(nn.Module, ABC):
         teacher: of a method that needs one; never among the modules.
         peer: of a method that needs one; a submodule that is trained along.
         supervision: what the heads that learn from labels are asked to predict, or None where there are none.
-        memories: what is remembered across epochs, by name; never inside the weights. A subclass adds its own.
+        memories: what is remembered across epochs, by name; never inside the weights. A subclass adds its own;
+            "history" is the name of its supervision's.
     Raises:
         BackboneError: if the networks and the data differ in the number of classes or in the size of images, share
             parameters, or lack what the method needs.
@@ -364,11 +365,12 @@ class Method(nn.Module, ABC):
             self.teacher.follow(batch.images)
         if trains:
             self._book.saw(batch, self.memories.values())
-        if batch.indices is not None:
-            for memory in self.memories.values():
-                memory.fetch(batch.indices, batch.host_indices)
-        if self.needs.sample_index and not any(memory.checks_indices for memory in self.memories.values()):
+        memories = self.memories.values()
+        if self.needs.sample_index and not (memories and all(memory.checks_indices for memory in memories)):
             batch = self._checks.check_indices(batch)
+        if batch.indices is not None:
+            for memory in memories:
+                memory.fetch(batch.indices, batch.host_indices)
         if self.supervision is not None:
             self.supervision.admit(batch, progress)
         return batch

@@ -55,7 +55,8 @@ STEPS_KEY = "selfkd_steps_per_epoch"
 THREADS_KEY = "selfkd_threads"
 
 _TRAINING, _BEST, _CHECKSUMS = "training.ckpt", "best.ckpt", "checksums.json"
-_MEMORY = re.compile(r"([A-Za-z]\w{0,99})\.pt", re.ASCII)
+_HISTORY = "history"  # the memory that had a file before there were others
+_MEMORY = re.compile(r"history\.pt|memory-([A-Za-z]\w{0,99})\.pt", re.ASCII)
 
 
 def _mappings(value: Any) -> bool:
@@ -91,8 +92,8 @@ class CheckpointFiles(CheckpointIO):
     """Lightning's way to our sets, each a folder `epoch-000012` with
 
     - `training.ckpt`: weights, optimiser, schedule, how far the run is;
-    - `history.pt`: what was predicted in that epoch, for methods that remember it; a further memory has a file of its
-      own name beside it;
+    - `history.pt`: what was predicted in that epoch, for methods that remember it; `memory-<name>.pt` for what else a
+      method remembers;
     - `best.ckpt`: the weights of the best epoch until then;
     - `checksums.json`: size and CRC-32 of each of them.
 
@@ -189,8 +190,8 @@ def read_set(path: Path) -> dict[str, Any]:
     if damage is not None:
         raise CheckpointError(f"{damage}; {_ADVICE}")
     checkpoint = _checkpoint(path / _TRAINING)
-    named = {file: _MEMORY.fullmatch(file.name) for file in path.iterdir()}
-    checkpoint[MEMORIES_KEY] = {match[1]: _read(file) for file, match in named.items() if match is not None}
+    found = [(_MEMORY.fullmatch(file.name), file) for file in path.iterdir()]
+    checkpoint[MEMORIES_KEY] = {match[1] or _HISTORY: _read(file) for match, file in found if match is not None}
     return checkpoint
 
 
@@ -340,7 +341,7 @@ def _damage_of_weights(path: Path, name: str) -> str | None:
 
 def _memory_file(path: Path, name: str) -> Path:
     """The file of a memory in a set."""
-    file = f"{name}.pt"
+    file = f"{name}.pt" if name == _HISTORY else f"memory-{name}.pt"
     if _MEMORY.fullmatch(file) is None:
         raise UserError(f"a memory named {shown(name)} has no file; its name must be letters, digits and underscores")
     return path / file

@@ -172,10 +172,10 @@ class MethodModule(TrainingModule):
 
     def too_little_memory(self, device: torch.device) -> str:
         loader = self.parts.training_loader
-        continuing = ["loader.device_share=0"] if loader.device_share else []
-        continuing += [override for memory in self.method.memories.values() for override in memory.off_device]
-        if device.type != "cuda":
-            continuing = []
+        continuing: list[str] = []
+        if device.type == "cuda":
+            continuing += ["loader.device_share=0"] if loader.device_share else []
+            continuing += [override for memory in self.method.memories.values() for override in memory.off_device]
         anew = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
         anew += ["trainer.precision=bf16-mixed"] if self.options.precision == "32" else []
         said = [f"{device} has too little memory for this network with loader.batch_size={loader.batch_size}"]
