@@ -2,11 +2,13 @@
 
 import copy
 import inspect
+from functools import partial
 
 import pytest
 import torch
 
 import own_loop
+import seats
 import selfkd
 from selfkd.data.augmentation import CropFlip
 from selfkd.data.resident import TrainingLoader
@@ -18,6 +20,7 @@ from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import Experiment
+from selfkd.runs.teachers import untrained_teacher
 from selfkd.supervision import SUPERVISIONS
 
 SIZE, CLASSES, SAMPLES, EPOCHS = 16, 5, 8, 3
@@ -29,7 +32,7 @@ def built(name, supervision=None, seed=0):
     torch.manual_seed(seed)
     backbone = selfkd.create_backbone("resnet18_cifar", CLASSES, width=8, input_size=SIZE)
     given = {} if supervision is None else {"supervision": selfkd.create_supervision(supervision)}
-    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, CLASSES), **given)
+    return seats.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, CLASSES), **given)
 
 
 def batches(epoch):
@@ -122,11 +125,18 @@ def test_a_state_of_another_supervision_is_refused(name):
 @pytest.mark.parametrize("mixture", ["mixup", "cutmix"])
 def test_mixed_images_are_refused_where_something_is_remembered_and_only_there(name, mixture):
     mixed = {"method": name, "backbone.width": 8, f"regularization.{mixture}": 1.0}
+    if METHODS.load(name).needs.teacher:
+        mixed |= {"teacher": "run", "teacher.path": "somewhere"}
+
+    def experiment(supervision):
+        recipe = resolve("demo/digits/resnet18/plain", mixed | supervision)
+        return Experiment.build(recipe, teacher=partial(untrained_teacher, recipe))
+
     for supervision in ({}, {"supervision": "smoothed"}):
-        Experiment.build(resolve("demo/digits/resnet18/plain", mixed | supervision)).training_parts()
-    remembering = resolve("demo/digits/resnet18/plain", mixed | {"supervision": "historical"})
+        experiment(supervision).training_parts()
+    remembering = experiment({"supervision": "historical"})
     with pytest.raises(OptionError, match=f"regularization.{mixture}=1.0 .*0 with a method that needs the sample"):
-        Experiment.build(remembering).training_parts()
+        remembering.training_parts()
 
 
 class Paired(Method):
