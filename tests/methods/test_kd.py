@@ -7,7 +7,7 @@ import torch
 import golden_steps
 import seats
 import selfkd
-from selfkd.errors import OptionError, UserError
+from selfkd.errors import CheckpointError, OptionError, UserError
 
 
 def softmax(logits):
@@ -74,6 +74,18 @@ def test_it_is_nothing_without_a_teacher(backbone, data):
         selfkd.create_method("kd", backbone, data, teacher=seats.another(backbone))
     with pytest.raises(UserError, match="method 'plain' takes no teacher"):
         selfkd.create_method("plain", backbone, data, teacher=selfkd.Teacher(seats.another(backbone)))
+
+
+def test_a_loop_does_not_continue_with_another_teacher(backbone, data):
+    method = seats.create_method("kd", backbone, data)
+    state = method.training_state()
+    method.load_training_state(state)
+    with torch.no_grad():
+        other = seats.another(backbone)
+        next(other.parameters()).add_(0.1)
+    another = selfkd.create_method("kd", backbone, data, teacher=selfkd.Teacher(other))
+    with pytest.raises(CheckpointError, match="of a KD that learns from another teacher"):
+        another.load_training_state(state)
 
 
 def test_built_from_a_record_it_predicts_but_does_not_train(backbone, batch, data):

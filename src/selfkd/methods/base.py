@@ -23,6 +23,7 @@ from selfkd.teachers.teacher import Teacher
 __all__ = ["Method"]
 
 _STATE = {"method", "epochs_done", "weights", "memories"}
+_TEACHER = "teacher"  # in the state of a method that has one: the checksum of its weights
 
 
 def _halving(backbone: Staged) -> bool:
@@ -284,6 +285,7 @@ class Method(nn.Module, ABC):
             "epochs_done": self.epochs_done,
             "weights": self.state_dict(),
             "memories": self.memories_state(),
+            **({_TEACHER: self.teacher.record.checksum} if self.needs.teacher else {}),
         }
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
@@ -291,11 +293,12 @@ class Method(nn.Module, ABC):
 
         Args:
             state: on any device; it must not be changed before the next epoch begins.
-        Raises: CheckpointError: if it is no training state, or that of another method, network or data set; nothing is
-            remembered of it then.
+        Raises: CheckpointError: if it is no training state, or that of another method, network, teacher or data set;
+            nothing is remembered of it then.
         """
         name = type(self).__name__
-        if not isinstance(state, Mapping) or set(state) != _STATE or type(state["epochs_done"]) is not int:
+        keys = _STATE | {_TEACHER} if self.needs.teacher else _STATE
+        if not isinstance(state, Mapping) or set(state) != keys or type(state["epochs_done"]) is not int:
             raise CheckpointError(
                 f"expected what {name}.training_state() gave; a state_dict() holds the weights alone, from which a new "
                 "training can begin: load_state_dict(weights)"
@@ -304,6 +307,8 @@ class Method(nn.Module, ABC):
             raise CheckpointError(f"the training state says epochs_done={state['epochs_done']}, expected at least 0")
         if state["method"] != name:
             raise CheckpointError(f"the training state is one of {state['method']}, not of {name}")
+        if self.needs.teacher and state[_TEACHER] != self.teacher.record.checksum:
+            raise CheckpointError(f"the training state is of a {name} that learns from another teacher")
         try:
             self.load_state_dict(state["weights"])
             self.load_memories_state(state["memories"])  # last, and it checks before it changes anything

@@ -14,5 +14,5 @@ TEACHERS = Catalogue(
         "file": Entry(f"{__name__}.origins:FromFile", "a file of weights, safetensors or state dict"),
         "timm": Entry(f"{__name__}.origins:FromTimm", "a network of timm with its published weights"),
     },
-    listing="a teacher is a recipe, a run, a file or one of timm: docs/recipes.md",
+    listing="write teacher=recipe teacher.recipe=<name>, or teacher=run teacher.path=<folder>: docs/recipes.md",
 )
