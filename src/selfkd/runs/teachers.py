@@ -144,14 +144,17 @@ def _load_state_dict(network: nn.Module, path: Path) -> None:
 
     Raises: CheckpointError: if the file is missing, damaged, or its keys and shapes are not exactly the network's.
     """
+    cannot = f"{path} cannot be loaded into {type(network).__name__}"
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise CheckpointError(f"{path} is no state dict: it must hold the tensors of a network, by name, alone")
-        network.load_state_dict(weights, strict=True)
     except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{path} cannot be loaded into {type(network).__name__}: {reason}") from error
+        raise CheckpointError(f"{cannot}: {first_line(error)}") from error  # of what follows, some is no good advice
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path} is no state dict: it must hold the tensors of a network, by name, alone")
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{cannot}: {error}") from error
 
 
 def _other_classes(whose: str, classes: int, needed: int) -> DataError:
