@@ -80,3 +80,31 @@ assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.{number}, status
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_command_that_was_stopped_ends_at_once_and_leaves_no_process():
+    code = """
+import atexit, multiprocessing, signal, sys, time
+from selfkd.cli import command, main
+
+def hold():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+def stopped(parsed):
+    child = multiprocessing.get_context("fork").Process(target=hold, daemon=True)
+    with command.stopping_on_signals():
+        child.start()
+        print(child.pid)
+        signal.raise_signal(signal.SIGTERM)
+
+command._execute = stopped
+sys.argv = ["selfkd", "list", "methods"]
+atexit.register(print, "the end of Python")
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "selfkd: interrupted\n")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)

@@ -13,19 +13,26 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_STOPPED = 128  # above it, an exit status is that of a stop by a signal
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: without the program's name; None for those of the process.
+        arguments: without the program's name; None for those of the process, which a stop then ends here.
     Returns: 0 done, 1 the work failed, 2 the user's input is wrong, 130 or 143 interrupted
         by Ctrl-C or SIGTERM.
     """
     try:
         from selfkd.cli.command import run
 
-        return run(sys.argv[1:] if arguments is None else arguments)
+        status = run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:  # while that was imported; later ones end there
         sys.stderr.write("selfkd: interrupted\n")
         return 130
+    if arguments is None and status > _STOPPED:
+        from selfkd.training.signals import leave
+
+        leave(status)
+    return status

@@ -8,7 +8,6 @@ import math
 import os
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +31,7 @@ from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
 from selfkd.process_group import process_count, process_rank
 from selfkd.terminal import configure_logging, safe_output
 from selfkd.training.options import TrainerOptions
-from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
+from selfkd.training.signals import StopSignal, leave, stopping_on_signals, stops_deferred
 
 __all__ = ["World", "from_first", "is_first", "start", "together"]
 
@@ -240,17 +239,9 @@ def _begin(
         partial = Path(reports) / f"{rank}.partial"
         partial.write_text(json.dumps(report), encoding="utf-8")
         partial.rename(partial.with_suffix(".json"))
-        _leave(error.exit_status)
+        leave(error.exit_status)
     except KeyboardInterrupt as error:
-        _leave(128 + getattr(error, "number", signal.SIGINT))
-
-
-def _leave(status: int) -> None:
-    """End at once: what Python does at its end may wait for processes that are gone."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+        leave(128 + getattr(error, "number", signal.SIGINT))
 
 
 def _reported(reports: Path) -> SelfKDError | None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from selfkd.errors import RunInterruptedError
 
-__all__ = ["StopSignal", "interrupted", "stopping_on_signals", "stops_deferred"]
+__all__ = ["StopSignal", "interrupted", "leave", "stopping_on_signals", "stops_deferred"]
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _CHILD_ENDED = getattr(signal, "SIGCHLD", None)  # not on Windows
 _AGAIN_SECONDS = 0.05
+_KILLED_SECONDS = 5.0  # that a killed process may take to be gone
 
 
 class StopSignal(KeyboardInterrupt):
@@ -96,6 +99,24 @@ def interrupted(error: BaseException, said: str) -> RunInterruptedError | None:
             return RunInterruptedError(said, getattr(cause, "number", signal.SIGINT))
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once, after a stop.
+
+    What Python does at its end may wait for processes that are gone, or complain of them; those left are killed.
+
+    Args:
+        status: the exit status.
+    """
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join(_KILLED_SECONDS)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(status)
 
 
 @contextmanager
