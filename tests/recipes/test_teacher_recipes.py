@@ -203,6 +203,20 @@ def test_a_file_that_names_somebodys_own_code_for_its_teacher_is_refused(tmp_pat
     assert teachers_first(student(teacher__method="selfkd.methods.plain:Plain")), "the command line says what it trusts"
 
 
+def test_options_of_somebodys_own_code_are_for_the_teachers_recipe_to_know(tmp_path, monkeypatch):
+    (tmp_path / "own_teaching.py").write_text(
+        "from selfkd.methods.plain import Plain\n"
+        "class Weighted(Plain):\n"
+        "    def __init__(self, backbone, data, *, weight: float = 1.0):\n"
+        "        super().__init__(backbone, data)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    teacher = teacher_of(student(teacher__method__weight="0.5", teacher__method="own_teaching:Weighted"))
+    assert teacher.options["method"] == {"weight": 0.5}
+    with pytest.raises(RecipeError, match="the teacher's recipe: unknown option 'method.wait'"):
+        teachers_first(student(teacher__method="own_teaching:Weighted", teacher__method__wait="1"))
+
+
 def test_a_peer_is_like_the_backbone_unless_somebody_says_otherwise():
     like = resolve(DEMO, {"method": "dml", "backbone.width": "8"})
     assert (like.parts["peer"], like.options["peer"]) == ("resnet18_cifar", like.options["backbone"])

@@ -329,7 +329,8 @@ def _taken_of_teacher(merged: dict[str, Any]) -> dict[str, str]:
     for key in [key for key in merged if key.startswith(_OF_TEACHER) and key not in own]:
         value, bare = merged.pop(key), key.removeprefix(_OF_TEACHER)
         section = bare.partition(".")[0]
-        if bare not in known and not is_own(str(merged.get(section, taken.get(section)))):
+        named = (merged.get(section), merged.get(f"{_OF_TEACHER}{section}"), taken.get(section))
+        if bare not in known and not any(is_own(str(name)) for name in named):  # whose options are not known yet
             near = [*own, *(f"{_OF_TEACHER}{each}" for each in known)]
             raise _unknown_option(key, value, near, f"{_OPTIONS_LISTING} of a recipe")
         if allowed is not None and section not in allowed:
