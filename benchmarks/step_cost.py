@@ -129,8 +129,6 @@ class Step:
         self.method = selfkd.create_method(variant.method, backbone, data, **variant.options)
         variant.change(self.method)
         self.method.to(device, memory_format=layout)
-        for memory in self.method.memories.values():
-            memory.to(device)
         images = torch.randn(batch_size, 3, SIDE, SIDE, device=device).to(memory_format=layout)
         labels = torch.arange(batch_size, device=device) % CLASSES
         self.batch = selfkd.Batch(images, labels, torch.randperm(SAMPLES)[:batch_size].to(device))

@@ -90,6 +90,17 @@ def test_a_state_is_taken_whole_or_not_at_all(damaged, message):
     assert all(memory.is_empty for memory in method.memories.values())
 
 
+def test_an_epoch_begins_with_every_memory_on_the_device_of_the_network():
+    """What a state held in main memory too. "meta" is a second device that every machine has."""
+    trained_one, method = built(), built(seed=1)
+    trained(trained_one, until=1)
+    method.load_training_state(trained_one.training_state())
+    method.to("meta").begin_epoch(selfkd.Progress(1, EPOCHS))
+    assert method.queue.kept_QD.shape == trained_one.queue.kept_QD.shape
+    assert method.queue.kept_QD.device.type == "meta"
+    assert "on meta" in method.memories["history"].described()
+
+
 def test_weights_alone_do_not_continue_it():
     trained_one, method = built(), built(seed=1)
     trained(trained_one, until=2)

@@ -466,15 +466,14 @@ def test_a_run_from_before_an_option_existed_is_still_the_same(short, tmp_path):
     assert evaluate_run(folder.path, "test", "last", {}) == folder.scores()["last"]["scores"]["test"]
 
 
-def test_the_history_follows_the_method_to_its_device(short, monkeypatch):
+def test_the_history_follows_the_method_to_its_device(short):
     """Lightning loads a checkpoint while the method is still on the CPU."""
     experiment = Experiment.build(short())
     history = experiment.method.memories["history"]
     history.write(torch.arange(2), dict.fromkeys(history.heads, torch.full((2, 10), 0.1)))
     history.commit()
     module = MethodModule(experiment.method, experiment.training_parts(), TrainerOptions(epochs=1))
-    monkeypatch.setattr(MethodModule, "device", torch.device("meta"))
-    module.on_train_start()
+    module.to("meta").begin_epoch()
     assert history.state_dict()["probabilities"].device.type == "meta"
 
 

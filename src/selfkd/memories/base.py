@@ -81,7 +81,9 @@ class Memory(ABC):
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
-        """Get ready for training on a device; returns self.
+        """Get ready for training on a device, and bring there what there is; returns self.
+
+        Called as each epoch begins, so that it does nothing where the memory is there already.
 
         Raises: StorageError: if there is no room.
         """

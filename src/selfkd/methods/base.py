@@ -216,11 +216,14 @@ class Method(nn.Module, ABC):
     def begin_epoch(self, progress: Progress) -> None:
         """Prepare an epoch; one that was broken off and begins again is forgotten.
 
+        What is remembered is brought to the device of the network.
+
         Raises:
             BatchError: what `guard` raises, of the steps before.
             UserError: if another epoch was never ended, if earlier epochs left nothing that the method remembers
                 (weights were loaded without the rest), if the epoch was ended and its predictions are remembered, or
                 if it is not the one at which a loaded training state stands.
+            StorageError: if there is no room for what is remembered.
         """
         self.guard()
         self._book.begin(progress.epoch, self.memories.values())

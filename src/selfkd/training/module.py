@@ -100,10 +100,6 @@ class MethodModule(TrainingModule):
         schedule = self.parts.make_schedule(optimizer, self.options.epochs, self.steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_train_start(self) -> None:
-        for memory in self.method.memories.values():  # only now has Lightning moved the method to its device
-            memory.to(self.device)
-
     def begin_epoch(self) -> None:
         self._meter.reset()
         self.method.begin_epoch(self._progress(0))
