@@ -312,8 +312,11 @@ class StepOutput:
         terms: named 0-d tensors for the log; `loss` is made of them.
         logits: head name to `[B, K]`; "main" is the deployed classifier. Rows follow the batch's images and may be
             more than B (further views) or fewer (anchors alone).
+        remembered: named tensors without gradient that the method's `after_step` needs beside the logits, such as
+            features, or labels that were checked; not logged.
     """
 
     loss: Tensor
     terms: Mapping[str, Tensor] = field(default_factory=dict)
     logits: Mapping[str, Tensor] = field(default_factory=dict)
+    remembered: Mapping[str, Tensor] = field(default_factory=dict)

@@ -8,9 +8,10 @@ from typing import Self
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import mse_loss
 
 from selfkd.contract import Batch, Progress, StepOutput
+from selfkd.losses import full_precision, label_probabilities, soft_cross_entropy
 from selfkd.memories import History, Memory
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count
@@ -45,8 +46,8 @@ class FeatureQueue(Memory):
         new = torch.cat([self.kept_QD[:0], *self._new])
         if process_count() > 1:
             gathered: list[Tensor] = [new] * process_count()
-            dist.all_gather_object(gathered, new)
-            new = torch.cat(gathered)
+            dist.all_gather_object(gathered, new.cpu())  # others' devices are not this process's
+            new = torch.cat(gathered).to(self.kept_QD.device)
         self.kept_QD = torch.cat([self.kept_QD, new])[-self.length :]
         self.discard()
 
@@ -70,21 +71,22 @@ class FeatureQueue(Memory):
 
 
 class Queued(Method):
-    """Cross-entropy, and the distance of the mean prediction to that of the queue; remembers a history besides."""
+    """Cross-entropy, and the distance of the mean feature to that of the queue; remembers a history besides."""
 
     def __init__(self, backbone, data):
         super().__init__(backbone, data)
-        self.queue = FeatureQueue(30, data.num_classes)
+        self.queue = FeatureQueue(30, backbone.num_features)
         self.memories["queue"] = self.queue
         self.memories["history"] = History(data.num_samples, data.num_classes, ["main"])
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        logits_BK = self.backbone(batch.images).logits
-        loss = cross_entropy(logits_BK, batch.labels)
+        features = self.backbone(batch.images)
+        pooled_BD = full_precision(features.pooled)
+        loss = soft_cross_entropy(features.logits, label_probabilities(batch.labels, self.num_classes))
         if not self.queue.is_empty:
-            loss = loss + mse_loss(logits_BK.mean(dim=0), self.queue.kept_QD.mean(dim=0))
-        return StepOutput(loss, {"loss": loss}, {"main": logits_BK})
+            loss = loss + mse_loss(pooled_BD.mean(dim=0), self.queue.kept_QD.mean(dim=0))
+        return StepOutput(loss, {"loss": loss}, {"main": features.logits}, {"pooled": pooled_BD.detach()})
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
         super().after_step(batch, output)
-        self.queue.write(output.logits["main"])
+        self.queue.write(output.remembered["pooled"])

@@ -229,9 +229,18 @@ class Method(nn.Module, ABC):
         self._book.begin(progress.epoch, self.memories.values())
         self._discard()
         self._checks.forget()
+        device = next(self.backbone.parameters()).device
+        for memory in self.memories.values():
+            memory.to(device)
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
-        """Remember what the step computed; called after the optimiser's step."""
+        """Remember what the step computed; called after the optimiser's step.
+
+        Args:
+            batch: as it came. Of labels and indices that only a device knows, wrong ones still stand in it: what is to
+                be remembered of labels or targets is taken in `forward`, which gets the checked batch.
+            output: of the method for this batch; `output.remembered` is for this method.
+        """
         self._book.stepped(batch)
         if self.supervision is not None:
             self.supervision.after_step(batch, output)
