@@ -1,14 +1,8 @@
-"""Methods whose batch normalisation is frozen, so that two processes compute what one computes."""
+"""Every method, by its name, with batch normalisation frozen, so that two processes compute what one computes."""
 
 from torch import nn
 
-from selfkd.methods.dml import DML
-from selfkd.methods.dtskd import DTSKD
-from selfkd.methods.kd import KD
-from selfkd.methods.loth import LOTH
-from selfkd.methods.plain import Plain
-from selfkd.methods.ps_kd import PSKD
-from selfkd.methods.teskd import TESKD
+from selfkd.methods import METHODS
 
 
 class _Frozen:
@@ -19,29 +13,9 @@ class _Frozen:
                 module.eval()
 
 
-class FrozenPlain(_Frozen, Plain):
-    """Plain training."""
+def _frozen(name):
+    method = METHODS.load(name)
+    return type(name, (_Frozen, method), {"__module__": __name__, "__doc__": method.__doc__})
 
 
-class FrozenPSKD(_Frozen, PSKD):
-    """PS-KD."""
-
-
-class FrozenDTSKD(_Frozen, DTSKD):
-    """DTSKD."""
-
-
-class FrozenLOTH(_Frozen, LOTH):
-    """LOTH."""
-
-
-class FrozenKD(_Frozen, KD):
-    """KD."""
-
-
-class FrozenDML(_Frozen, DML):
-    """DML."""
-
-
-class FrozenTESKD(_Frozen, TESKD):
-    """TESKD."""
+globals().update({name: _frozen(name) for name in METHODS})

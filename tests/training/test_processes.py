@@ -13,8 +13,11 @@ import together
 import torch
 from torch.multiprocessing.spawn import start_processes
 
+import seats
+import selfkd
 from selfkd.cores import available_cores
 from selfkd.errors import CheckpointError, OptionError, ProcessLostError, UserError
+from selfkd.methods import METHODS
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
@@ -25,20 +28,11 @@ from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_first, start
 from selfkd.training.signals import StopSignal
 
-METHODS = {
-    "plain": "FrozenPlain",
-    "ps_kd": "FrozenPSKD",
-    "dtskd": "FrozenDTSKD",
-    "teskd": "FrozenTESKD",
-    "loth": "FrozenLOTH",
-    "kd": "FrozenKD",
-    "dml": "FrozenDML",
-}
 # Trained first by as many processes as its student.
 TEACHER = {
     "teacher": "recipe",
     "teacher.recipe": "demo/digits/resnet18/plain",
-    "teacher.method": "frozen_norm:FrozenPlain",
+    "teacher.method": "frozen_norm:plain",
     "teacher.name": "teacher",
 }
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"} | {
@@ -64,17 +58,17 @@ def trained(tmp_path_factory):
     """A folder with every method's run, by one process ("alone") and by two ("two")."""
     folder = tmp_path_factory.mktemp("together")
     files = []
-    for method, name in METHODS.items():
+    for method in METHODS:
         overrides = {
             "name": method,
-            "method": f"frozen_norm:{name}",
+            "method": f"frozen_norm:{method}",
             "backbone.width": 8,
             "trainer.epochs": 2,
             "data.classes": 9,
             "data.train_per_class": 5,
             "loader.batch_size": 10,  # of 45 samples: the last batch of 5 is 3 for the first, 2 for the second process
             "optimizer.lr": 0.01,
-            **(TEACHER if method == "kd" else {}),
+            **(TEACHER if METHODS.load(method).needs.teacher else {}),
         }
         files.append(folder / f"{method}.yaml")
         files[-1].write_text(resolve("demo/digits/resnet18/plain", overrides).to_yaml())
@@ -98,7 +92,9 @@ def test_two_processes_follow_one(trained, method):
     expected, actual = (flattened(state) for state in states)
     assert set(expected) == set(actual)
     assert any("momentum" in key for key in expected)
-    assert any(MEMORIES_KEY in key for key in expected) == (method in ("ps_kd", "dtskd"))
+    backbone = selfkd.create_backbone("resnet18_cifar", 9, width=8, input_size=16)
+    remembers = bool(seats.create_method(method, backbone, selfkd.DatasetInfo(45, 9)).memories)
+    assert any(MEMORIES_KEY in key for key in expected) == remembers
     for key, tensor in expected.items():
         difference = float((actual[key].float() - tensor.float()).abs().max())
         assert difference <= 1e-4 * max(float(tensor.float().abs().max()), 1.0), key

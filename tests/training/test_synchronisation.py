@@ -7,13 +7,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import seats
+from selfkd.methods import METHODS
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.training.module import MethodModule
 
 # What a GPU would have to be waited for: a number read by Python, or a shape that depends on numbers.
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
-METHODS = ("plain", "ps_kd", "dtskd", "loth", "teskd", "kd", "dml")
 
 
 class Waits(TorchDispatchMode):
