@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -72,7 +73,7 @@ def test_it_trains_and_continues_as_if_it_never_stopped(name, supervision):
     assert trained(second) == losses[4:]
     for key, value in unbroken.state_dict().items():
         assert torch.equal(second.state_dict()[key], value)
-    assert set(second.memories) == set(second.supervision.memories)
+    assert set(second.memories) >= set(second.supervision.memories)
 
 
 @pytest.mark.parametrize("name", TAKING)
@@ -115,28 +116,27 @@ def test_labels_may_be_soft(name, supervision):
 @pytest.mark.parametrize("name", TAKING)
 def test_a_state_of_another_supervision_is_refused(name):
     remembering, other = built(name, "historical"), built(name)
-    with pytest.raises(CheckpointError, match="history is remembered there, .* remembers nothing"):
+    more, less = (", ".join(sorted(method.memories)) or "nothing" for method in (remembering, other))
+    with pytest.raises(CheckpointError, match=f"{more} is remembered there, .* remembers {less}$"):
         other.load_training_state(remembering.training_state())
-    with pytest.raises(CheckpointError, match="nothing is remembered there, .* remembers history"):
+    with pytest.raises(CheckpointError, match=f"{less} is remembered there, .* remembers {more}$"):
         remembering.load_training_state(built(name).training_state())
 
 
 @pytest.mark.parametrize("name", TAKING)
 @pytest.mark.parametrize("mixture", ["mixup", "cutmix"])
-def test_mixed_images_are_refused_where_something_is_remembered_and_only_there(name, mixture):
+def test_mixed_images_are_refused_where_samples_must_be_known_and_only_there(name, mixture):
     mixed = {"method": name, "backbone.width": 8, f"regularization.{mixture}": 1.0}
     if METHODS.load(name).needs.teacher:
         mixed |= {"teacher": "run", "teacher.path": "somewhere"}
 
-    def experiment(supervision):
-        recipe = resolve("demo/digits/resnet18/plain", mixed | supervision)
-        return Experiment.build(recipe, teacher=partial(untrained_teacher, recipe))
-
-    for supervision in ({}, {"supervision": "smoothed"}):
-        experiment(supervision).training_parts()
-    remembering = experiment({"supervision": "historical"})
-    with pytest.raises(OptionError, match=f"regularization.{mixture}=1.0 .*0 with a method that needs the sample"):
-        remembering.training_parts()
+    message = f"regularization.{mixture}=1.0 .*0 with a method that needs the sample"
+    for supervision in SUPERVISIONS:
+        needs = METHODS.load(name).needs | SUPERVISIONS.load(supervision).needs
+        recipe = resolve("demo/digits/resnet18/plain", mixed | {"supervision": supervision})
+        experiment = Experiment.build(recipe, teacher=partial(untrained_teacher, recipe))
+        with pytest.raises(OptionError, match=message) if needs.sample_index else nullcontext():
+            experiment.training_parts()
 
 
 class Paired(Method):
