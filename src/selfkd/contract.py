@@ -71,6 +71,7 @@ class Needs:
             views=max(self.views, other.views),
             same_class=max(self.same_class, other.same_class),
             same_class_distinct=self.same_class_distinct or other.same_class_distinct,
+            labels=self.labels or other.labels,
             teacher=self.teacher or other.teacher,
             peer=self.peer or other.peer,
             stages=min(self.stages, other.stages, key=_STRICTEST_FIRST.index),
@@ -203,7 +204,8 @@ class DatasetInfo:
         num_samples: size of the training set; sample indices lie in [0, num_samples).
         num_classes: K.
         class_names: K names in label order, or None.
-        labels: the label of every training sample, in index order, or None.
+        labels: the label of every training sample, in index order, or None. A run gives them to a method that declares
+            `Needs(labels=True)`, and to no other.
         input_size: (channels, height, width) of one image, or None.
     """
 
