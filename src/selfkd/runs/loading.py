@@ -228,9 +228,9 @@ class SavedRun:
             data = replace(data, labels=at_hand.labels)
         if data.labels is None and needs_labels(self.recipe):
             raise RunError(
-                f"the run {self.folder.path} has no note of the labels of its {data.num_samples} training images, which "
-                f"its method {self.recipe.parts['method']} needs; 'selfkd evaluate' takes them from the data itself, "
-                "if it has as many"
+                f"the run {self.folder.path} has no note of the labels of its {data.num_samples} training images, "
+                f"which its method {self.recipe.parts['method']} needs; 'selfkd evaluate' takes them from the data "
+                "itself, if it has as many"
             )
         weights = self.weights
         teacher = Teacher.absent(self.folder.teacher()) if "teacher" in self.recipe.parts else None
