@@ -196,6 +196,7 @@ def inputs(ground: Ground, seed: int) -> list[Input]:
         *_recipes(ground, draws),
         *draws.sample([*_runs(ground, draws)], 90),
         *_crafted_checkpoints(ground),
+        *_crafted_notes(ground),
         *_data(),
         *_images(ground),
         *_tables(),
@@ -441,6 +442,59 @@ def _crafted_checkpoints(ground: Ground) -> Iterator[Input]:
         return ["predict", "run", "image.png", "--top", "2"]
 
     yield Input("predict", "run: class names with escapes", renamed)
+
+
+def _crafted_notes(ground: Ground) -> Iterator[Input]:
+    """Notes of a run that are whole, and say what cannot be."""
+    boxes = {"boxes": {"mean_average_precision": {"value": 41.2, "unit": "%", "n": 30}}}
+    of_data: Mapping[str, Mapping[str, Any]] = {
+        "one class": {"class_names": ["0"]},
+        "no classes": {"class_names": []},
+        "other classes": {"class_names": ["0", "1", "2"]},
+        "no images": {"num_samples": 0},
+        "10^15 images": {"num_samples": 10**15},
+        "10^23 images": {"num_samples": 10**23},
+        "half an image": {"num_samples": 0.5},
+        "images of 10^23 pixels": {"input_size": [3, 10**23, 10**23]},
+        "larger images": {"input_size": [3, 32, 32]},
+        "images of no size": {"input_size": None},
+        "labels of no class": {"labels": [7] * 8},
+        "one label": {"labels": [0]},
+    }
+    of_scores: Mapping[str, Callable[[dict[str, Any]], object]] = {
+        "no images": lambda scores: scores["splits"]["train"].update(images=0),
+        "10^15 images": lambda scores: scores["splits"]["train"].update(images=10**15),
+        "one class": lambda scores: scores.update(class_names=["0"]),
+        "another task": lambda scores: scores["last"]["scores"].update(test=boxes, train=boxes),
+        "no splits": lambda scores: scores["last"].update(scores={}),
+    }
+    for verb in VERBS_OF_RUNS:
+        for about, changed in of_data.items():
+
+            def noted(folder: Path, changed: Mapping[str, Any] = changed, verb: str = verb) -> Sequence[str]:
+                run, arguments = _copied(ground, folder, verb)
+                _rewritten(run / "data.json", lambda record: record.update(changed))
+                (run / "scores.json").unlink()  # which says it too
+                return arguments
+
+            yield Input(verb, f"run: data.json of {about}", noted)
+        for about, change in of_scores.items():
+
+            def scored(folder: Path, change: Callable[[Any], object] = change, verb: str = verb) -> Sequence[str]:
+                run, arguments = _copied(ground, folder, verb)
+                _rewritten(run / "scores.json", change)
+                older = ("num_samples", "input_size", "class_names")
+                _rewritten(run / "data.json", lambda record: [record.pop(key) for key in older])
+                return arguments
+
+            yield Input(verb, f"run: scores.json of {about}", scored)
+
+
+def _rewritten(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    record = json.loads(file.read_text())
+    change(record)
+    file.unlink()  # linked to others
+    file.write_text(json.dumps(record))
 
 
 def _checked_and_trained(

@@ -54,6 +54,13 @@ def test_needs_together_are_those_of_each():
     assert every | Needs() == Needs() | every == every
 
 
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Needs)])
+def test_no_need_is_lost_beside_those_of_another(field):
+    default = getattr(Needs(), field)
+    more = {bool: True, int: 2, str: "halving"}[type(default)]
+    assert getattr(Needs(**{field: more}) | Needs(), field) == more
+
+
 # Two views of two anchors with one follower each: V = 2, n = 1, A = 2.
 STACKED = Batch(torch.arange(8.0).view(8, 1, 1, 1), torch.tensor([3, 5, 3, 5]), torch.tensor([0, 1, 2, 3]), 2, None, 1)
 

@@ -204,7 +204,8 @@ class DatasetInfo:
         num_samples: size of the training set; sample indices lie in [0, num_samples).
         num_classes: K.
         class_names: K names in label order, or None.
-        labels: the label of every training sample, in index order, or None.
+        labels: the label of every training sample, in index order, or None. A run gives them to a method that declares
+            `Needs(labels=True)`, and to no other.
         input_size: (channels, height, width) of one image, or None.
     """
 

@@ -86,8 +86,15 @@ def test_a_class_may_be_called_train(unsplit):
     assert load(unsplit).class_names == ("digit 0", "digit 1", "train")
 
 
-def test_memory_and_augmentation_decide_where_images_live(split):
-    held, streamed = load(split), load(split, memory_gb=1e-5)
+def test_memory_and_augmentation_decide_where_images_live(split, caplog):
+    caplog.set_level("INFO", "selfkd")
+    held = load(split)
+    assert isinstance(load(split, whole_images=True, memory_gb=1e-5).train, ImageFiles)
+    assert not caplog.messages, "the limit decided nothing"
+    streamed = load(split, memory_gb=1e-5)
+    assert caplog.messages == [
+        "images are read from disk as they are needed; in memory they would take 8.3e-05 GB",
+    ]
     assert isinstance(held.train, ImageSet)
     assert isinstance(streamed.train, ImageFiles)
     assert isinstance(load(split, whole_images=True).train, ImageFiles)

@@ -1,6 +1,7 @@
 import pytest
 from scipy import stats
 
+from selfkd.errors import RunError
 from selfkd.reports.score_table import score_table
 from selfkd.reports.seed_table import Estimate, rows_of, table
 
@@ -65,10 +66,10 @@ def test_scores_of_one_run():
 
 
 def test_scores_of_any_unit_are_shown():
-    scores = {"main": {"nll": {"value": 1.5, "unit": "nat", "n": 10}, "ratio": {"value": 0.5, "unit": "", "n": 10}}}
+    scores = {"main": {"nll": {"value": 0.00123, "unit": "nat", "n": 10}, "ratio": {"value": 0.5, "unit": "", "n": 10}}}
     header, _, row = score_table(scores).splitlines()
     assert [cell.strip() for cell in header.split("|")[1:-1]] == ["head", "nll (nat)", "ratio", "images"]
-    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["main", "1.50", "0.50", "10"]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["main", "0.00123", "0.5", "10"]
 
 
 def test_names_of_a_downloaded_run_cannot_forge_a_line():
@@ -76,3 +77,19 @@ def test_names_of_a_downloaded_run_cannot_forge_a_line():
     assert r"| plain\nselfkd: all is well\x1b[2J |" in table(rows_of([scores]))
     heads = {"main\nselfkd": {"top1": {"value": 90.0, "unit": "%", "n": 100}}}
     assert r"| main\nselfkd |" in score_table(heads)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"test": {"boxes": {"mean_average_precision": {"value": 41.2, "unit": "%", "n": 30}}}},
+        {"validation": {"main": {"top1": {"value": 41.2, "unit": "%", "n": 30}}}},
+    ],
+)
+def test_a_run_without_accuracies_is_named(scores):
+    other = run("p/detector", 0, 90, 91)
+    other["last"]["scores"] = scores
+    with pytest.raises(
+        RunError, match=r"run p/detector has no top-1 accuracy of (boxes|main) on the split test, which"
+    ):
+        rows_of([run("p/plain", 0, 90, 91), other])

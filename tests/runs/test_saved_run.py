@@ -8,7 +8,7 @@ import torch
 from image_sets import write_folder
 from selfkd.cli import main
 from selfkd.contract import DatasetInfo, Needs
-from selfkd.errors import CheckpointError, DataError, OptionError, RunError
+from selfkd.errors import CheckpointError, DataError, OptionError, RunError, UserError
 from selfkd.methods.plain import Plain
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.loading import export_network, load_method
@@ -31,30 +31,33 @@ def trained(short, images, tmp_path):
     """`trained(method, **overrides)`: the folder of a run on image files."""
 
     def train(method, **overrides):
-        options = {"data": "folder", "data.root": str(images), "data.image_size": 32, "trainer.epochs": 2}
-        recipe = short("plain", method=method, name="images", **{**options, "loader.workers": 0, **overrides})
+        options = {"data": "folder", "data.root": str(images), "data.image_size": 16, "backbone.width": 4}
+        options |= {"trainer.epochs": 1, "loader.workers": 0}
+        recipe = short("plain", method=method, name="images", **{**options, **overrides})
         return run(recipe, tmp_path / "runs", show_progress=False)
 
     return train
 
 
 def logits_of(method):
-    batch = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    batch = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return method.eval().predict(batch)
 
 
-def built_from_its_data(folder, which):
-    """As training builds it."""
-    method = Experiment.build(folder.recipe(trust_imports=True)).method
-    load_weights(method, weights_file(folder.checkpoints, which), "method.")
-    return method
+def expected_logits(folder):
+    """Of the last and the best weights, in the method as training builds it."""
+    method, logits = Experiment.build(folder.recipe()).method, {}
+    for which in ("last", "best"):
+        load_weights(method, weights_file(folder.checkpoints, which), "method.")
+        logits[which] = logits_of(method)
+    return logits
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys, name):
-    folder = trained(name)
-    expected = {which: logits_of(built_from_its_data(folder, which)) for which in ("last", "best")}
+    folder = trained(name, **{"trainer.epochs": 2})
+    expected = expected_logits(folder)
     image = next((images / "test" / "digit 0").iterdir()).rename(tmp_path / "image.png")
     moved = images.rename(tmp_path / "elsewhere")
     for which in ("last", "best"):
@@ -64,22 +67,21 @@ def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys,
         assert list(logits) == list(expected[which])
         assert all(torch.equal(logits[head], values) for head, values in expected[which].items())
         assert "main" in method.exits()
-        assert export_network(folder.path, which)[1] <= 1e-6
+    assert export_network(folder.path, "best")[1] <= 1e-6
     assert main(["predict", str(folder.path), str(image)]) == 0
     assert "digit" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"data.root='.*images' is not a folder"):
         evaluate_run(folder.path, "test", "last", {})
     image.rename(moved / "test" / "digit 0" / image.name)
-    scores = folder.scores()["last"]["scores"]
-    for split in ("test", "train"):
-        assert evaluate_run(folder.path, split, "last", {"data.root": str(moved)}) == scores[split]
+    scores = folder.scores()["last"]["scores"]["test"]
+    assert evaluate_run(folder.path, "test", "last", {"data.root": str(moved)}) == scores
 
 
 def test_what_a_method_was_told_of_its_data_is_noted(trained):
     folder = trained("plain")
     names = ("digit 0", "digit 1", "digit 2")
-    assert folder.dataset((1, 1, 1)) == DatasetInfo(18, 3, names, None, (3, 32, 32))
-    assert folder.dataset((1, 1, 1)) == Experiment.build(folder.recipe()).told
+    assert folder.dataset((3, 16, 16)) == DatasetInfo(18, 3, names, None, (3, 16, 16))
+    assert folder.dataset((3, 16, 16)) == Experiment.build(folder.recipe()).told
     assert set(json.loads(folder.data_file.read_text())) == {"fingerprint", "class_names", "num_samples", "input_size"}
 
 
@@ -102,6 +104,34 @@ def test_the_labels_are_noted_for_a_method_that_needs_them(trained, images, tmp_
     assert method.counts == [6, 6, 6, 4]
 
 
+def test_labels_that_a_run_did_not_note_come_from_its_data(trained, images):
+    folder = trained(f"{__name__}:Balanced")
+    noted_by_an_older_version(folder)
+    with pytest.raises(
+        RunError, match=r"no note of the labels of its 18 training images, which its method .*:Balanced"
+    ):
+        load_method(folder.path, trust_imports=True)
+    scores = folder.scores()["last"]["scores"]["test"]
+    assert evaluate_run(folder.path, "test", "last", {}, trust_imports=True) == scores
+    next((images / "train" / "digit 0").iterdir()).unlink()
+    with pytest.raises(RunError, match="no note of the labels of its 18 training images"):
+        evaluate_run(folder.path, "test", "last", {}, trust_imports=True)
+
+
+class Undeclared(Plain):
+    """Reads the labels and does not say so."""
+
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.counts = [data.labels.count(label) for label in range(data.num_classes)]
+
+
+def test_a_method_that_does_not_declare_the_labels_gets_none_in_training_either(trained, tmp_path):
+    with pytest.raises(UserError, match=r"method '.*:Undeclared' raised AttributeError: 'NoneType' .*test_saved_run"):
+        trained(f"{__name__}:Undeclared")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_images_of_other_splits_are_not_decoded_for_an_evaluation(trained, images, caplog):
     folder = trained("plain")
     scores = folder.scores()["last"]["scores"]["test"]
@@ -119,8 +149,7 @@ def noted_by_an_older_version(folder, *, classes=True):
     write_json(folder.data_file, {key: noted[key] for key in ("fingerprint", *(["class_names"] if classes else []))})
 
 
-@pytest.mark.parametrize("classes", [True, False])
-@pytest.mark.parametrize("lacking", [(), ("splits",)])
+@pytest.mark.parametrize(("classes", "lacking"), [(True, ()), (False, ("splits",))])
 def test_a_finished_run_of_an_older_version_says_it_in_its_scores(finished, classes, lacking):
     expected = load_method(finished.path).state_dict()
     told = finished.dataset((3, 16, 16))
@@ -169,17 +198,38 @@ def test_a_method_needs_a_whole_checkpoint(finished):
     "changed",
     [
         {"num_samples": 0},
+        {"num_samples": 10**15},
         {"num_samples": "100"},
         {"input_size": [3, 16]},
+        {"input_size": [3, 32, 32]},
+        {"input_size": [3, 10**23, 10**23]},
         {"input_size": None},
+        {"class_names": ["0"]},
         {"labels": [0, 1]},
         {"labels": ["0"] * 100},
+        {"labels": [10] * 100},
     ],
+    ids=str,
 )
 def test_a_damaged_note_of_the_data_is_named_where_no_scores_say_it(finished, unfinished, changed):
     told = finished.dataset((3, 16, 16))
     for folder in (finished, unfinished):
         write_json(folder.data_file, {**json.loads(folder.data_file.read_text()), **changed})
     assert finished.dataset((3, 16, 16)) == told
-    with pytest.raises(RunError, match=r"data.json is damaged: its (num_samples or input_size|labels) are no"):
+    with pytest.raises(RunError, match=r"data.json is damaged: (it says|its (input_size|class_names|labels)) "):
         load_method(unfinished.path)
+
+
+@pytest.mark.parametrize("images", [0, 10**15])
+@pytest.mark.parametrize("noted_of", ["split", "score"])
+def test_damaged_scores_are_named_where_nothing_else_says_how_many_images_there_were(finished, images, noted_of):
+    noted_by_an_older_version(finished)
+    scores = json.loads(finished.scores_file.read_text())
+    if noted_of == "split":
+        scores["splits"]["train"]["images"] = images
+    else:
+        del scores["splits"]
+        scores["last"]["scores"]["train"]["main"]["top1"]["n"] = images
+    write_json(finished.scores_file, scores)
+    with pytest.raises(RunError, match=f"scores.json is damaged: it says that the training set had {images} images"):
+        load_method(finished.path)

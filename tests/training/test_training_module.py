@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from selfkd.errors import MemoryExhaustedError, NonFiniteLossError, RunInterruptedError
-from selfkd.evaluation.scores import score
+from selfkd.evaluation.scores import Score
 from selfkd.training.checkpoint_files import load_weights, newest_set, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import fit
@@ -65,11 +65,15 @@ class Diabetes(TrainingModule):
         error = (self.network(self.inputs[400:])[:, 0] - self.targets[400:]).abs().mean()
         self.network.train()
         self.errors.append(float(error))
-        return {"test/error/progress": score(self.errors[-1], "points", 42)}
+        return measured(self.errors[-1])
 
 
-def diabetes(**options):
-    return Diabetes(TrainerOptions(epochs=EPOCHS, accelerator="cpu", channels_last=False, **options))
+def measured(error, unit="points"):
+    return {"test/error/progress": Score(value=error, unit=unit, n=42)}
+
+
+def diabetes(epochs=EPOCHS, **options):
+    return Diabetes(TrainerOptions(epochs=epochs, accelerator="cpu", channels_last=False, **options))
 
 
 def trained(module, folder):
@@ -98,14 +102,31 @@ def test_a_regression_trains_and_the_lowest_error_is_its_best(tmp_path, caplog):
 
 def test_the_first_of_equal_or_better_figures_stays(tmp_path, monkeypatch):
     errors = iter([5.0, 3.0, 4.0, 3.0, 9.0, 3.5])
-    monkeypatch.setattr(Diabetes, "evaluate", lambda module: {"test/error/progress": score(next(errors), "points", 42)})
+    monkeypatch.setattr(Diabetes, "evaluate", lambda module: measured(next(errors)))
     trained(diabetes(), tmp_path)
     assert load_weights(diabetes().network, weights_file(tmp_path / "checkpoints", "best"), "network.") == 2
 
 
+def test_a_figure_in_percent_is_no_fraction(tmp_path, monkeypatch, caplog):
+    """What a task measures is kept as it says it, whatever its unit."""
+    caplog.set_level("INFO", "selfkd")
+    monkeypatch.setattr(Diabetes, "evaluate", lambda module: measured(41.2, "%"))
+    module = trained(diabetes(evaluate_every=EPOCHS), tmp_path)
+    assert module.latest == {"value": 41.2, "unit": "%", "n": 42}
+    assert read_epoch_log(tmp_path / "metrics.csv")[-1]["test/error/progress"] == 41.2
+    assert "epoch 6/6, test 41.20 %, loss" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never stopped, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return trained(diabetes(), folder), folder
+
+
 @pytest.mark.parametrize("stopped_in", [1, 4])
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch, stopped_in):
-    whole = trained(diabetes(), tmp_path / "whole")
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(whole, tmp_path, monkeypatch, stopped_in):
+    never_stopped, its_folder = whole
 
     def stop(module):
         if module.current_epoch == stopped_in:
@@ -114,18 +135,18 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch, 
     with monkeypatch.context() as patched:
         patched.setattr(Diabetes, "begin_epoch", stop)
         with pytest.raises(RunInterruptedError, match=f"stopped after epoch {stopped_in} of {EPOCHS}"):
-            trained(diabetes(), tmp_path / "stopped")
-    continued = trained(diabetes(), tmp_path / "stopped")
-    assert torch.equal(continued.network[1].weight, whole.network[1].weight)
+            trained(diabetes(), tmp_path)
+    continued = trained(diabetes(), tmp_path)
+    assert torch.equal(continued.network[1].weight, never_stopped.network[1].weight)
     weights = []
-    for name in ("whole", "stopped"):
-        file = weights_file(tmp_path / name / "checkpoints", "best")
+    for folder in (its_folder, tmp_path):
+        file = weights_file(folder / "checkpoints", "best")
         network = diabetes().network
         weights.append((load_weights(network, file, "network."), network[1].weight.tolist()))
     assert weights[0] == weights[1]
-    logs = [read_epoch_log(tmp_path / name / "metrics.csv") for name in ("whole", "stopped")]
-    measured = [[(row["train/loss"], row["test/error/progress"]) for row in rows] for rows in logs]
-    assert measured[0] == measured[1]
+    logs = [read_epoch_log(folder / "metrics.csv") for folder in (its_folder, tmp_path)]
+    figures = [[(row["train/loss"], row["test/error/progress"]) for row in rows] for rows in logs]
+    assert figures[0] == figures[1]
 
 
 def test_before_the_first_evaluation_any_figure_is_better(tmp_path, monkeypatch):
@@ -146,7 +167,7 @@ def test_before_the_first_evaluation_any_figure_is_better(tmp_path, monkeypatch)
 
 def test_what_is_no_number_ends_any_training(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(Diabetes, "evaluate", lambda module: {"test/error/progress": score(math.nan, "points", 42)})
+        patched.setattr(Diabetes, "evaluate", lambda module: measured(math.nan))
         with pytest.raises(NonFiniteLossError, match="test/error/progress is NaN .* the evaluation after epoch 1"):
             trained(diabetes(), tmp_path / "figure")
     module = Diabetes(TrainerOptions(epochs=EPOCHS, accelerator="cpu", channels_last=False), learning_rate=1e30)
@@ -171,9 +192,9 @@ def test_too_little_memory_is_said_in_the_tasks_words(tmp_path, monkeypatch):
 def test_threads_are_the_users_or_those_of_before(tmp_path, asked):
     before = torch.get_num_threads()
     try:
-        trained(diabetes(threads=2), tmp_path)
+        trained(diabetes(epochs=1, threads=2), tmp_path)
         torch.set_num_threads(1)
-        trained(diabetes(threads=asked), tmp_path)
+        trained(diabetes(epochs=1, threads=asked), tmp_path)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -85,7 +85,7 @@ def _execute(parsed: argparse.Namespace) -> None:
         seeds = None if "seed" in overrides else DEMO_SEEDS
         recipes = [recipe.with_seed(seed) for recipe in resolved for seed in seeds or (recipe.seed,)]
 
-    from selfkd.reports.seed_table import rows_of, table
+    from selfkd.reports.seed_table import accuracy, rows_of, table
     from selfkd.runs.experiment import run
     from selfkd.training.processes import is_first
 
@@ -102,7 +102,7 @@ def _execute(parsed: argparse.Namespace) -> None:
         print(to_json([{"folder": str(f.path), **s} for f, s in zip(folders, scores, strict=True)]))
         return
     print(table(rows_of(scores)))
-    tested = scores[0]["last"]["scores"]["test"]["main"]["top1"]["n"]
+    tested = accuracy(scores[0], "last", "test")["n"]
     several = len(recipes) > len({recipe.name for recipe in recipes})
     interval = " ± is the 95 % interval of the mean over the runs." if several else ""
     print(f"\nTop-1 accuracy on {tested} test images a run.{interval} Runs:")

@@ -63,8 +63,10 @@ class Folder(OwnImages):
         return self._arranged(names, splits, classes, seed)
 
     def _held(self, splits: Splits, whole_images: bool) -> Splits:
+        if whole_images:
+            return splits
         gigabytes = self._gigabytes(sum(map(len, splits.by_name.values())))
-        if whole_images or gigabytes > self.memory_gb:
+        if gigabytes > self.memory_gb:
             _log.info("images are read from disk as they are needed; in memory they would take %.2g GB", gigabytes)
             return splits
         check_room("data.memory_gb", self.memory_gb, int(gigabytes * 1e9), "to hold the decoded images")

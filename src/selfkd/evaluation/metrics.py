@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from selfkd.evaluation.predictions import Predictions, SplitBatches, refuse_non_finite, shared_predictions
-from selfkd.evaluation.scores import Scores, score
+from selfkd.evaluation.scores import Score, Scores, percent
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count
 
@@ -25,11 +25,12 @@ class ClassificationMetric:
     Args:
         create: from the number of classes K to a metric of logits `[B, K]` and labels `[B]`, or to None where the
             figure says nothing.
-        unit: of the figure; with "%" the metric gives fractions.
+        score: from what the metric gives and the number of samples to the figure with its unit: `percent` of a
+            fraction.
     """
 
     create: Callable[[int], Metric | None]
-    unit: str
+    score: Callable[[float, int], Score]
 
 
 def _accuracy(k: int) -> Callable[[int], Metric | None]:
@@ -44,8 +45,8 @@ def _accuracy(k: int) -> Callable[[int], Metric | None]:
 
 
 METRICS: Mapping[str, ClassificationMetric] = {
-    "top1": ClassificationMetric(_accuracy(1), "%"),
-    "top5": ClassificationMetric(_accuracy(5), "%"),
+    "top1": ClassificationMetric(_accuracy(1), percent),
+    "top5": ClassificationMetric(_accuracy(5), percent),
 }
 """What is measured of every head, by name."""
 
@@ -92,9 +93,7 @@ class HeadMetrics:
         samples, *wrong = counted.tolist()
         refuse_non_finite(dict(zip(self._wrong, wrong, strict=True)))
         return {
-            head: {
-                name: score(float(metric.compute()), METRICS[name].unit, samples) for name, metric in metrics.items()
-            }
+            head: {name: METRICS[name].score(float(metric.compute()), samples) for name, metric in metrics.items()}
             for head, metrics in self._metrics.items()
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-__all__ = ["Score", "Scores", "in_words", "score"]
+__all__ = ["Score", "Scores", "digits", "in_words", "percent"]
 
 _PERCENT = "%"
 
@@ -25,18 +25,24 @@ Scores = dict[str, dict[str, Score]]
 """Head name to metric name to score."""
 
 
-def score(value: float, unit: str, n: int) -> Score:
-    """A figure as a run keeps it: fractions with the unit "%" as percentages of four digits, all others as they are.
+def percent(fraction: float, n: int) -> Score:
+    """A fraction as runs keep it: in percent, with four decimals. A figure of another unit is a `Score` as it is.
 
     Args:
-        value: what was measured: a fraction where the unit is "%".
-        unit: in which it is kept.
+        fraction: of 1.
         n: number of samples.
     """
-    return Score(value=round(100 * value, 4) if unit == _PERCENT else value, unit=unit, n=n)
+    return Score(value=round(100 * fraction, 4), unit=_PERCENT, n=n)
+
+
+def digits(value: float, unit: str) -> str:
+    """A figure without its unit, as progress and tables show it.
+
+    Percentages have two decimals, all others four significant digits.
+    """
+    return f"{value:.2f}" if unit == _PERCENT else f"{value:.4g}"
 
 
 def in_words(measured: Score) -> str:
-    """A figure as progress shows it: "33.3 %", "0.1234 nat"."""
-    digits = ".1f" if measured["unit"] == _PERCENT else ".4g"
-    return f"{measured['value']:{digits}} {measured['unit']}".rstrip()
+    """A figure with its unit: "33.33 %", "0.1234 nat"."""
+    return f"{digits(measured['value'], measured['unit'])} {measured['unit']}".rstrip()

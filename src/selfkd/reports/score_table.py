@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tabulate import tabulate
 
-from selfkd.evaluation.scores import Scores
+from selfkd.evaluation.scores import Scores, digits
 from selfkd.terminal import printable
 
 __all__ = ["score_table"]
@@ -14,7 +14,10 @@ def score_table(scores: Scores) -> str:
     """One line per head, one column per metric, as text that is also Markdown."""
     cells = [
         {"head": printable(head)}
-        | {printable(_column(name, score["unit"])): f"{score['value']:.2f}" for name, score in metrics.items()}
+        | {
+            printable(_column(name, score["unit"])): digits(score["value"], score["unit"])
+            for name, score in metrics.items()
+        }
         | {"images": str(next(iter(metrics.values()))["n"])}
         for head, metrics in scores.items()
     ]

@@ -11,15 +11,17 @@ from typing import Literal
 from scipy.stats import t as student_t
 from tabulate import tabulate
 
+from selfkd.errors import RunError
+from selfkd.evaluation.scores import Score, digits
 from selfkd.runs.records import RunScores
 from selfkd.terminal import printable
 
-__all__ = ["Estimate", "Row", "rows_of", "table"]
+__all__ = ["Estimate", "Row", "accuracy", "rows_of", "table"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n runs.
+    """A mean over n runs, of a figure in percent.
 
     Args:
         mean: arithmetic mean.
@@ -41,7 +43,8 @@ class Estimate:
         return cls(statistics.fmean(values), float(student_t.ppf(0.975, n - 1)) * standard_error, n)
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f}" if self.half_width is None else f"{self.mean:.2f} ± {self.half_width:.2f}"
+        mean = digits(self.mean, "%")
+        return mean if self.half_width is None else f"{mean} ± {digits(self.half_width, '%')}"
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,40 @@ def rows_of(scores: Iterable[RunScores]) -> list[Row]:
 
     Args:
         scores: contents of the runs' scores.json.
+    Raises: RunError: if a run has no top-1 accuracy of such a head, as those of other tasks.
     """
     by_recipe: dict[str, list[RunScores]] = {}
     for run in scores:
         by_recipe.setdefault(run["recipe"], []).append(run)
     return [
-        _row(recipe, head, runs) for recipe, runs in by_recipe.items() for head in runs[0]["last"]["scores"]["test"]
+        _row(recipe, head, runs)
+        for recipe, runs in by_recipe.items()
+        for head in runs[0]["last"]["scores"].get("test", ["main"])  # whose accuracy is then missed in words
     ]
+
+
+def accuracy(run: RunScores, which: Literal["last", "best"], split: str, head: str = "main") -> Score:
+    """The top-1 accuracy of a head.
+
+    Args:
+        run: content of its scores.json.
+        which: of the "last" or the "best" epoch.
+        split: images that it was measured on.
+        head: its name.
+    Raises: RunError: if there is none, as in a run of another task.
+    """
+    try:
+        return run[which]["scores"][split][head]["top1"]
+    except KeyError as error:
+        raise RunError(
+            f"the run {run['recipe']} has no top-1 accuracy of {head} on the split {split}, which this table shows; "
+            "what it measured stands in its scores.json"
+        ) from error
 
 
 def _row(recipe: str, head: str, runs: Sequence[RunScores]) -> Row:
     def top1(which: Literal["last", "best"], split: str) -> Estimate:
-        return Estimate.of([run[which]["scores"][split][head]["top1"]["value"] for run in runs])
+        return Estimate.of([accuracy(run, which, split, head)["value"] for run in runs])
 
     seconds = [run["seconds"]["train_epoch_median"] for run in runs]
     logged = [value for value in seconds if value is not None]

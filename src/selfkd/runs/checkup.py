@@ -16,10 +16,10 @@ from selfkd.data.doctor.examination import examine
 from selfkd.data.doctor.findings import Report
 from selfkd.data.doctor.layouts import LAYOUTS, recognised
 from selfkd.data.own_images import OwnImages
-from selfkd.data.source import Source
 from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import Recipe, resolve
+from selfkd.runs.building import build_source
 from selfkd.runs.networks import build_network, staged_at
 from selfkd.training.memory import memory_for
 
@@ -49,7 +49,7 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     options = recipe.options["data"]
     if options.get("root") is not None and not options.get("download") and not _is_folder(options["root"]):
         raise DataError(f"data.root={options['root']!r} is not a folder")
-    source: Source = recipe.target("data")(**options)
+    source = build_source(recipe)
     source.check_image_size()
 
     def stem_at(num_classes: int, side: int) -> Stem:

@@ -28,7 +28,7 @@ from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import Recipe
 from selfkd.recipes.teacher_recipes import teachers_first
-from selfkd.runs.building import build_method
+from selfkd.runs.building import build_method, build_source, told
 from selfkd.runs.checkup import stem_of
 from selfkd.runs.environment import environment
 from selfkd.runs.loading import SavedRun, write_network_file
@@ -84,7 +84,7 @@ class Experiment:
             teacher: gives that of a recipe that has one, for its data.
         Raises: UserError: if data, network or options are not usable; nothing has been written by then.
         """
-        source: Source = recipe.target("data")(**recipe.options["data"])
+        source = build_source(recipe)
         augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
         splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
         taught_by = teacher(source, splits) if teacher is not None and "teacher" in recipe.parts else None
@@ -94,7 +94,7 @@ class Experiment:
     @property
     def told(self) -> DatasetInfo:
         """What the method must be told of the training set to be built again."""
-        return self.splits.info if self.method.needs.labels else replace(self.splits.info, labels=None)
+        return told(self.recipe, self.splits.info)
 
     def configure_history(self, folder: Path) -> None:
         """Give the method's histories the recipe's form and place, and say how much they take.
@@ -242,7 +242,7 @@ def _keep(folder: RunFolder, recipe: Recipe) -> None:
         DataError: if the data cannot be read.
     """
     if recipe.options["data"].get("root") is not None:
-        source: Source = recipe.target("data")(**recipe.options["data"])
+        source = build_source(recipe)
         with memory_for("reading the data", "the run is finished; without data.root it is kept unchecked"):
             folder.check_data(recipe, source.load(recipe.seed, whole_images=True))
     SavedRun(folder, recipe).restore_network_file()
@@ -396,7 +396,7 @@ def evaluate_run(path: Path, split: str, which: str, places: Mapping[str, Any], 
     saved.restore_network_file()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with memory_for(_BUILDING, "it might fit where there is more memory"):
-        source: Source = recipe.target("data")(**recipe.options["data"])
+        source = build_source(recipe)
         splits = source.load(recipe.seed, whole_images=True)  # so that files of the other splits are not decoded
         given = len(splits.class_names)
         if class_names is not None and len(class_names) != given:

@@ -15,13 +15,12 @@ from torch import Tensor, nn
 
 from selfkd.atomic_files import written_whole
 from selfkd.contract import DatasetInfo
-from selfkd.data.source import Source
 from selfkd.errors import CheckpointError, RunError, StorageError
 from selfkd.export.network_files import SUFFIX, check_parity, load_network, save_network
 from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
 from selfkd.recipes.reader import Recipe
-from selfkd.runs.building import build_method
+from selfkd.runs.building import build_method, build_source, needs_labels
 from selfkd.runs.networks import plain_network
 from selfkd.runs.output_place import output_place
 from selfkd.runs.run_folder import RunFolder
@@ -93,7 +92,8 @@ def load_method(run: str | os.PathLike[str], which: str = "last", trust_imports:
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
         OptionError: if `which` is neither.
-        RunError: if there is no such run, it has no such weights yet, or an older version left it unfinished.
+        RunError: if there is no such run, it has no such weights yet, an older version left it unfinished, or it has no
+            note of the labels, which its method needs.
         RecipeError: if its recipe names somebody's own code and that is not trusted.
         CheckpointError: if no checkpoint is whole.
         MemoryExhaustedError: if there is too little memory.
@@ -153,8 +153,7 @@ class SavedRun:
     @cached_property
     def transform(self) -> Callable[[Image.Image], Tensor]:
         """From a PIL image to the normalised `[C, H, W]` that the network takes."""
-        source: Source = self.recipe.target("data")(**self.recipe.options["data"])
-        return source.inference_transform()
+        return build_source(self.recipe).inference_transform()
 
     @cached_property
     def input_size(self) -> tuple[int, int, int]:
@@ -207,22 +206,31 @@ class SavedRun:
             )
         return file
 
-    def method(self, otherwise: DatasetInfo | None = None) -> Method:
+    def method(self, at_hand: DatasetInfo | None = None) -> Method:
         """The method with the run's weights, on the CPU. It remembers nothing: no training can continue from it.
 
         Of a teacher there is the run's record alone.
 
         Args:
-            otherwise: what to tell it of its training set where the run does not note that (`dataset`).
+            at_hand: its data, where that was read, which says what the run does not note (`dataset`).
         Raises:
-            RunError: if there are no such weights yet, or nothing says how many images it was trained on.
+            RunError: if there are no such weights yet, or nothing says how many images it was trained on, or their
+                labels, which its method needs.
             CheckpointError: if they are damaged or of another method.
         """
-        data = self.dataset or otherwise
+        data = self.dataset or at_hand
         if data is None:
             raise RunError(
                 f"the run {self.folder.path} does not say yet what it was trained on; the command that started it "
                 "continues it"
+            )
+        if data.labels is None and at_hand is not None and at_hand.num_samples == data.num_samples:
+            data = replace(data, labels=at_hand.labels)
+        if data.labels is None and needs_labels(self.recipe):
+            raise RunError(
+                f"the run {self.folder.path} has no note of the labels of its {data.num_samples} training images, "
+                f"which its method {self.recipe.parts['method']} needs; 'selfkd evaluate' takes them from the data "
+                "itself, if it has as many"
             )
         weights = self.weights
         teacher = Teacher.absent(self.folder.teacher()) if "teacher" in self.recipe.parts else None

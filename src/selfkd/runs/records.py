@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 from selfkd.atomic_files import written_whole
 from selfkd.contract import DatasetInfo, TeacherRecord
-from selfkd.errors import RunError
+from selfkd.errors import RunError, shown
 from selfkd.evaluation.scores import Scores
 from selfkd.json_text import to_json
 
@@ -23,6 +23,7 @@ __all__ = [
     "RunScores",
     "Selection",
     "SplitRecord",
+    "class_names_noted",
     "data_record",
     "dataset_noted",
     "images_trained_on",
@@ -35,6 +36,8 @@ __all__ = [
     "write_text",
 ]
 
+_FEWEST_CLASSES = 2
+_MOST_IMAGES = 10**10  # a damaged number must not ask for memory; LAION-5B, the largest public set, has 5.85 * 10**9
 _ALWAYS_SCORED = ("recipe", "method", "selection", "last", "best", "seconds")
 
 
@@ -145,42 +148,73 @@ def data_record(fingerprint: str, told: DatasetInfo) -> dict[str, Any]:
     }
 
 
-def dataset_noted(file: Path, noted: Mapping[str, Any], class_names: tuple[str, ...]) -> DatasetInfo:
+def dataset_noted(
+    file: Path, noted: Mapping[str, Any], class_names: tuple[str, ...], input_size: tuple[int, int, int]
+) -> DatasetInfo:
     """What a method was told of its data.
 
     Args:
         file: that has it.
         noted: its content, with `num_samples`.
         class_names: K names in label order.
+        input_size: (channels, height, width) of the images of the run's recipe, which must be noted too.
     Raises: RunError: if the file is damaged.
     """
-    num_samples, size, labels = noted["num_samples"], noted.get("input_size"), noted.get("labels")
-    if not (_whole_numbers([num_samples], 1) and _whole_numbers(size, 3)):
-        raise RunError(f"{file} is damaged: its num_samples or input_size are no such")
-    if not (labels is None or _whole_numbers(labels, num_samples, smallest=0)):
-        raise RunError(f"{file} is damaged: its labels are no {num_samples} labels")
-    channels, height, width = cast(list[int], size)
+    num_samples, labels = _number_of_images(file, noted["num_samples"]), noted.get("labels")
+    if noted.get("input_size") != list(input_size):
+        size, expected = shown(noted.get("input_size")), list(input_size)
+        raise RunError(f"{file} is damaged: its input_size is {size}, and the run's recipe gives {expected}")
+    if labels is not None and not _are_labels(labels, num_samples, len(class_names)):
+        raise RunError(f"{file} is damaged: its labels are no {num_samples} labels of {len(class_names)} classes")
     return DatasetInfo(
         num_samples,
         len(class_names),
         class_names,
         labels=None if labels is None else tuple(labels),
-        input_size=(channels, height, width),
+        input_size=input_size,
     )
 
 
-def _whole_numbers(values: object, count: int, smallest: int = 1) -> bool:
-    listed = isinstance(values, list) and len(values) == count
-    return listed and all(type(value) is int and value >= smallest for value in cast(list[Any], values))
+def images_trained_on(file: Path, scores: RunScores) -> int | None:
+    """How many training images a finished run had; None where its scores do not say.
 
-
-def images_trained_on(scores: RunScores) -> int | None:
-    """How many training images a finished run had; None where its scores do not say."""
+    Args:
+        file: that has the scores.
+        scores: its content.
+    Raises: RunError: if the file is damaged.
+    """
     split = scores.get("splits", {}).get("train")
     if split is not None:
-        return split["images"]
+        return _number_of_images(file, split["images"])
     heads = scores["last"]["scores"].get("train", {})
-    return next((score["n"] for metrics in heads.values() for score in metrics.values()), None)
+    counted = next((score["n"] for metrics in heads.values() for score in metrics.values()), None)
+    return None if counted is None else _number_of_images(file, counted)
+
+
+def class_names_noted(file: Path) -> tuple[str, ...] | None:
+    """The names of the classes in label order that a file of a run has; None if it has none.
+
+    Raises: RunError: if the file is damaged.
+    """
+    names = read_record(file).get("class_names")
+    if names is None:
+        return None
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise RunError(f"{file} is damaged: its class_names are no list of names")
+    if len(names) < _FEWEST_CLASSES:
+        raise RunError(f"{file} is damaged: its class_names are fewer than {_FEWEST_CLASSES}")
+    return tuple(names)
+
+
+def _number_of_images(file: Path, number: object) -> int:
+    if not (type(number) is int and 1 <= number <= _MOST_IMAGES):
+        raise RunError(f"{file} is damaged: it says that the training set had {shown(number)} images")
+    return number
+
+
+def _are_labels(values: object, count: int, classes: int) -> bool:
+    listed = isinstance(values, list) and len(values) == count
+    return listed and all(type(value) is int and 0 <= value < classes for value in cast(list[Any], values))
 
 
 def write_teacher(file: Path, record: TeacherRecord) -> None:

@@ -20,6 +20,7 @@ from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, is_of_machine, resolve
 from selfkd.runs.records import (
     RunScores,
+    class_names_noted,
     data_record,
     dataset_noted,
     images_trained_on,
@@ -157,11 +158,9 @@ class RunFolder:
         damage: RunError | None = None
         for file in (self.data_file, self.scores_file):  # older runs note them at their end
             try:
-                names = read_record(file).get("class_names") if file.exists() else None
-                if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-                    return tuple(names)
+                names = class_names_noted(file) if file.exists() else None
                 if names is not None:
-                    raise RunError(f"{file} is damaged: its class_names are no list of names")
+                    return names
             except RunError as error:
                 damage = damage or error
         if damage is not None:
@@ -175,7 +174,7 @@ class RunFolder:
         in what an older version left unfinished.
 
         Args:
-            input_size: of the run's images, for older runs, which do not note it.
+            input_size: (channels, height, width) of the images of the run's recipe, which older runs do not note.
         Raises: RunError: if a file is damaged, and no other has it.
         """
         names = self.noted_class_names()
@@ -184,11 +183,11 @@ class RunFolder:
         try:
             noted = read_record(self.data_file)
             if "num_samples" in noted:
-                return dataset_noted(self.data_file, noted, names)
+                return dataset_noted(self.data_file, noted, names, input_size)
         except RunError:
             if not self.is_finished:
                 raise
-        images = images_trained_on(self.scores()) if self.is_finished else None
+        images = images_trained_on(self.scores_file, self.scores()) if self.is_finished else None
         return None if images is None else DatasetInfo(images, len(names), names, input_size=input_size)
 
     def fault_of_network_file(self) -> str | None:

@@ -19,6 +19,7 @@ from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path
 from selfkd.recipes.reader import Recipe
 from selfkd.recipes.teacher_recipes import network_recipe, origin_of, teachers_first
+from selfkd.runs.building import build_source
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.networks import build_network, plain_network, staged_at
 from selfkd.runs.run_folder import RunFolder
@@ -59,7 +60,7 @@ def untrained_teacher(recipe: Recipe, source: Source, splits: Splits) -> Teacher
 
 
 def _teacher(recipe: Recipe, network: Any, source: Source, splits: Splits) -> Teacher:
-    own: Source = recipe.target("data")(**recipe.options["data"])
+    own = build_source(recipe)
     return Teacher(
         staged_at(network, splits.train.input_size),
         Normalization(tuple(own.mean), tuple(own.std)),
