@@ -56,19 +56,21 @@ def method_class(name: str) -> type[Method]:
     return method
 
 
-def check_reserved(name: str, method: type[Method], given: Iterable[str]) -> None:
+def check_reserved(name: str, method: type[Method], given: Iterable[str], remedy: str = "") -> None:
     """Refuse what a method does not take.
 
     Args:
         name: of the method.
         method: its class.
         given: those of `RESERVED` that it is to be built with.
+        remedy: what the message says to do, with `{}` where the keyword stands; nothing by default.
     Raises: UserError: saying why.
     """
     for keyword in given:
         if keyword not in inspect.signature(method).parameters:
-            reason = method.refused.get(keyword, "nothing in its objective would use one")
-            raise UserError(f"method {name!r} takes no {keyword}: {reason}")
+            reason = method.refused.get(keyword, f"its class has no keyword argument {keyword}")
+            advice = f"; {remedy.format(keyword)}" if remedy else ""
+            raise UserError(f"method {name!r} takes no {keyword}: {reason}{advice}")
 
 
 def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parameters: Any) -> Method:
