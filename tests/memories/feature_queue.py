@@ -8,12 +8,13 @@ from typing import Self
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import mse_loss
 
 from selfkd.contract import Batch, Progress, StepOutput
-from selfkd.memories import History, Memory
+from selfkd.memories import Memory
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count
+from selfkd.supervision.historical import Historical
 
 
 class FeatureQueue(Memory):
@@ -70,17 +71,17 @@ class FeatureQueue(Memory):
 
 
 class Queued(Method):
-    """Cross-entropy, and the distance of the mean prediction to that of the queue; remembers a history besides."""
+    """Labels mixed with its own past, and the distance of the mean prediction to that of the queue."""
 
     def __init__(self, backbone, data):
         super().__init__(backbone, data)
         self.queue = FeatureQueue(30, data.num_classes)
         self.memories["queue"] = self.queue
-        self.memories["history"] = History(data.num_samples, data.num_classes, ["main"])
+        self.supervise(Historical(), data, ("main",))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         logits_BK = self.backbone(batch.images).logits
-        loss = cross_entropy(logits_BK, batch.labels)
+        loss = self.label_loss("main", logits_BK, batch)
         if not self.queue.is_empty:
             loss = loss + mse_loss(logits_BK.mean(dim=0), self.queue.kept_QD.mean(dim=0))
         return StepOutput(loss, {"loss": loss}, {"main": logits_BK})
