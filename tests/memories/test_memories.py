@@ -246,5 +246,5 @@ def test_a_killed_run_continues_with_every_memory_which_has_a_file_of_its_own(tm
     (newest / "memory-queue.pt").write_bytes(b"damaged")  # so that it goes back to the set before
     finished(tmp_path / "broken")
     assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()
-    queues = [torch.load(newest_set(folder.checkpoints) / "memory-queue.pt")["kept"] for folder in (broken, unbroken)]
-    assert torch.equal(*queues)
+    for name, key in (("memory-queue.pt", "kept"), ("history.pt", "probabilities")):
+        assert torch.equal(*(torch.load(newest_set(run.checkpoints) / name)[key] for run in (broken, unbroken)))
