@@ -193,6 +193,9 @@ def inputs(ground: Ground, seed: int) -> list[Input]:
     drawn = [
         *draws.sample([*_options()], 110),
         *_parts(),
+        *_supervisions(),
+        *_second_networks(),
+        *_teachers_runs(ground),
         *_recipes(ground, draws),
         *draws.sample([*_runs(ground, draws)], 90),
         *_crafted_checkpoints(ground),
@@ -236,6 +239,113 @@ def _parts() -> Iterator[Input]:
             yield Input("train", f"{section}={name!a}", lambda folder, given=arguments: given)
     for name in ("torchvision.models:resnet18", "os:system"):
         yield Input("train", f"help of {name}", lambda folder, given=name: ["train", RECIPE, f"backbone={given}", "-h"])
+
+
+def _supervisions() -> Iterator[Input]:
+    past = {"supervision": "historical"}
+    wrong: Sequence[Mapping[str, str]] = (
+        *({"supervision": name} for name in ("historcal", "", "1", "[historical]", "os:system", "\udcff", "\x1b[2J")),
+        *({**past, "supervision.alpha": text} for text in ("2", "nan", "x", "null", "[1]", "9" * 400)),
+        {**past, "supervision.decay": "slow"},
+        {**past, "supervision.smoothing": "0.1"},
+        {**past, "regularization.mixup": "0.5"},
+        {"supervision": "smoothed", "supervision.smoothing": "-0.1"},
+        {"supervision": "null", "supervision.alpha": "0.5"},
+        {"supervision.alpha": "0.5"},
+        {"supervision.nothing": "0.5"},
+        {"method.supervision": "historical"},
+    )
+    for options in wrong:
+        arguments = _training({"method": "plain", **options})
+        yield Input("train", f"plain with {_in_short(options)}", lambda folder, given=arguments: given)
+    for method in ("dtskd", "ps_kd", "label_smoothing", "selfkd.methods.ps_kd:PSKD"):
+        arguments = _training({"method": method, "supervision": "historical"})
+        yield Input("train", f"{method} with another supervision", lambda folder, given=arguments: given)
+
+
+def _second_networks() -> Iterator[Input]:
+    run, recipe, file, timm = ({"teacher": kind} for kind in ("run", "recipe", "file", "timm"))
+    teachers: Sequence[Mapping[str, str]] = (
+        {},
+        *({"teacher": name} for name in ("rcipe", "", "null", "os:system", "\udcff", "../..")),
+        *(run, recipe, file, timm),
+        {"teacher.path": "nowhere"},
+        {"teacher.nothing": "1"},
+        *({**run, "teacher.path": place} for place in PLACES),
+        {**run, "teacher.path": ".", "teacher.weights": "first"},
+        {**run, "teacher.path": ".", "teacher.backbone.width": "4"},
+        *({**recipe, "teacher.recipe": name} for name in ("nothing", RECIPE.upper(), "", "/dev/null", "\x1b[2J")),
+        *({**recipe, "teacher.recipe": RECIPE, "teacher.weights": text} for text in ("first", "1")),
+        {**recipe, "teacher.recipe": RECIPE, "teacher.seed": "x"},
+        {**recipe, "teacher.recipe": RECIPE, "teacher.trainer.epochs": "0"},
+        {**recipe, "teacher.recipe": RECIPE, "teacher.data.classes": "[0,1,2]"},
+        {**recipe, "teacher.recipe": RECIPE, "teacher.method": "kd"},
+        {**recipe, "teacher.recipe": RECIPE, "teacher.teacher.teacher": "run"},
+        {**file, "teacher.path": "nowhere.safetensors"},
+        {**file, "teacher.path": "/dev/zero", "teacher.backbone": "resnet18_cifar"},
+        {**file, "teacher.path": "nowhere.pt", "teacher.backbone": "resnet18_cifar", "teacher.backbone.width": "x"},
+        {**timm, "teacher.backbone": "no_network"},
+        {**timm, "teacher.backbone": "resnet18_cifar"},
+        {"method.teacher": "run"},
+    )
+    peers: Sequence[Mapping[str, str]] = (
+        *({"peer": name} for name in ("nothing", "", "null", "\udcff", "os:system", "math:sqrt")),
+        *({"peer.width": text} for text in ("0", "x", "-1", "null", "1e308")),
+        {"peer.nothing": "1"},
+        {"method.peer": "resnet18_cifar"},
+    )
+    neither: Sequence[Mapping[str, str]] = (
+        {**run, "teacher.path": "."},
+        {"peer": "resnet18_cifar"},
+        {"peer.width": "4"},
+    )
+    for method, wrong in (("kd", teachers), ("dml", peers), ("plain", neither)):
+        for options in wrong:
+            arguments = _training({"method": method, **options})
+            yield Input("train", f"{method} with {_in_short(options)}", lambda folder, given=arguments: given)
+
+
+def _in_short(options: Mapping[str, str]) -> str:
+    return ascii(" ".join(f"{key}={value[:40]}" for key, value in options.items()))
+
+
+def _teachers_runs(ground: Ground) -> Iterator[Input]:
+    """Students of a run that was spoiled, or of files that are no weights of theirs."""
+    spoils: Mapping[str, Callable[[Path], object]] = {
+        "that is whole": lambda run: None,
+        "that is empty": lambda run: (shutil.rmtree(run), run.mkdir()),
+        "of no scores": lambda run: (run / "scores.json").unlink(),
+        "of no recipe": lambda run: (run / "recipe.yaml").unlink(),
+        "of a recipe of text": lambda run: (run / "recipe.yaml").write_text("\x1b[31mred"),
+        "of data of text": lambda run: (run / "data.json").write_text("nothing"),
+        "of a network of text": lambda run: (run / "model.safetensors").write_text("nothing"),
+        "of no weights": lambda run: ((run / "model.safetensors").unlink(), shutil.rmtree(run / "checkpoints")),
+        "that is a file": lambda run: (shutil.rmtree(run), run.write_text("text")),
+        "that is a pipe": lambda run: (shutil.rmtree(run), os.mkfifo(run)),
+    }
+    network = ("teacher=file", "teacher.backbone=resnet18_cifar")
+    files: Mapping[str, Sequence[str]] = {
+        "another width": (*network, "teacher.backbone.width=8", "teacher.path=run/model.safetensors"),
+        "another network": ("teacher=file", "teacher.backbone=vgg11_cifar", "teacher.path=run/model.safetensors"),
+        "no weights": (*network, "teacher.path=run/recipe.yaml"),
+        "a checkpoint": (*network, "teacher.backbone.width=4", "teacher.path=run/checkpoints/best.ckpt"),
+    }
+    options = {"method": "kd", "teacher": "run", "teacher.path": "run"}
+
+    def student(about: str, spoil: Callable[[Path], object], arguments: Sequence[str]) -> Input:
+        def prepare(folder: Path) -> Sequence[str]:
+            shutil.copytree(ground.run, folder / "run")
+            spoil(folder / "run")
+            return arguments
+
+        return Input("train", f"teacher: {about}", prepare)
+
+    for about, spoil in spoils.items():
+        yield student(f"a run {about}", spoil, _training(options))
+    for key, value in {"data.classes": "[0,1,2]", "seed": "3", "teacher.weights": "best"}.items():
+        yield student(f"a run, with {key}={value}", spoils["that is whole"], _training({**options, key: value}))
+    for about, given in files.items():
+        yield student(f"a file of {about}", spoils["that is whole"], [*_training({"method": "kd"}), *given])
 
 
 def _recipes(ground: Ground, draws: random.Random) -> Iterator[Input]:

@@ -46,12 +46,18 @@ def test_needs_must_make_sense(wrong):
 
 
 def test_needs_together_are_those_of_each():
-    views, index = Needs(views=2, stages="halving_or_equal"), Needs(sample_index=True, same_class=1, stages="halving")
+    views, index = Needs(views=2), Needs(sample_index=True, same_class=1, stages="halving")
     both = Needs(sample_index=True, views=2, same_class=1, stages="halving")
     assert views | index == index | views == both
     assert views | Needs() == views
     every = Needs(True, 2, 1, True, labels=True, teacher=True, peer=True, stages="halving")
     assert every | Needs() == Needs() | every == every
+    assert every | Needs(stages="halving") == every
+
+
+def test_needs_of_other_stages_are_not_together():
+    with pytest.raises(ValueError, match=r"Needs\(stages='halving'\) and Needs\(stages='halving_or_equal'\)"):
+        Needs(stages="halving") | Needs(stages="halving_or_equal")
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Needs)])

@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 _Stages = Literal["any", "halving", "halving_or_equal"]
-_STRICTEST_FIRST: tuple[_Stages, ...] = ("halving", "halving_or_equal", "any")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,16 @@ class Needs:
             raise ValueError(f"Needs(stages={self.stages!r}): expected one of {', '.join(get_args(_Stages))}")
 
     def __or__(self, other: Needs) -> Needs:
-        """What two parts of one method need together."""
+        """What two parts of one method need together.
+
+        Raises: ValueError: if both ask for stages of some sizes, and not for the same.
+        """
+        stages = {self.stages, other.stages} - {"any"}
+        if len(stages) > 1:
+            raise ValueError(
+                f"Needs(stages={self.stages!r}) and Needs(stages={other.stages!r}) of two parts of one method: no rule "
+                "is said to hold both; declare one"
+            )
         return Needs(
             sample_index=self.sample_index or other.sample_index,
             views=max(self.views, other.views),
@@ -74,7 +82,7 @@ class Needs:
             labels=self.labels or other.labels,
             teacher=self.teacher or other.teacher,
             peer=self.peer or other.peer,
-            stages=min(self.stages, other.stages, key=_STRICTEST_FIRST.index),
+            stages=other.stages if self.stages == "any" else self.stages,
         )
 
 

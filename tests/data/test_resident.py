@@ -97,8 +97,6 @@ def test_evaluation_gives_all_in_order_unchanged():
 def test_what_cannot_be_given_is_refused():
     with pytest.raises(DataError, match="needs at least 2"):
         loader(samples=1)
-    with pytest.raises(DataError, match="peer=True"):
-        loader(needs=Needs(peer=True))
     with pytest.raises(OptionError, match="loader.batch_size=1 .* >= 2"):
         LoaderOptions(batch_size=1)
 

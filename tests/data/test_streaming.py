@@ -157,8 +157,6 @@ def test_what_cannot_work_is_refused(train):
         loader(train.in_memory("digits"))
     with pytest.raises(OptionError, match="augmentation.padding=32"):
         loader(train, CropFlip(padding=32, padding_mode="reflect"))
-    with pytest.raises(DataError, match="teacher=True"):
-        loader(train, needs=Needs(teacher=True))
 
 
 def test_the_number_of_workers(monkeypatch):

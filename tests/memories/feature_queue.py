@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from selfkd.contract import Batch, Progress, StepOutput
-from selfkd.losses import full_precision, label_probabilities, soft_cross_entropy
-from selfkd.memories import History, Memory
+from selfkd.losses import full_precision
+from selfkd.memories import Memory
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count
+from selfkd.supervision.historical import Historical
 
 
 class FeatureQueue(Memory):
@@ -71,18 +72,18 @@ class FeatureQueue(Memory):
 
 
 class Queued(Method):
-    """Cross-entropy, and the distance of the mean feature to that of the queue; remembers a history besides."""
+    """Labels mixed with its own past, and the distance of the mean feature to that of the queue."""
 
     def __init__(self, backbone, data):
         super().__init__(backbone, data)
         self.queue = FeatureQueue(30, backbone.num_features)
         self.memories["queue"] = self.queue
-        self.memories["history"] = History(data.num_samples, data.num_classes, ["main"])
+        self.supervise(Historical(), data, ("main",))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         features = self.backbone(batch.images)
         pooled_BD = full_precision(features.pooled)
-        loss = soft_cross_entropy(features.logits, label_probabilities(batch.labels, self.num_classes))
+        loss = self.label_loss("main", features.logits, batch)
         if not self.queue.is_empty:
             loss = loss + mse_loss(pooled_BD.mean(dim=0), self.queue.kept_QD.mean(dim=0))
         return StepOutput(loss, {"loss": loss}, {"main": features.logits}, {"pooled": pooled_BD.detach()})

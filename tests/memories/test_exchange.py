@@ -1,8 +1,9 @@
-"""Two real processes that write a part each hold the history of one that wrote all."""
+"""Two real processes that write a part each remember what one does that wrote all."""
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from feature_queue import FeatureQueue, Queued
 
 import selfkd
 from selfkd.losses import soft_cross_entropy
@@ -65,11 +66,11 @@ def histories(folder, ranks):
     return states
 
 
-def own_method(ranks):
-    """What somebody's own method remembers after two epochs, its weights left as they are."""
+def remembered(kind, ranks):
+    """What a method remembers after two epochs, its weights left as they are."""
     torch.manual_seed(0)
     backbone = selfkd.create_backbone("resnet18_cifar", CLASSES, width=4, input_size=16)
-    method = Own(backbone, selfkd.DatasetInfo(8, CLASSES)).eval()
+    method = kind(backbone, selfkd.DatasetInfo(8, CLASSES)).eval()
     images = torch.randn(8, 3, 16, 16)
     for epoch in range(2):
         progress = selfkd.Progress(epoch, 2)
@@ -79,23 +80,43 @@ def own_method(ranks):
             batch = selfkd.Batch(images[indices] * (epoch + 1), indices % CLASSES, indices)
             method.after_step(batch, method(batch, progress))
         method.end_epoch(progress)
-    return method.history.state_dict()["probabilities"]
+    return method.memories_state()
+
+
+def queue(ranks):
+    """The vectors that a queue of five keeps after two epochs, in each of which a process writes two."""
+    queue = FeatureQueue(5, 2)
+    for epoch in range(2):
+        for rank in ranks:
+            queue.write(torch.full((2, 2), 10.0 * epoch + rank))
+        queue.commit()
+    return queue.kept_QD
+
+
+def methods(ranks):
+    """What methods remember: in a history alone, and in one and a queue besides."""
+    return remembered(Own, ranks), remembered(Queued, ranks)
 
 
 def process(rank, folder):
     torch.set_num_threads(1)
     generations._CHUNK_BYTES = 100  # a few rows
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save((histories(folder, (rank,)), own_method((rank,))), folder / f"{rank}.pt")
+    torch.save((histories(folder, (rank,)), queue((rank,)), *methods((rank,))), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 def test_all_processes_know_what_each_wrote(tmp_path):
     torch.multiprocessing.spawn(process, (tmp_path,), nprocs=2)
-    expected, own = histories(tmp_path, (0, 1)), own_method((0, 1))
+    expected, (own, queued) = histories(tmp_path, (0, 1)), methods((0, 1))
+    assert queue((0, 1))[:, 0].tolist() == [1, 10, 10, 11, 11]
+    assert queued["queue"]["kept"].shape == (16, CLASSES)
     for rank in range(2):
-        states, own_there = torch.load(tmp_path / f"{rank}.pt")
+        states, queue_there, own_there, queued_there = torch.load(tmp_path / f"{rank}.pt")
         for mine, theirs in zip(states, expected, strict=True):
             assert set(mine) == set(theirs)
             assert all(torch.equal(mine[key], theirs[key]) for key in mine)
-        torch.testing.assert_close(own_there, own)
+        assert torch.equal(queue_there, queue((0, 1)))
+        torch.testing.assert_close(own_there["history"]["probabilities"], own["history"]["probabilities"])
+        torch.testing.assert_close(queued_there["queue"]["kept"], queued["queue"]["kept"])
+        torch.testing.assert_close(queued_there["history"]["probabilities"], queued["history"]["probabilities"])

@@ -11,24 +11,23 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing
 from feature_queue import FeatureQueue, Queued
 
 import own_loop
 import selfkd
 from selfkd.errors import CheckpointError, UserError
 from selfkd.runs.run_folder import RunFolder
+from selfkd.supervision.historical import Historical
 from selfkd.training.checkpoint_files import CheckpointFiles, newest_set, set_folder
 from selfkd.training.epoch_log import read_epoch_log
 
 SAMPLES, CLASSES, EPOCHS = 12, 5, 4
 
 
-def built(seed=0):
+def built(seed=0, kind=Queued):
     torch.manual_seed(seed)
     backbone = selfkd.create_backbone("resnet18_cifar", CLASSES, width=4, input_size=16)
-    return Queued(backbone, selfkd.DatasetInfo(SAMPLES, CLASSES))
+    return kind(backbone, selfkd.DatasetInfo(SAMPLES, CLASSES))
 
 
 def batches(epoch):
@@ -41,6 +40,13 @@ def trained(method, until=EPOCHS):
     return own_loop.train(method, torch.optim.SGD(method.parameters(), 0.05), batches, EPOCHS, until)
 
 
+def check_equal_memories(method, other):
+    mine, theirs = method.memories_state(), other.memories_state()
+    assert torch.equal(mine["queue"]["kept"], theirs["queue"]["kept"])
+    assert mine["history"]["written"].all()
+    assert torch.equal(mine["history"]["probabilities"], theirs["history"]["probabilities"])
+
+
 def test_a_loop_continues_with_every_memory():
     unbroken = built()
     losses = trained(unbroken)
@@ -51,7 +57,7 @@ def test_a_loop_continues_with_every_memory():
     second = built(seed=1)
     second.load_training_state(state)
     assert trained(second) == losses[6:]
-    assert torch.equal(second.queue.kept_QD, unbroken.queue.kept_QD)
+    check_equal_memories(second, unbroken)
 
 
 def test_an_epoch_that_was_broken_off_is_forgotten():
@@ -59,10 +65,10 @@ def test_an_epoch_that_was_broken_off_is_forgotten():
     method.begin_epoch(progress)
     batch = next(batches(0))
     method.after_step(batch, method(batch, progress))
-    assert method.queue.samples_written == 4
+    assert {name: memory.samples_written for name, memory in method.memories.items()} == {"queue": 4, "history": 4}
     other = built()
     assert trained(method) == trained(other)
-    assert torch.equal(method.queue.kept_QD, other.queue.kept_QD)
+    check_equal_memories(method, other)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +115,96 @@ def test_weights_alone_do_not_continue_it():
         method.begin_epoch(selfkd.Progress(2, EPOCHS))
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", "best.ckpt", "1st"])
-def test_a_memory_whose_name_is_no_files_is_refused(name, tmp_path):
-    with pytest.raises(UserError, match="its name must be letters, digits and underscores"):
+@pytest.mark.parametrize("name", ["", "a/b", "..", "best.ckpt", "1st", "é", "x" * 101, 3])
+def test_a_memory_whose_name_is_no_files_is_refused_before_the_first_step(name, tmp_path):
+    method, progress = built().eval(), selfkd.Progress(0, EPOCHS)
+    method.memories[name] = FeatureQueue(3, CLASSES)
+    for step in (lambda: method.begin_epoch(progress), lambda: method(next(batches(0)), progress)):
+        with pytest.raises(UserError, match="its name must be letters, digits and underscores, a letter first"):
+            step()
+    with pytest.raises(UserError, match="its name must be"):
         CheckpointFiles().save_checkpoint({"selfkd_memories": {name: {}}}, set_folder(tmp_path, 1))
+
+
+class Unlisted(Queued):
+    """As methods were written when there was one history and an attribute for it."""
+
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.history = selfkd.History(data.num_samples, data.num_classes, ["main"])
+
+
+class Within(Queued):
+    """With a memory in a part of it."""
+
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.branch = torch.nn.Linear(1, 1)
+        self.branch.bank = FeatureQueue(3, 1)
+
+
+class Replacing(Queued):
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.memories["history"] = FeatureQueue(3, 1)
+
+
+class Dropping(Queued):
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.memories = {"queue": self.queue}
+
+
+class NoMemory(Queued):
+    def __init__(self, backbone, data):
+        super().__init__(backbone, data)
+        self.memories["bank"] = []
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Unlisted, r"Unlisted.history is a memory that is in no checkpoint .* put it into self.memories\[name\]"),
+        (Within, r"Linear.bank is a memory that is in no checkpoint .* in the __init__ of Within"),
+        (Replacing, r"Replacing.memories\['history'\] is no longer that of its supervision, Historical"),
+        (Dropping, r"Dropping.memories\['history'\] is no longer that of its supervision, Historical"),
+        (NoMemory, r"NoMemory.memories\['bank'\] is \[\]; it must be a selfkd.Memory"),
+    ],
+)
+def test_a_memory_that_would_be_overlooked_is_refused_before_the_first_step(kind, message):
+    method, progress = built(kind=kind).eval(), selfkd.Progress(0, EPOCHS)
+    for step in (lambda: method.begin_epoch(progress), lambda: method(next(batches(0)), progress)):
+        with pytest.raises(UserError, match=message):
+            step()
+
+
+def test_a_supervision_does_not_replace_a_memory_that_is_there():
+    method = built()
+    method.memories["bank"] = method.memories["history"]
+    with pytest.raises(UserError, match=r"Queued.memories\['history'\] is there already, and its supervision"):
+        method.supervise(Historical(), selfkd.DatasetInfo(SAMPLES, CLASSES), ("main",))
+
+
+class ForgetsTheHistory(Queued):
+    def after_step(self, batch, output):
+        self.queue.write(output.remembered["pooled"])
+
+
+def test_a_second_memory_does_not_hide_that_the_supervisions_is_never_written():
+    method, progress = built(kind=ForgetsTheHistory), selfkd.Progress(0, EPOCHS)
+    method.begin_epoch(progress)
+    for batch in batches(0):
+        method.after_step(batch, method(batch, progress))
+    with pytest.raises(UserError, match=r"saw 12 samples, but .* for 0 of them.* calls super\(\).after_step"):
+        method.end_epoch(progress)
+
+
+def test_a_second_memory_does_not_hide_that_the_supervisions_is_empty():
+    method = built()
+    method.queue.write(torch.ones(1, method.backbone.num_features))
+    method.queue.commit()
+    with pytest.raises(UserError, match="nothing is remembered of the epochs before"):
+        method.begin_epoch(selfkd.Progress(2, EPOCHS))
 
 
 def command(runs):
@@ -165,31 +257,5 @@ def test_a_killed_run_continues_with_every_memory_which_has_a_file_of_its_own(tm
     (newest / "memory-queue.pt").write_bytes(b"damaged")  # so that it goes back to the set before
     finished(tmp_path / "broken")
     assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()
-    queues = [torch.load(newest_set(folder.checkpoints) / "memory-queue.pt")["kept"] for folder in (broken, unbroken)]
-    assert torch.equal(*queues)
-
-
-def process(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    queue, method = FeatureQueue(5, 2), built()
-    for epoch in range(2):
-        queue.write(torch.full((2, 2), 10.0 * epoch + rank))
-        queue.commit()
-    for epoch in range(2):
-        progress = selfkd.Progress(epoch, EPOCHS)
-        method.begin_epoch(progress)
-        for batch in [*batches(epoch)][rank::2]:
-            method.after_step(batch, method(batch, progress))
-        method.end_epoch(progress)
-    torch.save((queue.state_dict(), method.memories_state()), folder / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_processes_remember_the_same(tmp_path):
-    torch.multiprocessing.spawn(process, (tmp_path,), nprocs=2)
-    (queue, memories), (queue_there, memories_there) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    assert queue["kept"][:, 0].tolist() == [1, 10, 10, 11, 11]
-    assert torch.equal(queue["kept"], queue_there["kept"])
-    assert len(memories["queue"]["kept"]) == 2 * SAMPLES
-    assert torch.equal(memories["queue"]["kept"], memories_there["queue"]["kept"])
+    for name, key in (("memory-queue.pt", "kept"), ("history.pt", "probabilities")):
+        assert torch.equal(*(torch.load(newest_set(run.checkpoints) / name)[key] for run in (broken, unbroken)))

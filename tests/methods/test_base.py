@@ -10,8 +10,10 @@ import selfkd
 from selfkd.contract import Needs
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UnknownNameError, UserError
 from selfkd.methods import METHODS
+from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
 from selfkd.methods.ps_kd import PSKD
+from selfkd.supervision.historical import Historical
 
 
 def test_unknown_methods_bring_the_nearest(backbone, data):
@@ -43,6 +45,33 @@ def test_a_method_that_needs_the_labels_gets_them(backbone):
     with pytest.raises(UserError, match=r"Balanced needs the label of every training sample; .*DatasetInfo\(labels="):
         Balanced(backbone, selfkd.DatasetInfo(3, 10))
     assert Balanced(backbone, selfkd.DatasetInfo(3, 10, labels=(4, 0, 9))).needs.labels
+
+
+@pytest.mark.parametrize("given", ["historical", Historical, 1])
+def test_what_is_no_supervision_is_refused_with_what_makes_one(given, backbone, data):
+    with pytest.raises(OptionError, match=r"supervision=.* must be what selfkd.create_supervision\(name\) gives"):
+        selfkd.create_method("plain", backbone, data, supervision=given)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("loth", {"alpha": 5.0}), ("teskd", {"students": (9,)})])
+def test_a_supervision_is_free_where_its_method_could_not_be_built(name, wrong, backbone, data):
+    supervision = selfkd.create_supervision("historical")
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        selfkd.create_method(name, backbone, data, supervision=supervision, **wrong)
+    assert selfkd.create_method(name, backbone, data, supervision=supervision).supervision is supervision
+
+
+@pytest.mark.parametrize("supervision", [None, "smoothed", "historical"])
+def test_a_head_that_learns_from_labels_gives_its_logits(supervision, backbone, batch, data):
+    class Two(Plain):
+        def __init__(self, backbone, data, *, supervision=None):
+            Method.__init__(self, backbone, data)
+            self.supervise(supervision, data, ("main", "branch"))
+
+    method = Two(backbone, data, supervision=supervision and selfkd.create_supervision(supervision))
+    method.begin_epoch(selfkd.Progress(0, 3))
+    with pytest.raises(UserError, match="Two names the head 'branch' in supervise, .*; they have those of main"):
+        method(batch, selfkd.Progress(0, 3))
 
 
 def test_an_epoch_that_was_never_ended_is_noticed(backbone, batch, data):

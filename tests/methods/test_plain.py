@@ -10,6 +10,7 @@ def test_loss_and_logits_are_the_networks(backbone, batch, data):
     logits = backbone.network(batch.images)
     assert torch.equal(output.logits["main"], logits)
     assert torch.equal(output.loss, cross_entropy(logits, batch.labels))
+    assert set(output.terms) == {"cross_entropy"}
 
 
 def test_it_adds_nothing(backbone, data):

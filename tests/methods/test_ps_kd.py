@@ -27,6 +27,7 @@ def test_the_first_epoch_is_plain_and_later_ones_trust_the_past(backbone, batch,
     target = (1 - trust) * one_hot(batch.labels, 10) + trust * past
     expected = -(target * output.logits["main"].log_softmax(1)).sum(1).mean()
     assert output.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert set(output.terms) == {"soft_cross_entropy"}
 
 
 def test_the_past_carries_no_gradient_and_the_history_changes_every_epoch(backbone, batch, data):

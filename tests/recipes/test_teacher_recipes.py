@@ -139,9 +139,9 @@ def test_a_network_of_timm_sees_images_as_its_weights_expect():
     ("overrides", "error", "message"),
     [
         ({"method": "kd"}, UserError, r"method 'kd' learns from a teacher.*teacher=recipe teacher.recipe=<name>"),
-        ({"teacher": "recipe", "teacher.recipe": DEMO}, UserError, "method 'plain' takes no teacher"),
-        ({"peer": "resnet18_cifar"}, UserError, "method 'plain' takes no peer"),
-        ({"peer.width": "8"}, UserError, "method 'plain' takes no peer"),
+        ({"teacher": "recipe", "teacher.recipe": DEMO}, UserError, "'plain' takes no teacher: .*; teacher=null"),
+        ({"peer": "resnet18_cifar"}, UserError, "method 'plain' takes no peer: .*; peer=null takes it away$"),
+        ({"peer.width": "8"}, UserError, "method 'plain' takes no peer: its class has no keyword argument peer$"),
         ({"method": "kd", "teacher": "recipe"}, OptionError, "teacher.recipe must be the name of a recipe"),
         ({"method": "kd", "teacher": "run"}, OptionError, "teacher.path must be the folder of a finished run"),
         ({"method": "kd", "teacher": "file"}, OptionError, "teacher.path must be a file of weights"),

@@ -7,11 +7,14 @@ import torch
 
 from selfkd.data.batches import TrainingBatches
 from selfkd.errors import BatchError, RunInterruptedError
+from selfkd.memories import History
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
+from selfkd.runs.experiment import Experiment, run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_done
+from selfkd.training.module import MethodModule
+from selfkd.training.options import TrainerOptions
 
 
 def test_a_wrong_label_on_the_device_ends_a_run_at_the_next_look(tmp_path, monkeypatch):
@@ -32,6 +35,15 @@ def test_a_wrong_label_on_the_device_ends_a_run_at_the_next_look(tmp_path, monke
         run(recipe, tmp_path, show_progress=False)
     assert max(steps[10:]) < 8, "Lightning reads one batch ahead"
     assert epochs_done(RunFolder.of(recipe, tmp_path).checkpoints) == 1
+
+
+def test_what_might_fit_is_said_once_however_many_histories_there_are():
+    experiment = Experiment.build(resolve("demo/digits/resnet18/dtskd", {"backbone.width": 4}))
+    experiment.method.memories["second"] = History(10, 10, ("main",))
+    options = TrainerOptions(**experiment.recipe.options["trainer"])
+    module = MethodModule(experiment.method, experiment.training_parts(), options)
+    said = module.too_little_memory(torch.device("cuda:0"))
+    assert "; it might continue with loader.device_share=0 or history.storage=pinned;" in said
 
 
 def test_a_continued_run_knows_how_many_epochs_were_done(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Self
@@ -9,7 +10,24 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-__all__ = ["Memory"]
+from selfkd.errors import UserError, shown
+
+__all__ = ["MEMORY_NAME", "Memory", "check_memory_name"]
+
+MEMORY_NAME = r"[A-Za-z][A-Za-z0-9_]{0,99}"
+"""Of a memory among those of a method, as a regular expression; a checkpoint's file has it."""
+
+
+def check_memory_name(name: object) -> None:
+    """Refuse a memory's name of which no file can be made.
+
+    Raises: UserError: saying what is allowed.
+    """
+    if not (isinstance(name, str) and re.fullmatch(MEMORY_NAME, name)):
+        raise UserError(
+            f"a memory named {shown(name)} has no file; its name must be letters, digits and underscores, a letter "
+            "first, at most 100"
+        )
 
 
 class Memory(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
@@ -56,19 +56,23 @@ def method_class(name: str) -> type[Method]:
     return method
 
 
-def check_reserved(name: str, method: type[Method], given: Iterable[str]) -> None:
+def check_reserved(
+    name: str, method: type[Method], given: Iterable[str], remedies: Mapping[str, str] | None = None
+) -> None:
     """Refuse what a method does not take.
 
     Args:
         name: of the method.
         method: its class.
         given: those of `RESERVED` that it is to be built with.
+        remedies: by keyword, what the message says to do.
     Raises: UserError: saying why.
     """
     for keyword in given:
         if keyword not in inspect.signature(method).parameters:
-            reason = method.refused.get(keyword, "nothing in its objective would use one")
-            raise UserError(f"method {name!r} takes no {keyword}: {reason}")
+            reason = method.refused.get(keyword, f"its class has no keyword argument {keyword}")
+            remedy = f"; {remedies[keyword]}" if remedies and keyword in remedies else ""
+            raise UserError(f"method {name!r} takes no {keyword}: {reason}{remedy}")
 
 
 def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parameters: Any) -> Method:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput, TeacherRecord
-from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UserError
+from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UserError, shown
 from selfkd.memories import Memory
+from selfkd.memories.base import check_memory_name
 from selfkd.methods.batch_checks import BatchChecks
 from selfkd.methods.epoch_book import EpochBook
 from selfkd.supervision.base import Supervision
@@ -192,11 +193,23 @@ class Method(nn.Module, ABC):
             supervision: of this method alone; None for the labels.
             data: what is known of the training set.
             heads: their names.
-        Raises: UserError: if the supervision is another method's.
+        Raises:
+            OptionError: if it is no `Supervision`.
+            UserError: if it is another method's, or one of its memories has the name of one that is there.
         """
+        if not isinstance(supervision, Supervision | None):
+            raise OptionError(
+                "supervision", supervision, "what selfkd.create_supervision(name) gives, or None for the labels"
+            )
         self.supervision = Labels() if supervision is None else supervision
         self.supervision.bind(data, heads)
-        self.memories.update(self.supervision.memories)
+        for name, memory in self.supervision.memories.items():
+            if name in self.memories:
+                raise UserError(
+                    f"{type(self).__name__}.memories[{name!r}] is there already, and its supervision, "
+                    f"{type(self.supervision).__name__}, brings one of that name; give yours another name"
+                )
+            self.memories[name] = memory
         self.needs = self.needs | self.supervision.needs
         self._checks = BatchChecks(type(self).__name__, self.needs, data)
 
@@ -220,13 +233,15 @@ class Method(nn.Module, ABC):
 
         Raises:
             BatchError: what `guard` raises, of the steps before.
-            UserError: if another epoch was never ended, if earlier epochs left nothing that the method remembers
+            UserError: if a memory is not among `memories`, or under a wrong name, or in the place of the supervision's,
+                if another epoch was never ended, if earlier epochs left nothing that the method remembers
                 (weights were loaded without the rest), if the epoch was ended and its predictions are remembered, or
                 if it is not the one at which a loaded training state stands.
             StorageError: if there is no room for what is remembered.
         """
+        self._check_memories()
         self.guard()
-        self._book.begin(progress.epoch, self.memories.values())
+        self._book.begin(progress.epoch, self.memories.values(), self._written_each_step)
         self._discard()
         self._checks.forget()
         device = next(self.backbone.parameters()).device
@@ -268,7 +283,7 @@ class Method(nn.Module, ABC):
         """
         self.guard()
         if self.memories:
-            self._book.check_end(progress.epoch, self.memories.values())
+            self._book.check_end(progress.epoch, self.memories.values(), self._written_each_step)
         for memory in self.memories.values():
             memory.commit()
         self._book.end(progress.epoch)
@@ -365,14 +380,16 @@ class Method(nn.Module, ABC):
 
     def __call__(self, batch: Batch, progress: Progress) -> StepOutput:
         output: StepOutput = super().__call__(self._admitted(batch, progress), progress)
-        if self._first_batch and "main" not in output.logits:
-            raise UserError(f"{type(self).__name__} must give logits of its deployed head under the name 'main'")
+        if self._first_batch:
+            self._check_heads(output)
         self._first_batch = False
         return output
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _admitted(self, batch: Batch, progress: Progress) -> Batch:
         """A batch that was checked and counted, what it will read prepared; never a part of a compiled graph."""
+        if self._first_batch:
+            self._check_memories()  # again, for a loop without hooks
         trains = self.training and torch.is_grad_enabled()
         if trains and self._book.turns_to(progress.epoch, self.memories.values()):
             self._checks.look()  # a loop without hooks has no other moment
@@ -391,6 +408,50 @@ class Method(nn.Module, ABC):
         if self.supervision is not None:
             self.supervision.admit(batch, progress)
         return batch
+
+    @property
+    def _written_each_step(self) -> Collection[Memory]:
+        return () if self.supervision is None else self.supervision.memories.values()
+
+    def _check_memories(self) -> None:
+        """Refuse a memory that would be overlooked, replaced, or without a file.
+
+        Raises: UserError: naming it.
+        """
+        own = type(self).__name__
+        for name, memory in self.memories.items():
+            check_memory_name(name)
+            if not isinstance(memory, Memory):
+                raise UserError(f"{own}.memories[{name!r}] is {shown(memory)}; it must be a selfkd.Memory")
+        for name, memory in {} if self.supervision is None else self.supervision.memories.items():
+            if self.memories.get(name) is not memory:
+                raise UserError(
+                    f"{own}.memories[{name!r}] is no longer that of its supervision, "
+                    f"{type(self.supervision).__name__}; give yours another name, and put it beside"
+                )
+        known = {*map(id, self.memories.values())}
+        for module in self.modules():
+            for attribute, value in vars(module).items():
+                if isinstance(value, Memory) and id(value) not in known:
+                    raise UserError(
+                        f"{type(module).__name__}.{attribute} is a memory that is in no checkpoint and that no epoch "
+                        f"begins or ends; put it into self.memories[name] in the __init__ of {own}"
+                    )
+
+    def _check_heads(self, output: StepOutput) -> None:
+        """Refuse a step that leaves out the logits of a head.
+
+        Raises: UserError: naming it.
+        """
+        own = type(self).__name__
+        if "main" not in output.logits:
+            raise UserError(f"{own} must give logits of its deployed head under the name 'main'")
+        for head in () if self.supervision is None else self.supervision.heads:
+            if head not in output.logits:
+                raise UserError(
+                    f"{own} names the head {head!r} in supervise, so its StepOutput.logits must have logits of it; "
+                    f"they have those of {', '.join(output.logits)}"
+                )
 
     def _discard(self) -> None:
         for memory in self.memories.values():

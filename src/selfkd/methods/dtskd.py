@@ -111,7 +111,6 @@ class DTSKD(Method):
         super().__init__(backbone, data)
         heads = ("main", *_BRANCHES)
         self.historical_teacher = _HistoricalTeacher(decay, beta_max, beta_min, beta_offset)
-        self.supervise(self.historical_teacher, data, heads)
         self.historical_weight = non_negative("historical_weight", historical_weight)
         self.structural_weight = non_negative("structural_weight", structural_weight)
         one_positive(historical_weight=historical_weight, structural_weight=structural_weight)
@@ -138,6 +137,7 @@ class DTSKD(Method):
         else:
             self.branches = DirectBranches(channels, backbone.num_features, data.num_classes)
         backbone.initialize_branches(self.branches)
+        self.supervise(self.historical_teacher, data, heads)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         if self.training and batch.images.shape[0] < 2:

@@ -21,7 +21,8 @@ _MOST_PASSES = 2
 class EpochBook:
     """Counts epochs and the samples of the current one, for one method.
 
-    A method that remembers nothing can be trained without its hooks; it has no memories here.
+    A method that remembers nothing can be trained without its hooks; it has no memories here. Those that every step
+    must write are asked each for itself, so that none hides that another was left out.
 
     Args:
         name: of the method, for messages.
@@ -43,9 +44,13 @@ class EpochBook:
         self._indices: Tensor | None = None  # of the last batch
         self._start_counting()
 
-    def begin(self, epoch: int, memories: Collection[Memory]) -> None:
+    def begin(self, epoch: int, memories: Collection[Memory], each_step: Collection[Memory]) -> None:
         """Begin an epoch, or begin it again.
 
+        Args:
+            epoch: its number.
+            memories: all of the method's.
+            each_step: those of them that every step must write.
         Raises: UserError: if another was not ended, if nothing is remembered of those before, if it was ended and is
             remembered, or if it is not the epoch at which a loaded state stands.
         """
@@ -59,7 +64,8 @@ class EpochBook:
                 f"epoch {self._current} was not ended; call end_epoch(progress) after its last batch "
                 "(a subclass that overrides it calls super().end_epoch(progress))"
             )
-        if memories and all(memory.is_empty for memory in memories) and epoch > self.done:
+        nothing_left = memories and all(memory.is_empty for memory in memories)
+        if epoch > self.done and (nothing_left or any(memory.is_empty for memory in each_step)):
             raise UserError(
                 f"epoch {epoch} begins, but nothing is remembered of the epochs before: a state_dict() holds the "
                 "weights alone. Continue from training_state() with load_training_state(state), or begin with epoch 0"
@@ -112,19 +118,26 @@ class EpochBook:
         """Count the batch of an optimiser's step."""
         self._stepped += batch.anchors
 
-    def check_end(self, epoch: int, memories: Collection[Memory]) -> None:
+    def check_end(self, epoch: int, memories: Collection[Memory], each_step: Collection[Memory]) -> None:
         """Whether an epoch can be ended.
 
+        Args:
+            epoch: its number.
+            memories: all of the method's.
+            each_step: those of them that every step must write.
         Raises: UserError: if another one was begun, or what was seen is not remembered.
         """
         if epoch != self._current:
             begun = "none" if self._current is None else f"epoch {self._current}"
             raise UserError(f"epoch {epoch} is to be ended, but {begun} was begun; call begin_epoch(progress) first")
-        remembered = max(self._stepped, *(memory.samples_written for memory in memories))  # whichever a subclass tells
+        # Which samples other memories keep is the method's affair: of those, whichever a subclass tells.
+        told = max(self._stepped, *(memory.samples_written for memory in memories))
+        remembered = min((memory.samples_written for memory in each_step), default=told)
         if remembered < (1 - _MOST_SKIPPED) * self.samples:
             raise UserError(
                 f"epoch {epoch} saw {self.samples} samples, but after_step was called for {remembered} of them; call "
-                f"after_step(batch, output) after each step of the optimiser, or {self.name} does not remember them"
+                f"after_step(batch, output) after each step of the optimiser, or {self.name} does not remember them (a "
+                "subclass that overrides it calls super().after_step(batch, output))"
             )
 
     def end(self, epoch: int) -> None:

@@ -38,4 +38,4 @@ class LabelSmoothing(Method):
         self.supervise(Smoothed(smoothing=unit_interval("smoothing", smoothing)), data, ("main",))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        return cross_entropy_step(self, batch)
+        return cross_entropy_step(self, batch, "soft_cross_entropy")

@@ -77,7 +77,6 @@ class LOTH(Method):
         supervision: Supervision | None = None,
     ) -> None:
         super().__init__(backbone, data)
-        self.supervise(supervision, data, (*_EXITS, "fusion"))
         if positive("alpha", alpha) > _LARGEST_ALPHA:
             raise OptionError(
                 "alpha",
@@ -98,6 +97,7 @@ class LOTH(Method):
         backbone.initialize_branches(self.chains)
         self.fusion = ExitFusion(channels, (height, width), data.num_classes, fusion)
         self._smallest_batch = 2 if fusion in VECTOR_FUSIONS or height * width == 1 else 1
+        self.supervise(supervision, data, (*_EXITS, "fusion"))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         if self.training and batch.images.shape[0] < self._smallest_batch:

@@ -24,16 +24,17 @@ class Plain(Method):
         self.supervise(supervision, data, ("main",))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        return cross_entropy_step(self, batch)
+        return cross_entropy_step(self, batch, "cross_entropy")
 
 
-def cross_entropy_step(method: Method, batch: Batch) -> StepOutput:
+def cross_entropy_step(method: Method, batch: Batch, term: str) -> StepOutput:
     """The objective of plain training, which other names give another supervision.
 
     Args:
         method: whose one head that learns from labels is "main".
         batch: of this step.
+        term: name of the loss in the log.
     """
     logits_BK = method.backbone(batch.images).logits
     loss = method.label_loss("main", logits_BK, batch)
-    return StepOutput(loss, terms={"cross_entropy": loss}, logits={"main": logits_BK})
+    return StepOutput(loss, terms={term: loss}, logits={"main": logits_BK})

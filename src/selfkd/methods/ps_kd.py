@@ -41,4 +41,4 @@ class PSKD(Method):
         self.supervise(Historical(alpha=unit_interval("alpha", alpha), decay="linear"), data, ("main",))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        return cross_entropy_step(self, batch)
+        return cross_entropy_step(self, batch, "soft_cross_entropy")

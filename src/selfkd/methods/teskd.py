@@ -107,8 +107,8 @@ class TESKD(Method):
             top_lateral,
         )
         backbone.initialize_branches(self.students)
-        self.supervise(supervision, data, ("main", *(f"branch{number}" for number in numbers)))
         self._smallest_batch = 2 if backbone.stage_shapes[-1][1:] == (1, 1) else 1
+        self.supervise(supervision, data, ("main", *(f"branch{number}" for number in numbers)))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         if self.training and batch.images.shape[0] < self._smallest_batch:

@@ -294,7 +294,8 @@ def _resolved(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) 
     _check_names(parts, merged)
     _check_notation(parts, merged)
     method = method_class(parts["method"])
-    check_reserved(parts["method"], method, [section for section in RESERVED if section in parts])
+    removals = {section: f"{section}={_NONE} takes it away" for section in RESERVED if section in flat}
+    check_reserved(parts["method"], method, [section for section in RESERVED if section in parts], removals)
     if method.needs.teacher and "teacher" not in parts:
         raise RecipeError(
             f"method {parts['method']!r} learns from a teacher, and the recipe names none; for example "

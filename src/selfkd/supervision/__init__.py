@@ -22,7 +22,7 @@ SUPERVISIONS = Catalogue(
             "selfkd.supervision.historical:Historical", "the label mixed with the head's own last prediction"
         ),
     },
-    listing="the supervisions are labels, smoothed and historical",
+    listing="the supervisions are labels, smoothed and historical; supervision=null takes a recipe's away",
 )
 
 

@@ -18,9 +18,10 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from torch import Tensor, nn
 
 from selfkd.atomic_files import folder_written_whole, remove, written_whole
-from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError, UserError, first_line, shown
+from selfkd.errors import CheckpointError, MemoryExhaustedError, RunError, first_line
 from selfkd.given_paths import check_path
 from selfkd.json_text import to_json
+from selfkd.memories.base import MEMORY_NAME, check_memory_name
 from selfkd.training.memory import is_out_of_memory, memory_for
 from selfkd.training.options import MOST_THREADS
 
@@ -56,7 +57,7 @@ THREADS_KEY = "selfkd_threads"
 
 _TRAINING, _BEST, _CHECKSUMS = "training.ckpt", "best.ckpt", "checksums.json"
 _HISTORY = "history"  # the memory that had a file before there were others
-_MEMORY = re.compile(r"history\.pt|memory-([A-Za-z]\w{0,99})\.pt", re.ASCII)
+_MEMORY = re.compile(rf"{_HISTORY}\.pt|memory-({MEMORY_NAME})\.pt")
 
 
 def _mappings(value: Any) -> bool:
@@ -341,10 +342,8 @@ def _damage_of_weights(path: Path, name: str) -> str | None:
 
 def _memory_file(path: Path, name: str) -> Path:
     """The file of a memory in a set."""
-    file = f"{name}.pt" if name == _HISTORY else f"memory-{name}.pt"
-    if _MEMORY.fullmatch(file) is None:
-        raise UserError(f"a memory named {shown(name)} has no file; its name must be letters, digits and underscores")
-    return path / file
+    check_memory_name(name)
+    return path / (f"{name}.pt" if name == _HISTORY else f"memory-{name}.pt")
 
 
 def _changed_file(path: Path, only: str | None = None) -> str | None:

@@ -171,7 +171,8 @@ class MethodModule(TrainingModule):
         continuing: list[str] = []
         if device.type == "cuda":
             continuing += ["loader.device_share=0"] if loader.device_share else []
-            continuing += [override for memory in self.method.memories.values() for override in memory.off_device]
+            memories = self.method.memories.values()
+            continuing += dict.fromkeys(override for memory in memories for override in memory.off_device)
         anew = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
         anew += ["trainer.precision=bf16-mixed"] if self.options.precision == "32" else []
         said = [f"{device} has too little memory for this network with loader.batch_size={loader.batch_size}"]
