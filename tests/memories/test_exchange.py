@@ -110,7 +110,7 @@ def test_all_processes_know_what_each_wrote(tmp_path):
     torch.multiprocessing.spawn(process, (tmp_path,), nprocs=2)
     expected, (own, queued) = histories(tmp_path, (0, 1)), methods((0, 1))
     assert queue((0, 1))[:, 0].tolist() == [1, 10, 10, 11, 11]
-    assert queued["queue"]["kept"].shape == (16, CLASSES)
+    assert queued["queue"]["kept"].shape == (16, 32)
     for rank in range(2):
         states, queue_there, own_there, queued_there = torch.load(tmp_path / f"{rank}.pt")
         for mine, theirs in zip(states, expected, strict=True):
