@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import yaml
+from queue_items import read_queue
 from run_records import ROOT, read_records
 from tabulate import tabulate
 
+from selfkd.methods import method_class
 from selfkd.recipes.files import read_recipe, recipe_names
 from selfkd.reports.seed_table import Estimate
 
@@ -134,13 +136,16 @@ def _best_on_test(record: Mapping[str, Any], head: str) -> float:
 _RULES = {"best-on-test": _best_on_test, "last": _last}
 
 
-def page(records: Iterable[Mapping[str, Any]], recipes: Iterable[str], logs: Mapping[str, Any]) -> str:
+def page(
+    records: Iterable[Mapping[str, Any]], recipes: Iterable[str], logs: Mapping[str, Any], queued: Collection[str] = ()
+) -> str:
     """The documentation page.
 
     Args:
         records: of finished runs.
         recipes: all names.
         logs: of LOTH's authors, as loth_logs.yaml has them.
+        queued: names of the recipes that the queue trains.
     """
     runs: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
@@ -148,7 +153,7 @@ def page(records: Iterable[Mapping[str, Any]], recipes: Iterable[str], logs: Map
     for of_recipe in runs.values():
         of_recipe.sort(key=lambda record: record["scores"]["seed"])
     cells = [cell_of(figure, runs.get(figure.recipe, [])) for figure in published_figures(recipes)]
-    introduction = _INTRODUCTION.format(tolerance=TOLERANCE, not_run=NOT_RUN, summary=_summary(cells))
+    introduction = _INTRODUCTION.format(tolerance=TOLERANCE, not_run=NOT_RUN, summary=_summary(cells, queued))
     sections = [introduction]
     for protocol, group in groupby(cells, key=lambda cell: cell.figure.recipe.rsplit("/", 2)[0]):
         sections.append(_section(protocol, list(group)))
@@ -159,14 +164,23 @@ def page(records: Iterable[Mapping[str, Any]], recipes: Iterable[str], logs: Map
     return "\n".join(sections)
 
 
-def _summary(cells: Sequence[Cell]) -> str:
+def _summary(cells: Sequence[Cell], queued: Collection[str]) -> str:
     verdicts = [cell.verdict for cell in cells]
     if all(verdict == NOT_RUN for verdict in verdicts):
+        waiting = sum(cell.figure.recipe in queued for cell in cells)
         return (
-            f"**None of the {len(cells)} figures has been run at full size yet.** The queue in `benchmarks/gpu/` waits."
+            f"**None of the {len(cells)} figures has been run at full size yet.** {waiting} of them wait in the queue "
+            f"in `benchmarks/gpu/`.{_second_networks(cells, queued)}"
         )
     counts = {verdict: verdicts.count(verdict) for verdict in ("reproduced", "above", "below", NOT_RUN)}
     return f"Of {len(cells)} figures: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
+
+
+def _second_networks(cells: Sequence[Cell], queued: Collection[str]) -> str:
+    """A sentence on the recipes that train with a teacher or a peer, if the queue has none of them."""
+    needs = {name: method_class(read_recipe(name)["method"]).needs for name in {cell.figure.recipe for cell in cells}}
+    second = {name for name, each in needs.items() if each.teacher or each.peer}
+    return " Recipes with a second network are not queued." if second and not second & set(queued) else ""
 
 
 def _section(protocol: str, cells: Sequence[Cell]) -> str:
@@ -225,7 +239,9 @@ def _machines(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def page_of_results() -> str:
     """The page as the repository's records and recipes have it."""
-    return page(read_records(), recipe_names(), yaml.safe_load(LOTH_LOGS.read_text(encoding="utf-8")))
+    logs = yaml.safe_load(LOTH_LOGS.read_text(encoding="utf-8"))
+    items, _ = read_queue()
+    return page(read_records(), recipe_names(), logs, {item.recipe for item in items})
 
 
 def main() -> int:

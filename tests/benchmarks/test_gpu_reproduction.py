@@ -88,5 +88,15 @@ def test_the_authors_logs_are_whole(module, logs):
         assert (best["main"], best["fusion"]) == (figures["main"], figures["fusion"]), "as the poster's table has it"
 
 
+def test_what_waits_in_the_queue_is_said_and_what_is_not_queued(module, logs):
+    taught = "dtskd/cifar100/resnet18/kd"
+    figures = len(list(module.published_figures([DTSKD, PLAIN, taught])))
+    page = module.page([], [DTSKD, PLAIN, taught], logs, {PLAIN})
+    assert f"None of the {figures} figures" in page
+    assert "1 of them wait in the queue in `benchmarks/gpu/`. Recipes with a second network are not queued." in page
+    assert "not queued" not in module.page([], [DTSKD, taught], logs, {taught})
+    assert "not queued" not in module.page([], [DTSKD, PLAIN], logs, {PLAIN})
+
+
 def test_the_page_in_the_docs_is_made_of_the_results(module):
     assert module.page_of_results() == module.PAGE.read_text(), "run: python benchmarks/gpu/reproduction.py"

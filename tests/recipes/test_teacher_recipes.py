@@ -160,7 +160,39 @@ def test_a_network_of_timm_sees_images_as_its_weights_expect():
         (
             {"method": "kd", "teacher": "timm", "teacher.backbone": "resnet18", "teacher.optimizer.lr": "3"},
             RecipeError,
-            "has no meaning with teacher=timm, .* teacher.backbone, teacher.data",
+            r"has no meaning with teacher=timm, which takes teacher.backbone, teacher.backbone.\*$",
+        ),
+        (
+            {"method": "kd", "teacher": "timm", "teacher.backbone": "resnet18", "teacher.data.mean": "[0,0,0]"},
+            RecipeError,
+            r"teacher.data.mean='\[0,0,0\]' has no meaning with teacher=timm",
+        ),
+        (
+            {"method": "kd", "teacher": "timm", "teacher.backbone": "resnet18", "teacher.backbone.pretrained": "false"},
+            RecipeError,
+            "teacher.backbone.pretrained='false' has no meaning with teacher=timm",
+        ),
+        (
+            {"method": "kd", "teacher": "file", "teacher.path": "x", "teacher.data.image_size": "8"},
+            RecipeError,
+            r"takes teacher.path, teacher.backbone, teacher.backbone.\*, teacher.data.mean, teacher.data.std$",
+        ),
+        (
+            {**OF_RECIPE, "teacher.path": "x"},
+            RecipeError,
+            "teacher.path='x' has no meaning with teacher=recipe, which takes teacher.recipe, teacher.weights",
+        ),
+        (
+            {"method": "kd", "teacher": "timm", "teacher.backbone": "resnet18", "teacher.weights": "best"},
+            RecipeError,
+            "teacher.weights='best' has no meaning with teacher=timm",
+        ),
+        ({**OF_RECIPE, "teacher.recipy": "x"}, UnknownNameError, "nearest: teacher.recipe=x, teacher.seed=x, teacher.peer=x;"),
+        ({**OF_RECIPE, "teacher.teacher.pth": "x"}, UnknownNameError, "nearest: teacher.teacher.path=x"),
+        (
+            {"method": "kd", "teacher": "run", "teacher.path": "x", "teacher.backbone.widht": "8"},
+            UnknownNameError,
+            "unknown option 'teacher.backbone.widht'; nearest: teacher.weights=8, teacher.path=8; 'selfkd train",
         ),
         ({"method": "dml", "peer": "resnet18_cifer"}, UnknownNameError, "nearest: resnet18_cifar"),
         ({"method": "dml", "peer.widht": "8"}, UnknownNameError, "peer.width=8"),
@@ -184,8 +216,26 @@ def test_a_chain_of_teachers_and_a_circle(tmp_path):
     taught = student(teacher__recipe=str(own))
     assert [recipe.parts["method"] for recipe in teachers_first(taught)] == ["plain", "kd"]
     own.write_text(yaml.safe_dump({"include": DEMO, "method": "kd", "teacher": "recipe", "teacher.recipe": str(own)}))
-    with pytest.raises(RecipeError, match="a recipe cannot be its own teacher: own -> own"):
+    with pytest.raises(RecipeError, match="would share the folder of one run: own seed 0 -> own seed 0; a recipe"):
         teachers_first(resolve(str(own)))
+
+
+def test_a_teacher_may_have_the_name_of_its_student_if_it_has_another_seed():
+    assert teacher_of(student(name="same", teacher__name="same", teacher__seed="1")).seed == 1
+    with pytest.raises(RecipeError, match="would share the folder of one run: same seed 0 -> same seed 0;"):
+        teachers_first(student(name="same", teacher__name="same"))
+
+
+def test_the_file_of_a_teachers_recipe_is_found_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"include": DEMO}))
+    monkeypatch.chdir(tmp_path)
+    taught = student(teacher__recipe="own.yaml")
+    assert taught.name == f"{DEMO}+method=kd+teacher=recipe+teacher.recipe=own"
+    (tmp_path / "stored.yaml").write_text(taught.to_yaml())
+    monkeypatch.chdir("/")
+    stored = resolve(str(tmp_path / "stored.yaml"))
+    assert teacher_of(stored).name == "own"
+    assert stored.options["teacher"]["recipe"] == str(tmp_path / "own.yaml")
 
 
 def test_a_file_that_names_somebodys_own_code_for_its_teacher_is_refused(tmp_path):

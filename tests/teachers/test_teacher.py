@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import seats
 import selfkd
-from selfkd.errors import BackboneError, OptionError, UserError
+from selfkd.errors import BackboneError, CheckpointError, OptionError, UserError
 
 START = selfkd.Progress(0, 2)
 OWN, GIVEN = selfkd.Normalization((0.5, 0.4, 0.3), (0.2, 0.25, 0.5)), selfkd.Normalization((0.1,) * 3, (0.3,) * 3)
@@ -49,6 +49,33 @@ def test_it_is_frozen_in_eval_mode_and_without_gradient(network, images):
     assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items()), "no batch is noted"
     with torch.no_grad():
         assert torch.equal(features.logits, network(images).logits)
+
+
+def test_it_is_put_back_into_eval_mode(backbone, network, images):
+    method = selfkd.create_method("kd", backbone, selfkd.DatasetInfo(4, 10), teacher=selfkd.Teacher(network))
+    before = copy.deepcopy(network.state_dict())
+    for module in (network, network.network):
+        module.train()
+        method(selfkd.Batch(images, torch.arange(4)), START)
+        assert not any(each.training for each in network.modules())
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_a_method_that_has_trained_can_be_saved_whole(backbone, network, images):
+    method = selfkd.create_method("kd", backbone, selfkd.DatasetInfo(4, 10), teacher=selfkd.Teacher(network))
+    batch = selfkd.Batch(images, torch.arange(4))
+    loss = method(batch, START).loss
+    file = io.BytesIO()
+    torch.save(method, file)
+    file.seek(0)
+    torch.testing.assert_close(torch.load(file, weights_only=False)(batch, START).loss, loss)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_network_with_weights_that_are_no_numbers_does_not_teach(network, value):
+    network.network.fc.weight.data[0, 0] = value
+    with pytest.raises(CheckpointError, match="the teacher's weight fc.weight is NaN or infinite"):
+        selfkd.Teacher(network)
 
 
 def test_a_method_hides_it(backbone, network, images):

@@ -65,6 +65,8 @@ _LONGEST_SUFFIX = 120
 _LONGEST_NAME = 200  # of one folder; file systems allow 255 bytes
 _LONGEST_PATH = 1000  # of all folders; systems allow 4096 bytes for a file in them
 _MOST_FOLDERS = 32
+_PATHS = ("data.root", "teacher.path")
+_RECIPE_OF_TEACHER = "teacher.recipe"
 _LARGEST_SEED = 2**32 - 1
 _OPTIONS_LISTING = "'selfkd train RECIPE --help' shows all options"
 _NONE = "null"  # as an override writes that an optional section has no part
@@ -202,7 +204,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     recipe = _resolved(run_name, merged, {})
     before, after = _flat_or_incomplete(run_name, given, merged), recipe.flat()
     named = sorted(key for key in overrides if not is_of_machine(key) and key != "seed")
-    changed = {key: after.get(key) for key in named if before.get(key) != after.get(key)}
+    changed = {key: _without_folder(key, after.get(key)) for key in named if before.get(key) != after.get(key)}
     return replace(
         recipe,
         name=_checked_name(run_name + _suffix(changed)) if own_name is None else run_name,
@@ -279,6 +281,11 @@ def _stem(name: str) -> str:
     return Path(name).stem if name.endswith(ENDINGS) else name
 
 
+def _without_folder(key: str, value: Any) -> Any:
+    """A value as it stands in a run's name: of a teacher's recipe, the name that the recipe itself has."""
+    return _stem(value) if key == _RECIPE_OF_TEACHER and isinstance(value, str) else value
+
+
 def _suffix(changed: Mapping[str, Any]) -> str:
     """What overrides add to a run's name."""
     suffix = "".join(f"+{key}={written(value)}" for key, value in changed.items()).replace("/", "_").replace(" ", "")
@@ -320,27 +327,37 @@ def _taken_of_teacher(merged: dict[str, Any]) -> dict[str, str]:
 
     Raises:
         UnknownNameError: if no recipe has such a key.
-        RecipeError: if such a key has no meaning for where the teacher comes from.
+        RecipeError: if such a key, or an option of another kind of teacher, has no meaning for this kind.
     """
     kind = merged.get("teacher")
     if not isinstance(kind, str) or kind not in TEACHERS:
         return {}  # there is none, or no such one, which is said where parts are looked up
     taken: dict[str, str] = {}
-    own, known, allowed = option_names("teacher", kind) or (), _all_keys(), TEACHERS.load(kind).sections
+    origin = TEACHERS.load(kind)
+    own, known = option_names("teacher", kind) or (), _all_keys()
+    of_others = {option for other in TEACHERS for option in option_names("teacher", other) or ()}
     for key in [key for key in merged if key.startswith(_OF_TEACHER) and key not in own]:
         value, bare = merged.pop(key), key.removeprefix(_OF_TEACHER)
         section = bare.partition(".")[0]
         named = (merged.get(section), merged.get(f"{_OF_TEACHER}{section}"), taken.get(section))
-        if bare not in known and not any(is_own(str(name)) for name in named):  # whose options are not known yet
-            near = [*own, *(f"{_OF_TEACHER}{each}" for each in known)]
+        # Options of somebody's own part are not known yet.
+        unknown = bare not in known and not any(is_own(str(name)) for name in named)
+        if unknown and key not in of_others:
+            near = [*own, *(f"{_OF_TEACHER}{each}" for each in _near_of_teacher(bare, known) if origin.takes(each))]
             raise _unknown_option(key, value, near, f"{_OPTIONS_LISTING} of a recipe")
-        if allowed is not None and section not in allowed:
-            others = [*own, *(f"{_OF_TEACHER}{each}" for each in allowed)]
+        if unknown or not origin.takes(bare):
+            keys = ("<key of its recipe>",) if origin.keys is None else origin.keys
+            others = [*own, *(f"{_OF_TEACHER}{each}" for each in keys)]
             raise RecipeError(
                 f"{key}={shown(value)} has no meaning with teacher={kind}, which takes {', '.join(others) or 'nothing'}"
             )
         taken[bare] = written(value)
     return taken
+
+
+def _near_of_teacher(bare: str, known: Sequence[str]) -> list[str]:
+    """The keys that may have been meant: those of its own teacher only where one was."""
+    return [key for key in known if bare.startswith(_OF_TEACHER) or not key.startswith(_OF_TEACHER)]
 
 
 def _complete_peer(parts: dict[str, str], merged: dict[str, Any]) -> None:
@@ -484,8 +501,9 @@ def _checked_options(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple
         if _parsed_value(parsed, key) is None and getattr(defaults, key) is not None:
             raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {getattr(defaults, key)}")
     options = {section: dict(parsed.get(section) or {}) for section in sections_of(parts)}
-    for section, option in (("data", "root"), ("teacher", "path")):
+    for key in (*_PATHS, _RECIPE_OF_TEACHER):
+        section, _, option = key.partition(".")
         path = options.get(section, {}).get(option)
-        if path is not None:
-            options[section][option] = _checked_path(f"{section}.{option}", path)
+        if path is not None and (key in _PATHS or path.endswith(ENDINGS)):
+            options[section][option] = _checked_path(key, path)
     return parsed["seed"], options

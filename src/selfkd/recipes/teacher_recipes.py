@@ -35,14 +35,19 @@ def teachers_first(student: Recipe, trust_imports: bool = False) -> list[Recipe]
     Args:
         student: the recipe.
         trust_imports: let a teacher's recipe file name `package.module:Name`, whose import runs code.
-    Raises: UserError: if a teacher's recipe cannot be resolved, or a recipe is its own teacher.
+    Raises: UserError: if a teacher's recipe cannot be resolved, or its run would lie where its student's does.
     """
     chain = [student]
     while "teacher" in chain[0].parts and isinstance(origin := origin_of(chain[0]), FromRecipe):
         teacher = _trained_recipe(chain[0], origin, trust_imports)
-        names = [recipe.name for recipe in (*reversed(chain), teacher)]
-        if teacher.name in names[:-1] or len(chain) > _LONGEST_CHAIN:
-            raise RecipeError(f"a recipe cannot be its own teacher: {' -> '.join(names)}")
+        if any((recipe.name, recipe.seed) == (teacher.name, teacher.seed) for recipe in chain):
+            runs = " -> ".join(f"{recipe.name} seed {recipe.seed}" for recipe in (*reversed(chain), teacher))
+            raise RecipeError(
+                f"teacher and student would share the folder of one run: {runs}; a recipe cannot be its own teacher, "
+                "and another one needs a name or a seed of its own: teacher.name=..., teacher.seed=..."
+            )
+        if len(chain) > _LONGEST_CHAIN:
+            raise RecipeError(f"more than {_LONGEST_CHAIN} teachers would have to be trained, each for the next")
         chain.insert(0, teacher)
     return chain[:-1]
 

@@ -34,7 +34,7 @@ from selfkd.runs.environment import environment
 from selfkd.runs.loading import SavedRun, write_network_file
 from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.teachers import load_teacher, untrained_teacher
+from selfkd.runs.teachers import load_teacher, record_at_hand, untrained_teacher
 from selfkd.teachers.teacher import Teacher
 from selfkd.training.checkpoint_files import has_sets, keep_newest, load_weights, weights_file
 from selfkd.training.epoch_log import read_epoch_log
@@ -209,7 +209,7 @@ def run(
         folder.check(recipe)
         if folder.is_finished:
             if is_first():
-                _keep(folder, recipe)
+                _keep(folder, recipe, runs, trust_imports)
             return folder
     options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
     world = World.of(options)
@@ -234,18 +234,27 @@ def _check_student(recipe: Recipe, teacher: Recipe) -> None:
         Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher)).training_parts()
 
 
-def _keep(folder: RunFolder, recipe: Recipe) -> None:
-    """Leave a finished run as it is; where the user says where the data lies, it must be that of the run.
+def _keep(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports: bool) -> None:
+    """Leave a finished run as it is; where the user says where data or teacher lies, they must be those of the run.
 
     Raises:
-        RunError: if it is other data.
+        RunError: if it is other data or another teacher.
         DataError: if the data cannot be read.
+        CheckpointError: if the teacher is damaged.
     """
     if recipe.options["data"].get("root") is not None:
         source = build_source(recipe)
         with memory_for("reading the data", "the run is finished; without data.root it is kept unchecked"):
             folder.check_data(recipe, source.load(recipe.seed, whole_images=True))
-    SavedRun(folder, recipe).restore_network_file()
+    saved = SavedRun(folder, recipe)
+    if (path := recipe.options.get("teacher", {}).get("path")) is not None:
+        with memory_for("loading the teacher", "close other programs, or do it where there is more"):
+            teacher = record_at_hand(saved, runs, trust_imports)
+        if teacher is None:
+            _log.info("the teacher %s is gone; whether %s learnt from it is not checked", path, folder.path)
+        else:
+            folder.check_teacher(teacher)
+    saved.restore_network_file()
     _log.info("%s is finished; --overwrite trains it again", folder.path)
 
 

@@ -1,11 +1,12 @@
 """Where a teacher comes from: the options of a recipe's section `teacher`, by the name chosen there.
 
-Beside them, `teacher.<key>` sets a key of the teacher's own recipe, in the sections that `sections` names.
+Beside them, `teacher.<key>` sets a key of the teacher's own recipe, as far as `Origin.takes` it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
 from selfkd.errors import OptionError
@@ -20,10 +21,17 @@ class Origin:
     """Where a teacher comes from.
 
     Attributes:
-        sections: of the teacher's own recipe whose keys `teacher.<key>` may set; None for every key of it.
+        keys: of the teacher's own recipe that `teacher.<key>` may set, as patterns; None for every key of it.
+        fixed: those among them that where it comes from decides.
     """
 
-    sections: ClassVar[tuple[str, ...] | None]
+    keys: ClassVar[tuple[str, ...] | None] = ()
+    fixed: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def takes(cls, key: str) -> bool:
+        """Whether `teacher.<key>` has a meaning."""
+        return cls.keys is None or (key not in cls.fixed and any(fnmatchcase(key, each) for each in cls.keys))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +49,7 @@ class FromRecipe(Origin):
 
     recipe: str | None = None
     weights: Literal["last", "best"] = "last"
-    sections: ClassVar[tuple[str, ...] | None] = None
+    keys: ClassVar[tuple[str, ...] | None] = None
 
     def __post_init__(self) -> None:
         _given("teacher.recipe", self.recipe, "the name of a recipe, or the path of a YAML file")
@@ -60,7 +68,6 @@ class FromRun(Origin):
 
     path: str | None = None
     weights: Literal["last", "best"] = "last"
-    sections: ClassVar[tuple[str, ...] | None] = ()
 
     def __post_init__(self) -> None:
         _given("teacher.path", self.path, "the folder of a finished run")
@@ -79,7 +86,8 @@ class FromFile(Origin):
     """
 
     path: str | None = None
-    sections: ClassVar[tuple[str, ...] | None] = ("backbone", "data")
+    keys: ClassVar[tuple[str, ...] | None] = ("backbone", "backbone.*", "data.mean", "data.std")
+    fixed: ClassVar[tuple[str, ...]] = ("backbone.pretrained",)
 
     def __post_init__(self) -> None:
         _given("teacher.path", self.path, "a file of weights")
@@ -92,7 +100,8 @@ class FromTimm(Origin):
     Its images are normalised as the weights expect.
     """
 
-    sections: ClassVar[tuple[str, ...] | None] = ("backbone", "data")
+    keys: ClassVar[tuple[str, ...] | None] = ("backbone", "backbone.*")
+    fixed: ClassVar[tuple[str, ...]] = ("backbone.pretrained",)
 
 
 def _given(option: str, value: str | None, meaning: str) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Features, Normalization, TeacherRecord
-from selfkd.errors import BackboneError, OptionError, UserError
+from selfkd.errors import BackboneError, CheckpointError, OptionError, UserError
 
 __all__ = ["Teacher"]
 
@@ -21,13 +21,15 @@ class Teacher:
     change with the method's, and processes that train together exchange nothing of it.
 
     Args:
-        network: the trained network; from now on its parameters take no gradient and it stays in eval mode, in place.
+        network: the trained network. From now on its parameters take no gradient and it is in eval mode, in place; it
+            must not be changed any more, as the record holds a checksum of its weights.
         normalization: of the images that it was trained with; None for that of the images that it is given.
         given: normalization of the images that it is given, which are those of the student.
     Attributes:
         record: what is known of it, for where it is not at hand.
     Raises:
         BackboneError: if `network` is not staged.
+        CheckpointError: if a weight of it is NaN or infinite.
         OptionError: if only one of the normalizations is given, or they do not fit the images' channels.
     """
 
@@ -46,9 +48,10 @@ class Teacher:
                 raise OptionError(option, value, "given together with the other normalization, or both left out")
             if value is not None and len(value.mean) != channels:
                 raise OptionError(option, value, f"of {channels} channels, as the teacher's images have")
+        _check_finite(network.network)
         self._network: Staged | None = network.eval().requires_grad_(False)
         self._affine = _affine(normalization, given)
-        self._place: tuple[torch.device, torch.dtype, torch.memory_format] | None = None
+        self._place: tuple[torch.device, torch.dtype, bool] | None = None  # whether channels come last
         self.record = TeacherRecord(
             num_classes=network.num_classes,
             input_size=network.input_size,
@@ -89,19 +92,25 @@ class Teacher:
             return features
 
     def follow(self, images: Tensor) -> None:
-        """Take the device, type and memory layout of images, unless it has them; never a part of a compiled graph."""
+        """Take the device, type and memory layout of images, unless it has them; never a part of a compiled graph.
+
+        If somebody has put the network into training mode meanwhile, it is put back into eval mode.
+        """
         if self._network is None:
             return
+        if self._network.training or self._network.network.training:
+            self._network.eval()
         # Images of one channel or pixel lie in both layouts at once; contiguous is as good then.
         is_channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-        layout = torch.channels_last if is_channels_last else torch.contiguous_format
-        if self._place == (images.device, images.dtype, layout):
+        place = images.device, images.dtype, is_channels_last
+        if self._place == place:
             return
+        layout = torch.channels_last if is_channels_last else torch.contiguous_format
         self._network.to(images.device, images.dtype).to(memory_format=layout)
         if self._affine is not None:
             scale_C11, shift_C11 = self._affine
             self._affine = scale_C11.to(images), shift_C11.to(images)
-        self._place = images.device, images.dtype, layout
+        self._place = place
 
     def shares_parameters_with(self, network: nn.Module) -> bool:
         """Whether a parameter of it belongs to another network too, which then could not learn."""
@@ -118,6 +127,18 @@ def _affine(own: Normalization | None, given: Normalization | None) -> tuple[Ten
         for values in (own.mean, own.std, given.mean, given.std)
     )
     return (given_std / own_std).float(), ((given_mean - own_mean) / own_std).float()
+
+
+def _check_finite(network: nn.Module) -> None:
+    """Refuse a network that gives no finite logits, which a training would blame on its own learning rate.
+
+    Raises: CheckpointError: naming the first weight that is NaN or infinite.
+    """
+    for key, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"the teacher's weight {key} is NaN or infinite: its training has failed, or its file is damaged"
+            )
 
 
 def _checksum(network: nn.Module) -> str:
