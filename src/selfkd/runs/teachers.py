@@ -69,7 +69,7 @@ def record_at_hand(run: SavedRun, runs: Path, trust_imports: bool) -> TeacherRec
     Raises: RunError, CheckpointError, UserError: as `load_teacher`.
     """
     origin = origin_of(run.recipe)
-    if not isinstance(origin, FromRun | FromFile) or not Path(str(origin.path)).exists():
+    if not isinstance(origin, FromRun | FromFile) or not _is_there(Path(str(origin.path))):
         return None
     needed = _Student(run.recipe, run.class_names, run.input_size)
     _, network = _network(origin, needed, runs, trust_imports)
@@ -125,7 +125,7 @@ def _of_file(origin: FromFile, student: _Student, runs: Path, trust_imports: boo
     network = plain_network(recipe, len(student.class_names))
     path = Path(str(origin.path))
     check_path(path)
-    if not path.is_file():
+    if not _is_there(path) or path.is_dir():
         raise OptionError("teacher.path", str(path), "a file of weights that exists")
     if path.suffix == SUFFIX:
         load_network(network, path)
@@ -184,6 +184,13 @@ def _check_fits(
         )
     if size != needed_size:
         raise RunError(f"{whose} takes images of {_shown_size(size)}, the student's are {_shown_size(needed_size)}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder above it must not be looked into
+        return False
 
 
 def _load_state_dict(network: nn.Module, path: Path) -> None:
