@@ -18,7 +18,7 @@ from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, 
 from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path
 from selfkd.recipes.reader import Recipe
-from selfkd.recipes.teacher_recipes import network_recipe, origin_of, teachers_first
+from selfkd.recipes.teacher_recipes import naming_the_teacher, network_recipe, origin_of, teachers_first
 from selfkd.runs.building import build_source
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.networks import build_network, plain_network, staged_at
@@ -84,11 +84,13 @@ def untrained_teacher(recipe: Recipe, source: Source, splits: Splits) -> Teacher
         source: the student's data set.
         splits: the student's images, whose size and classes the teacher must share.
     Raises:
-        RunError, DataError: if its classes or images are others, or its data cannot be read.
+        RunError, DataError: if its classes or images are others.
+        RecipeError: if its data cannot be read.
         UserError: if its network cannot be built or staged.
     """
     own = build_source(recipe)
-    theirs = splits if own == source else own.load(recipe.seed, whole_images=True)
+    with naming_the_teacher():
+        theirs = splits if own == source else own.load(recipe.seed, whole_images=True)
     needed = (splits.class_names, splits.train.input_size)
     _check_fits(f"the teacher {recipe.name}", (theirs.class_names, theirs.train.input_size), needed)
     return _teacher(plain_network(recipe, len(splits.class_names)), own, source, splits)
