@@ -187,7 +187,11 @@ def test_a_network_of_timm_sees_images_as_its_weights_expect():
             RecipeError,
             "teacher.weights='best' has no meaning with teacher=timm",
         ),
-        ({**OF_RECIPE, "teacher.recipy": "x"}, UnknownNameError, "nearest: teacher.recipe=x, teacher.seed=x, teacher.peer=x;"),
+        (
+            {**OF_RECIPE, "teacher.recipy": "x"},
+            UnknownNameError,
+            "nearest: teacher.recipe=x, teacher.seed=x, teacher.peer=x;",
+        ),
         ({**OF_RECIPE, "teacher.teacher.pth": "x"}, UnknownNameError, "nearest: teacher.teacher.path=x"),
         (
             {"method": "kd", "teacher": "run", "teacher.path": "x", "teacher.backbone.widht": "8"},
@@ -282,6 +286,11 @@ def test_overrides_of_the_teacher_are_known_by_name():
     assert len(split_overrides(arguments)) == 5
     with pytest.raises(UnknownNameError, match="nearest: trainer.epochs=8"):
         split_overrides(["teacher.trainer.epcohs=8"])
+    with pytest.raises(UnknownNameError, match="nearest: teacher.trainer.epochs=8,"):
+        split_overrides(["teacher=recipe", "teacher.trainer.epcohs=8"])
+    with pytest.raises(UnknownNameError) as raised:
+        split_overrides(["teacher.pth=x", "teacher=recipe"])
+    assert "teacher.path=x" not in raised.value.near
 
 
 def test_every_kind_of_teacher_says_what_it_is():

@@ -196,6 +196,7 @@ def test_a_student_that_cannot_be_trained_is_refused_before_its_teacher_is(tmp_p
             r"VisionTransformer cannot be staged with one image of shape \(3, 16, 16\)",
         ),
         ({"teacher.data.image_size": "32"}, "the teacher teacher takes images of 3x32x32, the student's are 3x16x16"),
+        ({"teacher.data.classes": "[0,ten]"}, "the teacher's recipe: .*ten"),
         ({"teacher.data.classes": "7"}, "the teacher teacher: 7 classes; the student has 10"),
         ({"teacher.data.classes": "[9,1,2,3,4,5,6,7,8,0]"}, "the teacher teacher has other classes .*: class 0 is '9'"),
     ):

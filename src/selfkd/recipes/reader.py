@@ -145,7 +145,10 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
         section, _, option = bare.partition(".")
         may_be_own = section in CHOSEN and CHOSEN[section].catalogue.takes_own and option
         if key not in known and bare not in known and not may_be_own:
-            raise _unknown_option(key, text, known, _OPTIONS_LISTING)
+            kind = overrides.get("teacher")
+            of_teacher = key.startswith(_OF_TEACHER) and kind in TEACHERS
+            near = _keys_of_teacher(str(kind), bare) if of_teacher else known
+            raise _unknown_option(key, text, near, _OPTIONS_LISTING)
     return overrides
 
 
@@ -343,8 +346,7 @@ def _taken_of_teacher(merged: dict[str, Any]) -> dict[str, str]:
         # Options of somebody's own part are not known yet.
         unknown = bare not in known and not any(is_own(str(name)) for name in named)
         if unknown and key not in of_others:
-            near = [*own, *(f"{_OF_TEACHER}{each}" for each in _near_of_teacher(bare, known) if origin.takes(each))]
-            raise _unknown_option(key, value, near, f"{_OPTIONS_LISTING} of a recipe")
+            raise _unknown_option(key, value, _keys_of_teacher(kind, bare), f"{_OPTIONS_LISTING} of a recipe")
         if unknown or not origin.takes(bare):
             keys = ("<key of its recipe>",) if origin.keys is None else origin.keys
             others = [*own, *(f"{_OF_TEACHER}{each}" for each in keys)]
@@ -355,9 +357,14 @@ def _taken_of_teacher(merged: dict[str, Any]) -> dict[str, str]:
     return taken
 
 
-def _near_of_teacher(bare: str, known: Sequence[str]) -> list[str]:
-    """The keys that may have been meant: those of its own teacher only where one was."""
-    return [key for key in known if bare.startswith(_OF_TEACHER) or not key.startswith(_OF_TEACHER)]
+def _keys_of_teacher(kind: str, bare: str) -> list[str]:
+    """What a kind of teacher takes, in full, for somebody who has written `teacher.<bare>`.
+
+    Options of its own teacher are among them only where those were meant.
+    """
+    origin = TEACHERS.load(kind)
+    meant = [key for key in _all_keys() if bare.startswith(_OF_TEACHER) or not key.startswith(_OF_TEACHER)]
+    return [*(option_names("teacher", kind) or ()), *(f"{_OF_TEACHER}{key}" for key in meant if origin.takes(key))]
 
 
 def _complete_peer(parts: dict[str, str], merged: dict[str, Any]) -> None:

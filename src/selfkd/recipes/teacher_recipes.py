@@ -13,7 +13,7 @@ from selfkd.recipes.reader import Recipe, derived, resolve
 from selfkd.recipes.sections import override
 from selfkd.teachers.origins import FromFile, FromRecipe, FromTimm, Origin
 
-__all__ = ["network_recipe", "origin_of", "teachers_first"]
+__all__ = ["naming_the_teacher", "network_recipe", "origin_of", "teachers_first"]
 
 _INHERITED = frozenset({"seed", "data", "augmentation", "loader", "optimizer", "schedule", "trainer"})
 """What a teacher has from its student. Not `regularization`: mixed images and their soft labels belong, as the method
@@ -72,12 +72,12 @@ def network_recipe(student: Recipe, origin: FromFile | FromTimm) -> Recipe:
     name = student.of_teacher["backbone"]
     if isinstance(origin, FromTimm) and not is_timm_name(name):
         raise RecipeError(f"teacher.backbone={shown(name)} is not allowed; with teacher=timm it must be {meaning}")
-    with _naming_the_teacher():
+    with naming_the_teacher():
         return derived(student, changes, dropped)
 
 
 def _trained_recipe(student: Recipe, origin: FromRecipe, trust_imports: bool) -> Recipe:
-    with _naming_the_teacher():
+    with naming_the_teacher():
         given = read_recipe(str(origin.recipe))
         inherited = {key: value for key, value in student.flat().items() if key.partition(".")[0] in _INHERITED}
         if student.of_teacher.get("backbone", given.get("backbone")) == student.parts["backbone"]:
@@ -86,7 +86,7 @@ def _trained_recipe(student: Recipe, origin: FromRecipe, trust_imports: bool) ->
 
 
 @contextmanager
-def _naming_the_teacher() -> Iterator[None]:
+def naming_the_teacher() -> Iterator[None]:
     """Let errors say that they are of the teacher's recipe."""
     try:
         yield

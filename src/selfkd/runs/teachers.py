@@ -18,7 +18,7 @@ from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, 
 from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path
 from selfkd.recipes.reader import Recipe
-from selfkd.recipes.teacher_recipes import network_recipe, origin_of, teachers_first
+from selfkd.recipes.teacher_recipes import naming_the_teacher, network_recipe, origin_of, teachers_first
 from selfkd.runs.building import build_source
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.networks import build_network, plain_network, staged_at
@@ -69,7 +69,7 @@ def record_at_hand(run: SavedRun, runs: Path, trust_imports: bool) -> TeacherRec
     Raises: RunError, CheckpointError, UserError: as `load_teacher`.
     """
     origin = origin_of(run.recipe)
-    if not isinstance(origin, FromRun | FromFile) or not Path(str(origin.path)).exists():
+    if not isinstance(origin, FromRun | FromFile) or not _is_there(Path(str(origin.path))):
         return None
     needed = _Student(run.recipe, run.class_names, run.input_size)
     _, network = _network(origin, needed, runs, trust_imports)
@@ -84,11 +84,13 @@ def untrained_teacher(recipe: Recipe, source: Source, splits: Splits) -> Teacher
         source: the student's data set.
         splits: the student's images, whose size and classes the teacher must share.
     Raises:
-        RunError, DataError: if its classes or images are others, or its data cannot be read.
+        RunError, DataError: if its classes or images are others.
+        RecipeError: if its data cannot be read.
         UserError: if its network cannot be built or staged.
     """
     own = build_source(recipe)
-    theirs = splits if own == source else own.load(recipe.seed, whole_images=True)
+    with naming_the_teacher():
+        theirs = splits if own == source else own.load(recipe.seed, whole_images=True)
     needed = (splits.class_names, splits.train.input_size)
     _check_fits(f"the teacher {recipe.name}", (theirs.class_names, theirs.train.input_size), needed)
     return _teacher(plain_network(recipe, len(splits.class_names)), own, source, splits)
@@ -125,7 +127,7 @@ def _of_file(origin: FromFile, student: _Student, runs: Path, trust_imports: boo
     network = plain_network(recipe, len(student.class_names))
     path = Path(str(origin.path))
     check_path(path)
-    if not path.is_file():
+    if not _is_there(path) or path.is_dir():
         raise OptionError("teacher.path", str(path), "a file of weights that exists")
     if path.suffix == SUFFIX:
         load_network(network, path)
@@ -184,6 +186,13 @@ def _check_fits(
         )
     if size != needed_size:
         raise RunError(f"{whose} takes images of {_shown_size(size)}, the student's are {_shown_size(needed_size)}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder above it must not be looked into
+        return False
 
 
 def _load_state_dict(network: nn.Module, path: Path) -> None:
