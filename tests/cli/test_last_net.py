@@ -120,6 +120,7 @@ def test_debug_shows_the_traceback_before_and_after_the_verb(failing, temporary,
 def test_every_verb_that_is_told_to_stop_says_so(number, status):
     code = f"""
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
 from selfkd.cli import listing, main
 listing._entries = lambda kind: signal.raise_signal(signal.{number})
 sys.exit(main(["list", "methods"]))
@@ -131,6 +132,8 @@ sys.exit(main(["list", "methods"]))
 def test_ctrl_c_while_the_command_is_imported_says_so():
     code = """
 import signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
 
 class Stopping:
     def find_spec(self, name, path, target=None):

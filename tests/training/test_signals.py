@@ -69,6 +69,7 @@ def test_a_forked_process_that_is_told_to_stop_ends_without_a_word(number):
     code = f"""
 import os, signal, time
 from selfkd.training.signals import stopping_on_signals
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
 with stopping_on_signals():
     child = os.fork()
     if child == 0:
