@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from image_sets import positions_of, save_digit, write_parquet
@@ -51,7 +52,6 @@ def photographs(bccd_root: Path) -> list[Path]:
 @pytest.fixture
 def digits_as_cifar100(tmp_path: Path) -> Path:
     """Real digits in CIFAR-100's Parquet layout: 60 for training in two files, 20 for testing, ten classes."""
-    pytest.importorskip("pyarrow")
     root = tmp_path / "parquet"
     for name, positions in {
         "train-00000-of-00002": range(30),
@@ -75,6 +75,24 @@ def digits_as_imagenet(tmp_path: Path) -> Path:
             mode = {(0, 0): "L", (1, 0): "CMYK"}.get((digit, rank), "RGB")
             save_digit(root / split / f"n{digit}" / f"{position}.JPEG", position, mode)
     return root
+
+
+@pytest.fixture
+def published_vit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`published_vit(num_classes)`: timm's `test_vit` has pretrained weights of so many classes, without a download."""
+    create = timm.create_model
+
+    def publish(num_classes: int) -> None:
+        weights = tmp_path / "weights.pth"
+        torch.save(create("test_vit", num_classes=num_classes).state_dict(), weights)
+        published = {"file": str(weights), "hf_hub_id": None, "url": None, "num_classes": num_classes}
+
+        def from_file(name: str, pretrained: bool, **options: object) -> object:
+            return create(name, pretrained, pretrained_cfg_overlay=published if pretrained else None, **options)
+
+        monkeypatch.setattr(timm, "create_model", from_file)
+
+    return publish
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def one_head(name: str, backbone: Staged, dtype: torch.dtype = torch.float64, **
     """`plain`, `label_smoothing` or `ps_kd`, which remembers the first golden prediction, in its last epoch."""
     method = selfkd.create_method(name, backbone, _DATA, **options)
     z0 = golden.logits(dtype)[0]
-    method.backbone.forward = lambda images: Features((), images, images, z0)  # type: ignore[method-assign]
+    method.backbone.forward = lambda images: Features((), images, images, z0)
     if "history" in method.memories:
         _remember(method, {"main": golden.histories()[0]})
     progress = selfkd.Progress(9, 10)
@@ -68,9 +68,9 @@ def kd(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) -> 
     """Its teacher gives the second golden logits."""
     z0, z1 = golden.logits(dtype)[:2]
     network = seats.another(backbone)
-    network.forward = lambda images: Features((), images, images, z1.detach())  # type: ignore[method-assign]
+    network.forward = lambda images: Features((), images, images, z1.detach())
     method = selfkd.create_method("kd", backbone, _DATA, teacher=selfkd.Teacher(network), **options)
-    method.backbone.forward = lambda images: Features((), images, images, z0)  # type: ignore[method-assign]
+    method.backbone.forward = lambda images: Features((), images, images, z0)
     return GoldenStep(method, _BATCH, selfkd.Progress(0, 1), {"main": z0})
 
 
@@ -78,7 +78,7 @@ def dml(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) ->
     """Its peer gives the second golden logits."""
     method = seats.create_method("dml", backbone, _DATA, **options)
     z = dict(zip(("main", "peer"), golden.logits(dtype), strict=False))
-    method.predict = lambda images: z  # type: ignore[method-assign]
+    method.predict = lambda images: z
     return GoldenStep(method, _BATCH, selfkd.Progress(0, 1), z)
 
 
@@ -89,7 +89,7 @@ def teskd(backbone: Staged, dtype: torch.dtype = torch.float64, **options: Any) 
     f = tuple(each.to(dtype).requires_grad_() for each in golden.features())
     students = (dict(zip(HEADS[1:], f[1:], strict=True)), {head: z[head] for head in HEADS[1:]})
     method.students.forward = lambda stages: students
-    method.backbone.forward = lambda images: Features((), images, f[0], z["main"])  # type: ignore[method-assign]
+    method.backbone.forward = lambda images: Features((), images, f[0], z["main"])
     return GoldenStep(method, _BATCH, selfkd.Progress(0, 200), z, f)
 
 

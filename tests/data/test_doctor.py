@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import compute, parquet
 
 from image_sets import digit, encoded, write_cells, write_folder, write_parquet
 from selfkd.cli import main
@@ -378,9 +380,6 @@ def test_cells_cut_from_photographs(bccd_root, tmp_path):
 
 
 def test_images_of_cifar100_as_png_files(cifar100_root, tmp_path):
-    pytest.importorskip("pyarrow")
-    from pyarrow import compute, parquet
-
     rows = parquet.ParquetFile(cifar100_root / "test-00000-of-00001.parquet").read_row_group(0)
     few = rows.filter(compute.less(rows["fine_label"], 5))
     for position, (image, label) in enumerate(zip(few["img"].to_pylist(), few["fine_label"].to_pylist(), strict=True)):
@@ -397,7 +396,6 @@ def test_images_of_cifar100_as_png_files(cifar100_root, tmp_path):
 
 
 def test_parquet_rows_are_named(tmp_path):
-    pytest.importorskip("pyarrow")
     root = tmp_path / "set"
     write_parquet(root / "train.parquet", range(100))
     write_parquet(root / "test.parquet", range(99, 130))
@@ -408,9 +406,6 @@ def test_parquet_rows_are_named(tmp_path):
 
 
 def test_damaged_rows_and_labels_of_parquet_are_named(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     root = tmp_path / "set"
     table = parquet.read_table(write_parquet(root / "train.parquet", range(60)))
     images, labels = table["image"].to_pylist(), table["label"].to_pylist()

@@ -2,8 +2,10 @@ import json
 import re
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 from sklearn.datasets import load_digits
 
 from image_sets import digit, encoded, positions_of, write_parquet
@@ -14,9 +16,6 @@ from selfkd.data.parquet_files import ParquetTable
 from selfkd.data.table_images import TableImages, read_labels
 from selfkd.errors import DataError, OptionError
 from selfkd.runs.checkup import check
-
-pyarrow = pytest.importorskip("pyarrow")
-parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def load(root, **options):

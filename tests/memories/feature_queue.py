@@ -64,7 +64,7 @@ class FeatureQueue(Memory):
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         self.check_state_dict(state)
         self.discard()
-        self.kept_QD = state["kept"].clone()  # type: ignore[attr-defined]
+        self.kept_QD = state["kept"].clone()
 
     def to(self, device: torch.device | str) -> Self:
         self.kept_QD = self.kept_QD.to(device)

@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-import timm
 import torch
 import yaml
 from torchvision.models import get_model_weights
@@ -120,16 +119,8 @@ def test_a_stored_recipe_resolves_to_itself_whatever_its_age(tmp_path):
     assert resolve(str(file)).options == {**recipe.options, "augmentation": kept}
 
 
-def test_a_run_trains_evaluates_and_predicts_with_what_the_weights_expect(tmp_path, monkeypatch):
-    weights = tmp_path / "weights.pth"
-    torch.save(timm.create_model("test_vit", num_classes=10).state_dict(), weights)
-    create = timm.create_model
-
-    def from_file(name, pretrained, **options):
-        overlay = {"file": str(weights), "hf_hub_id": None, "url": None, "num_classes": 10} if pretrained else None
-        return create(name, pretrained, pretrained_cfg_overlay=overlay, **options)
-
-    monkeypatch.setattr(timm, "create_model", from_file)
+def test_a_run_trains_evaluates_and_predicts_with_what_the_weights_expect(tmp_path, published_vit):
+    published_vit(10)
     root = write_folder(tmp_path / "photos", 8)
     recipe = resolve(
         DEMO,

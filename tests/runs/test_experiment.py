@@ -579,7 +579,6 @@ def test_bfloat16_trains(short, tmp_path):
 
 
 def test_tensorboard_is_written(short, tmp_path):
-    pytest.importorskip("tensorboard")
     folder = trained(short(**{"trainer.loggers": "[csv,tensorboard]", "trainer.epochs": 1}), tmp_path)
     assert list((folder.path / "tensorboard").glob("events.*"))
 

@@ -4,9 +4,9 @@ import json
 import logging
 import re
 import shutil
+from contextlib import contextmanager
 
 import pytest
-import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -42,6 +42,21 @@ def of_run(path, **overrides):
 
 def trained(recipe, runs, **options):
     return run(recipe, runs, show_progress=False, **options)
+
+
+@contextmanager
+def stopped_after_an_epoch(kind=KD):
+    """Training of this kind of method is interrupted when its second epoch begins."""
+
+    def stop(self, progress):
+        if progress.epoch == 1:
+            raise KeyboardInterrupt
+        Method.begin_epoch(self, progress)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kind, "begin_epoch", stop)
+        with pytest.raises(RunInterruptedError, match="stopped after epoch 1 of 2; the same command continues"):
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +124,9 @@ def test_equal_seeds_share_initial_weights_with_whoever_learns_alone(runs):
 
 
 @pytest.mark.parametrize("who", ["teacher", "student"])
-def test_whoever_is_interrupted_the_same_command_continues(runs, who, tmp_path, monkeypatch):
-    def stop(self, progress):
-        if progress.epoch == 1:
-            raise KeyboardInterrupt
-        Method.begin_epoch(self, progress)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr({"teacher": Plain, "student": KD}[who], "begin_epoch", stop)
-        with pytest.raises(RunInterruptedError, match="stopped after epoch 1 of 2; the same command continues"):
-            trained(student(), tmp_path)
+def test_whoever_is_interrupted_the_same_command_continues(runs, who, tmp_path):
+    with stopped_after_an_epoch({"teacher": Plain, "student": KD}[who]):
+        trained(student(), tmp_path)
     assert epochs_done(tmp_path / who / "seed-0" / "checkpoints") == 1
     trained(student(), tmp_path)
     for name in ("teacher", "student"):
@@ -129,15 +137,8 @@ def test_whoever_is_interrupted_the_same_command_continues(runs, who, tmp_path, 
 def unfinished(runs):
     """Let the student be a run that stopped after its first epoch."""
 
-    def stop(self, progress):
-        if progress.epoch == 1:
-            raise KeyboardInterrupt
-        Method.begin_epoch(self, progress)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(KD, "begin_epoch", stop)
-        with pytest.raises(RunInterruptedError):
-            trained(student(), runs, overwrite=True)
+    with stopped_after_an_epoch():
+        trained(student(), runs, overwrite=True)
 
 
 def test_a_run_does_not_continue_with_another_teacher(copied):
@@ -154,16 +155,9 @@ def test_a_run_does_not_continue_with_another_teacher(copied):
     assert trained(student(), copied).is_finished
 
 
-def test_where_the_teacher_lies_may_change(runs, tmp_path, monkeypatch):
-    def stop(self, progress):
-        if progress.epoch == 1:
-            raise KeyboardInterrupt
-        Method.begin_epoch(self, progress)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(KD, "begin_epoch", stop)
-        with pytest.raises(RunInterruptedError):
-            trained(of_run(runs / "teacher" / "seed-0"), tmp_path)
+def test_where_the_teacher_lies_may_change(runs, tmp_path):
+    with stopped_after_an_epoch():
+        trained(of_run(runs / "teacher" / "seed-0"), tmp_path)
     moved = shutil.copytree(runs / "teacher" / "seed-0", tmp_path / "moved")
     assert trained(of_run(moved), tmp_path).is_finished
 
@@ -283,16 +277,8 @@ def test_a_file_that_cannot_teach_is_refused(runs, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_network_of_timm_teaches_with_its_own_classes_size_and_normalization(tmp_path, monkeypatch):
-    weights = tmp_path / "weights.pth"
-    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), weights)
-    create = timm.create_model
-
-    def from_file(name, pretrained, **options):
-        overlay = {"file": str(weights), "hf_hub_id": None, "url": None, "num_classes": 3} if pretrained else None
-        return create(name, pretrained, pretrained_cfg_overlay=overlay, **options)
-
-    monkeypatch.setattr(timm, "create_model", from_file)
+def test_a_network_of_timm_teaches_with_its_own_classes_size_and_normalization(tmp_path, published_vit, monkeypatch):
+    published_vit(3)
     expected = preprocessing_of("test_vit")
     data = {"data": "folder", "data.root": str(write_folder(tmp_path / "photos", 10))}
     options = {"method": "kd", "teacher": "timm", "teacher.backbone": "test_vit", "name": "student"}
