@@ -63,6 +63,11 @@ class Needs:
         if self.stages not in get_args(_Stages):
             raise ValueError(f"Needs(stages={self.stages!r}): expected one of {', '.join(get_args(_Stages))}")
 
+    @property
+    def are_of_batches(self) -> bool:
+        """Whether nothing but what the loader gives is needed."""
+        return not (self.labels or self.teacher or self.peer) and self.stages == "any"
+
     def __or__(self, other: Needs) -> Needs:
         """What two parts of one method need together.
 

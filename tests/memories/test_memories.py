@@ -185,6 +185,15 @@ def test_a_supervision_does_not_replace_a_memory_that_is_there():
         method.supervise(Historical(), selfkd.DatasetInfo(SAMPLES, CLASSES), ("main",))
 
 
+def test_a_supervision_needs_only_what_a_loader_gives():
+    class Teaching(Historical):
+        needs = selfkd.Needs(teacher=True)
+
+    method = built()
+    with pytest.raises(UserError, match=r"Teaching declares Needs\(.*teacher=True.* may need sample_index, views"):
+        method.supervise(Teaching(), selfkd.DatasetInfo(SAMPLES, CLASSES), ("main",))
+
+
 class ForgetsTheHistory(Queued):
     def after_step(self, batch, output):
         self.queue.write(output.remembered["pooled"])

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
-from selfkd.recipes.reader import differences, resolve, split_overrides
+from selfkd.recipes.reader import differences, is_of_machine, resolve, split_overrides
 from selfkd.recipes.teacher_recipes import network_recipe, origin_of, teachers_first
 from selfkd.teachers import TEACHERS
 
@@ -106,6 +106,8 @@ def test_where_a_teacher_lies_is_no_part_of_the_experiment(tmp_path):
     machine = [student(teacher__trainer__threads=threads) for threads in (1, 2)]
     assert machine[0].name == machine[1].name
     assert not differences(*(recipe.flat() for recipe in machine))
+    assert is_of_machine("teacher.teacher.data.root")
+    assert not is_of_machine("teacher.teacher.backbone.width")
     changed = student(teacher__backbone__width=32)
     assert differences(student().flat(), changed.flat())[1:] == ["teacher.backbone.width: None there, '32' now"]
     assert changed.name.endswith("+teacher.backbone.width=32+teacher.recipe=demo_digits_resnet18_plain")

@@ -195,13 +195,19 @@ class Method(nn.Module, ABC):
             heads: their names.
         Raises:
             OptionError: if it is no `Supervision`.
-            UserError: if it is another method's, or one of its memories has the name of one that is there.
+            UserError: if it is another method's, needs more than a loader gives, or one of its memories has the name of
+                one that is there.
         """
         if not isinstance(supervision, Supervision | None):
             raise OptionError(
                 "supervision", supervision, "what selfkd.create_supervision(name) gives, or None for the labels"
             )
         self.supervision = Labels() if supervision is None else supervision
+        if not self.supervision.needs.are_of_batches:
+            raise UserError(
+                f"{type(self.supervision).__name__} declares {self.supervision.needs}; a supervision may need "
+                "sample_index, views and same_class alone"
+            )
         self.supervision.bind(data, heads)
         for name, memory in self.supervision.memories.items():
             if name in self.memories:

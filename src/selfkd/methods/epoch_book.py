@@ -72,8 +72,8 @@ class EpochBook:
             )
         if epoch < self.done and not all(memory.is_empty for memory in memories):
             raise UserError(
-                f"epoch {epoch} begins, but {self.done} epochs were ended, of which {self.name} remembers the "
-                "predictions: the next is number method.epochs_done. To train anew, create a new method; to go back, "
+                f"epoch {epoch} begins, but {self.done} epochs were ended, of which {self.name} remembers "
+                "something: the next is number method.epochs_done. To train anew, create a new method; to go back, "
                 "load_training_state(state)"
             )
         self._broken_off = self._broken_off + self.samples if epoch == self._current else 0

@@ -153,8 +153,8 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def is_of_machine(key: str) -> bool:
-    """Whether a flat key, of a recipe or of its teacher's, belongs to a machine and not to the experiment."""
-    return key in MACHINE or key.removeprefix(_OF_TEACHER) in MACHINE
+    """Whether a flat key, of a recipe or of a teacher's, belongs to a machine and not to the experiment."""
+    return key in MACHINE or (key.startswith(_OF_TEACHER) and is_of_machine(key.removeprefix(_OF_TEACHER)))
 
 
 def nearest_option(word: str, value: str = "...") -> str | None:

@@ -290,11 +290,13 @@ class RunFolder:
 
         Raises: RunError: if it is another one, or that was not noted and the run has begun, or the note is damaged.
         """
-        begun = self.teacher_file.exists() or has_sets(self.checkpoints)
-        if begun and self.teacher() != teacher:
+        if not (self.teacher_file.exists() or has_sets(self.checkpoints)):
+            return
+        there = self.teacher().checksum
+        if there != teacher.checksum:
             raise RunError(
-                f"{self.path} learns from another teacher: the checksum of its weights is "
-                f"{self.teacher().checksum[:12]} there, {teacher.checksum[:12]} now; {_ADVICE}"
+                f"{self.path} learns from another teacher: the checksum of its weights is {there[:12]} there, "
+                f"{teacher.checksum[:12]} now; {_ADVICE}"
             )
 
     def prepare(

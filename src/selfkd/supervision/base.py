@@ -23,7 +23,7 @@ class Supervision(ABC):
     class binds it to data and heads, and calls `admit` before each step and `after_step` after it.
 
     Attributes:
-        needs: what it needs of a batch, beside what the method needs.
+        needs: what it needs of a batch, beside what the method needs; nothing else of `Needs`.
         heads: names of the heads, once it is bound.
         num_classes: K, once it is bound.
     """
