@@ -10,6 +10,7 @@ def benchmark():
     return load_benchmark("cifar100_small_budget")
 
 
+@pytest.mark.slow
 def test_it_measures_every_method_and_the_page_says_so(benchmark, digits_as_cifar100, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "OVERRIDES", {"backbone.width": 8, "trainer.epochs": 1, "loader.batch_size": 20})
     results = benchmark.measure(str(digits_as_cifar100), tmp_path / "runs")

@@ -38,6 +38,7 @@ def test_a_filled_history_is_read_everywhere(benchmark, tmp_path):
     assert torch.equal(read.argmax(dim=1), top)
 
 
+@pytest.mark.slow
 def test_it_measures_in_little_and_makes_its_section(benchmark, digits_as_cifar100, tmp_path, monkeypatch):
     scale = json.loads(json.dumps(benchmark.measure_scale(benchmark.TINY, 2)))
     small = {"data.train_per_class": None, "trainer.epochs": 1, "loader.batch_size": 20}

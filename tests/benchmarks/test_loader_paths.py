@@ -12,6 +12,7 @@ def benchmark():
     return load_benchmark("loader_paths")
 
 
+@pytest.mark.slow
 def test_a_folder_gives_the_same_from_memory_and_from_disk(benchmark, digits_as_cifar100, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "OVERRIDES", {**benchmark.OVERRIDES, "trainer.epochs": 1, "loader.batch_size": 20})
     monkeypatch.setattr(benchmark, "SEEDS", (0, 1))

@@ -169,6 +169,7 @@ def test_a_disk_that_is_full_ends_the_run_and_it_continues_once_there_is_room(re
     assert folder.network_file.read_bytes() == unbroken.network_file.read_bytes()
 
 
+@pytest.mark.slow
 def test_torchrun_on_two_machines_trains_one_run_and_reports_once(recipe_file, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -208,6 +209,7 @@ def test_one_of_several_processes_is_killed_and_the_run_continues(recipe_file, t
     assert "threads that compute: 1 (as OMP_NUM_THREADS says)" in errors, "not what each of the two had"
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_its_number_of_threads(recipe_file, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
     process = start(recipe_file, tmp_path / "runs", "trainer.threads=2")
