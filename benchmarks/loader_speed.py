@@ -31,12 +31,12 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
 from selfkd.contract import Needs
-from selfkd.data.augmentation import CropFlip, RandomResizedCrop
-from selfkd.data.batches import LoaderOptions
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.loaders import training_loader
-from selfkd.data.regularization import Regularization
-from selfkd.data.source import ImageSet, Split
+from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop
+from selfkd.data.augmentation.regularization import Regularization
+from selfkd.data.loading.batches import LoaderOptions
+from selfkd.data.loading.loaders import training_loader
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.splits import ImageSet, Split
 from selfkd.runs.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,7 +24,7 @@ from queue_items import QUEUE, Place, read_queue
 from run_records import RESULTS, WHOLE, Bundle, Paces, device_name, read_paces, record_file
 from scheduler import Limits, Scheduler
 
-from selfkd.data.parquet_files import parquet_splits
+from selfkd.data.reading.parquet_files import parquet_splits
 
 
 def main(

@@ -11,9 +11,9 @@ import torch
 import own_loop
 import seats
 import selfkd
-from selfkd.data.augmentation import CropFlip
-from selfkd.data.resident import TrainingLoader
-from selfkd.data.source import ImageSet
+from selfkd.data.augmentation.augmentations import CropFlip
+from selfkd.data.loading.resident import TrainingLoader
+from selfkd.data.splits import ImageSet
 from selfkd.errors import CheckpointError, OptionError, UserError
 from selfkd.losses import label_probabilities
 from selfkd.memories import HistoryOptions

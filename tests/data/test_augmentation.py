@@ -4,7 +4,7 @@ import torchvision
 from scipy.stats import ks_2samp
 from torchvision.transforms import v2
 
-from selfkd.data.augmentation import CropFlip, RandomResizedCrop, Unchanged
+from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop, Unchanged
 from selfkd.errors import OptionError
 
 

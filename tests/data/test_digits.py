@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from selfkd.data.digits import Digits
+from selfkd.data.sources.digits import Digits
 from selfkd.errors import OptionError
 
 

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from image_sets import write_cells, write_folder
-from selfkd.data.class_folders import files_below
-from selfkd.data.folder import Folder
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.source import ImageSet
+from selfkd.data.reading.class_folders import files_below
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.sources.folder import Folder
+from selfkd.data.splits import ImageSet
 from selfkd.errors import DataError, OptionError, RunError
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
@@ -286,7 +286,7 @@ def test_listing_stops_at_other_file_systems_below_a_class_folder(unsplit, monke
 
 
 def test_a_folder_with_far_more_than_images_is_not_listed_to_its_end(unsplit, monkeypatch):
-    monkeypatch.setattr("selfkd.data.class_folders._MOST_OTHERS", 40)
+    monkeypatch.setattr("selfkd.data.reading.class_folders._MOST_OTHERS", 40)
     for number in range(15):
         for label in range(3):
             (unsplit / f"digit {label}" / f"{number}.txt").touch()

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from image_sets import digit, write_folder, write_parquet
-from selfkd.data.folder import Folder
-from selfkd.data.hub import Hub
-from selfkd.data.parquet import Parquet
+from selfkd.data.sources.folder import Folder
+from selfkd.data.sources.hub import Hub
+from selfkd.data.sources.parquet import Parquet
 from selfkd.errors import DataError, OptionError, UserError
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from image_sets import digit, save_digit
-from selfkd.data.decoding import read_rgb
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.source import Splits
+from selfkd.data.reading.decoding import read_rgb
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.splits import Splits
 from selfkd.errors import DataError
 
 SQUARE = v2.Compose([v2.Resize([16, 16]), v2.PILToTensor()])
@@ -121,7 +121,7 @@ def test_what_an_older_version_noted_is_compared_by_its_own_rule(files):
 
 def test_of_many_bytes_the_contents_of_evenly_spread_files_count(files, monkeypatch):
     sizes = sum(files.path(position).stat().st_size for position in range(6))
-    monkeypatch.setattr("selfkd.data.image_files._MOST_READ", math.ceil(sizes / 3))
+    monkeypatch.setattr("selfkd.data.reading.image_files._MOST_READ", math.ceil(sizes / 3))
     read = []
     digest = ImageFiles._digest
     monkeypatch.setattr(

@@ -6,8 +6,8 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.imagenet import ImageNet
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.sources.imagenet import ImageNet
 from selfkd.errors import DataError, OptionError
 
 

@@ -5,14 +5,14 @@ from scipy.stats import beta, chisquare, kstest
 from torchvision.transforms import v2
 
 from selfkd.contract import Needs
-from selfkd.data.augmentation import CropFlip, RandomResizedCrop, Unchanged
-from selfkd.data.batches import LoaderOptions
-from selfkd.data.loaders import training_loader
-from selfkd.data.random_streams import BELOW
-from selfkd.data.regularization import Cutout, Mixing, Regularization, WithPolicy
-from selfkd.data.resident import TrainingLoader
-from selfkd.data.source import ImageSet
-from selfkd.data.streaming import StreamingTrainingLoader
+from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop, Unchanged
+from selfkd.data.augmentation.random_streams import BELOW
+from selfkd.data.augmentation.regularization import Cutout, Mixing, Regularization, WithPolicy
+from selfkd.data.loading.batches import LoaderOptions
+from selfkd.data.loading.loaders import training_loader
+from selfkd.data.loading.resident import TrainingLoader
+from selfkd.data.loading.streaming import StreamingTrainingLoader
+from selfkd.data.splits import ImageSet
 from selfkd.errors import OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -6,11 +6,11 @@ from scipy.stats import chi2_contingency, chisquare
 from torchvision.transforms import v2
 
 from selfkd.contract import Needs
-from selfkd.data.augmentation import CropFlip, Unchanged
-from selfkd.data.batches import LoaderOptions
-from selfkd.data.loaders import training_loader
-from selfkd.data.resident import EvaluationLoader, TrainingLoader, _placed
-from selfkd.data.source import ImageSet
+from selfkd.data.augmentation.augmentations import CropFlip, Unchanged
+from selfkd.data.loading.batches import LoaderOptions
+from selfkd.data.loading.loaders import training_loader
+from selfkd.data.loading.resident import EvaluationLoader, TrainingLoader, _placed
+from selfkd.data.splits import ImageSet
 from selfkd.errors import DataError, OptionError
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

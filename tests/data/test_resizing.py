@@ -6,7 +6,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from image_sets import digit
-from selfkd.data.resizing import centre_square
+from selfkd.data.reading.resizing import centre_square
 
 
 def whole(side, resize):

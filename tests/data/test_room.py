@@ -2,17 +2,17 @@ import pytest
 
 from image_sets import write_folder, write_parquet
 from selfkd.cli import main
-from selfkd.data.digits import Digits
-from selfkd.data.folder import Folder
-from selfkd.data.imagenet import ImageNet
-from selfkd.data.parquet import Parquet
+from selfkd.data.sources.digits import Digits
+from selfkd.data.sources.folder import Folder
+from selfkd.data.sources.imagenet import ImageNet
+from selfkd.data.sources.parquet import Parquet
 from selfkd.errors import MemoryExhaustedError, OptionError
 from selfkd.runs import checkup, networks
 
 
 @pytest.fixture
 def one_gigabyte(monkeypatch):
-    monkeypatch.setattr("selfkd.data.room.free_main_memory", lambda: 10**9)
+    monkeypatch.setattr("selfkd.data.reading.room.free_main_memory", lambda: 10**9)
 
 
 @pytest.mark.parametrize(

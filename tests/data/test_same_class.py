@@ -5,13 +5,13 @@ import torch
 from scipy.stats import chisquare
 
 from selfkd.contract import Needs
-from selfkd.data.augmentation import CropFlip, RandomResizedCrop, Unchanged
-from selfkd.data.imagenet import ImageNet
-from selfkd.data.regularization import Cutout
-from selfkd.data.resident import TrainingLoader
-from selfkd.data.same_class import Followers
-from selfkd.data.source import ImageSet
-from selfkd.data.streaming import StreamingTrainingLoader
+from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop, Unchanged
+from selfkd.data.augmentation.regularization import Cutout
+from selfkd.data.loading.resident import TrainingLoader
+from selfkd.data.loading.same_class import Followers
+from selfkd.data.loading.streaming import StreamingTrainingLoader
+from selfkd.data.sources.imagenet import ImageNet
+from selfkd.data.splits import ImageSet
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 

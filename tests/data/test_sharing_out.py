@@ -6,13 +6,13 @@ import torch
 
 from image_sets import digit
 from selfkd.contract import Needs
-from selfkd.data.augmentation import CropFlip, RandomResizedCrop
-from selfkd.data.batches import LoaderOptions
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.loaders import evaluation_loader, training_loader
-from selfkd.data.regularization import Regularization
-from selfkd.data.resizing import centre_square
-from selfkd.data.streaming import StreamingTrainingLoader
+from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop
+from selfkd.data.augmentation.regularization import Regularization
+from selfkd.data.loading.batches import LoaderOptions
+from selfkd.data.loading.loaders import evaluation_loader, training_loader
+from selfkd.data.loading.streaming import StreamingTrainingLoader
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.reading.resizing import centre_square
 from selfkd.errors import DataError, OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from image_sets import write_folder
-from selfkd.data.digits import Digits
-from selfkd.data.folder import Folder
-from selfkd.data.image_files import ImageFiles
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.sources.digits import Digits
+from selfkd.data.sources.folder import Folder
 from selfkd.errors import DataError, OptionError
 from selfkd.recipes.reader import resolve
 

@@ -3,12 +3,12 @@ import torch
 
 from selfkd.contract import Needs
 from selfkd.data import batches
-from selfkd.data.augmentation import CropFlip, RandomResizedCrop, Unchanged
-from selfkd.data.batches import LoaderOptions
-from selfkd.data.imagenet import ImageNet
-from selfkd.data.loaders import evaluation_loader, training_loader
-from selfkd.data.resident import EvaluationLoader, TrainingLoader
-from selfkd.data.streaming import StreamingEvaluationLoader, StreamingTrainingLoader
+from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop, Unchanged
+from selfkd.data.loading.batches import LoaderOptions
+from selfkd.data.loading.loaders import evaluation_loader, training_loader
+from selfkd.data.loading.resident import EvaluationLoader, TrainingLoader
+from selfkd.data.loading.streaming import StreamingEvaluationLoader, StreamingTrainingLoader
+from selfkd.data.sources.imagenet import ImageNet
 from selfkd.errors import DataError, OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

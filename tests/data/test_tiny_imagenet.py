@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from image_sets import positions_of, save_digit
-from selfkd.data.tiny_imagenet import TinyImageNet
+from selfkd.data.sources.tiny_imagenet import TinyImageNet
 from selfkd.errors import DataError, OptionError
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run

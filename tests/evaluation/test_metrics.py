@@ -3,8 +3,8 @@ import torch
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
 import selfkd
-from selfkd.data.resident import EvaluationLoader
-from selfkd.data.source import ImageSet
+from selfkd.data.loading.resident import EvaluationLoader
+from selfkd.data.splits import ImageSet
 from selfkd.errors import NonFiniteLossError
 from selfkd.evaluation.metrics import HeadMetrics, evaluate
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 import selfkd
-from selfkd.data.resident import EvaluationLoader
-from selfkd.data.source import ImageSet
+from selfkd.data.loading.resident import EvaluationLoader
+from selfkd.data.splits import ImageSet
 from selfkd.errors import BackboneError, NonFiniteLossError
 from selfkd.evaluation.metrics import evaluate, measure
 from selfkd.evaluation.predictions import collect

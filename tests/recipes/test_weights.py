@@ -12,7 +12,7 @@ from image_sets import digit, write_folder
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.torchvision_stages import TORCHVISION_STAGES
 from selfkd.contract import Preprocessing
-from selfkd.data.preprocessing import options_for
+from selfkd.data.sources.preprocessing import options_for
 from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
 from selfkd.runs import checkup
@@ -188,7 +188,7 @@ def test_the_doctor_warns_of_weights_that_expect_no_centre_cut_out(tmp_path, mon
 
 
 def test_an_interpolation_that_is_none_is_refused():
-    from selfkd.data.folder import Folder
+    from selfkd.data.sources.folder import Folder
 
     with pytest.raises(OptionError, match="data.interpolation='best' .* one of bicubic, bilinear"):
         Folder(interpolation="best")

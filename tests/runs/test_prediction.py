@@ -107,7 +107,7 @@ def test_what_leads_round_the_whole_machine_is_not_listed(photos):
 
 
 def test_a_folder_of_far_more_than_images_gives_what_was_found_so_far(photos, monkeypatch):
-    monkeypatch.setattr("selfkd.data.class_folders._MOST_OTHERS", 20)
+    monkeypatch.setattr("selfkd.data.reading.class_folders._MOST_OTHERS", 20)
     (photos / "c").mkdir()
     for number in range(30):
         (photos / "c" / f"{number}.txt").touch()

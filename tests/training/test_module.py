@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from selfkd.data.batches import TrainingBatches
+from selfkd.data.loading.batches import TrainingBatches
 from selfkd.errors import BatchError, RunInterruptedError
 from selfkd.memories import History
 from selfkd.methods.base import Method

@@ -72,8 +72,8 @@ def die(folder):
 def evaluate_three_images(folder):
     """Two processes, of which the second has no share of the second batch, or has logits that are no numbers."""
     import selfkd
-    from selfkd.data.resident import EvaluationLoader
-    from selfkd.data.source import ImageSet
+    from selfkd.data.loading.resident import EvaluationLoader
+    from selfkd.data.splits import ImageSet
     from selfkd.errors import NonFiniteLossError
     from selfkd.evaluation.metrics import evaluate
 
@@ -98,8 +98,8 @@ def evaluate_three_images(folder):
 def collect_in_order(folder):
     """Two processes collect nine images in batches of four: two and two of the first batches, one of the last."""
     import selfkd
-    from selfkd.data.resident import EvaluationLoader
-    from selfkd.data.source import ImageSet
+    from selfkd.data.loading.resident import EvaluationLoader
+    from selfkd.data.splits import ImageSet
     from selfkd.errors import NonFiniteLossError
     from selfkd.evaluation.metrics import evaluate, measure
     from selfkd.evaluation.predictions import collect

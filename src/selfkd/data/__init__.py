@@ -7,25 +7,30 @@ __all__ = ["AUGMENTATIONS", "DATASETS"]
 DATASETS = Catalogue(
     "data set",
     {
-        "digits": Entry("selfkd.data.digits:Digits", "scikit-learn's 1,797 scans of handwritten digits; no download"),
+        "digits": Entry(
+            "selfkd.data.sources.digits:Digits", "scikit-learn's 1,797 scans of handwritten digits; no download"
+        ),
         "cifar10": Entry(
-            "selfkd.data.cifar10:CIFAR10", "CIFAR-10 from Parquet or torchvision's files, downloaded if asked"
+            "selfkd.data.sources.cifar10:CIFAR10", "CIFAR-10 from Parquet or torchvision's files, downloaded if asked"
         ),
         "cifar100": Entry(
-            "selfkd.data.cifar100:CIFAR100", "CIFAR-100 from Parquet or torchvision's files, downloaded if asked"
+            "selfkd.data.sources.cifar100:CIFAR100",
+            "CIFAR-100 from Parquet or torchvision's files, downloaded if asked",
         ),
         "fashion_mnist": Entry(
-            "selfkd.data.fashion_mnist:FashionMNIST", "Fashion-MNIST from torchvision's files, downloaded if asked"
+            "selfkd.data.sources.fashion_mnist:FashionMNIST",
+            "Fashion-MNIST from torchvision's files, downloaded if asked",
         ),
         "tiny_imagenet": Entry(
-            "selfkd.data.tiny_imagenet:TinyImageNet", "Tiny-ImageNet's 200 classes at 32x32 or 64x64, held in memory"
+            "selfkd.data.sources.tiny_imagenet:TinyImageNet",
+            "Tiny-ImageNet's 200 classes at 32x32 or 64x64, held in memory",
         ),
         "imagenet": Entry(
-            "selfkd.data.imagenet:ImageNet", "ImageNet, or other photographs in train/<class>/ and val/<class>/"
+            "selfkd.data.sources.imagenet:ImageNet", "ImageNet, or other photographs in train/<class>/ and val/<class>/"
         ),
-        "folder": Entry("selfkd.data.folder:Folder", "your own images, one folder per class, split or not"),
-        "parquet": Entry("selfkd.data.parquet:Parquet", "your own images in Parquet files in the Hub's layout"),
-        "hub": Entry("selfkd.data.hub:Hub", "any image classification set of the Hugging Face Hub, by name"),
+        "folder": Entry("selfkd.data.sources.folder:Folder", "your own images, one folder per class, split or not"),
+        "parquet": Entry("selfkd.data.sources.parquet:Parquet", "your own images in Parquet files in the Hub's layout"),
+        "hub": Entry("selfkd.data.sources.hub:Hub", "any image classification set of the Hugging Face Hub, by name"),
     },
     listing="'selfkd list datasets' shows all",
 )
@@ -33,10 +38,10 @@ DATASETS = Catalogue(
 AUGMENTATIONS = Catalogue(
     "augmentation",
     {
-        "none": Entry("selfkd.data.augmentation:Unchanged", "images as they are"),
-        "crop_flip": Entry("selfkd.data.augmentation:CropFlip", "padding, random crop, horizontal flip"),
+        "none": Entry("selfkd.data.augmentation.augmentations:Unchanged", "images as they are"),
+        "crop_flip": Entry("selfkd.data.augmentation.augmentations:CropFlip", "padding, random crop, horizontal flip"),
         "random_resized_crop": Entry(
-            "selfkd.data.augmentation:RandomResizedCrop",
+            "selfkd.data.augmentation.augmentations:RandomResizedCrop",
             "random part of an image file scaled to one size, horizontal flip",
         ),
     },

@@ -64,8 +64,8 @@ CHOSEN: Mapping[str, Chosen] = {
     "schedule": Chosen.of(SCHEDULES, 3),
 }
 ALWAYS: Mapping[str, str] = {
-    "regularization": "selfkd.data.regularization:Regularization",
-    "loader": "selfkd.data.batches:LoaderOptions",
+    "regularization": "selfkd.data.augmentation.regularization:Regularization",
+    "loader": "selfkd.data.loading.batches:LoaderOptions",
     "history": "selfkd.memories.history_options:HistoryOptions",
     "trainer": "selfkd.training.options:TrainerOptions",
 }

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from selfkd.backbones.pretrained import preprocessing_of
-from selfkd.data.preprocessing import followed_options
+from selfkd.data.sources.preprocessing import followed_options
 
 __all__ = ["options_of_weights"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from selfkd.contract import DatasetInfo
-from selfkd.data.source import Source
+from selfkd.data.sources.base import Source
 from selfkd.errors import BackboneError, OptionError
 from selfkd.methods import method_class
 from selfkd.methods.base import Method

@@ -15,7 +15,7 @@ from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.examination import examine
 from selfkd.data.doctor.findings import Report
 from selfkd.data.doctor.layouts import LAYOUTS, recognised
-from selfkd.data.own_images import OwnImages
+from selfkd.data.sources.own_images import OwnImages
 from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import Recipe, resolve

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from selfkd.contract import DatasetInfo
-from selfkd.data.augmentation import Augmentation
-from selfkd.data.batches import EvaluationBatches
+from selfkd.data.augmentation.augmentations import Augmentation
 from selfkd.data.doctor.examination import first_look
-from selfkd.data.loaders import evaluation_loader, training_loader
-from selfkd.data.source import Source, Split, Splits
-from selfkd.data.streaming import killed_workers_named
+from selfkd.data.loading.batches import EvaluationBatches
+from selfkd.data.loading.loaders import evaluation_loader, training_loader
+from selfkd.data.loading.streaming import killed_workers_named
+from selfkd.data.sources.base import Source
+from selfkd.data.splits import Split, Splits
 from selfkd.errors import CheckpointError, DataError, NonFiniteLossError, RunError
 from selfkd.evaluation.metrics import evaluate
 from selfkd.evaluation.scores import Scores

@@ -17,8 +17,8 @@ import torch
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from selfkd.data.class_folders import images_below
-from selfkd.data.decoding import UNREADABLE, open_image, to_rgb
+from selfkd.data.reading.class_folders import images_below
+from selfkd.data.reading.decoding import UNREADABLE, open_image, to_rgb
 from selfkd.errors import CheckpointError, DataError
 from selfkd.option_checks import at_least
 from selfkd.runs.loading import LoadedRun

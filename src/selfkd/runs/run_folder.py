@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from selfkd.contract import DatasetInfo, TeacherRecord
-from selfkd.data.source import Splits
+from selfkd.data.splits import Splits
 from selfkd.data.wording import few
 from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.given_paths import RECIPE_FILE, check_run

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from selfkd.backbones.pretrained import preprocessing_of, published_classes
 from selfkd.contract import Normalization, TeacherRecord
-from selfkd.data.source import Source, Splits
+from selfkd.data.sources.base import Source
+from selfkd.data.splits import Splits
 from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, first_line, shown
 from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path

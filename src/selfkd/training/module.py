@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from selfkd.contract import Batch, Progress, StepOutput
-from selfkd.data.batches import EvaluationBatches, TrainingBatches, TrainingEpoch
+from selfkd.data.loading.batches import EvaluationBatches, TrainingBatches, TrainingEpoch
 from selfkd.errors import NonFiniteLossError
 from selfkd.evaluation.metrics import evaluate
 from selfkd.evaluation.scores import Score

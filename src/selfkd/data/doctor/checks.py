@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from selfkd.contract import Preprocessing
 from selfkd.data.doctor.findings import Finding, Severity
 from selfkd.data.doctor.survey import Moments, Survey
-from selfkd.data.preprocessing import options_for
-from selfkd.data.source import Source
+from selfkd.data.sources.base import Source
+from selfkd.data.sources.preprocessing import options_for
 from selfkd.memories import History
 
 __all__ = ["FULL", "QUICK", "Check", "Examination", "Stem"]

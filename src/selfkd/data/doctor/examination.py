@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from selfkd.data.cifar import CIFAR
 from selfkd.data.doctor.checks import FULL, QUICK, Check, Examination, Stem
 from selfkd.data.doctor.file_listing import list_folder, list_imagenet, list_tiny_imagenet
 from selfkd.data.doctor.findings import Finding, Severity
 from selfkd.data.doctor.listing import Listing, list_loaded, list_tables
 from selfkd.data.doctor.survey import Moments, Survey, moments_of, survey
-from selfkd.data.folder import Folder
-from selfkd.data.imagenet import ImageNet
-from selfkd.data.own_images import OwnImages
-from selfkd.data.source import ImageSet, Source, Splits
-from selfkd.data.split_names import SplitNames
-from selfkd.data.table_source import TableSource
-from selfkd.data.tiny_imagenet import TinyImageNet
+from selfkd.data.sources.base import Source
+from selfkd.data.sources.cifar import CIFAR
+from selfkd.data.sources.folder import Folder
+from selfkd.data.sources.imagenet import ImageNet
+from selfkd.data.sources.own_images import OwnImages
+from selfkd.data.sources.split_names import SplitNames
+from selfkd.data.sources.table_source import TableSource
+from selfkd.data.sources.tiny_imagenet import TinyImageNet
+from selfkd.data.splits import ImageSet, Splits
 from selfkd.errors import DataError, UserError
 
 __all__ = ["examine", "first_look"]

@@ -11,15 +11,15 @@ import numpy as np
 from PIL import Image
 from torchvision.datasets.folder import is_image_file
 
-from selfkd.data.class_folders import check_listed_once, files_below, root_folder, visible_folders
-from selfkd.data.decoding import open_image
 from selfkd.data.doctor.findings import Finding
 from selfkd.data.doctor.listing import Listing, Specimen
-from selfkd.data.folder import Folder
-from selfkd.data.imagenet import ImageNet
-from selfkd.data.source import Source
-from selfkd.data.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames
-from selfkd.data.tiny_imagenet import TinyImageNet, class_words, validation_files
+from selfkd.data.reading.class_folders import check_listed_once, files_below, root_folder, visible_folders
+from selfkd.data.reading.decoding import open_image
+from selfkd.data.sources.base import Source
+from selfkd.data.sources.folder import Folder
+from selfkd.data.sources.imagenet import ImageNet
+from selfkd.data.sources.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames
+from selfkd.data.sources.tiny_imagenet import TinyImageNet, class_words, validation_files
 from selfkd.errors import DataError
 
 __all__ = ["list_folder", "list_imagenet", "list_tiny_imagenet"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from selfkd.data.parquet_files import ParquetTable, parquet_splits
+from selfkd.data.reading.parquet_files import ParquetTable, parquet_splits
 from selfkd.errors import DataError
 
 __all__ = ["LAYOUTS", "recognised"]

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfkd.data.arrow_images import Columns, ImageTable, encoded_images, find_columns, image_file
-from selfkd.data.cifar import CIFAR
-from selfkd.data.decoding import open_image
 from selfkd.data.doctor.findings import Finding
-from selfkd.data.parquet_files import ParquetTable, parquet_splits
-from selfkd.data.source import ImageSet, Source
-from selfkd.data.split_names import SplitNames, assigned
-from selfkd.data.table_source import TableSource, numbered_classes
+from selfkd.data.reading.arrow_images import Columns, ImageTable, encoded_images, find_columns, image_file
+from selfkd.data.reading.decoding import open_image
+from selfkd.data.reading.parquet_files import ParquetTable, parquet_splits
+from selfkd.data.sources.base import Source
+from selfkd.data.sources.cifar import CIFAR
+from selfkd.data.sources.split_names import SplitNames, assigned
+from selfkd.data.sources.table_source import TableSource, numbered_classes
+from selfkd.data.splits import ImageSet
 from selfkd.errors import DataError
 
 __all__ = ["Listing", "Specimen", "list_loaded", "list_tables"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from selfkd.data.decoding import UNREADABLE, to_rgb
 from selfkd.data.doctor.listing import Specimen
+from selfkd.data.reading.decoding import UNREADABLE, to_rgb
 
 __all__ = ["Moments", "Observed", "Survey", "moments_of", "survey"]
 

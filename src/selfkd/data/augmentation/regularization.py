@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from selfkd.data.augmentation import Augmentation
-from selfkd.data.random_streams import BELOW, below, each_seeded, seeded
+from selfkd.data.augmentation.augmentations import Augmentation
+from selfkd.data.augmentation.random_streams import BELOW, below, each_seeded, seeded
 from selfkd.errors import OptionError
 from selfkd.option_checks import LARGEST_SIZE, one_of
 

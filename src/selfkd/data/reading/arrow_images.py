@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfkd.data.decoding import read_rgb
+from selfkd.data.reading.decoding import read_rgb
 from selfkd.errors import DataError, OptionError
 
 __all__ = [

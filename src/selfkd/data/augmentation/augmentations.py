@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.transforms import v2
 
-from selfkd.data.random_streams import BELOW, each_seeded
-from selfkd.data.resizing import Interpolation
+from selfkd.data.augmentation.random_streams import BELOW, each_seeded
+from selfkd.data.reading.resizing import Interpolation
 from selfkd.errors import OptionError
 from selfkd.option_checks import LARGEST_SIZE, at_least, one_of
 

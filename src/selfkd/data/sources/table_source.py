@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from selfkd.data.arrow_images import Columns, ImageTable, find_columns, first_image
-from selfkd.data.own_images import OwnImages
-from selfkd.data.resizing import unless_sized
-from selfkd.data.room import check_room
-from selfkd.data.source import Split, Splits
-from selfkd.data.split_names import SplitNames, assigned
-from selfkd.data.table_images import TableImages, read_labels
+from selfkd.data.reading.arrow_images import Columns, ImageTable, find_columns, first_image
+from selfkd.data.reading.resizing import unless_sized
+from selfkd.data.reading.room import check_room
+from selfkd.data.reading.table_images import TableImages, read_labels
+from selfkd.data.sources.own_images import OwnImages
+from selfkd.data.sources.split_names import SplitNames, assigned
+from selfkd.data.splits import Split, Splits
 from selfkd.errors import DataError, OptionError
 
 __all__ = ["TableSource", "numbered_classes"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torchvision import datasets
 
-from selfkd.data.cifar import CIFAR
+from selfkd.data.sources.cifar import CIFAR
 
 __all__ = ["CIFAR100"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from selfkd.data.batches import EpochPlan, EvaluationBatches, TrainingBatches
-from selfkd.data.source import ImageSet
+from selfkd.data.loading.batches import EpochPlan, EvaluationBatches, TrainingBatches
+from selfkd.data.splits import ImageSet
 
 __all__ = ["EvaluationLoader", "TrainingLoader"]
 

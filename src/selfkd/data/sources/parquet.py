@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from selfkd.data.arrow_images import ImageTable
-from selfkd.data.class_folders import root_folder, visible_folders
-from selfkd.data.parquet_files import ParquetTable, parquet_splits
-from selfkd.data.table_source import TableSource
+from selfkd.data.reading.arrow_images import ImageTable
+from selfkd.data.reading.class_folders import root_folder, visible_folders
+from selfkd.data.reading.parquet_files import ParquetTable, parquet_splits
+from selfkd.data.sources.table_source import TableSource
 from selfkd.errors import DataError
 
 __all__ = ["Parquet"]

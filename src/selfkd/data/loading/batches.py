@@ -14,11 +14,11 @@ from torch import Tensor
 
 from selfkd.contract import Batch, Needs
 from selfkd.cores import available_cores
-from selfkd.data.augmentation import Augmentation
-from selfkd.data.random_streams import generator, seed_of
-from selfkd.data.regularization import Cutout, Mixing
-from selfkd.data.same_class import Followers
-from selfkd.data.source import Split
+from selfkd.data.augmentation.augmentations import Augmentation
+from selfkd.data.augmentation.random_streams import generator, seed_of
+from selfkd.data.augmentation.regularization import Cutout, Mixing
+from selfkd.data.loading.same_class import Followers
+from selfkd.data.splits import Split
 from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import at_least
 

@@ -9,17 +9,18 @@ from typing import get_args
 from PIL import Image
 from torch import Tensor
 
-from selfkd.data.class_folders import (
+from selfkd.data.reading.class_folders import (
     check_listed_once,
     check_same_classes,
     class_folders,
     labelled_files,
     root_folder,
 )
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.resizing import Interpolation, centre_square
-from selfkd.data.room import check_sides
-from selfkd.data.source import Source, Splits
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.reading.resizing import Interpolation, centre_square
+from selfkd.data.reading.room import check_sides
+from selfkd.data.sources.base import Source
+from selfkd.data.splits import Splits
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least, one_of
 

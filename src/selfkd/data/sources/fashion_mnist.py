@@ -12,8 +12,9 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from selfkd.data.source import ImageSet, Source, Splits
-from selfkd.data.torchvision_sets import read_torchvision, set_folder
+from selfkd.data.sources.base import Source
+from selfkd.data.sources.torchvision_sets import read_torchvision, set_folder
+from selfkd.data.splits import ImageSet, Splits
 from selfkd.errors import OptionError
 
 __all__ = ["FashionMNIST"]

@@ -12,16 +12,17 @@ from torch import Tensor
 from torchvision.datasets.folder import is_image_file
 from torchvision.transforms import v2
 
-from selfkd.data.class_folders import (
+from selfkd.data.reading.class_folders import (
     check_listed_once,
     check_same_classes,
     class_folders,
     labelled_files,
     root_folder,
 )
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.regular_files import regular_status
-from selfkd.data.source import Source, Splits
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.reading.regular_files import regular_status
+from selfkd.data.sources.base import Source
+from selfkd.data.splits import Splits
 from selfkd.data.wording import few
 from selfkd.errors import DataError, OptionError
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from selfkd.contract import Needs
-from selfkd.data.augmentation import Augmentation
-from selfkd.data.batches import EvaluationBatches, LoaderOptions, TrainingBatches
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.regularization import Regularization
-from selfkd.data.resident import EvaluationLoader, TrainingLoader
-from selfkd.data.source import ImageSet, Split
-from selfkd.data.streaming import StreamingEvaluationLoader, StreamingTrainingLoader
+from selfkd.data.augmentation.augmentations import Augmentation
+from selfkd.data.augmentation.regularization import Regularization
+from selfkd.data.loading.batches import EvaluationBatches, LoaderOptions, TrainingBatches
+from selfkd.data.loading.resident import EvaluationLoader, TrainingLoader
+from selfkd.data.loading.streaming import StreamingEvaluationLoader, StreamingTrainingLoader
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.splits import ImageSet, Split
 from selfkd.errors import OptionError
 
 __all__ = ["evaluation_loader", "training_loader"]

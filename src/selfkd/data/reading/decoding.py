@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from selfkd.data.regular_files import regular_status
+from selfkd.data.reading.regular_files import regular_status
 from selfkd.errors import DataError
 
 __all__ = ["UNREADABLE", "eight_bits", "open_image", "read_rgb", "to_rgb"]

@@ -10,11 +10,12 @@ from typing import get_args
 from PIL import Image
 from torch import Tensor
 
-from selfkd.data.drawing import held_out
-from selfkd.data.resizing import Interpolation, centre_square
-from selfkd.data.room import check_sides
-from selfkd.data.source import Source, Split, Splits
-from selfkd.data.split_names import SplitNames
+from selfkd.data.reading.resizing import Interpolation, centre_square
+from selfkd.data.reading.room import check_sides
+from selfkd.data.sources.base import Source
+from selfkd.data.sources.drawing import held_out
+from selfkd.data.sources.split_names import SplitNames
+from selfkd.data.splits import Split, Splits
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least, non_negative, one_of
 

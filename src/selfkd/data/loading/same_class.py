@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from selfkd.data.random_streams import BELOW, below
+from selfkd.data.augmentation.random_streams import BELOW, below
 
 __all__ = ["Followers"]
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from selfkd.data.class_folders import (
+from selfkd.data.reading.class_folders import (
     check_listed_once,
     check_same_classes,
     class_folders,
@@ -14,12 +14,12 @@ from selfkd.data.class_folders import (
     root_folder,
     visible_folders,
 )
-from selfkd.data.decoding import read_rgb
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.own_images import OwnImages
-from selfkd.data.room import check_room
-from selfkd.data.source import Splits
-from selfkd.data.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames, assigned
+from selfkd.data.reading.decoding import read_rgb
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.reading.room import check_room
+from selfkd.data.sources.own_images import OwnImages
+from selfkd.data.sources.split_names import SPLIT_NAMES, TRAIN_NAMES, SplitNames, assigned
+from selfkd.data.splits import Splits
 
 __all__ = ["Folder"]
 

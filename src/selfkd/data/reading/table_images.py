@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from selfkd.data.arrow_images import Columns, ImageTable, decoded, encoded_images
-from selfkd.data.source import ImageSet, Split
+from selfkd.data.reading.arrow_images import Columns, ImageTable, decoded, encoded_images
+from selfkd.data.splits import ImageSet, Split
 from selfkd.errors import DataError
 
 __all__ = ["TableImages", "read_labels"]

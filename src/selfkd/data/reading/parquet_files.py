@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from selfkd.data.arrow_images import BATCH, ImageTable, Rows
-from selfkd.data.regular_files import regular_status
+from selfkd.data.reading.arrow_images import BATCH, ImageTable, Rows
+from selfkd.data.reading.regular_files import regular_status
 from selfkd.data.wording import few
 from selfkd.errors import DataError, UserError
 

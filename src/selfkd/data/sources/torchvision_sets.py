@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from selfkd.data.class_folders import root_folder
+from selfkd.data.reading.class_folders import root_folder
 from selfkd.errors import DataError
 
 __all__ = ["read_torchvision", "set_folder"]

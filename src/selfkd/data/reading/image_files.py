@@ -18,9 +18,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from selfkd.data.decoding import read_rgb
-from selfkd.data.regular_files import regular_status
-from selfkd.data.source import ImageSet, Split
+from selfkd.data.reading.decoding import read_rgb
+from selfkd.data.reading.regular_files import regular_status
+from selfkd.data.splits import ImageSet, Split
 from selfkd.errors import DataError
 
 __all__ = ["ImageFiles"]

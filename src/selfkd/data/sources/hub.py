@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfkd.data.arrow_images import BATCH, ImageTable, Rows
-from selfkd.data.class_folders import files_below
-from selfkd.data.parquet_files import check_shards_below
-from selfkd.data.table_source import TableSource
+from selfkd.data.reading.arrow_images import BATCH, ImageTable, Rows
+from selfkd.data.reading.class_folders import files_below
+from selfkd.data.reading.parquet_files import check_shards_below
+from selfkd.data.sources.table_source import TableSource
 from selfkd.errors import DataError, OptionError, UserError
 
 __all__ = ["Hub"]

@@ -12,9 +12,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.transforms import v2
 
-from selfkd.data.drawing import some_of_each_class
-from selfkd.data.room import check_room
-from selfkd.data.source import ImageSet, Source, Splits
+from selfkd.data.reading.room import check_room
+from selfkd.data.sources.base import Source
+from selfkd.data.sources.drawing import some_of_each_class
+from selfkd.data.splits import ImageSet, Splits
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least
 

@@ -14,12 +14,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from selfkd.data.arrow_images import find_columns
-from selfkd.data.parquet_files import ParquetTable, parquet_splits
-from selfkd.data.resizing import unless_sized
-from selfkd.data.source import ImageSet, Source, Splits
-from selfkd.data.table_images import TableImages, read_labels
-from selfkd.data.torchvision_sets import read_torchvision, set_folder
+from selfkd.data.reading.arrow_images import find_columns
+from selfkd.data.reading.parquet_files import ParquetTable, parquet_splits
+from selfkd.data.reading.resizing import unless_sized
+from selfkd.data.reading.table_images import TableImages, read_labels
+from selfkd.data.sources.base import Source
+from selfkd.data.sources.torchvision_sets import read_torchvision, set_folder
+from selfkd.data.splits import ImageSet, Splits
 from selfkd.errors import DataError
 
 __all__ = ["CIFAR"]

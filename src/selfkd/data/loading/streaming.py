@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from selfkd.data.augmentation import Augmentation, Unchanged
-from selfkd.data.batches import EpochPlan, EvaluationBatches, TrainingBatches
-from selfkd.data.image_files import ImageFiles
-from selfkd.data.source import ImageSet
+from selfkd.data.augmentation.augmentations import Augmentation, Unchanged
+from selfkd.data.loading.batches import EpochPlan, EvaluationBatches, TrainingBatches
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.splits import ImageSet
 from selfkd.errors import DataError, WorkerKilledError
 
 __all__ = ["StreamingEvaluationLoader", "StreamingTrainingLoader", "killed_workers_named"]

@@ -1,0 +1,1 @@
+"""What changes training images: augmentation, and the regularisation of papers."""

@@ -1,0 +1,1 @@
+"""Data sets: where the images of each lie, and how they are split."""
