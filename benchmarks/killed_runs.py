@@ -257,11 +257,11 @@ def epochs_done(run: Path) -> int:
 def training_state(run: Path) -> dict[str, Any]:
     """What the last checkpoint holds of the training itself. Only this and `epochs_done` know how it is read."""
     from selfkd.runs.run_folder import RunFolder
-    from selfkd.training.checkpoint_files import BEST_KEY, MEMORIES_KEY, newest_set, read_set
+    from selfkd.training.checkpoint_files import BEST_KEY, MEMORIES_KEY, newest_checkpoint, read_checkpoint
 
-    newest = newest_set(RunFolder(run).checkpoints)
+    newest = newest_checkpoint(RunFolder(run).checkpoints)
     assert newest is not None
-    checkpoint = read_set(newest)
+    checkpoint = read_checkpoint(newest)
     keys = ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", BEST_KEY, MEMORIES_KEY)
     return {key: checkpoint[key] for key in keys}
 

@@ -14,7 +14,7 @@ from typing import Any
 from gpu_records import made_up_record
 
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_files import epochs_done, set_folder
+from selfkd.training.checkpoint_files import checkpoint_folder, epochs_done
 
 CHECKPOINT_EVERY = 10
 
@@ -61,7 +61,7 @@ class SimulatedProcess:
             done = int(self.progress)
             rows[done - 1] |= {"seconds/train": 0.9 * seconds_per_epoch, "seconds/evaluate": 0.1 * seconds_per_epoch}
             if done % CHECKPOINT_EVERY == 0 or done == len(rows):
-                checkpoint = set_folder(self.folder.checkpoints, done)
+                checkpoint = checkpoint_folder(self.folder.checkpoints, done)
                 checkpoint.mkdir(parents=True)
                 (checkpoint / "training.ckpt").touch()
                 (checkpoint / "checksums.json").write_text('{"training.ckpt": {"bytes": 0, "crc32": 0}}')

@@ -7,7 +7,7 @@ from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.experiment import run
-from selfkd.training.checkpoint_files import newest_set, read_set
+from selfkd.training.checkpoint_files import newest_checkpoint, read_checkpoint
 
 WIDTHS = {"shufflenetv1_cifar": 6, "resnext152_cifar_grouped": 16}  # multiples of their groups; 8 for all others
 
@@ -62,6 +62,6 @@ def test_it_trains(name, tmp_path, request):
     assert 0 <= heads["main"]["top1"]["value"] <= 100
     assert set(recipe.published.get("other_heads", {})) <= set(heads), "every published head is measured"
     assert folder.network_file.exists()
-    (optimizer,) = read_set(newest_set(folder.checkpoints))["optimizer_states"]
+    (optimizer,) = read_checkpoint(newest_checkpoint(folder.checkpoints))["optimizer_states"]
     parameters = {number for group in optimizer["param_groups"] for number in group["params"]}
     assert set(optimizer["state"]) == parameters, "several processes wait in every step for every gradient"

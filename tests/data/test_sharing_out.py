@@ -64,7 +64,7 @@ def test_each_process_gets_its_part_of_every_batch(files, needs, kind, processes
         whole = whole[:2]  # five samples do not give each of four processes two
     for rank in range(processes):
         shared = loader(data, augmentation, needs, workers=workers)
-        shared.share_out(rank, processes)
+        shared.set_shard(rank, processes)
         assert len(shared) == len(whole)
         for part, batch in zip(shared.epoch(5), whole, strict=True):
             mine, of_all = by_member(part, needs), by_member(batch, needs)
@@ -80,7 +80,7 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(files):
         with pytest.raises(
             OptionError, match=f"loader.batch_size={batch_size} .*multiple of the {processes} processes"
         ):
-            shared.share_out(0, processes)
+            shared.set_shard(0, processes)
 
 
 @pytest.mark.parametrize("kind", ["resident", "streaming"])
@@ -92,7 +92,7 @@ def test_images_of_an_evaluation_are_shared_out_and_none_gets_an_empty_batch(fil
     labels, indices = [], []
     for rank in range(2):
         loader = evaluation_loader(data, third, third, LoaderOptions(evaluation_batch_size=4), False)
-        loader.share_out(rank, 2)
+        loader.set_shard(rank, 2)
         batches = list(loader)
         assert [len(batch.images) for batch in batches] == [2, 2, 1]
         labels.append([batch.labels.tolist() for batch in batches])
@@ -107,16 +107,16 @@ def test_images_of_an_evaluation_are_shared_out_and_none_gets_an_empty_batch(fil
 def test_half_a_batch_that_can_be_shared_out_as_well(files):
     shared = loader(files, RandomResizedCrop(size=32), NEEDS["single"], batch_size=12)
     assert shared.halved_batch_size == 6
-    shared.share_out(0, 4)
+    shared.set_shard(0, 4)
     assert shared.halved_batch_size is None
-    shared.share_out(0, 2)
+    shared.set_shard(0, 2)
     assert shared.halved_batch_size == 6
 
 
 def test_too_few_samples_for_so_many_processes_are_refused(files):
     few = loader(files.take(np.arange(3)), RandomResizedCrop(size=32), NEEDS["single"], batch_size=4)
     with pytest.raises(DataError, match="3 training samples do not give each of 2 processes 2"):
-        few.share_out(0, 2)
+        few.set_shard(0, 2)
 
 
 @pytest.mark.parametrize("needs", [*NEEDS.values(), Needs()], ids=[*NEEDS, "no index"])

@@ -18,7 +18,7 @@ import selfkd
 from selfkd.errors import CheckpointError, UserError
 from selfkd.runs.run_folder import RunFolder
 from selfkd.supervision.historical import Historical
-from selfkd.training.checkpoint_files import CheckpointFiles, newest_set, set_folder
+from selfkd.training.checkpoint_files import CheckpointFiles, checkpoint_folder, newest_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
 
 SAMPLES, CLASSES, EPOCHS = 12, 5, 4
@@ -123,7 +123,7 @@ def test_a_memory_whose_name_is_no_files_is_refused_before_the_first_step(name, 
         with pytest.raises(UserError, match="its name must be letters, digits and underscores, a letter first"):
             step()
     with pytest.raises(UserError, match="its name must be"):
-        CheckpointFiles().save_checkpoint({"selfkd_memories": {name: {}}}, set_folder(tmp_path, 1))
+        CheckpointFiles().save_checkpoint({"selfkd_memories": {name: {}}}, checkpoint_folder(tmp_path, 1))
 
 
 class Unlisted(Queued):
@@ -260,11 +260,11 @@ def killed_after(epoch, runs):
 def test_a_killed_run_continues_with_every_memory_which_has_a_file_of_its_own(tmp_path):
     unbroken = finished(tmp_path / "unbroken")
     broken = killed_after(3, tmp_path / "broken")
-    newest = newest_set(broken.checkpoints)
+    newest = newest_checkpoint(broken.checkpoints)
     assert {"history.pt", "memory-queue.pt"} <= set(json.loads((newest / "checksums.json").read_text()))
     broken.check_overwritable()  # it knows them as its own
     (newest / "memory-queue.pt").write_bytes(b"damaged")  # so that it goes back to the set before
     finished(tmp_path / "broken")
     assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()
     for name, key in (("memory-queue.pt", "kept"), ("history.pt", "probabilities")):
-        assert torch.equal(*(torch.load(newest_set(run.checkpoints) / name)[key] for run in (broken, unbroken)))
+        assert torch.equal(*(torch.load(newest_checkpoint(run.checkpoints) / name)[key] for run in (broken, unbroken)))

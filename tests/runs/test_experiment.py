@@ -24,7 +24,7 @@ from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training import fit
-from selfkd.training.checkpoint_files import checksum, epochs_done, newest_set, set_folder
+from selfkd.training.checkpoint_files import checkpoint_folder, checksum, epochs_done, newest_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
@@ -274,7 +274,7 @@ def stopped(short, tmp_path, monkeypatch):
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(short, stopped, tmp_path, caplog):
     unbroken = run(short(), tmp_path / "unbroken", show_progress=False)
     folder = stopped(short())
-    newest = set_folder(folder.checkpoints, 2) / "training.ckpt"
+    newest = checkpoint_folder(folder.checkpoints, 2) / "training.ckpt"
     newest.write_bytes(newest.read_bytes()[:5000])
     caplog.set_level("INFO", "selfkd")
     trained(short(), tmp_path)
@@ -286,7 +286,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(short, stopped, tmp_
 
 def crafted(folder, change):
     """Change what the newest checkpoint holds, with checksums that are valid."""
-    newest = newest_set(folder.checkpoints)
+    newest = newest_checkpoint(folder.checkpoints)
     content = torch.load(newest / "training.ckpt", weights_only=True)
     change(content)
     torch.save(content, newest / "training.ckpt")
@@ -364,7 +364,7 @@ def test_why_a_checkpoint_does_not_fit_is_said(unfinished, tmp_path, monkeypatch
 
 
 def test_a_made_up_history_ends_in_an_error_of_ours(unfinished, tmp_path):
-    newest = newest_set(unfinished.checkpoints)
+    newest = newest_checkpoint(unfinished.checkpoints)
     (newest / "history.pt").unlink()
     torch.save({"probabilities": 3}, newest / "history.pt")
     sums = json.loads((newest / "checksums.json").read_text())

@@ -24,7 +24,7 @@ from selfkd.runs import teachers
 from selfkd.runs.experiment import Experiment, evaluate_run, run
 from selfkd.runs.loading import export_network, load, load_method
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_files import epochs_done, newest_set, read_set
+from selfkd.training.checkpoint_files import epochs_done, newest_checkpoint, read_checkpoint
 
 DEMO = "demo/digits/resnet18/plain"
 SHORT = {"backbone.width": 4, "trainer.epochs": 2, "trainer.evaluate_every": 1, "data.train_per_class": 3}
@@ -81,7 +81,7 @@ def test_the_teacher_is_trained_first_and_its_checksum_is_in_the_students_run(ru
     loaded = load(teacher.path)
     assert record == teachers.Teacher(teachers.staged_at(loaded.network, loaded.input_size)).record
     assert not teacher.teacher_file.exists()
-    weights = read_set(newest_set(taught.checkpoints))["state_dict"]
+    weights = read_checkpoint(newest_checkpoint(taught.checkpoints))["state_dict"]
     assert all(key.startswith("method.backbone.") for key in weights)
     parameters = taught.scores()["parameters"]
     assert parameters["training"] == parameters["deployed"]
@@ -327,7 +327,9 @@ def test_what_is_fitted_to_a_teacher_is_rebuilt_without_it(runs, tmp_path):
     assert folder.teacher().final_shape[0] == 32
     method = load_method(folder.path, trust_imports=True)
     assert method.adapter.weight.shape == (32, 64, 1, 1)
-    assert any(key.startswith("method.adapter") for key in read_set(newest_set(folder.checkpoints))["state_dict"])
+    assert any(
+        key.startswith("method.adapter") for key in read_checkpoint(newest_checkpoint(folder.checkpoints))["state_dict"]
+    )
     scores = evaluate_run(folder.path, "test", "last", {}, trust_imports=True)
     assert scores == folder.scores()["last"]["scores"]["test"]
 

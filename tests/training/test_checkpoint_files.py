@@ -17,12 +17,12 @@ from selfkd.training.checkpoint_files import (
     STEPS_KEY,
     THREADS_KEY,
     CheckpointFiles,
+    checkpoint_folder,
     epochs_done,
-    newest_set,
-    read_set,
+    newest_checkpoint,
+    read_checkpoint,
     read_weights,
     restore_best,
-    set_folder,
     weights_file,
     write_best,
 )
@@ -52,7 +52,7 @@ def save(checkpoints, done, history=True):
     checkpoint = {"epoch": done - 1, "state_dict": weights(done), **CONTINUED}
     if history:
         checkpoint[MEMORIES_KEY] = {"history": {"p": torch.ones(done)}}
-    CheckpointFiles().save_checkpoint(checkpoint, set_folder(checkpoints, done))
+    CheckpointFiles().save_checkpoint(checkpoint, checkpoint_folder(checkpoints, done))
 
 
 def names(folder):
@@ -70,15 +70,15 @@ def test_a_set_holds_all_that_belongs_together_and_the_one_before_stays(tmp_path
         save(tmp_path, done)
     assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
     for done in (2, 3):
-        folder = set_folder(tmp_path, done)
+        folder = checkpoint_folder(tmp_path, done)
         assert names(folder) == sorted(FILES)
-        loaded = read_set(folder)
+        loaded = read_checkpoint(folder)
         assert loaded["epoch"] == done - 1
         assert len(loaded[MEMORIES_KEY]["history"]["p"]) == done
         assert read_weights(folder / "best.ckpt")[1] == 1
-    assert newest_set(tmp_path) == set_folder(tmp_path, 3)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 3)
     assert epochs_done(tmp_path) == 3
-    assert (tmp_path / "best.ckpt").samefile(set_folder(tmp_path, 2) / "best.ckpt"), "linked, not written again"
+    assert (tmp_path / "best.ckpt").samefile(checkpoint_folder(tmp_path, 2) / "best.ckpt"), "linked, not written again"
 
 
 def test_what_a_killed_process_left_half_written_is_no_set(tmp_path):
@@ -89,10 +89,10 @@ def test_what_a_killed_process_left_half_written_is_no_set(tmp_path):
     broken_off = tmp_path / "epoch-000000"  # its removal was broken off
     broken_off.mkdir()
     (broken_off / "training.ckpt").write_bytes(b"half")
-    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
     save(tmp_path, 2)
     assert names(tmp_path) == ["best.ckpt", "epoch-000001", "epoch-000002"], "cleared away"
-    assert read_set(set_folder(tmp_path, 2))["epoch"] == 1
+    assert read_checkpoint(checkpoint_folder(tmp_path, 2))["epoch"] == 1
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -100,26 +100,26 @@ def test_what_a_killed_process_left_half_written_is_no_set(tmp_path):
 def test_a_damaged_set_is_passed_over_with_a_warning(tmp_path, caplog, name, damage):
     for done in (1, 2):
         save(tmp_path, done)
-    file = set_folder(tmp_path, 2) / name
+    file = checkpoint_folder(tmp_path, 2) / name
     content = file.read_bytes()
     file.unlink()  # else the other set's best epoch is damaged with it
     file.write_bytes(content)
     damage(file)
-    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
     assert epochs_done(tmp_path) == 1
     assert "going back to the checkpoint after epoch 1" in caplog.text
     assert "epoch-000002" in caplog.text
     save(tmp_path, 2)
-    assert newest_set(tmp_path) == set_folder(tmp_path, 2)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 2)
 
 
 def test_a_missing_file_is_damage_and_the_only_set_is_not_passed_over(tmp_path):
     save(tmp_path, 1)
-    (set_folder(tmp_path, 1) / "history.pt").unlink()
+    (checkpoint_folder(tmp_path, 1) / "history.pt").unlink()
     with pytest.raises(CheckpointError, match=r"history.pt is missing; no whole checkpoint is left; .*--overwrite"):
-        newest_set(tmp_path)
+        newest_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match=r"history.pt is missing"):
-        CheckpointFiles().load_checkpoint(set_folder(tmp_path, 1))
+        CheckpointFiles().load_checkpoint(checkpoint_folder(tmp_path, 1))
 
 
 def test_going_back_leaves_nothing_from_beyond(tmp_path):
@@ -132,10 +132,10 @@ def test_going_back_leaves_nothing_from_beyond(tmp_path):
 def test_the_best_epoch_is_that_of_the_set_from_which_a_run_continues(tmp_path):
     save(tmp_path, 1)
     write_best(tmp_path, 2, weights(7))  # of an epoch that was never saved whole
-    restore_best(tmp_path, newest_set(tmp_path))
+    restore_best(tmp_path, newest_checkpoint(tmp_path))
     assert read_weights(tmp_path / "best.ckpt")[1] == 1
     write_best(tmp_path, 2, weights(7))
-    assert read_weights(set_folder(tmp_path, 1) / "best.ckpt")[1] == 1, "a set never changes"
+    assert read_weights(checkpoint_folder(tmp_path, 1) / "best.ckpt")[1] == 1, "a set never changes"
     restore_best(tmp_path, None)
     assert not (tmp_path / "best.ckpt").exists()
 
@@ -144,7 +144,7 @@ def test_a_folder_in_the_place_of_the_best_epoch_is_named_and_stays(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "best.ckpt").unlink()
     (tmp_path / "best.ckpt" / "inside").mkdir(parents=True)
-    for start in (None, newest_set(tmp_path)):
+    for start in (None, newest_checkpoint(tmp_path)):
         with pytest.raises(CheckpointError, match=r"best.ckpt is a folder where a file should be; remove it"):
             restore_best(tmp_path, start)
     assert (tmp_path / "best.ckpt" / "inside").is_dir()
@@ -153,7 +153,7 @@ def test_a_folder_in_the_place_of_the_best_epoch_is_named_and_stays(tmp_path):
 def test_a_best_epoch_that_is_only_half_written_spoils_no_set(tmp_path, monkeypatch):
     for done in (1, 2):
         save(tmp_path, done)
-    restore_best(tmp_path, newest_set(tmp_path))  # a run that continues: all are names of one file
+    restore_best(tmp_path, newest_checkpoint(tmp_path))  # a run that continues: all are names of one file
     assert names(tmp_path) == ["best.ckpt", "epoch-000001", "epoch-000002"]
 
     def killed(content, file):
@@ -165,13 +165,13 @@ def test_a_best_epoch_that_is_only_half_written_spoils_no_set(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         write_best(tmp_path, 2, weights(7))
     monkeypatch.undo()
-    assert newest_set(tmp_path) == set_folder(tmp_path, 2)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 2)
     assert read_weights(tmp_path / "best.ckpt")[1] == 1
     write_best(tmp_path, 2, weights(7))
     assert names(tmp_path) == ["best.ckpt", "epoch-000001", "epoch-000002"]
     assert read_weights(tmp_path / "best.ckpt")[1] == 3
     for done in (1, 2):
-        assert read_weights(set_folder(tmp_path, done) / "best.ckpt")[1] == 1
+        assert read_weights(checkpoint_folder(tmp_path, done) / "best.ckpt")[1] == 1
 
 
 def test_where_files_cannot_be_linked_they_are_copied(tmp_path, monkeypatch):
@@ -180,7 +180,7 @@ def test_where_files_cannot_be_linked_they_are_copied(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint_files.Path, "hardlink_to", refused)
     save(tmp_path, 1)
-    restore_best(tmp_path, newest_set(tmp_path))
+    restore_best(tmp_path, newest_checkpoint(tmp_path))
     assert read_weights(tmp_path / "best.ckpt")[1] == 1
 
 
@@ -211,9 +211,9 @@ def craft(file, content, write=torch.save):
 
 def test_code_in_a_checkpoint_never_runs(tmp_path, capsys):
     save(tmp_path, 1)
-    folder = set_folder(tmp_path, 1)
+    folder = checkpoint_folder(tmp_path, 1)
     craft(folder / "training.ckpt", {"epoch": 0, "state_dict": Command()})
-    for read in (newest_set, lambda path: read_set(folder), lambda path: weights_file(path, "last")):
+    for read in (newest_checkpoint, lambda path: read_checkpoint(folder), lambda path: weights_file(path, "last")):
         with pytest.raises(CheckpointError, match="damaged or holds more than numbers, texts and tensors") as refused:
             read(tmp_path)
         assert "weights_only" not in str(refused.value)
@@ -275,15 +275,15 @@ def test_a_made_up_checkpoint_is_passed_over_like_a_damaged_one(tmp_path, caplog
     for done in (1, 2):
         save(tmp_path, done)
     for name, which in (("best.ckpt", "best"), ("training.ckpt", "last")):
-        file = set_folder(tmp_path, 2) / name
+        file = checkpoint_folder(tmp_path, 2) / name
         craft(file, content, write_bytes if isinstance(content, bytes) else torch.save)
         caplog.clear()
-        assert weights_file(tmp_path, which) == set_folder(tmp_path, 1) / name
+        assert weights_file(tmp_path, which) == checkpoint_folder(tmp_path, 1) / name
         assert str(file) in caplog.text
         assert "going back to the checkpoint after epoch 1" in caplog.text
         with pytest.raises(CheckpointError, match=name):
             read_weights(file)
-    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
     assert "weights_only" not in caplog.text
 
 
@@ -291,18 +291,18 @@ def test_a_made_up_checkpoint_is_passed_over_like_a_damaged_one(tmp_path, caplog
 def test_a_set_without_what_training_continues_with_is_passed_over_by_training_alone(tmp_path, caplog, content):
     for done in (1, 2):
         save(tmp_path, done)
-    craft(set_folder(tmp_path, 2) / "training.ckpt", content)
-    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    craft(checkpoint_folder(tmp_path, 2) / "training.ckpt", content)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
     assert "training.ckpt holds no usable" in caplog.text or "training.ckpt is of epoch 6" in caplog.text
-    assert weights_file(tmp_path, "last") == set_folder(tmp_path, 2) / "training.ckpt"
+    assert weights_file(tmp_path, "last") == checkpoint_folder(tmp_path, 2) / "training.ckpt"
 
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"best.ckpt": 1}', '{"training.ckpt": 1, "..": 1}', "[" * 9999])
 def test_made_up_checksums_are_damage(tmp_path, caplog, content):
     for done in (1, 2):
         save(tmp_path, done)
-    (set_folder(tmp_path, 2) / "checksums.json").write_text(content)
-    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    (checkpoint_folder(tmp_path, 2) / "checksums.json").write_text(content)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
     assert "going back to the checkpoint after epoch 1" in caplog.text
 
 
@@ -310,13 +310,13 @@ def test_made_up_checksums_are_damage(tmp_path, caplog, content):
 def test_a_file_that_has_become_a_folder_is_damage(tmp_path, caplog, name):
     for done in (1, 2):
         save(tmp_path, done)
-    file = set_folder(tmp_path, 2) / name
+    file = checkpoint_folder(tmp_path, 2) / name
     file.unlink()
     (file / "inside").mkdir(parents=True)
-    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
     assert "going back to the checkpoint after epoch 1" in caplog.text
     save(tmp_path, 2)
-    assert newest_set(tmp_path) == set_folder(tmp_path, 2)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 2)
     save(tmp_path, 3)
     assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
 
@@ -325,7 +325,7 @@ def test_a_file_where_a_set_should_be_is_in_nobodys_way(tmp_path):
     save(tmp_path, 1)
     for name in ("epoch-000002", "epoch-000003.partial"):
         (tmp_path / name).write_text("no folder")
-    assert newest_set(tmp_path) == set_folder(tmp_path, 1)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
     save(tmp_path, 2)
     save(tmp_path, 3)
     assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
@@ -343,7 +343,7 @@ def test_sets_that_a_training_replaces_meanwhile_are_looked_for_again(tmp_path, 
         return look(file)
 
     monkeypatch.setattr(checkpoint_files, "checksum", look_late)
-    assert weights_file(tmp_path, "last") == set_folder(tmp_path, 4) / "training.ckpt"
+    assert weights_file(tmp_path, "last") == checkpoint_folder(tmp_path, 4) / "training.ckpt"
 
 
 def short_of_memory(*arguments, **options):
@@ -362,26 +362,26 @@ def test_a_set_is_neither_damaged_nor_passed_over_where_memory_is_short(
     for done in (1, 2):
         save(tmp_path, done)
     monkeypatch.setattr(torch if read is torch.load else checkpoint_files, read.__name__, too_little)
-    for use in (newest_set, lambda path: weights_file(path, "last"), lambda path: weights_file(path, "best")):
+    for use in (newest_checkpoint, lambda path: weights_file(path, "last"), lambda path: weights_file(path, "best")):
         with pytest.raises(
             MemoryExhaustedError, match="reading .*epoch-000002.* more memory .*Cannot .*; no checkpoint"
         ):
             use(tmp_path)
     with pytest.raises(MemoryExhaustedError):
-        CheckpointFiles().load_checkpoint(set_folder(tmp_path, 2))
+        CheckpointFiles().load_checkpoint(checkpoint_folder(tmp_path, 2))
     assert caplog.text == ""
     monkeypatch.undo()
-    assert newest_set(tmp_path) == set_folder(tmp_path, 2)
+    assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 2)
 
 
 @pytest.mark.parametrize("name", ["history.pt", "best.ckpt"])
 def test_weights_do_not_depend_on_what_else_is_damaged(tmp_path, caplog, name):
     save(tmp_path, 1)
-    (set_folder(tmp_path, 1) / name).write_bytes(b"damaged")
-    assert weights_file(tmp_path, "last") == set_folder(tmp_path, 1) / "training.ckpt"
+    (checkpoint_folder(tmp_path, 1) / name).write_bytes(b"damaged")
+    assert weights_file(tmp_path, "last") == checkpoint_folder(tmp_path, 1) / "training.ckpt"
     assert caplog.text == ""
     with pytest.raises(CheckpointError, match=f"{name} is damaged"):
-        newest_set(tmp_path)
+        newest_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -399,13 +399,13 @@ def test_what_cannot_be_written_is_said_and_older_sets_stay(tmp_path, monkeypatc
         save(tmp_path, 2)
     monkeypatch.undo()
     assert names(tmp_path) == ["best.ckpt", "epoch-000001"]
-    assert read_set(set_folder(tmp_path, 1))["epoch"] == 0
+    assert read_checkpoint(checkpoint_folder(tmp_path, 1))["epoch"] == 0
 
 
 _MEMORY = """
 import gc, resource, sys, torch
 from pathlib import Path
-from selfkd.training.checkpoint_files import MEMORIES_KEY, CheckpointFiles, read_set
+from selfkd.training.checkpoint_files import MEMORIES_KEY, CheckpointFiles, read_checkpoint
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 tensor = torch.ones(100_000_000)  # 400 MB
 path = Path(sys.argv[1])
@@ -414,7 +414,7 @@ CheckpointFiles().save_checkpoint({"epoch": 0, "state_dict": {}, MEMORIES_KEY: {
 after_saving = peak()
 del tensor
 gc.collect()  # torch's writer leaves a cycle that refers to it
-read_set(path)[MEMORIES_KEY]["history"]["p"].sum()
+read_checkpoint(path)[MEMORIES_KEY]["history"]["p"].sum()
 print(after_saving - before, peak() - before)
 """
 

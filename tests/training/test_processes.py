@@ -8,8 +8,8 @@ import threading
 import time
 import traceback
 
+import distributed_work
 import pytest
-import together
 import torch
 from torch.multiprocessing.spawn import start_processes
 
@@ -22,10 +22,10 @@ from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training import processes
-from selfkd.training.checkpoint_files import MEMORIES_KEY, newest_set, read_set
+from selfkd.training.checkpoint_files import MEMORIES_KEY, newest_checkpoint, read_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import World, is_first, start
+from selfkd.training.processes import World, is_main_process, start
 from selfkd.training.signals import StopSignal
 
 # Trained first by as many processes as its student.
@@ -74,9 +74,9 @@ def trained(tmp_path_factory):
         files[-1].write_text(resolve("demo/digits/resnet18/plain", overrides).to_yaml())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    together.train(files, folder / "alone")
+    distributed_work.train(files, folder / "alone")
     torch.set_num_threads(threads)
-    start(together.train, 2, files, folder / "two")
+    start(distributed_work.train, 2, files, folder / "two")
     return folder
 
 
@@ -88,7 +88,7 @@ def run_of(trained, who, method):
 def test_two_processes_follow_one(trained, method):
     """Weights, momentum and history after two epochs agree to rounding, so every gradient did."""
     alone, two = (run_of(trained, who, method) for who in ("alone", "two"))
-    states = [read_set(newest_set(folder.checkpoints)) for folder in (alone, two)]
+    states = [read_checkpoint(newest_checkpoint(folder.checkpoints)) for folder in (alone, two)]
     expected, actual = (flattened(state) for state in states)
     assert set(expected) == set(actual)
     assert any("momentum" in key for key in expected)
@@ -121,20 +121,20 @@ def test_the_log_and_the_scores_are_of_all_processes(trained, method):
 def test_an_error_of_one_process_ends_all_and_is_that_of_the_run(tmp_path):
     began = time.monotonic()
     with pytest.raises(OptionError, match="trainer.shoes=3 is not allowed") as raised:
-        start(together.refuse, 2, str(tmp_path))
+        start(distributed_work.refuse, 2, str(tmp_path))
     assert raised.value.exit_status == 2
     assert time.monotonic() - began < 300, "the other was not waited for"
 
 
 def test_an_error_that_is_none_of_ours_is_named_and_keeps_its_traceback(tmp_path):
     with pytest.raises(RuntimeError, match=r"^process 1 of 2 failed: ZeroDivisionError: nobody's fault$") as raised:
-        start(together.fail, 2, str(tmp_path))
+        start(distributed_work.fail, 2, str(tmp_path))
     assert "in fail" in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_killed_process_is_named_and_not_those_that_fail_for_want_of_it(tmp_path):
     with pytest.raises(ProcessLostError, match=r"process 1 .* of 2 was lost \(SIGKILL\); the same command continues"):
-        start(together.die, 2, str(tmp_path))
+        start(distributed_work.die, 2, str(tmp_path))
 
 
 def test_more_steps_exchange_nothing_more(tmp_path):
@@ -148,21 +148,21 @@ def test_more_steps_exchange_nothing_more(tmp_path):
         }
         files.append(tmp_path / f"{batch_size}.yaml")
         files[-1].write_text(resolve("demo/digits/resnet18/dtskd", options).to_yaml())
-    start(together.count_collectives, 2, files, tmp_path)
+    start(distributed_work.count_collectives, 2, files, tmp_path)
     few, many = json.loads((tmp_path / "counts.json").read_text())
     assert few == many > 0
 
 
 def test_an_evaluation_of_fewer_images_than_processes(tmp_path):
-    start(together.evaluate_three_images, 2, str(tmp_path))
+    start(distributed_work.evaluate_three_images, 2, str(tmp_path))
 
 
 def test_predictions_of_several_processes_are_collected_in_order(tmp_path):
-    start(together.collect_in_order, 2, str(tmp_path))
+    start(distributed_work.collect_in_order, 2, str(tmp_path))
 
 
 def test_the_guard_counts_the_steps_of_its_own_process():
-    start(together.count_steps, 2)
+    start(distributed_work.count_steps, 2)
 
 
 def start_and_stop(work, folder):
@@ -189,7 +189,7 @@ def start_and_stop(work, folder):
 def test_a_stop_reaches_all_processes_which_share_out_the_cores(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "0")  # which says no number
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    start_and_stop(together.wait, tmp_path)
+    start_and_stop(distributed_work.wait, tmp_path)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     expected = f"{max(1, available_cores() // 2)} threads, which wait PASSIVE"
     assert [file.read_text() for file in tmp_path.glob("*.txt")] == [expected] * 2
@@ -198,13 +198,13 @@ def test_a_stop_reaches_all_processes_which_share_out_the_cores(tmp_path, monkey
 
 
 def test_a_stop_is_not_lost_where_all_processes_end_well(tmp_path):
-    start_and_stop(together.obey, tmp_path)
+    start_and_stop(distributed_work.obey, tmp_path)
 
 
 def test_processes_that_do_not_hear_are_killed_after_a_while(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "_GRACE_SECONDS", 0.5)
     began = time.monotonic()
-    start_and_stop(together.hang, tmp_path)
+    start_and_stop(distributed_work.hang, tmp_path)
     assert time.monotonic() - began < 300
     assert not multiprocessing.active_children()
 
@@ -217,7 +217,7 @@ def test_a_stop_while_processes_are_started_leaves_none_behind(tmp_path, monkeyp
 
     monkeypatch.setattr(processes, "start_processes", start_slowly)
     with pytest.raises(StopSignal, match="SIGTERM"):
-        start(together.wait, 2, str(tmp_path))
+        start(distributed_work.wait, 2, str(tmp_path))
     assert not multiprocessing.active_children()
 
 
@@ -237,7 +237,7 @@ def test_a_launcher_says_how_many_there_are(told):
     world = World.of(TrainerOptions())
     assert (world.devices, world.num_nodes, world.size, world.launched) == (2, 2, 4, True)
     assert World.of(TrainerOptions(devices=2, num_nodes=2)).size == 4
-    assert not is_first()
+    assert not is_main_process()
     with pytest.raises(OptionError, match="trainer.devices=3 .* must be 2, as torchrun was told, or left out"):
         World.of(TrainerOptions(devices=3))
     with pytest.raises(OptionError, match="trainer.num_nodes=3 .* must be 2"):
@@ -249,7 +249,7 @@ def test_slurm_says_how_many_there_are_and_never_requeues_mid_epoch(told):
     world = World.of(TrainerOptions())
     assert (world.devices, world.num_nodes, world.launched) == (2, 2, True)
     assert world.environment.auto_requeue is False
-    assert is_first()
+    assert is_main_process()
 
 
 def test_a_batch_script_may_start_its_own_processes(told, monkeypatch):

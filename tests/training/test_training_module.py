@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from selfkd.errors import MemoryExhaustedError, NonFiniteLossError, RunInterruptedError
 from selfkd.evaluation.scores import Score
-from selfkd.training.checkpoint_files import load_weights, newest_set, weights_file
+from selfkd.training.checkpoint_files import load_weights, newest_checkpoint, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import fit
 from selfkd.training.options import TrainerOptions
@@ -160,7 +160,7 @@ def test_before_the_first_evaluation_any_figure_is_better(tmp_path, monkeypatch)
         patched.setattr(Diabetes, "begin_epoch", stop)
         with pytest.raises(RunInterruptedError):
             trained(diabetes(evaluate_every=3), tmp_path)
-    assert newest_set(tmp_path / "checkpoints") is not None
+    assert newest_checkpoint(tmp_path / "checkpoints") is not None
     trained(diabetes(evaluate_every=3), tmp_path)
     assert weights_file(tmp_path / "checkpoints", "best").is_file()
 
@@ -173,7 +173,7 @@ def test_what_is_no_number_ends_any_training(tmp_path, monkeypatch):
     module = Diabetes(TrainerOptions(epochs=EPOCHS, accelerator="cpu", channels_last=False), learning_rate=1e30)
     with pytest.raises(NonFiniteLossError, match="weights became NaN or infinite at the end of epoch 1"):
         trained(module, tmp_path / "weights")
-    assert newest_set(tmp_path / "weights" / "checkpoints") is None
+    assert newest_checkpoint(tmp_path / "weights" / "checkpoints") is None
 
 
 def test_too_little_memory_is_said_in_the_tasks_words(tmp_path, monkeypatch):

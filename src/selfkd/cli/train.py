@@ -87,9 +87,9 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     from selfkd.reports.seed_table import accuracy, rows_of, table
     from selfkd.runs.experiment import run
-    from selfkd.training.processes import is_first
+    from selfkd.training.processes import is_main_process
 
-    first = is_first()  # of those that torchrun or srun started
+    first = is_main_process()  # of those that torchrun or srun started
     if not first:
         logging.getLogger("selfkd").setLevel(logging.ERROR)
     folders = [

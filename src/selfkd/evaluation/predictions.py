@@ -24,7 +24,7 @@ class SplitBatches(Iterable[Batch], Protocol):
 
     def to(self, device: torch.device | str) -> None: ...
 
-    def share_out(self, rank: int, processes: int) -> None: ...
+    def set_shard(self, rank: int, processes: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def shared_predictions(
         pooled: whether the pooled features are wanted, which costs no second pass.
     """
     loader.to(device)
-    loader.share_out(process_rank(), process_count())
+    loader.set_shard(process_rank(), process_count())
     with eval_mode(method), _pooled_features(method) if pooled else nullcontext() as features:
         for batch in loader:
             assert batch.indices is not None

@@ -37,14 +37,14 @@ from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, Spli
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import load_teacher, record_at_hand, untrained_teacher
 from selfkd.teachers.teacher import Teacher
-from selfkd.training.checkpoint_files import has_sets, keep_newest, load_weights, weights_file
+from selfkd.training.checkpoint_files import has_checkpoints, keep_newest, load_weights, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import check_hardware, connect, fit
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import METHOD, MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import World, from_first, is_first, start
+from selfkd.training.processes import World, broadcast_from_main, is_main_process, start
 from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import choose_threads, threads_restored
 from selfkd.training.training_module import SelectingFigure
@@ -138,7 +138,7 @@ class Experiment:
             recipe.target("regularization")(**options["regularization"]),
         )
         # Which of the processes this is, is said once they are connected.
-        loader.share_out(0, World.of(recipe.target("trainer")(**options["trainer"])).size)
+        loader.set_shard(0, World.of(recipe.target("trainer")(**options["trainer"])).size)
         make_optimizer = partial(recipe.target("optimizer"), **options["optimizer"])
         make_schedule = partial(recipe.target("schedule"), **options["schedule"])
         make_schedule(make_optimizer(self.method.parameter_groups()), options["trainer"]["epochs"], len(loader))
@@ -209,7 +209,7 @@ def run(
     else:
         folder.check(recipe)
         if folder.is_finished:
-            if is_first():
+            if is_main_process():
                 _keep(folder, recipe, runs, trust_imports)
             return folder
     options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
@@ -217,7 +217,7 @@ def run(
     check_hardware(options)
     for teacher in teachers_first(recipe, trust_imports)[-1:]:  # which trains its own first
         teachers_folder = RunFolder.of(teacher, runs)
-        if is_first() and not teachers_folder.is_finished:
+        if is_main_process() and not teachers_folder.is_finished:
             _check_student(recipe, teacher)
         _log.info("the teacher comes first: %s", teachers_folder.path)
         run(teacher, runs, show_progress=show_progress, trust_imports=trust_imports)
@@ -266,7 +266,7 @@ def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, tru
     connect(options)
     with memory_for(_BUILDING, _BUILT_SMALLER):
         teacher = partial(load_teacher, recipe, runs, trust_imports)
-        experiment = _built(recipe, pretrained=overwrite or not has_sets(folder.checkpoints), teacher=teacher)
+        experiment = _built(recipe, pretrained=overwrite or not has_checkpoints(folder.checkpoints), teacher=teacher)
         experiment.configure_history(folder.path)
         parts = experiment.training_parts()
     if options.channels_last and not experiment.channels_last:
@@ -274,9 +274,9 @@ def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, tru
         options = replace(options, channels_last=False)
     for finding in first_look(experiment.source, experiment.splits, stem_of(recipe, experiment.method.backbone)):
         _log.warning("%s", finding.line())
-    with folder.locked() if is_first() else nullcontext():
+    with folder.locked() if is_main_process() else nullcontext():
         taught_by = experiment.method.teacher.record if experiment.method.needs.teacher else None
-        from_first(lambda: folder.prepare(recipe, experiment.splits, experiment.told, overwrite, taught_by))
+        broadcast_from_main(lambda: folder.prepare(recipe, experiment.splits, experiment.told, overwrite, taught_by))
         for name, record in _described(experiment.splits).items():
             _log.info("%s: %d images (%s)", name, record["images"], record["origin"])
         title = f"{recipe.parts['method']} seed {recipe.seed}"
@@ -296,8 +296,8 @@ def _built(recipe: Recipe, pretrained: bool, teacher: Callable[[Source, Splits],
     build = partial(Experiment.build, recipe, pretrained, teacher)
     if not recipe.options["data"].get("download"):
         return build()
-    experiment = build() if is_first() else None
-    from_first(lambda: None)
+    experiment = build() if is_main_process() else None
+    broadcast_from_main(lambda: None)
     return experiment or build()
 
 
@@ -311,13 +311,13 @@ def _finish(folder: RunFolder, experiment: Experiment, module: MethodModule, dev
         return EpochScores(epoch=epoch, scores=scores)
 
     # All have what the first has: what batch normalisation saw last differs between them.
-    last = scored(from_first(lambda: weights_file(folder.checkpoints, "last")))
-    if is_first():
+    last = scored(broadcast_from_main(lambda: weights_file(folder.checkpoints, "last")))
+    if is_main_process():
         write_network_file(folder, method.deployed(), splits.class_names, splits.train.input_size, last["epoch"])
-    best = scored(from_first(lambda: weights_file(folder.checkpoints, "best")))
-    if is_first():
+    best = scored(broadcast_from_main(lambda: weights_file(folder.checkpoints, "best")))
+    if is_main_process():
         _write_records(folder, experiment, module, device, last, best)
-    from_first(lambda: None)  # none leaves before the run is finished
+    broadcast_from_main(lambda: None)  # none leaves before the run is finished
 
 
 def _write_records(

@@ -25,7 +25,7 @@ from selfkd.runs.networks import plain_network
 from selfkd.runs.output_place import output_place
 from selfkd.runs.run_folder import RunFolder
 from selfkd.teachers.teacher import Teacher
-from selfkd.training.checkpoint_files import epochs_in, has_sets, load_weights, read_weights, weights_file
+from selfkd.training.checkpoint_files import epochs_in, has_checkpoints, load_weights, read_weights, weights_file
 from selfkd.training.memory import memory_for
 from selfkd.training.module import METHOD, NETWORK
 
@@ -179,7 +179,7 @@ class SavedRun:
         """
         folder, options = self.folder, self.recipe.options["trainer"]
         total = options["epochs"]
-        if not folder.is_finished and not has_sets(folder.checkpoints):
+        if not folder.is_finished and not has_checkpoints(folder.checkpoints):
             raise RunError(
                 f"the run {folder.path} is not finished and has no checkpoint yet; the command that started it "
                 "continues it"

@@ -31,7 +31,13 @@ from selfkd.runs.records import (
     write_teacher,
     write_text,
 )
-from selfkd.training.checkpoint_files import checksum, has_sets, is_set_file, is_set_name, keep_newest
+from selfkd.training.checkpoint_files import (
+    checksum,
+    has_checkpoints,
+    is_checkpoint_file,
+    is_checkpoint_name,
+    keep_newest,
+)
 
 __all__ = ["RunFolder"]
 
@@ -233,7 +239,7 @@ class RunFolder:
         Raises: RunError: naming what differs.
         """
         if not self.recipe_file.exists():
-            if has_sets(self.checkpoints):
+            if has_checkpoints(self.checkpoints):
                 raise RunError(f"{self.path} holds a checkpoint without its {self.recipe_file.name}; {_ADVICE}")
             return
         stored = read_recipe(str(self.recipe_file))
@@ -290,7 +296,7 @@ class RunFolder:
 
         Raises: RunError: if it is another one, or that was not noted and the run has begun, or the note is damaged.
         """
-        if not (self.teacher_file.exists() or has_sets(self.checkpoints)):
+        if not (self.teacher_file.exists() or has_checkpoints(self.checkpoints)):
             return
         there = self.teacher().checksum
         if there != teacher.checksum:
@@ -354,7 +360,7 @@ class RunFolder:
                 f"{self.path} holds what no run writes: {few(foreign)}; --overwrite deletes only a run's own files: "
                 "move the others away, or give this run a name= of its own"
             )
-        if set(written) - {self.path / ".lock"} and not (self.is_run or has_sets(self.checkpoints)):
+        if set(written) - {self.path / ".lock"} and not (self.is_run or has_checkpoints(self.checkpoints)):
             raise RunError(
                 f"{self.path} holds no {self.recipe_file.name} of a run, so --overwrite deletes nothing there: "
                 "remove the folder yourself, or give this run a name= of its own"
@@ -409,10 +415,10 @@ class RunFolder:
 
 def _is_folder_of_a_run(name: str) -> bool:
     parent, _, last = name.rpartition("/")
-    return name in _FOLDERS or (parent == "checkpoints" and is_set_name(last.removesuffix(".partial")))
+    return name in _FOLDERS or (parent == "checkpoints" and is_checkpoint_name(last.removesuffix(".partial")))
 
 
 def _is_file_of_a_run(name: str) -> bool:
     parent, _, last = name.rpartition("/")
-    in_set = _is_folder_of_a_run(parent) and parent.startswith("checkpoints/") and is_set_file(last)
+    in_set = _is_folder_of_a_run(parent) and parent.startswith("checkpoints/") and is_checkpoint_file(last)
     return in_set or _WRITTEN.fullmatch(name) is not None

@@ -32,19 +32,19 @@ __all__ = [
     "STEPS_KEY",
     "THREADS_KEY",
     "CheckpointFiles",
+    "checkpoint_folder",
     "checksum",
     "epochs_done",
     "epochs_in",
-    "has_sets",
-    "is_set_file",
-    "is_set_name",
+    "has_checkpoints",
+    "is_checkpoint_file",
+    "is_checkpoint_name",
     "keep_newest",
     "load_weights",
-    "newest_set",
-    "read_set",
+    "newest_checkpoint",
+    "read_checkpoint",
     "read_weights",
     "restore_best",
-    "set_folder",
     "weights_file",
     "write_best",
 ]
@@ -132,23 +132,23 @@ class CheckpointFiles(CheckpointIO):
 
         Raises: CheckpointError: if a file is missing or damaged.
         """
-        return read_set(Path(path))
+        return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
         _remove(Path(path))
 
 
-def set_folder(checkpoints: Path, done: int) -> Path:
+def checkpoint_folder(checkpoints: Path, done: int) -> Path:
     """Where the set after so many epochs lies."""
     return checkpoints / f"epoch-{done:06d}"
 
 
-def is_set_name(name: str) -> bool:
+def is_checkpoint_name(name: str) -> bool:
     """Whether a folder's name is that of a set."""
     return _SET.fullmatch(name) is not None
 
 
-def newest_set(checkpoints: Path) -> Path | None:
+def newest_checkpoint(checkpoints: Path) -> Path | None:
     """The newest set from which a training can continue, or None where there is none; damaged ones are warned of.
 
     Raises:
@@ -158,7 +158,7 @@ def newest_set(checkpoints: Path) -> Path | None:
     return _newest(checkpoints, _damage)
 
 
-def is_set_file(name: str) -> bool:
+def is_checkpoint_file(name: str) -> bool:
     """Whether a file's name is that of a file in a set."""
     return name in (_TRAINING, _BEST, _CHECKSUMS) or _MEMORY.fullmatch(name) is not None
 
@@ -168,7 +168,7 @@ def epochs_done(checkpoints: Path) -> int:
     return next((epochs_in(path) for path in _sets(checkpoints) if _changed_file(path) is None), 0)
 
 
-def has_sets(checkpoints: Path) -> bool:
+def has_checkpoints(checkpoints: Path) -> bool:
     """Whether there is any set, whole or not."""
     return bool(_sets(checkpoints))
 
@@ -180,7 +180,7 @@ def epochs_in(path: Path) -> int:
     return int(found[1])
 
 
-def read_set(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """A whole set, as it was given to `CheckpointFiles.save_checkpoint`; its tensors are mapped, not yet in memory.
 
     Raises:

@@ -23,16 +23,16 @@ from pytorch_lightning.strategies import DDPStrategy
 from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError, first_line
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
+    checkpoint_folder,
     epochs_in,
-    newest_set,
+    newest_checkpoint,
     restore_best,
-    set_folder,
     write_best,
 )
 from selfkd.training.epoch_log import EpochLog
 from selfkd.training.memory import is_out_of_memory
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import World, from_first, is_first
+from selfkd.training.processes import World, broadcast_from_main, is_main_process
 from selfkd.training.progress import EpochLines, RunProgressBar
 from selfkd.training.signals import interrupted
 from selfkd.training.training_module import TrainingModule
@@ -67,7 +67,7 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
         OptionError, UserError: if the hardware cannot do what the options ask for.
     """
     options, checkpoints = module.options, folder / "checkpoints"
-    start = from_first(lambda: _start(checkpoints))
+    start = broadcast_from_main(lambda: _start(checkpoints))
     done = 0 if start is None else epochs_in(start)
     if done:
         _log.info("%s continues after epoch %d of %d", folder, done, options.epochs)
@@ -80,8 +80,8 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
             options,
             max_epochs=options.epochs,
             reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
-            logger=_loggers(module, folder, done, None if show_progress else title) if is_first() else False,
-            callbacks=_callbacks(saving, title, show_progress and is_first()),
+            logger=_loggers(module, folder, done, None if show_progress else title) if is_main_process() else False,
+            callbacks=_callbacks(saving, title, show_progress and is_main_process()),
             default_root_dir=folder,
         )
         # Lightning would ask all processes in every step, waiting for the device, whether one was told to stop.
@@ -116,7 +116,7 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
 
 def _start(checkpoints: Path) -> Path | None:
     """The set to continue from, with the best epoch of that time put back."""
-    start = newest_set(checkpoints)
+    start = newest_checkpoint(checkpoints)
     restore_best(checkpoints, start)
     return start
 
@@ -213,10 +213,10 @@ class _Saving(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         done = trainer.current_epoch + 1
-        if pl_module.is_best and is_first():
+        if pl_module.is_best and is_main_process():
             write_best(self._checkpoints, trainer.current_epoch, pl_module.state_dict())
         if done % self._every == 0 or done == trainer.max_epochs:
-            trainer.save_checkpoint(set_folder(self._checkpoints, done))
+            trainer.save_checkpoint(checkpoint_folder(self._checkpoints, done))
             self.done = done
 
 

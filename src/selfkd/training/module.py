@@ -23,7 +23,7 @@ from selfkd.training.allocator import jemalloc_advice
 from selfkd.training.checkpoint_files import MEMORIES_KEY
 from selfkd.training.memory import memory_to_evaluate
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import together
+from selfkd.training.processes import is_distributed
 from selfkd.training.step_meter import StepMeter
 from selfkd.training.threads import choose_threads
 from selfkd.training.training_module import SelectingFigure, TrainingModule
@@ -89,7 +89,7 @@ class MethodModule(TrainingModule):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        self.parts.training_loader.share_out(self.global_rank, self.trainer.world_size)
+        self.parts.training_loader.set_shard(self.global_rank, self.trainer.world_size)
 
     def train_dataloader(self) -> TrainingEpoch:
         self.parts.training_loader.to(self.device)
@@ -137,7 +137,7 @@ class MethodModule(TrainingModule):
         The papers evaluate in float32; so does this, which runs outside Lightning's autocast. Processes share it out,
         with the running statistics of the first, which alone are saved.
         """
-        if together():
+        if is_distributed():
             for buffer in self.method.buffers():
                 distributed.broadcast(buffer, src=0)
         loader = self.parts.selection_loader

@@ -33,7 +33,7 @@ from selfkd.terminal import configure_logging, safe_output
 from selfkd.training.options import TrainerOptions
 from selfkd.training.signals import StopSignal, leave, stopping_on_signals, stops_deferred
 
-__all__ = ["World", "from_first", "is_first", "start", "together"]
+__all__ = ["World", "broadcast_from_main", "is_distributed", "is_main_process", "start"]
 
 T = TypeVar("T")
 
@@ -88,24 +88,24 @@ class World:
         return cls(options.devices, 1, LightningEnvironment(), launched=False)
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether this process is connected to others that train with it."""
     return process_count() > 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes and reports."""
-    if together():
+    if is_distributed():
         return process_rank() == 0
     launcher = _launcher()
     return launcher is None or launcher[1].global_rank() == 0
 
 
-def from_first(give: Callable[[], T]) -> T:
+def broadcast_from_main(give: Callable[[], T]) -> T:
     """What the first process gives, in all of them, each of which waits for it."""
-    if not together():
+    if not is_distributed():
         return give()
-    box: list[Any] = [give() if is_first() else None]
+    box: list[Any] = [give() if is_main_process() else None]
     distributed.broadcast_object_list(box, src=0)
     given: T = box[0]
     return given

@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 from selfkd.contract import StepOutput
 from selfkd.errors import NonFiniteLossError
-from selfkd.training.processes import together
+from selfkd.training.processes import is_distributed
 
 __all__ = ["StepMeter"]
 
@@ -71,7 +71,7 @@ class StepMeter:
 
     def gather(self) -> None:
         """Let the epoch's counts be those of all processes that train together, once at its end."""
-        if not together() or self._sums is None or self._correct is None:
+        if not is_distributed() or self._sums is None or self._correct is None:
             return
         counts = torch.tensor([self._summed_steps, self._samples], device=self._sums.device)
         for tensor in (self._sums, self._correct, counts):

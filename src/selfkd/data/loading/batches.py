@@ -194,7 +194,7 @@ class TrainingBatches(ABC, Generic[SplitT]):
         full, rest = divmod(len(self.data), self.batch_size)
         return full + (rest >= _FEWEST * self._processes)
 
-    def share_out(self, rank: int, processes: int) -> None:
+    def set_shard(self, rank: int, processes: int) -> None:
         """Give every `processes`-th anchor of each batch from now on, beginning with number `rank`.
 
         A last batch that does not give each process two is left out by all.
@@ -327,7 +327,7 @@ class EvaluationBatches(ABC, Generic[SplitT]):
     def __len__(self) -> int:
         return math.ceil(len(self.data) / self.batch_size)
 
-    def share_out(self, rank: int, processes: int) -> None:
+    def set_shard(self, rank: int, processes: int) -> None:
         """Give every `processes`-th image of each batch from now on, beginning with number `rank`.
 
         Where a batch has none for this process it gets its first image, without a label: not every network takes an
