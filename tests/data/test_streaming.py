@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from selfkd.contract import Needs
-from selfkd.data.loading import batches
 from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop, Unchanged
+from selfkd.data.loading import batches
 from selfkd.data.loading.batches import LoaderOptions
 from selfkd.data.loading.loaders import evaluation_loader, training_loader
 from selfkd.data.loading.resident import EvaluationLoader, TrainingLoader
