@@ -62,7 +62,7 @@ def write_images(data_root: str, folder: Path) -> None:
     """CIFAR-100 as `<split>/<class>/<position>.png`, without loss; what is there is kept."""
     from torchvision.transforms.v2.functional import to_pil_image
 
-    from selfkd.data.sources.cifar100 import CIFAR100
+    from selfkd.data.sources.cifar import CIFAR100
 
     splits = CIFAR100(root=data_root).load(seed=0)
     for name, split in splits.by_name.items():

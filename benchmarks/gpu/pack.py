@@ -21,7 +21,7 @@ import pyarrow
 from PIL import Image
 from pyarrow import parquet
 
-from selfkd.data.sources.cifar100 import CIFAR100
+from selfkd.data.sources.cifar import CIFAR100
 
 ROOT = Path(__file__).resolve().parents[2]
 PART_MIB = 54

@@ -25,11 +25,13 @@ __all__ = [
     "UnlabelledImagesError",
     "UserError",
     "WorkerKilledError",
+    "few",
     "first_line",
     "shown",
 ]
 
 _LONGEST_VALUE = 200  # so that a path of some folders is shown whole
+_MOST_NAMES = 5
 
 
 def shown(value: object) -> str:
@@ -39,6 +41,13 @@ def shown(value: object) -> str:
     except Exception:  # somebody's object, or a whole number of more digits than Python writes out
         text = f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 4]} ..."
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names and the number of the others; "none" if there are no names."""
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names) or "none"
+    return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more"
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmark_files import load_benchmark
-from selfkd.data.sources.cifar100 import CIFAR100
+from selfkd.data.sources.cifar import CIFAR100
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from selfkd.json_text import to_json
 __all__ = ["add_parser"]
 
 _EPILOG = """\
-Options of the data set and of the network are those of training: data.image_size=32, data.mean=[0.5,0.5,0.5],
-backbone=resnet18 (whose stem is then compared with the size of the images).
+Options of data set and network are the same as in training: data.image_size=32, data.mean=[0.5,0.5,0.5],
+backbone=resnet18. With a backbone, its first layers are compared with the size of the images.
 
 Exit status: 0 if training would work, whatever the warnings; 1 if it would fail; 2 if the command is wrong.
 """
@@ -22,17 +22,20 @@ def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         "check",
-        help="what is wrong with a data set, before hours are spent on it",
-        description="Open every image of a data set and say what is wrong with it or strange about it.",
+        help="find what is wrong in a data set before training",
+        description="Open every image of a data set and report what is wrong or strange.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "data", type=not_empty, metavar="DATA", help="a folder, or a name of 'selfkd list datasets' with data.root="
+        "data",
+        type=not_empty,
+        metavar="DATA",
+        help="a folder, or a name in 'selfkd list datasets' with data.root=FOLDER",
     )
-    parser.add_argument("arguments", nargs="*", metavar="key=value", help="options of data and backbone")
-    parser.add_argument("--quick", action="store_true", help="open no image: layout, classes and sizes only")
-    parser.add_argument("--json", action="store_true", help="print JSON, with nothing cut")
+    parser.add_argument("arguments", nargs="*", metavar="key=value", help="options of data set and backbone")
+    parser.add_argument("--quick", action="store_true", help="open no image; check layout and classes only")
+    parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
     parser.set_defaults(execute=_execute, takes="arguments")
 
 
@@ -45,11 +48,11 @@ def _execute(parsed: argparse.Namespace) -> None:
     overrides = split_overrides(parsed.arguments)
     if parsed.data not in DATASETS:
         data_folder(parsed.data)
-    # What takes seconds to import comes after what can be told without it.
+    # The import takes seconds, so it follows the checks that do without it.
 
     from selfkd.runs.checkup import check
 
     report = check(parsed.data, overrides, parsed.quick)
     print(to_json(report.to_json()) if parsed.json else report.text())
     if report.errors:
-        raise UnfitDataError(f"training would fail; found {len(report.errors)}, the first: {report.errors[0]}")
+        raise UnfitDataError(f"training would fail; errors found: {len(report.errors)}, the first: {report.errors[0]}")

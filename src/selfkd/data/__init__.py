@@ -1,4 +1,4 @@
-"""Data sets by name, augmentation by name. One line each; nothing here imports torch."""
+"""Data sets and augmentations by name, one line each. Nothing here imports torch."""
 
 from selfkd.catalogue import Catalogue, Entry
 
@@ -11,10 +11,10 @@ DATASETS = Catalogue(
             "selfkd.data.sources.digits:Digits", "scikit-learn's 1,797 scans of handwritten digits; no download"
         ),
         "cifar10": Entry(
-            "selfkd.data.sources.cifar10:CIFAR10", "CIFAR-10 from Parquet or torchvision's files, downloaded if asked"
+            "selfkd.data.sources.cifar:CIFAR10", "CIFAR-10 from Parquet or torchvision's files, downloaded if asked"
         ),
         "cifar100": Entry(
-            "selfkd.data.sources.cifar100:CIFAR100",
+            "selfkd.data.sources.cifar:CIFAR100",
             "CIFAR-100 from Parquet or torchvision's files, downloaded if asked",
         ),
         "fashion_mnist": Entry(
@@ -23,17 +23,18 @@ DATASETS = Catalogue(
         ),
         "tiny_imagenet": Entry(
             "selfkd.data.sources.tiny_imagenet:TinyImageNet",
-            "Tiny-ImageNet's 200 classes at 32x32 or 64x64, held in memory",
+            "Tiny-ImageNet's 200 classes at 32x32 or 64x64, in memory",
         ),
         "imagenet": Entry(
             "selfkd.data.sources.imagenet:ImageNet", "ImageNet, or other photographs in train/<class>/ and val/<class>/"
         ),
-        "folder": Entry("selfkd.data.sources.folder:Folder", "your own images, one folder per class, split or not"),
         "parquet": Entry("selfkd.data.sources.parquet:Parquet", "your own images in Parquet files in the Hub's layout"),
         "hub": Entry("selfkd.data.sources.hub:Hub", "any image classification set of the Hugging Face Hub, by name"),
+        "folder": Entry("selfkd.data.sources.folder:Folder", "your own images, one folder per class, split or not"),
     },
     listing="'selfkd list datasets' shows all",
 )
+"""The first data set that recognises a folder reads it. `folder` recognises every folder, so it is the last."""
 
 AUGMENTATIONS = Catalogue(
     "augmentation",
@@ -42,7 +43,7 @@ AUGMENTATIONS = Catalogue(
         "crop_flip": Entry("selfkd.data.augmentation.augmentations:CropFlip", "padding, random crop, horizontal flip"),
         "random_resized_crop": Entry(
             "selfkd.data.augmentation.augmentations:RandomResizedCrop",
-            "random part of an image file scaled to one size, horizontal flip",
+            "random part of an image file, scaled to one size; horizontal flip",
         ),
     },
     listing="the augmentations are none, crop_flip and random_resized_crop",

@@ -1,30 +1,45 @@
-"""Splits of labelled images, wherever they lie."""
+"""Splits of labelled images, in memory or not."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Self
+from functools import cached_property, partial
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from selfkd.contract import DatasetInfo
 from selfkd.errors import DataError
 
-__all__ = ["ImageSet", "Split", "Splits"]
+__all__ = ["ImageSet", "Split", "Splits", "StoredImage", "UndecodedImages"]
 
 _RULE = "content-1"
-"""The rule of `Splits.fingerprint`; before it had a name, of image files only paths, sizes and labels counted."""
+"""The rule of `Splits.fingerprint`. An older fingerprint names no rule: of files, it took paths, sizes and labels."""
+
+
+class StoredImage(NamedTuple):
+    """An image that was not opened yet.
+
+    Args:
+        place: its file or row, for people.
+        label: its class.
+        open: opens it, as `PIL.Image.open` does, and raises the same errors.
+    """
+
+    place: str
+    label: int
+    open: Callable[[], Image.Image]
 
 
 class Split(ABC):
-    """Labelled images, wherever they lie: `ImageSet` in memory, `ImageFiles` on disk, `TableImages` in a table.
+    """Labelled images: `ImageSet` in memory, `ImageFiles` on disk, or `TableImages` in a table.
 
     Attributes:
         labels: `[N]` int64 in [0, K).
@@ -48,22 +63,67 @@ class Split(ABC):
     def relabelled(self, labels: Tensor) -> Self:
         """The same images with other labels, `[N]` int64."""
 
-    @abstractmethod
-    def in_memory(self, title: str) -> ImageSet:
-        """The images as networks are evaluated on them, all decoded.
+    def of_classes(self, kept: Sequence[int], num_classes: int) -> Self:
+        """The images of some classes, labelled anew.
 
         Args:
-            title: stands before the progress bar, which only a terminal shows.
+            kept: their labels, in the order of their new labels.
+            num_classes: K. Images with labels outside [0, K) are left out.
+        """
+        new_label = torch.full((num_classes + 1,), -1)
+        new_label[list(kept)] = torch.arange(len(kept))
+        known = (self.labels >= 0) & (self.labels < num_classes)
+        labels = new_label[self.labels.where(known, num_classes)]
+        positions = labels.ge(0).nonzero().flatten()
+        return self.take(positions.numpy()).relabelled(labels[positions])
+
+    @abstractmethod
+    def stored_images(self, name: str) -> Iterator[StoredImage]:
+        """All images, none of them opened yet.
+
+        Args:
+            name: of the split.
+        Raises: DataError: if a table cannot be read to its end.
+        """
+
+    @abstractmethod
+    def in_memory(self, title: str) -> ImageSet:
+        """All images decoded, as networks are evaluated on them.
+
+        Args:
+            title: text before the progress bar, which only a terminal shows.
         Raises: DataError: naming the image, if one cannot be read.
         """
 
     @abstractmethod
     def identity(self, contents: bool = True) -> Iterator[bytes | memoryview]:
-        """What distinguishes these images and labels from others, to be checksummed.
+        """The bytes that a checksum of these images and labels is made of.
 
         Args:
-            contents: whether what is in image files counts; else only their paths and sizes do.
+            contents: include the contents of image files; else only their paths and sizes count.
         """
+
+
+@dataclass(frozen=True)
+class UndecodedImages(Split):
+    """Labelled images of any size that are decoded when they are needed.
+
+    Args:
+        labels: `[N]` int64 in [0, K).
+        transform: from a decoded image to the uint8 `[3, S, S]` on which a network is evaluated.
+        side: S, in pixels.
+    """
+
+    labels: Tensor
+    transform: Callable[[Image.Image], Tensor]
+    side: int
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        return 3, self.side, self.side
+
+    def relabelled(self, labels: Tensor) -> Self:
+        return replace(self, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -73,8 +133,8 @@ class ImageSet(Split):
     Args:
         images: `[N, C, H, W]` uint8.
         labels: `[N]` int64 in [0, K).
-        origin: what the images were decoded from, where that and not their pixels identifies them; then it makes no
-            difference to a run whether they were held in memory.
+        origin: the files that the images were decoded from, if the files and not the pixels identify the images. A run
+            on these images is then the same run as one that reads the files.
     """
 
     images: Tensor
@@ -95,6 +155,11 @@ class ImageSet(Split):
         origin = None if self.origin is None else self.origin.relabelled(labels)
         return ImageSet(self.images, labels, origin)
 
+    def stored_images(self, name: str) -> Iterator[StoredImage]:
+        for position, label in enumerate(self.labels.tolist()):
+            pixels = self.images[position].permute(1, 2, 0).contiguous().numpy()
+            yield StoredImage(f"{name} sample {position}", label, partial(Image.fromarray, pixels))
+
     def in_memory(self, title: str) -> ImageSet:
         return self
 
@@ -109,15 +174,15 @@ class ImageSet(Split):
 
 @dataclass(frozen=True)
 class Splits:
-    """Train, test, and validation where the data set has one or a part of the training set is held out.
+    """The splits of a data set: train, test and perhaps validation.
 
     Args:
-        train: what is trained on; sample indices count in it.
-        test: touched to report, and to choose the best epoch only where there is no validation split.
+        train: the images to train on. Sample indices are positions in it.
+        test: the images to report on. They choose the best epoch only if there is no validation split.
         class_names: K names in label order.
-        validation: chooses the best epoch; or None.
-        origins: for each split by name, where its images come from, in words; left out where that is the data set's
-            own split of that name.
+        validation: the images that choose the best epoch, or None.
+        origins: where the images of a split come from, in words, by "train", "validation" and "test". A split without
+            an entry is the data set's own split of that name.
     """
 
     train: Split
@@ -128,17 +193,17 @@ class Splits:
 
     @property
     def by_name(self) -> dict[str, Split]:
-        """All there are: "train", "validation" unless there is none, "test"."""
+        """The splits by "train", "validation" (unless there is none) and "test"."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in splits.items() if split is not None}
 
     def changed(self, change: Callable[[str, Split], Split]) -> Splits:
-        """Every split changed by a function of its name and itself."""
+        """The same with every split replaced by `change(name, split)`."""
         changed = {name: change(name, split) for name, split in self.by_name.items()}
         return replace(self, train=changed["train"], test=changed["test"], validation=changed.get("validation"))
 
     def in_memory(self) -> Splits:
-        """All images decoded.
+        """The same with all images decoded.
 
         Raises: DataError: naming the image, if one cannot be read.
         """
@@ -150,24 +215,24 @@ class Splits:
 
     @property
     def selection(self) -> tuple[str, Split]:
-        """Name and images of the split that chooses the best epoch."""
+        """The split that chooses the best epoch: its name and its images."""
         return ("test", self.test) if self.validation is None else ("validation", self.validation)
 
     def fingerprint(self) -> str:
-        """A checksum of class names, images and labels of all splits, which tells other data under the same name.
+        """A checksum of class names, images and labels of all splits. Other data has another checksum.
 
-        It begins with the rule that made it. Files are read once for all calls.
+        It begins with the name of the rule that made it. Files are read at the first call only.
 
         Raises: DataError: if a file is gone.
         """
         return self._fingerprint
 
     def matches(self, noted: object) -> bool:
-        """Whether a fingerprint, noted with this version or an older one, is of this data.
+        """Whether a noted fingerprint is that of this data.
 
         Args:
-            noted: what `fingerprint` gave; without a rule's name, what it gave before contents of files counted.
-        Raises: DataError: if a file is gone, or the fingerprint was made by a rule that only a newer version knows.
+            noted: a fingerprint that this version or an older one made.
+        Raises: DataError: if a file is gone, or only a newer version knows the rule of the fingerprint.
         """
         rule, named, _ = str(noted).rpartition(":")
         if not named:
@@ -192,7 +257,7 @@ class Splits:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What methods may know of the training set."""
+        """What a method may know about the training set."""
         return DatasetInfo(
             num_samples=len(self.train),
             num_classes=len(self.class_names),

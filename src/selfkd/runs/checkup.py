@@ -1,4 +1,4 @@
-"""From what a user names to the doctor's report: data set and network resolved as training resolves them."""
+"""The doctor's report about a data set that a user names. Options have the same meaning as in training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from torch import nn
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.staged import Staged
 from selfkd.data import DATASETS
+from selfkd.data.doctor.checking import check_source
 from selfkd.data.doctor.checks import Stem
-from selfkd.data.doctor.examination import examine
 from selfkd.data.doctor.findings import Report
-from selfkd.data.doctor.layouts import LAYOUTS, recognised
-from selfkd.data.sources.own_images import OwnImages
 from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import Recipe, resolve
@@ -23,27 +21,27 @@ from selfkd.runs.building import build_source
 from selfkd.runs.networks import build_network, staged_at
 from selfkd.training.memory import memory_for
 
-__all__ = ["check", "stem_of"]
+__all__ = ["check", "recognised", "stem_of"]
 
-_RECIPE = "demo/digits/resnet18/plain"  # any: only its data and its backbone are looked at
+_RECIPE = "demo/digits/resnet18/plain"  # any recipe will do: only its data and its backbone are used
 _SECTIONS = ("data", "backbone", "seed")
-_CHECKED_WITH_LESS = "--quick opens no image, and data.classes checks some of the classes"
+_CHECKED_WITH_LESS = "--quick opens no image, and data.classes checks some of the classes only"
 
 
 def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = False) -> Report:
-    """Examine a data set.
+    """Check a data set.
 
     Args:
-        data: a name of `selfkd list datasets`, or a folder, whose layout is recognised.
-        overrides: `data.<option>`, `seed`, and `backbone` with its options, as for training; `data` says what a folder
-            is to be read as.
+        data: a name in `selfkd list datasets`, or a folder, whose layout is recognised.
+        overrides: `data.<option>`, `seed`, and `backbone` with its options, as for training; `data` names the data set
+            that reads a folder.
         quick: open no image.
     Raises: UserError: if there is no such data set or folder, or an option is not allowed.
     """
     overrides = dict(overrides or {})
     for key in overrides:
         if key.partition(".")[0] not in _SECTIONS:
-            raise RecipeError(f"{key} has no meaning here; check takes data.<option>, backbone, its options, and seed")
+            raise RecipeError(f"check takes no {key}; it takes data.<option>, backbone, backbone.<option> and seed")
     layout = _locate(data, overrides)
     recipe = resolve(_RECIPE, overrides)
     options = recipe.options["data"]
@@ -53,14 +51,16 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     source.check_image_size()
 
     def stem_at(num_classes: int, side: int) -> Stem:
-        network = build_network(recipe, num_classes, fresh=False)  # weights need not be fetched to know its shapes
+        network = build_network(recipe, num_classes, fresh=False)  # the shapes do not depend on weights
         return stem_of(recipe, staged_at(network, (3, side, side)))
 
     with memory_for("checking this data set", _CHECKED_WITH_LESS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks, without a name, on files that it does decode
-        listing, findings = examine(source, recipe.seed, stem_at if "backbone" in overrides else None, quick)
+        warnings.filterwarnings(
+            "ignore", module=r"PIL\."
+        )  # warnings about files that PIL can decode; they do not name the file
+        listing, findings = check_source(source, recipe.seed, stem_at if "backbone" in overrides else None, quick)
     written = [f"{key}={value}" for key, value in overrides.items()]
-    if isinstance(source, OwnImages) and source.image_size is None:
+    if source.lacks_image_size:
         written.append("data.image_size=...")
     return Report(
         layout=layout,
@@ -72,10 +72,10 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
 
 
 def stem_of(recipe: Recipe, backbone: Staged) -> Stem:
-    """How a recipe's network begins.
+    """The first layers and the stages of a recipe's network.
 
     Args:
-        recipe: names the network, and whether it starts from pretrained weights.
+        recipe: names the network and says whether it starts from pretrained weights.
         backbone: the network, staged for the size of its images.
     """
     first = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
@@ -91,23 +91,35 @@ def stem_of(recipe: Recipe, backbone: Staged) -> Stem:
 
 
 def _locate(data: str, overrides: dict[str, str]) -> str:
-    """Say in the overrides what the data set is and where, and in words what it was recognised as."""
+    """Write data set and folder into the overrides, and return in words what the data set is."""
     if data in DATASETS:
         if overrides.setdefault("data", data) != data:
-            raise RecipeError(f"data={overrides['data']} contradicts {data!r}; name a folder, or one data set")
+            raise RecipeError(f"data={overrides['data']} contradicts {data!r}; give a folder, or one data set")
         return f"data set {data}: {DATASETS[data].summary}"
     if "data.root" in overrides:
-        raise RecipeError(f"data.root={overrides['data.root']} contradicts {data!r}; name a data set, or a folder")
+        raise RecipeError(f"data.root={overrides['data.root']} contradicts {data!r}; give a data set, or a folder")
     folder = data_folder(data)
     found = recognised(folder)
     name = overrides.setdefault("data", found)
-    overrides["data.name" if name == "hub" else "data.root"] = str(folder)  # a root of hub is where downloads go
-    words, _ = LAYOUTS[found]
-    return f"{folder} looks like {words}" + (f", read as data={name}" if name != found else f" (data={name})")
+    overrides["data.name" if name == "hub" else "data.root"] = str(folder)  # data.root of hub is for downloads
+    return f"{folder} looks like {DATASETS.load(found).layout}" + (
+        f", read as data={name}" if name != found else f" (data={name})"
+    )
+
+
+def recognised(folder: Path) -> str:
+    """The name of the data set that reads a folder.
+
+    Raises: DataError: if the folder must not be read.
+    """
+    try:
+        return next(name for name in DATASETS if DATASETS.load(name).recognises(folder))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error}") from error
 
 
 def _is_folder(path: str) -> bool:
     try:
         return Path(path).expanduser().is_dir()
-    except OSError:  # one above it must not be entered
+    except OSError:  # a folder above it must not be entered
         return False

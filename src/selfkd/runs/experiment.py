@@ -15,7 +15,7 @@ import torch
 
 from selfkd.contract import DatasetInfo
 from selfkd.data.augmentation.augmentations import Augmentation
-from selfkd.data.doctor.examination import first_look
+from selfkd.data.doctor.checking import training_warnings
 from selfkd.data.loading.batches import EvaluationBatches
 from selfkd.data.loading.loaders import evaluation_loader, training_loader
 from selfkd.data.loading.streaming import killed_workers_named
@@ -272,7 +272,7 @@ def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, tru
     if options.channels_last and not experiment.channels_last:
         _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
         options = replace(options, channels_last=False)
-    for finding in first_look(experiment.source, experiment.splits, stem_of(recipe, experiment.method.backbone)):
+    for finding in training_warnings(experiment.source, experiment.splits, stem_of(recipe, experiment.method.backbone)):
         _log.warning("%s", finding.line())
     with folder.locked() if is_main_process() else nullcontext():
         taught_by = experiment.method.teacher.record if experiment.method.needs.teacher else None

@@ -13,8 +13,7 @@ from filelock import FileLock, Timeout
 
 from selfkd.contract import DatasetInfo, TeacherRecord
 from selfkd.data.splits import Splits
-from selfkd.data.wording import few
-from selfkd.errors import RecipeError, RunError, UserError
+from selfkd.errors import RecipeError, RunError, UserError, few
 from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import MACHINE, Recipe, differences, is_of_machine, resolve

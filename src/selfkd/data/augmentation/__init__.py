@@ -1,1 +1,1 @@
-"""What changes training images: augmentation, and the regularisation of papers."""
+"""Random changes of training images. `augmentations` holds crops and flips; `regularization` holds all others."""

@@ -1,5 +1,5 @@
-"""The data doctor: what is wrong with a data set, or strange about it, found before hours are spent on it.
+"""The data doctor finds what is wrong or strange in a data set before hours are spent on it.
 
-`layouts` recognises what a folder is, `listing` lists a data set's images without refusing bad ones, `survey` opens
-every one, `checks` looks at what came out, `examination` joins them; `findings` is what a user sees.
+`checking` lists the data set, opens its images and applies the checks of `layout` and `checks`. `findings` holds the
+report that a user sees.
 """

@@ -1,4 +1,4 @@
-"""What the doctor found, as a user reads it and as a program does."""
+"""The findings of the doctor, and its report for users and for programs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Severity = Literal["error", "warning", "note"]
 
 _TITLES: Mapping[Severity, str] = {
     "error": "errors: training would fail",
-    "warning": "warnings: training would work, but hardly as intended",
+    "warning": "warnings: training would work, but perhaps not as intended",
     "note": "notes",
 }
 _SHOWN = 10
 _LOGGED = 5
-_LONGEST = 300  # characters of a place; equal images are one, and there may be thousands of them
+_LONGEST = 300  # characters of a place; all equal images are one place, and there may be thousands
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about a data set.
+    """One thing that a check found in a data set.
 
     Args:
-        severity: "error" if training would fail, "warning" if it would work but hardly as intended, else "note".
-        subject: what was looked at, in a word or two; the same for all findings of a check.
+        severity: "error" if training would fail, "warning" if it would work but perhaps not as intended, else "note".
+        subject: what was checked, in a word or two.
         message: what was found and what to do.
-        where: every file, row or class that is meant; empty where that is the data set.
+        where: every file, row or class that the finding is about; empty if it is about the whole data set.
     """
 
     severity: Severity
@@ -43,7 +43,7 @@ class Finding:
         return f"{self.subject}: {self.message}"
 
     def line(self) -> str:
-        """All of it in one line, for a log; a long list cut with a count."""
+        """The finding in one line, for a log; a long list is cut."""
         more = [f"and {len(self.where) - _LOGGED} more"] if len(self.where) > _LOGGED else []
         places = ", ".join([*map(_cut, self.where[:_LOGGED]), *more])
         return printable(f"{self} ({places})" if places else str(self))
@@ -54,10 +54,10 @@ class Report:
     """All findings about a data set.
 
     Args:
-        layout: what the data set was recognised as, in words.
-        options: the options to train on it with, as they are written on the command line.
-        num_classes: K; 0 if that is not known.
-        splits: how many images there are, by the data set's own name of the split.
+        layout: what the data set looks like, in words.
+        options: the options to train on it, as written on the command line.
+        num_classes: K; 0 if unknown.
+        splits: number of images, by the data set's own name of the split.
         findings: most severe first.
     """
 
@@ -69,15 +69,15 @@ class Report:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """Those that keep training from working."""
+        """The findings on which training would fail."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, nothing cut."""
+        """The whole report; nothing is cut."""
         return {**asdict(self), "trainable": not self.errors}
 
     def text(self) -> str:
-        """A page for people: most severe first, long lists cut with a count."""
+        """A page for people: most severe findings first, long lists cut."""
         sizes = ", ".join(f"{count} images in {name}" for name, count in self.splits.items())
         lines = [self.layout, f"{self.num_classes} classes; {sizes}" if sizes else "no image found"]
         for severity, title in _TITLES.items():

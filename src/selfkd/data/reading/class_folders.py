@@ -1,34 +1,39 @@
-"""Image files sorted into one folder per class, as torchvision's ImageFolder understands them."""
+"""Image files in one folder per class, as torchvision's ImageFolder understands them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from PIL import Image
+from torch import Tensor
 from torchvision.datasets.folder import is_image_file
 
-from selfkd.data.wording import few
+from selfkd.data.listing import Listing, Problem, SplitNames
+from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.splits import Split
 from selfkd.errors import DataError, OptionError
 
 __all__ = [
-    "check_listed_once",
-    "check_same_classes",
-    "class_folders",
+    "class_problems",
     "files_below",
     "images_below",
-    "labelled_files",
+    "link_problems",
+    "list_class_folders",
+    "loose_images",
     "root_folder",
     "visible_folders",
 ]
 
 _MOST_OTHERS = 1_000_000
-"""Files and folders that are no images, more than which a data set has only beside as many images."""
+"""A data set may hold more files and folders than this that are no images only if it holds as many images."""
 _OF_THE_SYSTEM = ("/proc", "/sys")
-"""Folders that the kernel makes up; links in them lead round the whole machine."""
+"""Folders that the kernel makes up; their links lead to all of the machine."""
+_UNSORTED = "images"
+"""Name of the folder in which Tiny-ImageNet's archive has its validation images, of all classes."""
 _GONE = (FileNotFoundError, ProcessLookupError)
-"""What listing a folder raises that went meanwhile, as those below /proc do when a process ends: it holds nothing."""
+"""Errors of listing a folder that has just been deleted, as happens below /proc. Such a folder holds nothing."""
 
 
 def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
@@ -37,10 +42,10 @@ def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
     Args:
         root: the option `data.root`.
         holds: what the folder must hold, in words.
-        advice: ends the error, if there is no such folder.
+        advice: the end of the error if the folder does not exist.
     Raises:
-        OptionError: if none was given.
-        DataError: if there is no such folder.
+        OptionError: if `root` is None.
+        DataError: if the folder does not exist.
     """
     if root is None:
         raise OptionError("data.root", None, f"the folder that holds {holds}")
@@ -50,23 +55,10 @@ def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
     return folder
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders, sorted; their order is that of the labels.
-
-    Raises: DataError: if the folder does not exist or holds no folder.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is missing; data.root must name the folder that holds it")
-    names = visible_folders(folder)
-    if not names:
-        raise DataError(f"{folder} holds no folder; images must be sorted into one folder per class")
-    return names
-
-
 def visible_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the folders in a folder, sorted, without the hidden ones that programs leave; none if it is none.
+    """The sorted names of the folders in a folder, without hidden ones; empty if it is no folder.
 
-    Raises: DataError: if it must not be read.
+    Raises: DataError: if the folder must not be read.
     """
     if not folder.is_dir():
         return ()
@@ -79,79 +71,164 @@ def visible_folders(folder: Path) -> tuple[str, ...]:
         raise _closed(error) from error
 
 
-def labelled_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
-    """Paths of all image files below the class folders, with their labels; by class, then by name, as torchvision's
-    ImageFolder has them.
-
-    Raises: DataError: if a class has no image, a folder must not be read, or is linked to one above it.
-    """
-    files: list[tuple[str, int]] = []
-    label_of = {folder / name: label for label, name in enumerate(classes)}
-    for class_folder, path in files_below(label_of):
-        if is_image_file(path):
-            files.append((path, label_of[class_folder]))
-    filled = {label for _, label in files}
-    empty = [name for label, name in enumerate(classes) if label not in filled]
-    if empty:
-        raise DataError(f"{folder} has no image file for the classes {few(empty)}; fill their folders or delete them")
-    return files
+def loose_images(folder: Path) -> list[str]:
+    """The sorted names of the image files in a folder itself."""
+    return sorted(entry.name for entry in folder.iterdir() if is_image_file(entry.name) and entry.is_file())
 
 
-def files_below(
-    folders: Iterable[Path], problems: list[tuple[Path, DataError]] | None = None
-) -> Iterator[tuple[Path, str]]:
-    """Every file below some folders, with that folder; links followed, in the order of torchvision's `make_dataset`.
+def list_class_folders(
+    root: Path,
+    names: SplitNames,
+    folders: Mapping[str, Path],
+    transform: Callable[[Image.Image], Tensor],
+    side: int,
+    ignored: Collection[str] = (),
+) -> Listing:
+    """Every image file below the class folders of each split: by class, then by name, as in torchvision's ImageFolder.
+
+    Labels are positions in the sorted names of the first split's class folders.
 
     Args:
-        folders: where to begin. Of each, what lies on other file systems than itself is a problem.
-        problems: gets each problem with its folder, and the listing goes on without what has one; without it, the first
-            one ends the listing.
-    Raises: DataError: if there is far more than images; without `problems` also if a folder must not be read, is linked
-        to another one that is listed, or lies on another file system.
+        root: folder of the data set; names of files are relative to it.
+        names: which split trains and which tests.
+        folders: by split, the folder that holds its class folders; the training split comes first.
+        transform: from a decoded image to the uint8 `[3, S, S]` on which a network is evaluated.
+        side: S, in pixels.
+        ignored: names of folders that are no classes.
+    Raises: DataError: if there is far more than images, or a folder that holds class folders must not be read.
     """
-    listing = _Listing()
-    for folder in folders:
-        yield from ((folder, file) for file in listing.files(folder, partial(_report, problems, folder)))
+    classes: tuple[str, ...] | None = None
+    files: dict[str, list[tuple[str, int]]] = {}
+    problems: list[Problem] = []
+    left_out: list[str] = []
+    for split, folder in folders.items():
+        found = [name for name in visible_folders(folder) if name not in ignored]
+        problems += _layout_problems(root, folder, found)
+        if classes is None:
+            classes = tuple(found)
+        elif found and classes and found != [_UNSORTED]:
+            problems += class_problems(str(folder), split, classes, found)
+        label_of = {name: label for label, name in enumerate(classes)}
+        walk, files[split] = _FolderWalk(), []
+        unlisted: list[DataError] = []
+        empty: list[str] = []
+        for name in found:
+            label, before = label_of.get(name), (len(files[split]), len(unlisted))
+            for path in walk.files(folder / name, unlisted.append):
+                if not is_image_file(path):
+                    left_out.append(os.path.relpath(path, root))
+                elif label is not None:
+                    files[split].append((path, label))
+            if label is not None and (len(files[split]), len(unlisted)) == before:
+                empty.append(os.path.relpath(folder / name, root))
+        if unlisted:
+            message = f"folders that cannot be used: {len(unlisted)}"
+            problems.append(Problem("layout", message, tuple(map(str, unlisted))))
+        if empty:
+            message = f"class folders without an image file: {len(empty)}; fill them or delete them"
+            problems.append(Problem("empty classes", message, tuple(empty)))
+    splits = {split: ImageFiles.of(root, samples, transform, side) for split, samples in files.items()}
+    return Listing(
+        class_names=classes or (),
+        names=names,
+        splits=splits,
+        problems=(*problems, *link_problems(splits.values())),
+        class_folders=folders,
+        left_out=tuple(left_out),
+    )
+
+
+def _layout_problems(root: Path, folder: Path, classes: Sequence[str]) -> Iterator[Problem]:
+    """Why the folders in a folder cannot be classes."""
+    if not folder.is_dir():
+        yield Problem("layout", f"{folder} is missing; data.root must name the folder that holds it")
+    elif not classes:
+        message = f"{folder} holds no folder; images must be sorted into one folder per class, {folder}/<class>/"
+        loose = loose_images(folder)
+        if loose:
+            message = f"{folder} holds {len(loose)} images beside each other and {message.partition(' ')[2]}"
+            if folder == root:
+                message += "; if they are one class of the data set, data.root must name the folder above"
+            else:
+                message += "; ImageNet's validation archive unpacks like this, and its class list says how to sort them"
+        yield Problem("layout", message, tuple(os.path.relpath(folder / name, root) for name in loose))
+    elif list(classes) == [_UNSORTED]:
+        table = " (val_annotations.txt has them)" if (folder / "val_annotations.txt").exists() else ""
+        yield Problem(
+            "layout",
+            f"{folder} holds one folder, {_UNSORTED}, as Tiny-ImageNet's validation images lie in the archive. Folders "
+            f"do not tell their classes{table}: use data=tiny_imagenet for the whole archive, or sort the images into "
+            f"{folder}/<class>/",
+        )
+    elif len(classes) == 1:
+        inner = folder / classes[0]
+        hint = f"; if {inner} is the data set, data.root must name that" if visible_folders(inner) else ""
+        yield Problem("layout", f"{folder} holds a single class, {classes[0]}; at least two are needed{hint}")
+
+
+def class_problems(where: str, split: str, train: Collection[str], other: Collection[str]) -> Iterator[Problem]:
+    """Classes that only one of two splits has. torchvision would give the same label to different classes.
+
+    Args:
+        where: the folder or file with the classes of the other split.
+        split: name of the other split.
+        train: classes of the training split.
+        other: classes of the other split.
+    """
+    missing, unknown = sorted(set(train) - set(other)), sorted(set(other) - set(train))
+    if not missing and not unknown:
+        return
+    alike = {name.casefold().strip() for name in missing} & {name.casefold().strip() for name in unknown}
+    yield Problem(
+        "classes",
+        f"{where} has other classes than the training images: {len(missing)} only in training, {len(unknown)} only in "
+        f"{split}; both need the same class folders{'; some differ only in capitals or spaces' if alike else ''}",
+        (*(f"{name} (only in training)" for name in missing), *(f"{name} (only in {split})" for name in unknown)),
+    )
+
+
+def link_problems(splits: Iterable[Split]) -> Iterator[Problem]:
+    """The first folder that was listed twice, in two classes or two splits, because of a link."""
+    place_of: dict[str, str] = {}
+    files = [split for split in splits if isinstance(split, ImageFiles)]
+    for place in dict.fromkeys(folder for split in files for folder in split.folders()):
+        other = place_of.setdefault(os.path.realpath(place), place)
+        if other != place:
+            yield Problem("layout", str(_same_folder(place, other)))
+            return
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Every file below a folder; links are followed. The order is that of torchvision's `make_dataset`.
+
+    Raises: DataError: if there is far more than images, or a folder must not be read, is a link to another one that is
+        listed, or lies on another file system.
+    """
+
+    def refuse(problem: DataError) -> None:
+        raise problem
+
+    yield from _FolderWalk().files(folder, refuse)
 
 
 def images_below(folder: Path, report: Callable[[DataError], None]) -> Iterator[str]:
-    """Every image file below a folder that is no data set; links followed, ordered as by `files_below`.
+    """Every image file below a folder that is no data set; links are followed. The order is that of `files_below`.
 
-    A folder that links show again is listed once, without a word; links may lead to other disks.
-
-    Args:
-        folder: where to begin.
-        report: gets what is not listed, and may let the listing go on: folders that must not be read, links to a folder
-            above, `/proc` and `/sys`, and what comes after a million files and folders that are no images, beside fewer
-            images.
-    """
-    yield from filter(is_image_file, _ImageListing().files(folder, report))
-
-
-def _report(problems: list[tuple[Path, DataError]] | None, folder: Path, problem: DataError) -> None:
-    if problems is None:
-        raise problem
-    problems.append((folder, problem))
-
-
-def check_listed_once(*splits: Sequence[tuple[str, int]]) -> None:
-    """Refuse a folder that was listed twice, under two classes or in two splits, because one is linked to the other.
+    A folder that a link shows again is listed once, without a message. Links may lead to other disks.
 
     Args:
-        splits: paths and labels of each split.
-    Raises: DataError: naming the folder by both its paths.
+        folder: the folder to list.
+        report: called with each reason not to list a folder: it must not be read, it is a link to a folder above, or
+            it is `/proc` or `/sys`. Also called where the listing stops, after a million files and folders that are no
+            images beside fewer images.
     """
-    place_of: dict[str, str] = {}
-    for place in dict.fromkeys(path.rpartition(os.sep)[0] for files in splits for path, _ in files):
-        other = place_of.setdefault(os.path.realpath(place), place)
-        if other != place:
-            raise _same_folder(place, other)
+    yield from filter(is_image_file, _AnyFolderWalk().files(folder, report))
 
 
 def _same_folder(place: str, other: str) -> DataError:
     return DataError(
-        f"{place} and {other} are the same folder, by a link; its images would count twice, for several classes or "
-        "both to train and to test"
+        f"{place} and {other} are the same folder, by a link; its images would count twice, for two classes or in two "
+        "splits"
     )
 
 
@@ -159,10 +236,10 @@ def _closed(error: OSError) -> DataError:
     return DataError(f"{error.filename} cannot be listed: {error.strerror}")
 
 
-class _Listing:
-    """One listing of a data set's folders, which ends whatever it meets: `/proc`, links in a circle, a whole disk."""
+class _FolderWalk:
+    """A walk through the folders of a data set. It ends even in `/proc`, in a circle of links, or on a whole disk."""
 
-    _skips_repeated = False  # else a folder that is reached again is a problem
+    _skips_repeated = False  # else a folder that is met again is a problem
 
     def __init__(self) -> None:
         self._place_of: dict[str, str] = {}  # real path to the path by which it was listed
@@ -170,12 +247,12 @@ class _Listing:
         self._others = 0
 
     def files(self, folder: Path, report: Callable[[DataError], None]) -> Iterator[str]:
-        """Every file from this folder down."""
+        """Every file in this folder and below."""
         for place, names in sorted(self._walk(folder, report)):
             yield from (f"{place}{os.sep}{name}" for name in sorted(names))
 
     def _walk(self, folder: Path, report: Callable[[DataError], None]) -> Iterator[tuple[str, list[str]]]:
-        """Every folder from this one down, with the names of its files."""
+        """This folder and every folder below, with the names of its files."""
         above = set(map(str, Path(os.path.realpath(folder)).parents))
 
         def report_closed(error: OSError) -> None:
@@ -188,7 +265,7 @@ class _Listing:
             report_closed(error)
             return
         for place, inner, names in os.walk(folder, onerror=report_closed, followlinks=True):
-            inner.sort()  # so that of two ways to a folder always the same is taken
+            inner.sort()  # of two ways to a folder, always take the same
             real = os.path.realpath(place)
             if self._skips_repeated and real in self._place_of:
                 inner.clear()
@@ -206,7 +283,7 @@ class _Listing:
     def _problem(
         self, place: str, real: str, folder: Path, above: Collection[str], file_system: int
     ) -> DataError | None:
-        """Why a folder is not listed, or None."""
+        """The reason not to list a folder, or None."""
         other = self._place_of.get(real)
         if real in above or (other is not None and Path(other) in Path(place).parents):
             return DataError(f"{place} is linked to {real}, a folder above it; listing it would never end")
@@ -215,11 +292,11 @@ class _Listing:
         self._place_of[real] = place
         try:
             return self._elsewhere(place, real, folder, Path(place).stat().st_dev != file_system)
-        except OSError as error:  # gone meanwhile
+        except OSError as error:  # it has just been deleted
             return _closed(error)
 
     def _elsewhere(self, place: str, real: str, folder: Path, other_file_system: bool) -> DataError | None:
-        """Why a folder is not listed because of where it lies, or None."""
+        """The reason not to list a folder because of its place, or None."""
         if not other_file_system:
             return None
         return DataError(
@@ -239,12 +316,12 @@ class _Listing:
     def _far_more_than_images(self, folder: Path, advice: str) -> DataError:
         return DataError(
             f"{folder} holds more than {_MOST_OTHERS:,} files and folders that are no images, beside "
-            f"{self._images:,} images; listing stops there; {advice}"
+            f"{self._images:,} images; the listing stops there; {advice}"
         )
 
 
-class _ImageListing(_Listing):
-    """A listing of a folder that is no data set, in which nothing is labelled twice by being reached twice."""
+class _AnyFolderWalk(_FolderWalk):
+    """A walk through a folder that is no data set. Its images get no labels, so a folder may be met twice."""
 
     _skips_repeated = True
 
@@ -255,20 +332,3 @@ class _ImageListing(_Listing):
 
     def _stop(self, folder: Path, report: Callable[[DataError], None]) -> None:
         report(self._far_more_than_images(folder, "the images found so far are taken; name smaller folders"))
-
-
-def check_same_classes(train: Collection[str], test: Collection[str], folder: Path) -> None:
-    """Refuse a test split of other classes than the training split.
-
-    Args:
-        train: classes of the training split.
-        test: classes of the test split.
-        folder: where the test split lies.
-    Raises: DataError: naming the classes that only one split has.
-    """
-    missing, unknown = sorted(set(train) - set(test)), sorted(set(test) - set(train))
-    if missing or unknown:
-        raise DataError(
-            f"{folder} has other classes than the training images: "
-            f"{few(missing)} only in training, {few(unknown)} only there; both need the same class folders"
-        )

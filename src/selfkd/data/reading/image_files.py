@@ -1,4 +1,4 @@
-"""Images that stay on disk until a batch needs them."""
+"""Image files that stay on disk until a batch needs them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +19,31 @@ from torch import Tensor
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from selfkd.data.reading.decoding import read_rgb
+from selfkd.data.reading.decoding import open_image, read_rgb
 from selfkd.data.reading.regular_files import regular_status
-from selfkd.data.splits import ImageSet, Split
+from selfkd.data.splits import ImageSet, StoredImage, UndecodedImages
 from selfkd.errors import DataError
 
 __all__ = ["ImageFiles"]
 
 _CHUNK = 256  # images that a thread decodes before it reports
 _MOST_READ = 4 * 10**9
-"""Bytes of a split's files that are read for its checksum, give or take a file; ImageNet has 140 GB."""
+"""Bytes that are read for the checksum of a split, give or take a file; ImageNet has 140 GB."""
 _DIGEST_SIZE = 16
+_SEPARATOR = os.fsencode(os.sep)
 
 
 @dataclass(frozen=True)
-class ImageFiles(Split):
-    """Labelled image files, of any size.
+class ImageFiles(UndecodedImages):
+    """Labelled image files of any size.
 
     Args:
         root: the folder that the names are relative to.
-        names: `[N]` encoded paths; one array, which worker processes share, where a million strings would be copied.
-        labels: `[N]` int64 in [0, K).
-        transform: from a decoded image to the uint8 `[3, S, S]` on which a network is evaluated.
-        side: S.
+        names: `[N]` encoded paths. This is one array, which worker processes share; a million strings would be copied.
     """
 
     root: Path
     names: NDArray[np.bytes_]
-    labels: Tensor
-    transform: Callable[[Image.Image], Tensor]
-    side: int
 
     @classmethod
     def of(
@@ -56,24 +52,22 @@ class ImageFiles(Split):
         """From paths below `root` and their labels."""
         names = np.array([os.fsencode(os.path.relpath(path, root)) for path, _ in samples], dtype=np.bytes_)
         labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-        return cls(root, names, labels, transform, side)
-
-    @property
-    def input_size(self) -> tuple[int, int, int]:
-        return 3, self.side, self.side
+        return cls(labels, transform, side, root, names)
 
     def take(self, positions: NDArray[np.int64]) -> ImageFiles:
         return replace(self, names=self.names[positions], labels=self.labels[torch.from_numpy(positions)])
 
-    def relabelled(self, labels: Tensor) -> ImageFiles:
-        return replace(self, labels=labels)
+    def stored_images(self, name: str) -> Iterator[StoredImage]:
+        for position, label in enumerate(self.labels.tolist()):
+            place = os.fsdecode(self.names[position])
+            yield StoredImage(place, label, partial(open_image, self.root / place))
 
     def identity(self, contents: bool = True) -> Iterator[bytes]:
-        """Path, size, label and contents of every file; of more than 4 GB, the contents of evenly spread files.
+        """Path, size, label and contents of every file. Of more than 4 GB, only evenly spread files are read.
 
-        When a file was written does not count, so a copy is the same data.
+        The time of writing does not count, so a copy is the same data.
 
-        Raises: DataError: if a file is gone, or is none, such as a pipe.
+        Raises: DataError: if a file is missing, or is no regular file, such as a pipe.
         """
         bytes_in_all = 0
         for position, label in enumerate(self.labels.tolist()):
@@ -90,7 +84,7 @@ class ImageFiles(Split):
             raise DataError(f"{self.path(position)} cannot be read: {error}") from error
 
     def _digests(self, positions: range) -> Iterator[bytes]:
-        """Checksums of the contents of some files, in their order."""
+        """Checksums of the contents of these files, in their order."""
         with (
             ThreadPoolExecutor() as pool,  # files are read and hashed outside the interpreter lock
             tqdm(total=len(positions), desc="checksum", unit="image", disable=None) as bar,
@@ -109,11 +103,16 @@ class ImageFiles(Split):
             raise DataError(f"{path} cannot be read: {error}") from error
 
     def path(self, position: int) -> Path:
-        """Where an image lies."""
+        """The path of an image."""
         return self.root / os.fsdecode(self.names[position])
 
+    def folders(self) -> list[str]:
+        """The paths of all folders that hold some of the images, in the order of the images."""
+        inside = dict.fromkeys(name.rpartition(_SEPARATOR)[0] for name in self.names.tolist())
+        return [str(self.root / os.fsdecode(folder)) for folder in inside]
+
     def original(self, position: int) -> Tensor:
-        """An image as its file has it, uint8 `[3, H, W]`.
+        """An image in the size of its file, uint8 `[3, H, W]`.
 
         Raises: DataError: naming the file, if it cannot be read.
         """
@@ -128,12 +127,6 @@ class ImageFiles(Split):
         return self.transform(self._decoded(position))
 
     def in_memory(self, title: str) -> ImageSet:
-        """All images, transformed, decoded by as many threads as the machine has use for.
-
-        Args:
-            title: stands before the progress bar, which only a terminal shows.
-        Raises: DataError: naming the file, if one cannot be read.
-        """
         images = torch.empty(len(self), *self.input_size, dtype=torch.uint8)
 
         def fill(chunk: range) -> int:

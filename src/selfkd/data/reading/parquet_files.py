@@ -9,10 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from selfkd.data.reading.arrow_images import BATCH, ImageTable, Rows
+from selfkd.data.reading.arrow_tables import BATCH, ImageTable, Rows
 from selfkd.data.reading.regular_files import regular_status
-from selfkd.data.wording import few
-from selfkd.errors import DataError, UserError
+from selfkd.errors import DataError, UserError, few
 
 __all__ = ["ParquetTable", "check_shards", "check_shards_below", "parquet_splits"]
 

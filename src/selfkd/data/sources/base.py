@@ -1,44 +1,48 @@
-"""What a data set is to this library: splits of images, made reproducibly from what lies on disk."""
+"""The base classes of all data sets."""
 
 from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from selfkd.data.listing import Listing
 from selfkd.data.reading.decoding import to_rgb
-from selfkd.data.sources.drawing import held_out, some_of_each_class
+from selfkd.data.sources.sampling import held_out, some_of_each_class
 from selfkd.data.splits import Split, Splits
-from selfkd.data.wording import few
-from selfkd.errors import DataError, OptionError
+from selfkd.errors import DataError, OptionError, few
 from selfkd.option_checks import at_least, weights
 
-__all__ = ["Source"]
+__all__ = ["ListedSource", "Source"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """A data set by name. Subclasses read; cutting down, splitting, checking and normalising are said here once.
+    """A data set. Its fields are its options; it reads images and labels, checks them and draws parts of them.
 
     Args:
-        classes: names of the classes that are kept, in the order of their new labels, or a number N for the first N;
-            all by default. It holds for every split. Names that are numbers may be given as such.
-        train_per_class: training images that are kept of each class, drawn by the run's seed; all by default.
-        validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
-        mean: subtracted from each channel of pixel values in [0, 1].
-        std: by which each channel is then divided.
+        classes: names of the classes to keep, in the order of their new labels, or a number N to keep the first N. The
+            default keeps all. It holds for every split. A name that is a number may be written as a number.
+        train_per_class: number of training images to keep of each class. The seed decides which; the default keeps all.
+        validation_fraction: share of the training images to hold out, in [0, 1), to choose the best epoch. Every class
+            gives the same share. 0 holds out none.
+        mean: number to subtract from each channel of the pixel values in [0, 1].
+        std: number to divide each channel by, after the mean is subtracted; > 0.
     Raises: OptionError: if a value is out of range.
     """
 
-    names_come_from: ClassVar[str] = "as the data set has them"
-    """Where the names of the classes come from, in words."""
+    layout: ClassVar[str] = ""
+    """What a folder that the class recognises looks like, in words."""
+    class_name_origin: ClassVar[str] = "the data set's own names"
+    """Where the class names come from, in words."""
 
     classes: int | tuple[int | str, ...] | None = None
     train_per_class: int | None = None
@@ -50,7 +54,7 @@ class Source(ABC):
         if isinstance(self.classes, int):
             at_least("data.classes", self.classes, 2)
         elif self.classes is not None and not 2 <= len(set(map(str, self.classes))) == len(self.classes):
-            raise OptionError("data.classes", self.classes, "two or more names, none twice, or a number")
+            raise OptionError("data.classes", self.classes, "a number, or two or more names, none twice")
         if self.train_per_class is not None:
             at_least("data.train_per_class", self.train_per_class, 1)
         if not 0 <= self.validation_fraction < 1:
@@ -62,69 +66,126 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, seed: int) -> Splits:
-        """Train and test as the data set defines them; `seed` decides where something is drawn."""
+        """The training and test images as the data set defines them.
+
+        Args:
+            seed: seed of the draw, if the data set draws its splits.
+        Raises:
+            DataError: if data is missing or unreadable, or its labels do not fit.
+            OptionError: if an option must be given, or names what is not there.
+        """
 
     @abstractmethod
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
-        """From a PIL image to the uint8 `[3, H, W]` on which networks are evaluated."""
+        """A function from a PIL image to the uint8 `[3, H, W]` on which networks are evaluated."""
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether a folder looks like this data set.
+
+        Raises: DataError, OSError: if the folder must not be read.
+        """
+        return False
+
+    def listing(self, seed: int) -> Listing:
+        """All images with their labels, bad ones included, and the reasons to refuse the data set.
+
+        Args:
+            seed: as in `read`.
+        Raises: DataError, OptionError: if nothing can be listed.
+        """
+        return Listing.of(self.read(seed))
+
+    @property
+    def lacks_image_size(self) -> bool:
+        """Whether data.image_size must be given and was not."""
+        return False
+
+    def with_image_size(self, side: int) -> Self:
+        """The same data set with this image size, or a smaller one that fits its options, if `lacks_image_size`."""
+        return self
 
     def load(self, seed: int, whole_images: bool = False) -> Splits:
-        """All splits, checked and cut down.
+        """All splits, checked and reduced to the classes and images that the options ask for.
 
         Args:
-            seed: decides which samples are drawn; the same for every method of a comparison.
-            whole_images: whether images are wanted as their files have them, which forbids to decode and scale them
-                beforehand; it changes nothing where the data set has no files.
+            seed: seed of all draws; the same for every method of a comparison.
+            whole_images: leave image files undecoded, because training needs them in their own size. It changes nothing
+                in a data set without image files.
         Raises:
-            DataError: if data is missing, unreadable, empty, of one class, or its labels do not fit.
-            OptionError: if the data set cannot give what an option asks for.
+            DataError: if data is missing, unreadable, empty or of one class, or its labels do not fit.
+            OptionError: if the data set does not fit an option.
         """
-        return self._held(self.cut(seed), whole_images)
+        return self._where_training_needs_them(self.reduced(seed), whole_images)
 
-    def cut(self, seed: int) -> Splits:
-        """As `load`, but no image is decoded that can be left where it lies.
+    def reduced(self, seed: int) -> Splits:
+        """As `load`, but images that are not in memory yet stay undecoded.
 
         Args:
-            seed: decides which samples are drawn.
-        Raises: DataError, OptionError: as `load`, but for images that cannot be read.
+            seed: seed of all draws.
+        Raises: DataError, OptionError: as `load`, but not for an unreadable image.
         """
         self.check_image_size()
         splits = self._with_classes(self.read(seed))
-        splits = self._with_validation(self._thinned(splits, seed), seed)
-        self._check_room(splits)
+        splits = self._with_validation(self._with_fewer_images(splits, seed), seed)
+        self._check_memory(splits)
         return splits
 
+    def labels_to_keep(self, names: tuple[str, ...]) -> list[int]:
+        """The labels of the classes that data.classes names, in its order; all labels without that option.
+
+        Args:
+            names: the class names in label order.
+        Raises: OptionError: if there is no such class, or no single one.
+        """
+        if self.classes is None:
+            return list(range(len(names)))
+        if isinstance(self.classes, int):
+            if self.classes > len(names):
+                raise OptionError("data.classes", self.classes, f"at most {len(names)}, the number of classes")
+            return list(range(self.classes))
+        chosen = [str(name) for name in self.classes]
+        for name in chosen:
+            if names.count(name) > 1:
+                allowed = f"names of single classes; {names.count(name)} classes are called {name!r}"
+                raise OptionError("data.classes", self.classes, allowed)
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:3]
+                allowed = f"names of classes; no class is called {name!r}, nearest: {', '.join(near)}"
+                raise OptionError("data.classes", self.classes, allowed)
+        return [names.index(name) for name in chosen]
+
     def check_image_size(self) -> None:
-        """Refuse images so large that not even one fits in memory; nothing where a data set fixes their size.
+        """Refuse a size of which not even one image fits in memory; nothing to do if the data set fixes the size.
 
         Raises: OptionError: naming the option.
         """
 
-    def _check_room(self, splits: Splits) -> None:
-        """Refuse images that must be held in memory, but may not.
+    def _check_memory(self, splits: Splits) -> None:
+        """Refuse images that must be held in memory, but are too large for it.
 
         Raises: OptionError: naming the limit.
         """
 
-    def _held(self, splits: Splits, whole_images: bool) -> Splits:
-        """The splits, of which nothing is cut any more, where training wants their images; here where they are."""
+    def _where_training_needs_them(self, splits: Splits, whole_images: bool) -> Splits:
+        """The final splits, with images in memory if training needs them there."""
         return splits
 
     def _with_classes(self, splits: Splits) -> Splits:
-        """The splits, checked, with the chosen classes alone, labelled anew; done twice, it changes nothing more."""
+        """The splits, checked, with the classes of the option `classes` only. A second call changes nothing."""
         for name, split in splits.by_name.items():
             _check(f"the {name} split of {type(self).__name__}", name, split, len(splits.class_names))
         if self.classes is not None:
-            splits = _with_labels(splits, _labels_of(self.classes, splits.class_names))
-        _check_class_names(splits.class_names, f"the classes of {type(self).__name__} ({self.names_come_from})")
+            splits = _of_classes(splits, self.labels_to_keep(splits.class_names))
+        _check_class_names(splits.class_names, f"the classes of {type(self).__name__} ({self.class_name_origin})")
         sizes = splits.train.labels.bincount(minlength=len(splits.class_names))
         missing = [splits.class_names[label] for label in sizes.eq(0).nonzero().flatten().tolist()]
         if missing:
             raise DataError(f"classes without a training image: {few(missing)}; data.classes can leave them out")
         return splits
 
-    def _thinned(self, splits: Splits, seed: int) -> Splits:
-        """The splits with as many training images of each class as were asked for."""
+    def _with_fewer_images(self, splits: Splits, seed: int) -> Splits:
+        """The splits with `train_per_class` training images of each class."""
         if self.train_per_class is None:
             return splits
         sizes = splits.train.labels.bincount(minlength=len(splits.class_names))
@@ -133,14 +194,14 @@ class Source(ABC):
             raise OptionError(
                 "data.train_per_class",
                 self.train_per_class,
-                f"at most {int(sizes[smallest])}, as many as {splits.class_names[smallest]!r} has to train on",
+                f"at most {int(sizes[smallest])}, the number of training images of {splits.class_names[smallest]!r}",
             )
         chosen, _ = some_of_each_class(splits.train.labels.numpy(), self.train_per_class, seed)
         origin = f"{splits.origin('train')}, {self.train_per_class} of each class, drawn by seed {seed}"
         return replace(splits, train=splits.train.take(chosen), origins={**splits.origins, "train": origin})
 
     def _with_validation(self, splits: Splits, seed: int) -> Splits:
-        """The splits with a part of the training set held out, if that was asked for."""
+        """The splits with a share of the training images held out for validation, if `validation_fraction` is > 0."""
         if not self.validation_fraction:
             return splits
         if splits.validation is not None:
@@ -161,7 +222,7 @@ class Source(ABC):
         )
 
     def inference_transform(self) -> Callable[[Image.Image], Tensor]:
-        """From a PIL image to the normalised float `[3, H, W]` that the network takes."""
+        """A function from a PIL image to the normalised float32 `[3, H, W]` that the network takes."""
         transform: Callable[[Image.Image], Tensor] = v2.Compose(
             [
                 to_rgb,
@@ -171,6 +232,39 @@ class Source(ABC):
             ]
         )
         return transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedSource(Source, ABC):
+    """A data set in files or tables: its images are listed before any of them is opened."""
+
+    origins: ClassVar[Mapping[str, str]] = {}
+    """Where the images of a split come from, in words, if not from the split of that name; as in `Splits`."""
+
+    @abstractmethod
+    def listing(self, seed: int) -> Listing:
+        """All images with their labels, bad ones included, and the reasons to refuse the data set.
+
+        Raises: DataError, OptionError: if nothing can be listed.
+        """
+
+    def read(self, seed: int) -> Splits:
+        listing = self.listing(seed)
+        if listing.problems:
+            raise listing.problems[0].error()
+        return self._splits(listing, seed)
+
+    def _splits(self, listing: Listing, seed: int) -> Splits:
+        """The splits of a listing without problems."""
+        names = listing.names
+        assert names.test is not None
+        return Splits(
+            train=listing.splits[names.train],
+            test=listing.splits[names.test],
+            class_names=listing.class_names,
+            validation=None if names.validation is None else listing.splits[names.validation],
+            origins=self.origins,
+        )
 
 
 def _check(what: str, name: str, split: Split, num_classes: int) -> None:
@@ -187,7 +281,7 @@ def _check(what: str, name: str, split: Split, num_classes: int) -> None:
 
 
 def _check_class_names(names: tuple[str, ...], what: str) -> None:
-    """Refuse names by which nobody could tell classes apart, or that no file can hold.
+    """Refuse names that do not tell classes apart, and names that no file can hold.
 
     Raises: DataError: naming the class.
     """
@@ -204,43 +298,20 @@ def _check_class_names(names: tuple[str, ...], what: str) -> None:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise DataError(
-                f"{what}: the class name {name!r} is no text that can be stored (UTF-8); rename it"
-            ) from error
+            raise DataError(f"{what}: the class name {name!r} cannot be stored as text (UTF-8); rename it") from error
 
 
-def _with_labels(splits: Splits, kept: list[int]) -> Splits:
-    """The splits with the classes of these labels alone, which become 0, 1, 2 and so on."""
+def _of_classes(splits: Splits, kept: list[int]) -> Splits:
+    """The splits with the classes of these labels only, which become 0, 1, 2 and so on."""
     if kept == list(range(len(splits.class_names))):
         return splits
     class_names = tuple(splits.class_names[label] for label in kept)
-    new_label = torch.full((len(splits.class_names),), -1)
-    new_label[kept] = torch.arange(len(kept))
 
     def change(name: str, split: Split) -> Split:
-        labels = new_label[split.labels]
-        positions = labels.ge(0).nonzero().flatten()
-        chosen = split.take(positions.numpy()).relabelled(labels[positions])
+        chosen = split.of_classes(kept, len(splits.class_names))
         _check(f"the {name} split, of the classes that data.classes names,", name, chosen, len(kept))
         return chosen
 
     words = f"({len(kept)} of {len(splits.class_names)} classes: {few(class_names)})"
     origins = {name: f"{splits.origin(name)} {words}" for name in splits.by_name}
     return replace(splits.changed(change), class_names=class_names, origins=origins)
-
-
-def _labels_of(classes: int | tuple[int | str, ...], names: tuple[str, ...]) -> list[int]:
-    """The labels of the first classes, or of the named ones."""
-    if isinstance(classes, int):
-        if classes > len(names):
-            raise OptionError("data.classes", classes, f"at most {len(names)}, the number of classes")
-        return list(range(classes))
-    chosen = [str(name) for name in classes]
-    for name in chosen:
-        if names.count(name) == 1:
-            continue
-        if name in names:
-            raise OptionError("data.classes", classes, f"free of {name!r}, which names {names.count(name)} classes")
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:3]
-        raise OptionError("data.classes", classes, f"names of classes; {name!r} is none, nearest: {', '.join(near)}")
-    return [names.index(name) for name in chosen]

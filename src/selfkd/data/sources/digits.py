@@ -12,9 +12,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision.transforms import v2
 
-from selfkd.data.reading.room import check_room
+from selfkd.data.reading.memory_checks import check_memory
 from selfkd.data.sources.base import Source
-from selfkd.data.sources.drawing import some_of_each_class
+from selfkd.data.sources.sampling import some_of_each_class
 from selfkd.data.splits import ImageSet, Splits
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least
@@ -29,11 +29,8 @@ class Digits(Source):
     """Handwritten digits with few labels: the first data set of a fresh installation, no download.
 
     Args:
-        train_per_class: training images of each class, drawn by the run's seed; all others are for testing.
-        image_size: side in pixels to which the 8x8 scans are scaled (bilinear).
-        validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
-        mean: subtracted from each channel of pixel values in [0, 1].
-        std: by which each channel is then divided.
+        train_per_class: number of training images of each class. The seed decides which; all other images test.
+        image_size: side in pixels to which the 8x8 scans are scaled (bilinear), >= 8.
     Raises: OptionError: if a value is out of range.
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI.
     """
@@ -48,8 +45,8 @@ class Digits(Source):
         at_least("data.image_size", self.image_size, 8)
 
     def check_image_size(self) -> None:
-        held = 2 * _COUNT * 3 * self.image_size**2  # all of them, and the splits
-        check_room("data.image_size", self.image_size, held, f"to hold {_COUNT} images of that side")
+        held = 2 * _COUNT * 3 * self.image_size**2  # all images, and their copies in the splits
+        check_memory("data.image_size", self.image_size, held, f"to hold {_COUNT} images of that side")
 
     def read(self, seed: int) -> Splits:
         digits = load_digits()
@@ -72,8 +69,8 @@ class Digits(Source):
             },
         )
 
-    def _thinned(self, splits: Splits, seed: int) -> Splits:
-        return splits  # `read` has drawn the training images already, and all others test
+    def _with_fewer_images(self, splits: Splits, seed: int) -> Splits:
+        return splits  # `read` has drawn the training images
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         transform: Callable[[Image.Image], Tensor] = v2.Compose(

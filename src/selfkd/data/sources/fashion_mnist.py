@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -28,11 +29,13 @@ class FashionMNIST(Source):
     """Fashion-MNIST from `FashionMNIST/raw` as torchvision has it, grey in three channels.
 
     Args:
-        root: the folder that holds FashionMNIST, or will.
-        download: let torchvision fetch what is missing into root.
-        image_size: side in pixels: 28 as the files have them, or 32, to which they are padded with their black ground.
-        mean: subtracted from each channel of pixel values in [0, 1]; the default is of the training images at 28x28.
-        std: by which each channel is then divided; the default is of the training images at 28x28.
+        root: folder that holds FashionMNIST. It may be new if `download` is true.
+        download: let torchvision download missing files into root.
+        image_size: side of images in pixels: 28, the size of the files, or 32, to which they are padded with black.
+        mean: number to subtract from each channel of the pixel values in [0, 1]. The default is that of the training
+            images at 28x28.
+        std: number to divide each channel by, after the mean is subtracted. The default is that of the training
+            images at 28x28.
     Raises: OptionError: if a value is out of range.
     Source: Xiao et al. 2017, Fashion-MNIST, arXiv:1708.07747.
     """
@@ -43,12 +46,18 @@ class FashionMNIST(Source):
     mean: tuple[float, ...] = (0.2860, 0.2860, 0.2860)
     std: tuple[float, ...] = (0.3530, 0.3530, 0.3530)
 
+    layout = "Fashion-MNIST as torchvision has it"
+
     torchvision_class: ClassVar[type[datasets.FashionMNIST]] = datasets.FashionMNIST
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image_size not in _SIDES:
             raise OptionError("data.image_size", self.image_size, " or ".join(map(str, _SIDES)))
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        return (folder / "FashionMNIST" / "raw").exists()
 
     def read(self, seed: int) -> Splits:
         holds = "FashionMNIST/raw"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfkd.data.reading.arrow_images import BATCH, ImageTable, Rows
+from selfkd.data.reading.arrow_tables import BATCH, ImageTable, Rows
 from selfkd.data.reading.class_folders import files_below
 from selfkd.data.reading.parquet_files import check_shards_below
 from selfkd.data.sources.table_source import TableSource
@@ -18,12 +18,12 @@ __all__ = ["Hub"]
 
 @dataclass(frozen=True, kw_only=True)
 class Hub(TableSource):
-    """A data set that the library `datasets` loads: from the Hugging Face Hub, or from a folder of any of its layouts.
+    """A data set that the library `datasets` loads: from the Hugging Face Hub, or from a folder in one of its layouts.
 
     Args:
-        name: name of the data set, as its page has it ("uoft-cs/cifar10"), or a folder.
-        subset: the configuration, where the data set has several.
-        root: the folder where downloads are kept; by default that of the library.
+        name: name of the data set, as on its page ("uoft-cs/cifar10"), or a folder.
+        subset: name of the configuration, if the data set has several.
+        root: folder for downloads. The default is the cache of the library `datasets`.
     Raises: OptionError: if a value is out of range.
     """
 
@@ -54,23 +54,24 @@ class Hub(TableSource):
 
 
 def _check_local(folder: Path) -> None:
-    """Refuse what the library would read without a word, or list for ever; nothing where `data.name` is no folder.
+    """Refuse a folder with missing Parquet files, which the library would not notice, or with far more than images.
 
-    Raises: DataError: if Parquet files are missing, or the folder holds far more than images.
+    Raises: DataError: if it is such a folder.
     """
     if folder.is_dir():
-        for _ in files_below([folder]):
+        for _ in files_below(folder):
             pass
         check_shards_below(folder)
 
 
 class _HubTable(ImageTable):
-    """A `datasets.Dataset`; its images are decoded here, as all others are.
+    """A `datasets.Dataset`, whose images we decode ourselves, like all others.
 
     Args:
-        name: how errors call it.
+        name: its name in errors.
         dataset: the `datasets.Dataset`.
-        places: folders with files of its own. A downloaded table could name any other file of the user's.
+        places: folders with files of the data set. Files elsewhere are not read: a downloaded table could name any file
+            of the user.
     """
 
     def __init__(self, name: str, dataset: Any, places: Sequence[Path]) -> None:
@@ -91,6 +92,6 @@ class _HubTable(ImageTable):
     def path_of(self, stored: str) -> Path | None:
         try:
             path = Path(stored).resolve()
-        except (OSError, ValueError):  # no path: a null byte, links in a circle
+        except (OSError, ValueError):  # a null byte, or links in a circle
             return None
         return path if any(path.is_relative_to(place) for place in self._places) else None

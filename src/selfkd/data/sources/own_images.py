@@ -1,42 +1,46 @@
-"""What users' own images need, however they are stored: one size, splits that may not be there yet, and a place."""
+"""The base class of users' own images, whether in files or in tables."""
 
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Self, get_args
 
 from PIL import Image
 from torch import Tensor
 
+from selfkd.data.listing import Listing
+from selfkd.data.reading.decoding import UNREADABLE
+from selfkd.data.reading.memory_checks import check_image_fits
 from selfkd.data.reading.resizing import Interpolation, centre_square
-from selfkd.data.reading.room import check_sides
-from selfkd.data.sources.base import Source
-from selfkd.data.sources.drawing import held_out
-from selfkd.data.sources.split_names import SplitNames
-from selfkd.data.splits import Split, Splits
-from selfkd.errors import OptionError
+from selfkd.data.sources.base import ListedSource
+from selfkd.data.sources.sampling import held_out
+from selfkd.data.splits import Splits
+from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import at_least, non_negative, one_of
 
 __all__ = ["OwnImages"]
 
+_SMALLEST_SIDE = 8
+
 
 @dataclass(frozen=True, kw_only=True)
-class OwnImages(Source, ABC):
+class OwnImages(ListedSource, ABC):
     """Images of any size, from splits of any name.
 
     Args:
-        image_size: side in pixels of the centre on which networks are evaluated, and of their input; must be given.
-        resize: pixels to which an image's shorter side is scaled before its centre is cut out; image_size by default,
-            so that only what overhangs is cut.
-        interpolation: how images are scaled.
-        train_split: the split that is trained on; by default the one called train or training.
-        test_split: the split that is reported; by default the one called test or, without one, that called validation,
-            valid, val or dev. Beside a test split, such a one chooses the best epoch.
-        test_fraction: share of the training images held out, stratified, drawn by the run's seed, where there is no
-            test split.
-        memory_gb: decoded images of up to so many GB are held in memory.
+        image_size: side of the network's input in pixels, >= 8; must be given. Networks are evaluated on the centre of
+            an image.
+        resize: length in pixels of an image's shorter side before its centre is cut out, >= image_size. The default is
+            image_size, so that only the ends of the longer side are cut off.
+        interpolation: interpolation that scales images, "bilinear" or "bicubic".
+        train_split: name of the split to train on. The default is the split called train or training.
+        test_split: name of the split to report. The default is the split called test or testing; without one, it is
+            the split called validation, valid, val or dev. Beside a test split, that one chooses the best epoch.
+        test_fraction: share of the training images to hold out for testing, in (0, 1), if there is no test split. Every
+            class gives the same share, and the seed decides which images.
+        memory_gb: the most GB of decoded images to hold in memory.
     Raises: OptionError: if a value is out of range.
     """
 
@@ -51,68 +55,75 @@ class OwnImages(Source, ABC):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image_size is not None:
-            at_least("data.image_size", self.image_size, 8)
-        if self.resize is not None and self.resize < (self.image_size or 8):
-            raise OptionError("data.resize", self.resize, f"at least data.image_size={self.image_size or 8}")
+            at_least("data.image_size", self.image_size, _SMALLEST_SIDE)
+        if self.resize is not None and self.resize < (self.image_size or _SMALLEST_SIDE):
+            allowed = f"at least data.image_size={self.image_size or _SMALLEST_SIDE}"
+            raise OptionError("data.resize", self.resize, allowed)
         one_of("data.interpolation", self.interpolation, get_args(Interpolation))
         if not 0 < self.test_fraction < 1:
             raise OptionError("data.test_fraction", self.test_fraction, "between 0 and 1")
         non_negative("data.memory_gb", self.memory_gb)
 
     def check_image_size(self) -> None:
-        check_sides(self.image_size, self.resize)
+        check_image_fits(self.image_size, self.resize)
 
     @property
     def side(self) -> int:
         """The image size.
 
-        Raises: OptionError: if none was given.
+        Raises: OptionError: if it was not given.
         """
         if self.image_size is None:
-            raise OptionError("data.image_size", None, "the side in pixels to which all images are brought")
+            raise OptionError("data.image_size", None, "the side in pixels of the network's input")
         return self.image_size
+
+    @property
+    def lacks_image_size(self) -> bool:
+        return self.image_size is None
+
+    def with_image_size(self, side: int) -> Self:
+        return replace(self, image_size=min(side, self.resize or side))
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
         return centre_square(self.side, self.resize or self.side, self.interpolation)
 
-    def _check_size_given(self, first: Callable[[], Image.Image]) -> None:
+    def read(self, seed: int) -> Splits:
+        if self.image_size is None:
+            self._ask_for_image_size(self.with_image_size(_SMALLEST_SIDE).read(seed))
+        return super().read(seed)
+
+    def _ask_for_image_size(self, splits: Splits) -> None:
         """Refuse to guess an image size, but help to choose one.
 
         Args:
-            first: gives the first training image.
+            splits: with any image size.
         """
-        if self.image_size is None:
-            width, height = first().size
-            raise OptionError(
-                "data.image_size",
-                None,
-                f"the side in pixels to which all images are brought; the first one has {width}x{height}",
-            )
+        first = next(splits.train.stored_images("train"), None)
+        if first is None:
+            raise DataError("the training split holds no image")
+        try:
+            with first.open() as image:
+                width, height = image.size
+        except UNREADABLE as error:
+            raise DataError(f"{first.place}: not a readable image: {error}") from error
+        allowed = f"the side in pixels of the network's input; the first image has {width}x{height}"
+        raise OptionError("data.image_size", None, allowed)
 
     def _gigabytes(self, num_images: int) -> float:
-        """What so many decoded images take."""
+        """The size of decoded images in GB."""
         return num_images * 3 * self.side**2 / 1e9
 
-    def _arranged(
-        self, names: SplitNames, splits: Mapping[str, Split], class_names: tuple[str, ...], seed: int
-    ) -> Splits:
-        """The splits in their roles; without a test split, one is held out.
-
-        Args:
-            names: what the splits are called.
-            splits: their images, by name.
-            class_names: K names in label order.
-            seed: decides what is held out.
-        """
-        train = splits[names.train]
+    def _splits(self, listing: Listing, seed: int) -> Splits:
+        """The splits of a listing without problems; without a test split, one is held out."""
+        names = listing.names
         if names.test is not None:
-            validation = None if names.validation is None else splits[names.validation]
             roles = {"train": names.train, "validation": names.validation, "test": names.test}
             origins = {role: f"the split {name}" for role, name in roles.items() if name is not None}
-            return Splits(train, splits[names.test], class_names, validation, origins)
-        # Classes that data.classes leaves out may be too small to give a test image. Until one is drawn, the training
-        # images stand in for the test split.
-        whole = self._with_classes(Splits(train, train, class_names, origins={"train": names.train}))
+            return replace(super()._splits(listing, seed), origins=origins)
+        # A class that data.classes leaves out may be too small to give a test image, so classes are chosen first. Until
+        # the test split is drawn, the training images stand in for it.
+        train = listing.splits[names.train]
+        whole = self._with_classes(Splits(train, train, listing.class_names, origins={"train": names.train}))
         labels, images = whole.train.labels.numpy(), whole.origin("train")
         kept, given = held_out(labels, self.test_fraction, seed, "data.test_fraction", whole.class_names)
         origins = {

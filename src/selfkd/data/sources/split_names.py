@@ -1,53 +1,33 @@
-"""Which of a data set's splits trains, which chooses the best epoch, and which tests, by their usual names."""
+"""The usual names of splits, and which split trains, tests and chooses the best epoch by its name."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
+from selfkd.data.listing import SplitNames
 from selfkd.errors import DataError, OptionError
 
-__all__ = ["SPLIT_NAMES", "TRAIN_NAMES", "SplitNames", "assigned"]
+__all__ = ["SPLIT_NAMES", "TRAIN_NAMES", "find_splits"]
 
 TRAIN_NAMES = ("train", "training")
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 _TEST_NAMES = ("test", "testing")
 SPLIT_NAMES = (*TRAIN_NAMES, *_VALIDATION_NAMES, *_TEST_NAMES)
-"""What the splits of data sets are usually called, in lower case."""
+"""The usual names of splits, in lower case."""
 
 
-@dataclass(frozen=True)
-class SplitNames:
-    """A data set's own names for its splits.
+def find_splits(available: Collection[str], train: str | None, test: str | None, where: str) -> SplitNames:
+    """The splits with the given names, and for a name that is None the split with the usual name.
 
-    Args:
-        train: is trained on.
-        test: is reported, or None where there is none.
-        validation: chooses the best epoch, or None where there is none.
-    """
-
-    train: str
-    test: str | None
-    validation: str | None
-
-    @property
-    def used(self) -> tuple[str, ...]:
-        """Those there are."""
-        return tuple(name for name in (self.train, self.validation, self.test) if name is not None)
-
-
-def assigned(available: Collection[str], train: str | None, test: str | None, where: str) -> SplitNames:
-    """The splits given, and for what is not given those of the usual names.
-
-    A validation split tests where there is no test split, as in ImageNet; beside one, it chooses the best epoch.
+    A validation split tests if there is no test split, as in ImageNet. Beside a test split, it chooses the best epoch.
 
     Args:
-        available: names of the splits there are.
+        available: names of all splits.
         train: the option `data.train_split`, or None to find it.
         test: the option `data.test_split`, or None to find it.
-        where: what the errors call the data set.
+        where: the data set's name in errors.
     Raises:
-        OptionError: if a given name is not there, or both are the same.
+        OptionError: if there is no split of a given name, or both names are the same.
         DataError: if no training split is found.
     """
     allowed = f"one of {', '.join(sorted(available))}, the splits of {where}"

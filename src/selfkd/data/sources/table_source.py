@@ -1,4 +1,4 @@
-"""Anyone's encoded images in tables: what local Parquet files and the Hugging Face Hub have in common."""
+"""The base class of users' own images in tables: local Parquet files and data sets of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -7,128 +7,68 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
-from selfkd.data.reading.arrow_images import Columns, ImageTable, find_columns, first_image
+from selfkd.data.listing import Listing
+from selfkd.data.reading.arrow_tables import ImageTable, find_columns
+from selfkd.data.reading.memory_checks import check_memory
 from selfkd.data.reading.resizing import unless_sized
-from selfkd.data.reading.room import check_room
-from selfkd.data.reading.table_images import TableImages, read_labels
+from selfkd.data.reading.table_images import list_tables
 from selfkd.data.sources.own_images import OwnImages
-from selfkd.data.sources.split_names import SplitNames, assigned
-from selfkd.data.splits import Split, Splits
-from selfkd.errors import DataError, OptionError
+from selfkd.data.sources.split_names import find_splits
+from selfkd.data.splits import Splits
+from selfkd.errors import OptionError
 
-__all__ = ["TableSource", "numbered_classes"]
+__all__ = ["TableSource"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource(OwnImages, ABC):
-    """Images in the columns of a table for each split; those that are not cut away are decoded before training.
+    """Images and labels in the columns of tables, one table for each split. Images are decoded before training.
 
     Args:
-        image_column: column of the encoded images; by default the only one that holds images.
-        label_column: column of the labels; by default the only one that holds classes, or the one called label.
+        image_column: name of the column of encoded images. The default is the only column of images.
+        label_column: name of the column of labels. The default is the only column of classes, or the one called label.
     Raises: OptionError: if a value is out of range.
     """
 
-    names_come_from = "the Hugging Face metadata, or numbers"
+    class_name_origin = "the Hugging Face metadata, or numbers"
 
     image_column: str | None = None
     label_column: str | None = None
 
     @abstractmethod
     def tables(self) -> tuple[str, Mapping[str, ImageTable]]:
-        """What errors call the data set, and the table of every split, by its name."""
+        """The data set's name in errors, and the table of every split by the split's name.
 
-    def read(self, seed: int) -> Splits:
+        Raises: UserError: if the tables cannot be found, or a library that reads them is missing.
+        """
+
+    def listing(self, seed: int) -> Listing:
         where, tables = self.tables()
-        names = assigned(tables, self.train_split, self.test_split, where)
+        names = find_splits(tables, self.train_split, self.test_split, where)
         columns = {name: find_columns(tables[name], self.image_column, self.label_column) for name in names.used}
-        class_names = _class_names(names, columns, where)
-        self._check_size_given(lambda: first_image(tables[names.train], columns[names.train]))
-        labels = {name: read_labels(tables[name], columns[name]) for name in names.used}
-        for name in names.used:
-            _check_labelled(name, labels[name], "data.train_split" if name == names.train else "data.test_split")
-        if class_names is None:
-            class_names = numbered_classes(labels[names.train].numpy(), columns[names.train].label, where)
         transform = self.image_transform()
         if self.resize in (None, self.side):
             transform = unless_sized(self.side, transform)
-        splits: dict[str, Split] = {
-            name: TableImages.of(tables[name], columns[name], labels[name], transform, self.side) for name in names.used
-        }
-        return self._arranged(names, splits, class_names, seed)
+        advice = "; data.train_split and data.test_split name other splits"
+        return list_tables(where, names, tables, columns, transform, self.side, advice=advice)
 
-    def _check_room(self, splits: Splits) -> None:
+    def _check_memory(self, splits: Splits) -> None:
         num_images = sum(map(len, splits.by_name.values()))
         gigabytes = self._gigabytes(num_images)
-        check_room("data.image_size", self.side, int(gigabytes * 1e9), f"to hold the {num_images} decoded images")
+        check_memory("data.image_size", self.side, int(gigabytes * 1e9), f"to hold the {num_images} decoded images")
         if gigabytes > self.memory_gb:
             raise OptionError(
                 "data.memory_gb",
                 self.memory_gb,
                 f"at least {_rounded_up(gigabytes):g}, which the {num_images} images take at "
-                f"data.image_size={self.side}; a smaller image size takes less, or fewer classes or images of each",
+                f"data.image_size={self.side}; a smaller image size takes less, and so do fewer classes or images",
             )
 
-    def _held(self, splits: Splits, whole_images: bool) -> Splits:
+    def _where_training_needs_them(self, splits: Splits, whole_images: bool) -> Splits:
         return splits.in_memory()
-
-
-def numbered_classes(labels: NDArray[np.int64], column: str, where: str) -> tuple[str, ...]:
-    """The names of classes that only have numbers: "0", "1" and so on.
-
-    Args:
-        labels: `[N]` of the training images.
-        column: that they stand in.
-        where: what errors call the data set.
-    Raises: DataError: if they are not 0 to K-1, each of them there, or so many that they are hardly classes.
-    """
-    present = np.unique(labels)
-    hint = "data.label_column names another column"
-    if len(labels) < 2 * len(present):
-        raise DataError(
-            f"column {column!r} of {where} has {len(present)} different values in {len(labels)} rows, fewer than two "
-            f"images a class; {hint}"
-        )
-    expected = np.arange(len(present))
-    missing, others = np.setdiff1d(expected, present), np.setdiff1d(present, expected)
-    if len(others):
-        raise DataError(
-            f"column {column!r} of {where} must count its classes 0, 1, 2 and so on, since no class names are stored; "
-            f"no training image has {missing[0]}, but some have {others[0]}; {hint}"
-        )
-    return tuple(map(str, range(len(present))))
-
-
-def _check_labelled(name: str, labels: Tensor, option: str) -> None:
-    """Refuse a split whose labels are kept secret, as those of many test splits on the Hub.
-
-    Args:
-        name: of the split.
-        labels: `[N]`.
-        option: that chooses another.
-    """
-    unlabelled = int(labels.eq(-1).sum())
-    if unlabelled:
-        raise DataError(
-            f"{unlabelled} of {len(labels)} images of the split {name} have no label (-1); {option} names another split"
-        )
 
 
 def _rounded_up(number: float) -> float:
     """A number > 0, to two digits."""
     scale = 10.0 ** (1 - math.floor(math.log10(number)))
     return math.ceil(number * scale) / scale
-
-
-def _class_names(names: SplitNames, columns: Mapping[str, Columns], where: str) -> tuple[str, ...] | None:
-    """The names that all splits agree on; None where the training split gives none."""
-    of_train = columns[names.train].class_names
-    for name in names.used:
-        of_split = columns[name].class_names
-        if of_split is not None and of_split != of_train:
-            raise DataError(f"the splits {names.train} and {name} of {where} name other classes, or in another order")
-    return of_train

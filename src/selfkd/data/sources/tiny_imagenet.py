@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import is_image_file
 from torchvision.transforms import v2
 
-from selfkd.data.reading.class_folders import (
-    check_listed_once,
-    check_same_classes,
-    class_folders,
-    labelled_files,
-    root_folder,
-)
+from selfkd.data.listing import Listing, Problem, SplitNames
+from selfkd.data.reading.class_folders import class_problems, link_problems, list_class_folders, root_folder
 from selfkd.data.reading.image_files import ImageFiles
 from selfkd.data.reading.regular_files import regular_status
-from selfkd.data.sources.base import Source
+from selfkd.data.sources.base import ListedSource
 from selfkd.data.splits import Splits
-from selfkd.data.wording import few
-from selfkd.errors import DataError, OptionError
+from selfkd.errors import DataError, OptionError, few
 
-__all__ = ["TinyImageNet", "validation_files"]
+__all__ = ["TinyImageNet"]
 
 _SIDES = (32, 64)
+_NAMES = SplitNames("train", "val")
+_UNSORTED = "images"
+"""Name of the folder in which the archive has its validation images, of all classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyImageNet(Source):
+class TinyImageNet(ListedSource):
     """Tiny-ImageNet as its archive unpacks, or with its validation images sorted into one folder per class.
 
-    The validation images are the test split, since the labels of the archive's test images are not public. Labels
-    count the sorted WordNet ids; class names are those of `words.txt` where it lies beside `train`. All images are
+    The validation images are the test split, because the labels of the archive's test images are not public. Labels are
+    positions in the sorted WordNet ids. Class names are those of `words.txt`, if it is beside `train`. All images are
     decoded before training, into 0.3 GB of memory at 32x32 and 1.4 GB at 64x64.
 
     Args:
-        root: the folder with `train` and `val`.
-        image_size: side in pixels: 64 as the files have them, or 32, to which LOTH scales them (bilinear).
-        validation_fraction: share of the training set held out, stratified, to choose the best epoch; 0 for none.
-        mean: subtracted from each channel of pixel values in [0, 1]; the default is ImageNet's, as in LOTH.
-        std: by which each channel is then divided; the default is ImageNet's, as in LOTH.
+        root: folder with `train` and `val`.
+        image_size: side of images in pixels: 64, the size of the files, or 32, to which they are scaled as in LOTH
+            (bilinear).
+        mean: number to subtract from each channel of the pixel values in [0, 1]. The default is ImageNet's, as in LOTH.
+        std: number to divide each channel by, after the mean is subtracted. The default is ImageNet's, as in LOTH.
     Raises: OptionError: if a value is out of range.
     Source: Le and Yang 2015, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N.
     """
 
-    names_come_from = "words.txt, or the names of the class folders"
+    layout = "Tiny-ImageNet's archive"
+    class_name_origin = "words.txt, or the names of the class folders"
+    origins: ClassVar[Mapping[str, str]] = {"test": "the data set's own validation split"}
 
     root: str | None = None
     image_size: int = 32
@@ -59,21 +59,45 @@ class TinyImageNet(Source):
         if self.image_size not in _SIDES:
             raise OptionError("data.image_size", self.image_size, " or ".join(map(str, _SIDES)))
 
-    def read(self, seed: int) -> Splits:
-        root = root_folder(self.root, "Tiny-ImageNet's train/ and val/")
-        train, test = root / "train", root / "val"
-        classes = class_folders(train)
-        train_files, test_files = labelled_files(train, classes), validation_files(test, classes)
-        check_listed_once(train_files, test_files)
-        transform = self.image_transform()
-        return Splits(
-            train=ImageFiles.of(root, train_files, transform, self.image_size),
-            test=ImageFiles.of(root, test_files, transform, self.image_size),
-            class_names=class_words(root, classes),
-            origins={"test": "the data set's own validation split"},
-        )
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        # wnids.txt is the archive's. A copy of the images alone still has the annotations.
+        files = ("wnids.txt", "val/val_annotations.txt")
+        return (folder / "train").is_dir() and any((folder / file).exists() for file in files)
 
-    def _held(self, splits: Splits, whole_images: bool) -> Splits:
+    def listing(self, seed: int) -> Listing:
+        root = root_folder(self.root, "Tiny-ImageNet's train/ and val/")
+        unsorted = root / "val" / _UNSORTED
+        if unsorted.is_dir() and any(unsorted.iterdir()):
+            listing = self._with_annotated(unsorted, self._listed(root, {"train": root / "train"}))
+        else:
+            listing = self._listed(root, {name: root / name for name in _NAMES.used})
+        return replace(listing, class_names=_words(root, listing.class_names))
+
+    def _listed(self, root: Path, folders: Mapping[str, Path]) -> Listing:
+        return list_class_folders(root, _NAMES, folders, self.image_transform(), self.image_size, (_UNSORTED,))
+
+    def _with_annotated(self, folder: Path, listing: Listing) -> Listing:
+        """The listing of the training images, and the validation images of the archive, whose classes are in a table.
+
+        Args:
+            folder: holds the validation images of all classes.
+            listing: has the WordNet ids as class names.
+        """
+        annotations = folder.parent / "val_annotations.txt"
+        try:
+            class_of = _annotated_classes(annotations, folder)
+        except DataError as error:
+            return replace(listing, problems=(*listing.problems, Problem("layout", str(error))))
+        label_of = {name: label for label, name in enumerate(listing.class_names)}
+        labelled = sorted((label_of[name], file) for file, name in class_of.items() if name in label_of)
+        samples = [(str(folder / file), label) for label, file in labelled]
+        root = folder.parent.parent
+        splits = {**listing.splits, "val": ImageFiles.of(root, samples, self.image_transform(), self.image_size)}
+        problems = class_problems(str(annotations), "val", listing.class_names, class_of.values())
+        return replace(listing, splits=splits, problems=(*listing.problems, *problems, *link_problems(splits.values())))
+
+    def _where_training_needs_them(self, splits: Splits, whole_images: bool) -> Splits:
         return splits.in_memory()
 
     def image_transform(self) -> Callable[[Image.Image], Tensor]:
@@ -84,24 +108,18 @@ class TinyImageNet(Source):
         return transform
 
 
-def validation_files(folder: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
-    """Paths and labels in either layout, in the same order: by class, then by name."""
-    flat = folder / "images"
-    if flat.is_dir() and any(flat.iterdir()):
-        return _annotated_files(flat, folder / "val_annotations.txt", classes)
-    check_same_classes(classes, set(class_folders(folder)) - {flat.name}, folder)
-    return labelled_files(folder, classes)
+def _annotated_classes(annotations: Path, folder: Path) -> dict[str, str]:
+    """The class of each file in a folder, from a table with the columns file name, WordNet id, box.
 
-
-def _annotated_files(folder: Path, annotations: Path, classes: Sequence[str]) -> list[tuple[str, int]]:
-    """Files of the archive's own layout, whose classes stand in a table: file name, WordNet id, box."""
+    Raises: DataError: if the table is missing or damaged, or does not fit the files.
+    """
     try:
         rows = [line.split("\t") for line in _lines(annotations) if line.strip()]
         class_of = {row[0]: row[1] for row in rows}
     except FileNotFoundError as error:
         raise DataError(
-            f"{annotations} is missing: without it nobody knows the classes of the images in {folder}; "
-            f"unpack the archive again, or sort the images into {folder.parent}/<class>/"
+            f"{annotations} is missing, which has the classes of the images in {folder}; unpack the archive again, or "
+            f"sort the images into {folder.parent}/<class>/"
         ) from error
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{annotations} is damaged: lines must begin with a file name, a tab and a class") from error
@@ -110,15 +128,12 @@ def _annotated_files(folder: Path, annotations: Path, classes: Sequence[str]) ->
         raise DataError(f"{annotations} has no line for {few(without)} in {folder}")
     elsewhere = sorted(name for name in class_of if Path(name).name != name)
     if elsewhere:
-        raise DataError(f"{annotations} names {elsewhere[0]!r}, which does not lie in {folder}")
-    check_same_classes(classes, set(class_of.values()), annotations)
-    label_of = {name: label for label, name in enumerate(classes)}
-    labelled = sorted((label_of[name], file) for file, name in class_of.items())
-    return [(str(folder / file), label) for label, file in labelled]
+        raise DataError(f"{annotations} names {elsewhere[0]!r}, which is not a file in {folder}")
+    return class_of
 
 
-def class_words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """The words of `words.txt` for each WordNet id, with the id where several have the same; the id where none are.
+def _words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
+    """The class names of WordNet ids: the words of `words.txt`, else the id. Ids with the same words are added to them.
 
     Raises: DataError: if the file cannot be read.
     """

@@ -1,7 +1,7 @@
 """Data sets that torchvision downloads and reads.
 
-CIFAR's files are pickles, which torchvision compares with its checksums before it opens them. Fashion-MNIST's are plain
-numbers, whose checksums it looks at when it downloads them.
+CIFAR's files are pickles; torchvision compares their checksums before it opens them. Fashion-MNIST's files are plain
+numbers; torchvision compares their checksums when it downloads them.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from selfkd.errors import DataError
 __all__ = ["read_torchvision", "set_folder"]
 
 _UNREADABLE = (RuntimeError, OSError, ValueError, TypeError, LookupError, AssertionError, EOFError)
-"""What torchvision raises for files that are missing, damaged or of another length."""
+"""The errors of torchvision for files that are missing, damaged or of another length."""
 
 
 def set_folder(root: str | None, holds: str, download: bool) -> Path:
-    """The folder that holds a data set, or will.
+    """The folder of a data set that torchvision reads.
 
     Args:
         root: the option `data.root`.
-        holds: what it must hold, in words.
+        holds: what the folder must hold, in words.
         download: whether the folder may be missing.
     Raises:
-        OptionError: if none was given.
-        DataError: if there is no such folder.
+        OptionError: if `root` is None.
+        DataError: if the folder does not exist.
     """
     if root is not None and download:
         return Path(root).expanduser()
@@ -40,10 +40,10 @@ def read_torchvision(dataset: Callable[..., Any], folder: Path, holds: str, down
     """Training and test set, read by torchvision.
 
     Args:
-        dataset: one of its classes.
-        folder: the one below its `root` that it reads.
+        dataset: a class of torchvision.
+        folder: the folder that the class reads below its `root`.
         holds: what `root` must hold, in words.
-        download: whether what is missing may be downloaded.
+        download: whether missing files may be downloaded.
     Raises: DataError: if the data set is missing, damaged, or cannot be downloaded.
     """
     root = folder.parent

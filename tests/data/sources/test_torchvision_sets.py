@@ -12,8 +12,7 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from image_sets import digit
-from selfkd.data.sources.cifar10 import CIFAR10
-from selfkd.data.sources.cifar100 import CIFAR100
+from selfkd.data.sources.cifar import CIFAR10, CIFAR100
 from selfkd.data.sources.fashion_mnist import FashionMNIST
 from selfkd.errors import DataError, OptionError
 

@@ -13,10 +13,9 @@ from pyarrow import compute, parquet
 
 from image_sets import digit, encoded, write_cells, write_folder, write_parquet
 from selfkd.cli import main
-from selfkd.data.doctor.layouts import recognised
 from selfkd.errors import DataError, OptionError, RecipeError
 from selfkd.recipes.reader import resolve
-from selfkd.runs.checkup import check
+from selfkd.runs.checkup import check, recognised
 from selfkd.runs.experiment import run
 
 

@@ -1,9 +1,9 @@
-"""Every image opened and fully decoded once: what each one is, and what all are together."""
+"""Opens and fully decodes every image of a data set once, and keeps its properties."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from selfkd.data.doctor.listing import Specimen
+from selfkd.data.listing import Listing
 from selfkd.data.reading.decoding import UNREADABLE, to_rgb
+from selfkd.data.splits import StoredImage
 
-__all__ = ["Moments", "Observed", "Survey", "moments_of", "survey"]
+__all__ = ["Moments", "OpenedImages", "moments_of", "open_images"]
 
 _CHUNK = 1024  # images whose encoded bytes are held at a time
-_MEASURED_SIDE = 64  # of larger images only so many rows and columns count for mean and deviation
+_MEASURED_SIDE = 64  # of a larger image, about this many rows and columns give mean and standard deviation
 _ORIENTATION = 0x0112  # EXIF
 _TURNED = range(2, 9)
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
@@ -29,22 +30,22 @@ _TRAITS |= {"LAB": "other colours", "HSV": "other colours"}
 
 
 class Moments(NamedTuple):
-    """Mean and deviation of each channel, `[3]`, of pixel values in [0, 1]."""
+    """Mean and standard deviation of each channel, `[3]`, of pixel values in [0, 1]."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
 
 
-class Observed(NamedTuple):
-    """What one image is.
+class OpenedImage(NamedTuple):
+    """The properties of one image.
 
     Args:
-        failure: why it cannot be decoded, or None; then all others are empty.
+        failure: why it cannot be decoded, or None. If it is not None, all others are empty.
         size: (width, height) in pixels.
-        traits: what conversion to RGB changes, as words of `checks`.
-        digest: of the RGB pixels and the size; 0 if there are none.
+        traits: what its conversion to RGB changes: keys of `checks.TRAITS`.
+        digest: checksum of the RGB pixels and the size; 0 if there are none.
         first: mean of each channel, `[3]`, in [0, 1].
-        second: mean of its square.
+        second: mean of the square of each channel, `[3]`.
     """
 
     failure: str | None
@@ -56,21 +57,21 @@ class Observed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What came out, image by image in the order of the listing; N images.
+class OpenedImages:
+    """The properties of all N images of a listing, in its order.
 
     Args:
-        where: `[N]` file or row.
+        places: `[N]` file or row.
         splits: `[N]` name of the split.
         labels: `[N]`.
         failures: `[N]` why it cannot be decoded, or None.
         sizes: `[N]` (width, height).
-        traits: `[N]` what conversion to RGB changes.
+        traits: `[N]` what its conversion to RGB changes.
         digests: `[N]` equal for images of equal pixels.
-        moments: of each split, every image weighing the same; without those that cannot be decoded.
+        moments: of each split, over the images that can be decoded; every image has the same weight.
     """
 
-    where: list[str]
+    places: list[str]
     splits: list[str]
     labels: list[int]
     failures: list[str | None]
@@ -80,40 +81,40 @@ class Survey:
     moments: dict[str, Moments]
 
 
-def survey(specimens: Iterable[Specimen], total: int) -> Survey:
-    """Open every image.
+def open_images(listing: Listing) -> OpenedImages:
+    """Open and decode every image.
 
-    Args:
-        specimens: the images.
-        total: how many there are, for the progress bar, which only a terminal shows.
+    Raises: DataError: if a table cannot be read to its end.
     """
-    where, splits, labels = list[str](), list[str](), list[int]()
+    places, splits, labels = list[str](), list[str](), list[int]()
     failures, sizes, traits = list[str | None](), list[tuple[int, int]](), list[tuple[str, ...]]()
     digests: list[int] = []
-    sums: dict[str, NDArray[np.float64]] = {}  # [3: count, mean, mean of squares; 3 channels]
+    moments: dict[str, Moments] = {}
     with (
         ThreadPoolExecutor() as pool,  # PIL decodes and hashlib digests outside the interpreter lock
-        tqdm(total=total, desc="opening images", unit="image", disable=None) as bar,
+        tqdm(total=sum(map(len, listing.splits.values())), desc="opening images", unit="image", disable=None) as bar,
     ):
-        for chunk in _chunks(specimens):
-            for specimen, seen in zip(chunk, pool.map(_observed, chunk), strict=True):
-                where.append(specimen.where)
-                splits.append(specimen.split)
-                labels.append(specimen.label)
-                failures.append(seen.failure)
-                sizes.append(seen.size)
-                traits.append(seen.traits)
-                digests.append(seen.digest)
-                if seen.first is not None and seen.second is not None:
-                    total_of_split = sums.setdefault(specimen.split, np.zeros((3, 3)))
-                    total_of_split += (np.ones(3), seen.first, seen.second)
-            bar.update(len(chunk))
-    moments = {name: _moments(*sums_33) for name, sums_33 in sums.items()}
-    return Survey(where, splits, labels, failures, sizes, traits, np.array(digests, np.uint64), moments)
+        for name, split in listing.splits.items():
+            sums_33 = np.zeros((3, 3))  # count, mean and mean square of 3 channels
+            for chunk in _chunks(split.stored_images(name)):
+                for stored, image in zip(chunk, pool.map(_opened, chunk), strict=True):
+                    places.append(stored.place)
+                    splits.append(name)
+                    labels.append(stored.label)
+                    failures.append(image.failure)
+                    sizes.append(image.size)
+                    traits.append(image.traits)
+                    digests.append(image.digest)
+                    if image.first is not None and image.second is not None:
+                        sums_33 += (np.ones(3), image.first, image.second)
+                bar.update(len(chunk))
+            if sums_33.any():
+                moments[name] = _moments(*sums_33)
+    return OpenedImages(places, splits, labels, failures, sizes, traits, np.array(digests, np.uint64), moments)
 
 
 def moments_of(images: NDArray[np.uint8]) -> Moments:
-    """Of images in memory, `[N, 3, H, W]`."""
+    """The moments of images in memory, `[N, 3, H, W]`."""
     values = images.astype(np.float64) / 255
     return Moments(values.mean(axis=(0, 2, 3)), values.std(axis=(0, 2, 3)))
 
@@ -123,30 +124,29 @@ def _moments(count: NDArray[np.float64], first: NDArray[np.float64], second: NDA
     return Moments(mean, np.sqrt(np.maximum(second / count - mean**2, 0)))
 
 
-def _chunks(specimens: Iterable[Specimen]) -> Iterator[list[Specimen]]:
-    iterator = iter(specimens)
-    while chunk := list(islice(iterator, _CHUNK)):
+def _chunks(images: Iterator[StoredImage]) -> Iterator[list[StoredImage]]:
+    while chunk := list(islice(images, _CHUNK)):
         yield chunk
 
 
-def _observed(specimen: Specimen) -> Observed:
+def _opened(stored: StoredImage) -> OpenedImage:
     try:
-        with specimen.open() as image:
-            traits = tuple(_traits(image))  # before decoding, which forgets how the file stores its pixels
+        with stored.open() as image:
+            traits = tuple(_traits(image))  # before decoding, after which PIL no longer knows how pixels were stored
             rgb = to_rgb(image)
             if "alpha" in traits and _is_opaque(image):
                 traits = tuple(trait for trait in traits if trait != "alpha")
     except UnidentifiedImageError:
-        return Observed("it is no image, whatever its name says")
+        return OpenedImage("it is no image, whatever its name says")
     except UNREADABLE as error:
-        return Observed(getattr(error, "strerror", None) or str(error))
+        return OpenedImage(getattr(error, "strerror", None) or str(error))
     except MemoryError:
-        return Observed("decoded, it needs more memory than there is")
+        return OpenedImage("decoded, it needs more memory than there is")
     pixels = np.asarray(rgb)
     height, width, _ = pixels.shape
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=8, person=f"{width}x{height}".encode())
     sample = pixels[:: max(1, height // _MEASURED_SIDE), :: max(1, width // _MEASURED_SIDE)].reshape(-1, 3) / 255.0
-    return Observed(
+    return OpenedImage(
         None,
         (width, height),
         traits,
@@ -157,7 +157,7 @@ def _observed(specimen: Specimen) -> Observed:
 
 
 def _traits(image: Image.Image) -> Iterator[str]:
-    """What of an image is lost or changed on its way to RGB."""
+    """What conversion to RGB changes in an image."""
     if image.mode in _TRAITS:
         yield _TRAITS[image.mode]
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
@@ -171,5 +171,5 @@ def _traits(image: Image.Image) -> Iterator[str]:
 
 
 def _is_opaque(image: Image.Image) -> bool:
-    """Whether nothing shines through, though the image says how much may; many programs save it so."""
+    """Whether every pixel is opaque, though the image stores transparency; many programs save it so."""
     return "A" in image.getbands() and image.getchannel("A").getextrema()[0] == 255

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from selfkd.data.sources.drawing import held_out
+from selfkd.data.sources.sampling import held_out
 from selfkd.errors import OptionError
 
 NAMES = ("cat", "dog", "emu")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from selfkd.data.sources.cifar100 import CIFAR100
+from selfkd.data.sources.cifar import CIFAR100
 from selfkd.errors import DataError, OptionError
 
 

@@ -9,7 +9,7 @@ from pyarrow import parquet
 from sklearn.datasets import load_digits
 
 from image_sets import digit, encoded, positions_of, write_parquet
-from selfkd.data.reading.arrow_images import find_columns
+from selfkd.data.reading.arrow_tables import find_columns
 from selfkd.data.reading.decoding import read_rgb
 from selfkd.data.reading.parquet_files import ParquetTable
 from selfkd.data.reading.table_images import TableImages, read_labels
@@ -164,7 +164,7 @@ def test_only_what_remains_is_decoded(tmp_path, monkeypatch):
         read.append(where.partition("row ")[2])
         return read_rgb(file, where)
 
-    monkeypatch.setattr("selfkd.data.reading.arrow_images.read_rgb", noted)
+    monkeypatch.setattr("selfkd.data.reading.arrow_tables.read_rgb", noted)
     write_parquet(tmp_path / "train.parquet", range(600))
     write_parquet(tmp_path / "test.parquet", range(600, 700))
     options = {"classes": ("digit 7", "digit 3"), "train_per_class": 20, "validation_fraction": 0.25}

@@ -12,7 +12,7 @@ from selfkd.runs import checkup, networks
 
 @pytest.fixture
 def one_gigabyte(monkeypatch):
-    monkeypatch.setattr("selfkd.data.reading.room.free_main_memory", lambda: 10**9)
+    monkeypatch.setattr("selfkd.data.reading.memory_checks.free_main_memory", lambda: 10**9)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_too_little_memory_to_check_is_a_message(monkeypatch, tmp_path):
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr("selfkd.data.doctor.survey.to_rgb", exhausted)
+        patched.setattr("selfkd.data.doctor.opened_images.to_rgb", exhausted)
         report = checkup.check(str(root), {"data.image_size": "32"})
         assert len(report.errors[0].where) == 36
         assert report.errors[0].where[0].endswith("decoded, it needs more memory than there is")

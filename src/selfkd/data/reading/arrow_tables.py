@@ -1,4 +1,4 @@
-"""Encoded images and labels in Arrow tables with the Hugging Face Hub's columns, wherever the tables come from."""
+"""Arrow tables of encoded images and labels, with the columns of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from selfkd.data.reading.decoding import read_rgb
+from selfkd.data.reading.decoding import open_image, read_rgb
 from selfkd.errors import DataError, OptionError
 
 __all__ = [
@@ -25,28 +25,37 @@ __all__ = [
     "decoded",
     "encoded_images",
     "find_columns",
-    "first_image",
-    "image_file",
+    "open_encoded",
 ]
 
 BATCH = 256
-"""Rows that are decoded at a time; more would hold more encoded images in memory, and gain nothing."""
+"""Rows that are decoded at a time. More rows would take more memory and save no time."""
 
 
 class Rows(NamedTuple):
-    """Consecutive rows as `pyarrow.RecordBatch` or `Table`; `first` is the number of the first one in `name`."""
+    """Consecutive rows of a table.
+
+    Args:
+        name: the file or split that holds them, for people.
+        first: number of the first row in `name`.
+        batch: `pyarrow.RecordBatch` or `pyarrow.Table`.
+    """
 
     name: str
     first: int
     batch: Any
+
+    def place(self, row: int) -> str:
+        """The place of a row of this batch, for people."""
+        return f"{self.name}, row {self.first + row}"
 
 
 class ImageTable(ABC):
     """Rows of encoded images and labels.
 
     Attributes:
-        name: how errors call the table.
-        schema: its `pyarrow.Schema`; the Hub's metadata, if there are any, tell images, labels and class names.
+        name: the table's name in errors.
+        schema: its `pyarrow.Schema`, perhaps with the Hub's metadata about images, labels and class names.
     """
 
     name: str
@@ -54,28 +63,28 @@ class ImageTable(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
 
     @abstractmethod
     def batches(self, columns: Sequence[str]) -> Iterator[Rows]:
-        """All rows of these columns, in their order, `BATCH` at a time.
+        """These columns of all rows in their order, `BATCH` rows at a time.
 
         Raises: DataError: if they cannot be read.
         """
 
     def path_of(self, stored: str) -> Path | None:
-        """The file of an image that is stored as a path; None if that is not to be followed."""
+        """The file of an image that is stored as a path; None if the path must not be followed."""
         return None
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where images and labels stand.
+    """The columns of images and labels.
 
     Args:
-        image: column of structs with the encoded `bytes`.
-        label: column of whole numbers.
-        class_names: K names in label order, or None where the metadata do not give them.
+        image: name of the column of images: structs with the encoded `bytes`.
+        label: name of the column of labels: whole numbers.
+        class_names: K names in label order, or None if the metadata do not have them.
     """
 
     image: str
@@ -84,15 +93,15 @@ class Columns:
 
 
 def find_columns(table: ImageTable, image: str | None, label: str | None) -> Columns:
-    """The columns given, and those found for what is not given.
+    """The columns of images and labels in a table.
 
     Args:
-        table: is looked at.
-        image: the option `data.image_column`; None for the only one that holds images.
-        label: the option `data.label_column`; None for the only one that holds classes, or the one called label.
+        table: the table.
+        image: the option `data.image_column`; None to find the only column of images.
+        label: the option `data.label_column`; None to find the only column of classes, or the one called label.
     Raises:
-        OptionError: if a column is neither given nor to be found.
-        DataError: if a given one is missing, or holds something else.
+        OptionError: if a column must be given: there are several.
+        DataError: if a column is missing, or holds something else.
     """
     from pyarrow import types
 
@@ -125,29 +134,14 @@ def find_columns(table: ImageTable, image: str | None, label: str | None) -> Col
     return Columns(image, label, _class_names(features, label, table))
 
 
-def first_image(table: ImageTable, columns: Columns) -> Image.Image:
-    """The image of the first row.
+def encoded_images(rows: Rows, columns: Columns, positions: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+    """The structs of some rows, with their encoded `bytes`.
 
-    Raises: DataError: if there is none or it cannot be read.
+    Raises: DataError: if a path in them is no UTF-8.
     """
-    for rows in table.batches([columns.image]):
-        if len(rows.batch):
-            (encoded,) = encoded_images(rows, columns, np.zeros(1, np.int64))
-            return decoded(table, encoded, f"{rows.name}, row {rows.first}")
-    raise DataError(f"{table.name} holds no image")
-
-
-def encoded_images(
-    rows: Rows, columns: Columns, positions: NDArray[np.int64] | None = None
-) -> list[dict[str, Any] | None]:
-    """The structs of some rows, or of all, with their encoded `bytes`.
-
-    Raises: DataError: if they hold text that is none.
-    """
-    column = rows.batch.column(columns.image)
     try:
-        structs: list[dict[str, Any] | None] = (column if positions is None else column.take(positions)).to_pylist()
-    except ValueError as error:  # a path that is no UTF-8
+        structs: list[dict[str, Any] | None] = rows.batch.column(columns.image).take(positions).to_pylist()
+    except ValueError as error:
         last = rows.first + len(rows.batch) - 1
         raise DataError(f"{rows.name}, rows {rows.first} to {last}: column {columns.image!r}: {error}") from error
     return structs
@@ -159,18 +153,26 @@ def decoded(table: ImageTable, encoded: Mapping[str, Any] | None, where: str) ->
     Args:
         table: holds it.
         encoded: the struct in its column.
-        where: how the error names the row.
+        where: the place of the row, for the error.
     Raises: DataError: if it cannot be read.
     """
     try:
-        file = image_file(table, encoded)
+        file = _image_file(table, encoded)
     except OSError as error:
         raise DataError(f"{where}: not a readable image: {error}") from error
     return read_rgb(file, f"{where}, {file}" if isinstance(file, Path) else where)
 
 
-def image_file(table: ImageTable, encoded: Mapping[str, Any] | None) -> Path | BinaryIO:
-    """What an image of a table is to be opened from.
+def open_encoded(table: ImageTable, encoded: Mapping[str, Any] | None) -> Image.Image:
+    """An image of a table, opened as by `open_image`.
+
+    Raises: UNREADABLE: if it is no image, or missing.
+    """
+    return open_image(_image_file(table, encoded))
+
+
+def _image_file(table: ImageTable, encoded: Mapping[str, Any] | None) -> Path | BinaryIO:
+    """The path or the bytes of an image of a table.
 
     Raises: OSError: if it has neither bytes nor a path that may be followed.
     """
@@ -185,9 +187,9 @@ def image_file(table: ImageTable, encoded: Mapping[str, Any] | None) -> Path | B
 
 
 def _features(table: ImageTable) -> Mapping[str, Any]:
-    """What the Hub's metadata say of the columns; empty where they are absent or of another form.
+    """The Hub's metadata about the columns; empty if there are none, or none in the known form.
 
-    Raises: DataError: if they are nested so deeply that they cannot be read.
+    Raises: DataError: if they are nested too deeply to be read.
     """
     try:
         features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -199,9 +201,9 @@ def _features(table: ImageTable) -> Mapping[str, Any]:
 
 
 def _of_kind(features: Mapping[str, Any], kind: str, table: ImageTable) -> list[str]:
-    """The columns that the Hub's metadata say to be of a kind.
+    """The columns of a kind, by the Hub's metadata.
 
-    Raises: DataError: if none of them is there.
+    Raises: DataError: if the table has none of the columns that the metadata name.
     """
     named = [name for name, feature in features.items() if isinstance(feature, dict) and feature.get("_type") == kind]
     there = [name for name in named if name in table.schema.names]
@@ -218,10 +220,10 @@ def _holds_bytes(kind: Any) -> bool:
     from pyarrow import types
 
     position = kind.get_field_index("bytes") if types.is_struct(kind) else -1
-    if position < 0:  # it has none, or several
+    if position < 0:  # it has no such field, or several
         return False
     inner = kind.field(position).type
-    # Where all images are files, of which tables hold the paths, a column without any bytes has no type.
+    # In a table that stores all images as paths, the bytes are all null, and so is their type.
     kinds = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view, types.is_null)
     return any(is_kind(inner) for is_kind in kinds)
 
@@ -251,5 +253,5 @@ def _class_names(features: Mapping[str, Any], label: str, table: ImageTable) -> 
     if not isinstance(names, list):
         return None
     if not all(isinstance(name, str | int) for name in names):
-        raise DataError(f"{table.name}: its Hugging Face metadata give column {label!r} class names that are no texts")
+        raise DataError(f"{table.name}: its Hugging Face metadata give column {label!r} class names that are no text")
     return tuple(map(str, names))

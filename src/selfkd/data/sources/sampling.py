@@ -1,4 +1,4 @@
-"""Which samples are drawn from a labelled set: a function of labels and seed alone, so all methods get the same."""
+"""Random parts of a labelled set. They depend on labels and seed alone, so all methods get the same samples."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["held_out", "some_of_each_class"]
 
 
 def some_of_each_class(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of `count` samples of every class, and of all others; each sorted.
+    """Positions of `count` samples of every class, and positions of all other samples; each sorted.
 
-    A smaller count draws a part of what a larger one draws with the same seed.
+    With the same seed, the samples of a smaller count are among those of a larger count.
 
     Args:
         labels: `[N]`.
-        count: of each class; a class with fewer gives all it has.
-        seed: decides which.
+        count: number of samples of each class; a smaller class gives all its samples.
+        seed: seed of the draw.
     """
     drawn = np.random.default_rng(seed).permutation(len(labels))
     rank_in_class = np.empty(len(labels), dtype=np.int64)
@@ -36,40 +36,42 @@ def some_of_each_class(labels: NDArray[np.int64], count: int, seed: int) -> tupl
 def held_out(
     labels: NDArray[np.int64], fraction: float, seed: int, option: str, class_names: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of what stays and of what is held out, stratified; each sorted. Every class keeps a sample.
+    """Positions of the samples that stay and of those that are held out, stratified; each sorted.
+
+    Every class keeps a sample and gives a sample.
 
     Args:
         labels: `[N]`.
-        fraction: share that is held out, in (0, 1).
-        seed: decides which.
-        option: the option that gave the fraction, for the error.
+        fraction: share to hold out, in (0, 1).
+        seed: seed of the draw.
+        option: name of the option that gave the fraction, for the error.
         class_names: K names in label order, for the error.
-    Raises: OptionError: if a class is too small for such a share, naming it and the shares that are possible.
+    Raises: OptionError: if a class is too small for this share. The error names the class and the possible shares.
     """
     sizes = np.bincount(labels, minlength=len(class_names))
     num_classes, smallest = np.count_nonzero(sizes), int(sizes[sizes > 0].min())
-    num_held_out = math.ceil(fraction * len(labels))  # as scikit-learn counts, which needs one for each class, too
+    num_held_out = math.ceil(fraction * len(labels))  # as scikit-learn counts
     if smallest > 1 and num_classes <= num_held_out <= len(labels) - num_classes:
         kept, given = train_test_split(np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed)
         if len(np.unique(labels[kept])) == num_classes:
             return np.sort(kept), np.sort(given)
     name = class_names[int(np.flatnonzero(sizes == smallest)[0])]
-    raise OptionError(option, fraction, _possible(len(labels), int(num_classes), smallest, name))
+    raise OptionError(option, fraction, _possible_shares(len(labels), int(num_classes), smallest, name))
 
 
-def _possible(total: int, num_classes: int, smallest: int, name: str) -> str:
-    """Which share can be held out, in words.
+def _possible_shares(total: int, num_classes: int, smallest: int, name: str) -> str:
+    """The shares that can be held out, in words.
 
     Args:
         total: number of samples.
-        num_classes: that have any.
+        num_classes: number of classes with samples.
         smallest: size of the smallest class.
-        name: of that class.
+        name: name of the smallest class.
     """
-    what = "a share that every class can give, keeping an image"
+    what = "a share of which every class can give an image and keep one"
     if smallest < 2:
-        return f"{what}: {name!r} has only one, so there is none; give it more, or leave it out with data.classes"
-    precision = 10 ** len(str(total))  # rounded down, a share still means as many samples
+        return f"{what}, but {name!r} has only one image; give it more, or leave it out with data.classes"
+    precision = 10 ** len(str(total))  # a share rounded down to it still gives the same number of samples
     low = num_classes * precision // total / precision
     high = (total - math.ceil(total / smallest)) * precision // total / precision
-    return f"{what}: from {low} to {high}, as {name!r} has {smallest} of {total}"
+    return f"{what}: from {low} to {high}, because {name!r} has {smallest} of {total} images"
