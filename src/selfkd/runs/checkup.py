@@ -55,9 +55,7 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
         return stem_of(recipe, staged_at(network, (3, side, side)))
 
     with memory_for("checking this data set", _CHECKED_WITH_LESS), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", module=r"PIL\."
-        )  # warnings about files that PIL can decode; they do not name the file
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about files that PIL can decode; they do not name the file
         listing, findings = check_source(source, recipe.seed, stem_at if "backbone" in overrides else None, quick)
     written = [f"{key}={value}" for key, value in overrides.items()]
     if source.lacks_image_size:
@@ -102,9 +100,8 @@ def _locate(data: str, overrides: dict[str, str]) -> str:
     found = recognised(folder)
     name = overrides.setdefault("data", found)
     overrides["data.name" if name == "hub" else "data.root"] = str(folder)  # data.root of hub is for downloads
-    return f"{folder} looks like {DATASETS.load(found).layout}" + (
-        f", read as data={name}" if name != found else f" (data={name})"
-    )
+    read_as = f" (data={name})" if name == found else f", read as data={name}"
+    return f"{folder} looks like {DATASETS.load(found).layout}{read_as}"
 
 
 def recognised(folder: Path) -> str:

@@ -170,8 +170,10 @@ def test_flat_validation_is_told_from_class_folders(split):
     (split / "test").rename(split / "val")
     flatten(split / "val")
     report = check_folder(split)
-    assert "val holds 12 images beside each other, as ImageNet's" in found(report, "layout", "error")
-    assert "val holds 12 images" in found(check_folder(split, "data=imagenet"), "layout", "error")
+    assert "val holds no folder, only image files (12); sort them" in found(report, "layout", "error")
+    assert "ImageNet's validation archive unpacks like this" in found(
+        check_folder(split, "data=imagenet"), "layout", "error"
+    )
 
 
 def test_flat_tiny_imagenet_validation_is_told_from_class_folders(split):
@@ -205,7 +207,7 @@ def test_linked_folders_are_errors(split):
 def test_other_wrong_folders_say_what_they_look_like(split, tmp_path):
     report = check_folder(split / "train" / "digit 0")
     errors = found(report, "layout", "error")
-    assert f"{split / 'train' / 'digit 0'} holds 12 images beside each other" in errors
+    assert f"{split / 'train' / 'digit 0'} holds no folder, only image files (12)" in errors
     assert "if they are one class of the data set, data.root must name the folder above" in errors
     (tmp_path / "outer").mkdir()
     split.rename(tmp_path / "outer" / "set")
@@ -218,7 +220,8 @@ def test_other_wrong_folders_say_what_they_look_like(split, tmp_path):
 def test_flat_training_images_are_no_archive_and_no_other_classes(split):
     flatten(split / "train")
     report = check_folder(split)
-    assert "train holds 36 images beside each other; nobody" in found(report, "layout", "error")
+    assert "train holds no folder, only image files (36); sort them" in found(report, "layout", "error")
+    assert "archive" not in found(report, "layout", "error")
     assert not found(report, "classes"), "that training has none is said already"
 
 
@@ -230,7 +233,7 @@ def test_splits_inside_class_folders_are_told(split):
     (split / "train").rmdir()
     (split / "test").rmdir()
     warnings = found(check_folder(split), "layout", "warning")
-    assert "folders called like splits: 6;" in warnings
+    assert "folders with the usual names of splits: 6;" in warnings
     assert "digit 2/test" in warnings
 
 
@@ -257,7 +260,7 @@ def test_colours_that_conversion_changes_are_named_with_what_happens(split):
         assert named == {name for name, its_severity in expected.items() if its_severity == severity}
     assert "opaque.png" not in found(report, "colours")
     assert "upright.jpg" not in found(report, "colours")
-    assert "the upper 8 of 16 are kept" in found(report, "colours")
+    assert "the upper 8 of 16 bits are kept" in found(report, "colours")
     assert not report.errors
 
 
@@ -350,7 +353,7 @@ def test_a_data_set_that_is_cut_down_is_judged_as_training_sees_it(split):
 
 def test_without_an_image_size_the_usual_one_is_taken(split):
     report = check(str(split))
-    assert "taken as 32" in found(report, "image sizes", "note")
+    assert "32, the usual shorter side, is used here" in found(report, "image sizes", "note")
     assert "data.image_size=..." in report.text()
     assert not report.errors
     assert "enlarged more than 2 times" in found(check_folder(split, "data.image_size=96"), "image sizes", "warning")
@@ -368,7 +371,7 @@ def test_cells_cut_from_photographs(bccd_root, tmp_path):
     assert not report.errors
     assert report.num_classes == 3
     assert "RBC has 12.5 times as many training images as Platelets" in found(report, "class imbalance", "warning")
-    assert "different ones" in found(report, "image sizes", "note")
+    assert "different sizes" in found(report, "image sizes", "note")
     cell = first(root / "WBC")
     cell.write_bytes(cell.read_bytes()[:-300])
     other = first(root / "RBC")
@@ -417,7 +420,9 @@ def test_damaged_rows_and_labels_of_parquet_are_named(tmp_path):
     errors = found(report, "unreadable images", "error")
     assert "train.parquet, row 7: " in errors
     assert "train.parquet, row 8: it has no bytes" in errors
-    assert "rows without a label (empty or -1) in column 'label': 2" in found(report, "labels", "error")
+    assert "2 of 60 images of the split train have no label (empty or -1) in column 'label'" in found(
+        report, "labels", "error"
+    )
     assert "train.parquet, row 3" in found(report, "labels", "error")
     assert "train.parquet, row 5" in found(report, "labels", "error")
     assert "row 4, label 11" in found(report, "labels", "error")
@@ -440,7 +445,7 @@ def test_layouts_are_recognised(digits_as_cifar100, digits_as_imagenet, tmp_path
 
 
 def test_what_the_user_wrote_wrongly_is_refused(split):
-    with pytest.raises(RecipeError, match="method has no meaning here"):
+    with pytest.raises(RecipeError, match="check takes no method;"):
         check("digits", {"method": "plain"})
     with pytest.raises(RecipeError, match="contradicts"):
         check(str(split), {"data.root": "elsewhere"})
@@ -575,7 +580,7 @@ def test_class_names_that_look_alike_are_a_warning(split):
         (split / part / "digit 1").rename(split / part / "Digit  0")
         (split / part / "digit 2").rename(split / part / " ")
     warnings = found(check_folder(split, "data.classes=[digit 0,Digit  0]"), "classes", "warning")
-    assert "differ only in spaces, capitals or the coding of their letters: 1;" in warnings
+    assert "differ only in spaces, capitals or letter codes: 1;" in warnings
     assert "'Digit  0' and 'digit 0'" in warnings or "'digit 0' and 'Digit  0'" in warnings
     errors = found(check_folder(split), "loading", "error")
     assert "the classes of Folder (the names of the class folders): class 0 has no name; give it one" in errors

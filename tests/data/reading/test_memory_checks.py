@@ -70,7 +70,7 @@ def test_too_little_memory_to_check_is_a_message(monkeypatch, tmp_path):
         report = checkup.check(str(root), {"data.image_size": "32"})
         assert len(report.errors[0].where) == 36
         assert report.errors[0].where[0].endswith("decoded, it needs more memory than there is")
-    monkeypatch.setattr(checkup, "examine", exhausted)
+    monkeypatch.setattr(checkup, "check_source", exhausted)
     with pytest.raises(
         MemoryExhaustedError, match="checking this data set needs more memory .*; --quick opens no image"
     ):

@@ -28,15 +28,15 @@ def test_every_class_gives_its_share():
 @pytest.mark.parametrize(
     ("sizes", "fraction", "message"),
     [
-        ((1, 20, 30), 0.2, "'cat' has only one, so there is none; give it more, or leave it out with data.classes"),
-        ((100, 2, 100), 0.95, "from 0.014 to 0.5, as 'dog' has 2 of 202"),
-        ((10, 20, 30), 0.01, "from 0.05 to 0.9, as 'cat' has 10 of 60"),
-        ((10, 20, 30), 0.99, "from 0.05 to 0.9, as 'cat' has 10 of 60"),
-        ((2, 2, 3), 0.2, "from 0.4 to 0.4, as 'cat' has 2 of 7"),
+        ((1, 20, 30), 0.2, "'cat' has only one image; give it more, or leave it out with data.classes"),
+        ((100, 2, 100), 0.95, "from 0.014 to 0.5, because 'dog' has 2 of 202 images"),
+        ((10, 20, 30), 0.01, "from 0.05 to 0.9, because 'cat' has 10 of 60 images"),
+        ((10, 20, 30), 0.99, "from 0.05 to 0.9, because 'cat' has 10 of 60 images"),
+        ((2, 2, 3), 0.2, "from 0.4 to 0.4, because 'cat' has 2 of 7 images"),
     ],
 )
 def test_a_share_that_a_class_cannot_give_is_refused_with_those_that_are_possible(sizes, fraction, message):
-    message = f"must be a share that every class can give, keeping an image.*{re.escape(message)}"
+    message = f"must be a share that takes an image of every class and leaves it one.*{re.escape(message)}"
     with pytest.raises(OptionError, match=message) as refused:
         draw(sizes, fraction)
     assert "y has" not in str(refused.value)

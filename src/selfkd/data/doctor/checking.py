@@ -53,7 +53,7 @@ def check_source(
         sized = source.with_image_size(_usual_side(images, listing))
     data = CheckedData(sized, listing, int(getattr(sized, "image_size", _USUAL_SIDE)), images=images)
     if source.lacks_image_size:
-        message = f"data.image_size is missing; the checks take {data.side}, the usual shorter side; training needs it"
+        message = f"data.image_size was not given; {data.side}, the usual shorter side, is used here; training needs it"
         findings.append(Finding("note", "image sizes", message))
     if stem_at is not None and len(listing.class_names) > 1:
         data = replace(data, stem=stem_at(len(listing.class_names), data.side))
@@ -75,9 +75,8 @@ def training_warnings(source: Source, splits: Splits, stem: Stem | None) -> list
 def _listing(source: Source, seed: int) -> Listing:
     """The images that training would use, and what is wrong with the data set."""
     try:
-        listing = (
-            source.with_image_size(_SMALLEST_SIDE).listing(seed) if source.lacks_image_size else source.listing(seed)
-        )
+        sized = source.with_image_size(_SMALLEST_SIDE) if source.lacks_image_size else source  # nothing is scaled here
+        listing = sized.listing(seed)
     except (DataError, OSError) as error:  # OSError: of a folder that must not be read
         return Listing.unknown(Problem("layout", str(error)))
     try:

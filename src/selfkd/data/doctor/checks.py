@@ -121,8 +121,8 @@ def class_names(data: CheckedData) -> Iterator[Finding]:
     groups = tuple(" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1)
     if groups:
         message = (
-            f"groups of class names that differ only in spaces, capitals or the coding of letters: {len(groups)}; if a "
-            "group is one class, put its images together"
+            f"groups of classes whose names differ only in spaces, capitals or letter codes: {len(groups)}; if a group "
+            "is meant to be one class, put its images together"
         )
         yield Finding("warning", "classes", message, groups)
 

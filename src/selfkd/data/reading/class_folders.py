@@ -99,15 +99,16 @@ def list_class_folders(
     """
     classes: tuple[str, ...] | None = None
     files: dict[str, list[tuple[str, int]]] = {}
-    problems: list[Problem] = []
+    layout_problems: list[Problem] = []
+    file_problems: list[Problem] = []
     left_out: list[str] = []
     for split, folder in folders.items():
         found = [name for name in visible_folders(folder) if name not in ignored]
-        problems += _layout_problems(root, folder, found)
+        layout_problems += _layout_problems(root, folder, found, trains=classes is None)
         if classes is None:
             classes = tuple(found)
         elif found and classes and found != [_UNSORTED]:
-            problems += class_problems(str(folder), split, classes, found)
+            layout_problems += class_problems(str(folder), split, classes, found)
         label_of = {name: label for label, name in enumerate(classes)}
         walk, files[split] = _FolderWalk(), []
         unlisted: list[DataError] = []
@@ -123,34 +124,44 @@ def list_class_folders(
                 empty.append(os.path.relpath(folder / name, root))
         if unlisted:
             message = f"folders that cannot be used: {len(unlisted)}"
-            problems.append(Problem("layout", message, tuple(map(str, unlisted))))
+            file_problems.append(Problem("layout", message, tuple(map(str, unlisted))))
         if empty:
             message = f"class folders without an image file: {len(empty)}; fill them or delete them"
-            problems.append(Problem("empty classes", message, tuple(empty)))
+            file_problems.append(Problem("empty classes", message, tuple(empty)))
     splits = {split: ImageFiles.of(root, samples, transform, side) for split, samples in files.items()}
     return Listing(
         class_names=classes or (),
         names=names,
         splits=splits,
-        problems=(*problems, *link_problems(splits.values())),
+        problems=(*layout_problems, *file_problems, *link_problems(splits.values())),
         class_folders=folders,
         left_out=tuple(left_out),
     )
 
 
-def _layout_problems(root: Path, folder: Path, classes: Sequence[str]) -> Iterator[Problem]:
-    """Why the folders in a folder cannot be classes."""
+def _layout_problems(root: Path, folder: Path, classes: Sequence[str], trains: bool) -> Iterator[Problem]:
+    """Why the folders in a folder cannot be classes.
+
+    Args:
+        root: folder of the data set.
+        folder: folder of a split.
+        classes: names of the folders in it.
+        trains: whether the split is the training split.
+    """
     if not folder.is_dir():
         yield Problem("layout", f"{folder} is missing; data.root must name the folder that holds it")
     elif not classes:
         message = f"{folder} holds no folder; images must be sorted into one folder per class, {folder}/<class>/"
         loose = loose_images(folder)
         if loose:
-            message = f"{folder} holds {len(loose)} images beside each other and {message.partition(' ')[2]}"
-            if folder == root:
-                message += "; if they are one class of the data set, data.root must name the folder above"
-            else:
-                message += "; ImageNet's validation archive unpacks like this, and its class list says how to sort them"
+            message = (
+                f"{folder} holds no folder, only image files ({len(loose)}); sort them into one folder per class, "
+            )
+            message += f"{folder}/<class>/"
+        if loose and folder == root:
+            message += "; if they are one class of the data set, data.root must name the folder above"
+        elif loose and not trains:
+            message += "; ImageNet's validation archive unpacks like this"
         yield Problem("layout", message, tuple(os.path.relpath(folder / name, root) for name in loose))
     elif list(classes) == [_UNSORTED]:
         table = " (val_annotations.txt has them)" if (folder / "val_annotations.txt").exists() else ""

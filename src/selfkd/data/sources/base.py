@@ -249,10 +249,17 @@ class ListedSource(Source, ABC):
         """
 
     def read(self, seed: int) -> Splits:
+        return self._splits(self._sound_listing(seed), seed)
+
+    def _sound_listing(self, seed: int) -> Listing:
+        """The listing, without problems.
+
+        Raises: DataError: if there is a problem; as `listing`.
+        """
         listing = self.listing(seed)
         if listing.problems:
             raise listing.problems[0].error()
-        return self._splits(listing, seed)
+        return listing
 
     def _splits(self, listing: Listing, seed: int) -> Splits:
         """The splits of a listing without problems."""

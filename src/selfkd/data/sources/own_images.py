@@ -89,16 +89,13 @@ class OwnImages(ListedSource, ABC):
 
     def read(self, seed: int) -> Splits:
         if self.image_size is None:
-            self._ask_for_image_size(self.with_image_size(_SMALLEST_SIDE).read(seed))
+            self._ask_for_image_size(self.with_image_size(_SMALLEST_SIDE)._sound_listing(seed))
         return super().read(seed)
 
-    def _ask_for_image_size(self, splits: Splits) -> None:
-        """Refuse to guess an image size, but help to choose one.
-
-        Args:
-            splits: with any image size.
-        """
-        first = next(splits.train.stored_images("train"), None)
+    def _ask_for_image_size(self, listing: Listing) -> None:
+        """Refuse to guess an image size, but help to choose one."""
+        name = listing.names.train
+        first = next(listing.splits[name].stored_images(name), None)
         if first is None:
             raise DataError("the training split holds no image")
         try:

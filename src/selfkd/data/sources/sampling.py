@@ -68,7 +68,7 @@ def _possible_shares(total: int, num_classes: int, smallest: int, name: str) -> 
         smallest: size of the smallest class.
         name: name of the smallest class.
     """
-    what = "a share of which every class can give an image and keep one"
+    what = "a share that takes an image of every class and leaves it one"
     if smallest < 2:
         return f"{what}, but {name!r} has only one image; give it more, or leave it out with data.classes"
     precision = 10 ** len(str(total))  # a share rounded down to it still gives the same number of samples
