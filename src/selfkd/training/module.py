@@ -108,9 +108,8 @@ class MethodModule(TrainingModule):
         # Of a compiled method, the last step's outputs may be overwritten.
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         self._output = self.method(batch, self._progress(batch_idx))
-        share = self.parts.training_loader.share(batch_idx)
-        # Processes' gradients are averaged as if all had seen as many samples.
-        return self._output.loss if share == 1 else self._output.loss * share
+        weight = self.parts.training_loader.loss_weight(batch_idx)
+        return self._output.loss if weight == 1 else self._output.loss * weight
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         assert self._output is not None

@@ -201,7 +201,7 @@ def test_values_out_of_range_are_refused(options, message):
     [
         (Needs(sample_index=True), "needs the sample index"),
         (Needs(views=2), "needs several views"),
-        (Needs(same_class=1), "needs others of each sample's class"),
+        (Needs(same_class=1), "needs other samples of the same class"),
     ],
 )
 def test_mixtures_are_refused_where_they_make_no_sense(needs, message):

@@ -8,7 +8,7 @@ from selfkd.contract import Needs
 from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop, Unchanged
 from selfkd.data.augmentation.regularization import Cutout
 from selfkd.data.loading.resident import TrainingLoader
-from selfkd.data.loading.same_class import Followers
+from selfkd.data.loading.same_class import SameClassSampler
 from selfkd.data.loading.streaming import StreamingTrainingLoader
 from selfkd.data.sources.imagenet import ImageNet
 from selfkd.data.splits import ImageSet
@@ -20,7 +20,7 @@ LABELS = torch.tensor([2, 0, 1, 1, 0, 2, 1, 1, 4, 1, 0])  # class 3 is empty, cl
 
 
 def drawn(count, distinct, times=1500):
-    followers = Followers(LABELS, count, distinct)
+    followers = SameClassSampler(LABELS, count, distinct)
     generator = torch.Generator().manual_seed(0)
     return torch.stack([followers.draw(generator) for _ in range(times)], dim=1)  # [count, times, N]
 

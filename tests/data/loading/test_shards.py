@@ -115,7 +115,7 @@ def test_half_a_batch_that_can_be_shared_out_as_well(files):
 
 def test_too_few_samples_for_so_many_processes_are_refused(files):
     few = loader(files.take(np.arange(3)), RandomResizedCrop(size=32), NEEDS["single"], batch_size=4)
-    with pytest.raises(DataError, match="3 training samples do not give each of 2 processes 2"):
+    with pytest.raises(DataError, match="3 training samples are too few: 2 processes need 2 each"):
         few.set_shard(0, 2)
 
 

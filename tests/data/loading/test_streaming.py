@@ -165,5 +165,5 @@ def test_the_number_of_workers(monkeypatch):
         monkeypatch.setattr(batches, "available_cores", lambda cores=cores: cores)
         assert LoaderOptions().num_workers == expected
     for wrong in (-1, "many", 2.5):
-        with pytest.raises(OptionError, match="loader.workers=.* a whole number >= 0, or auto"):
+        with pytest.raises(OptionError, match="loader.workers=.* auto, or a whole number >= 0"):
             LoaderOptions(workers=wrong)

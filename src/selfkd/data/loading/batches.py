@@ -1,4 +1,4 @@
-"""Batches of a split, wherever its images lie: order, augmentation and normalisation are said here once."""
+"""Batches of a split: their order, augmentation and normalisation, wherever the images are stored."""
 
 from __future__ import annotations
 
@@ -17,35 +17,42 @@ from selfkd.cores import available_cores
 from selfkd.data.augmentation.augmentations import Augmentation
 from selfkd.data.augmentation.random_streams import generator, seed_of
 from selfkd.data.augmentation.regularization import Cutout, Mixing
-from selfkd.data.loading.same_class import Followers
+from selfkd.data.loading.same_class import SameClassSampler
 from selfkd.data.splits import Split
 from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import at_least
 
-__all__ = ["EpochPlan", "EvaluationBatches", "LoaderOptions", "Normalisation", "TrainingBatches", "TrainingEpoch"]
+__all__ = [
+    "EpochSamples",
+    "EvaluationBatches",
+    "LoaderOptions",
+    "Normalisation",
+    "SplitBatches",
+    "TrainingBatches",
+    "TrainingEpoch",
+]
 
 SplitT = TypeVar("SplitT", bound=Split)
 
 _MOST_WORKERS = 16
 _LARGEST_WORKERS = 1024
 _FEWEST = 2
-"""Images in a batch without which batch normalisation has no variance."""
+"""Batch normalisation needs this many images in a batch to have a variance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderOptions:
-    """Sizes of batches, and who reads them.
+    """Sizes of batches, and the processes that read them.
 
     Args:
-        batch_size: samples of the training set in a training batch; a method that needs several views of each, or
-            others of its class beside it (CS-KD, BAKE), gets so many times more images.
-        evaluation_batch_size: images in a batch of evaluation. It changes no result beyond rounding.
-        workers: processes that read and augment images which lie on disk; 0 for the process that trains, "auto" for
-            one per core but one, at most 16. They change no result.
-        device_share: share of an accelerator's free memory that decoded images may take there; a split that needs more
-            stays in main memory, from where its batches are brought. It changes no result.
-    Raises: OptionError: if a size is below 1 (training: 2, since batch normalisation needs two), workers below 0, or
-        the share outside [0, 1].
+        batch_size: number of training samples in a batch, >= 2. A method that needs several views of each sample, or
+            other samples of its class (CS-KD, BAKE), gets that many times more images.
+        evaluation_batch_size: number of images in a batch of evaluation, >= 1. It changes results by rounding only.
+        workers: number of processes that read and augment images from disk. 0 does it in the process that trains;
+            "auto" is one less than the number of cores, at most 16. It changes no result.
+        device_share: share of an accelerator's free memory that decoded images may take, in [0, 1]. A larger split
+            stays in main memory, and each batch is copied from there. It changes no result.
+    Raises: OptionError: if a value is out of range.
     """
 
     batch_size: int = 128
@@ -57,32 +64,32 @@ class LoaderOptions:
         at_least("loader.batch_size", self.batch_size, _FEWEST)
         at_least("loader.evaluation_batch_size", self.evaluation_batch_size, 1)
         if self.workers != "auto" and (not isinstance(self.workers, int) or not 0 <= self.workers <= _LARGEST_WORKERS):
-            allowed = f"a whole number >= 0, or auto, and at most {_LARGEST_WORKERS}"
+            allowed = f"auto, or a whole number >= 0 and at most {_LARGEST_WORKERS}"
             raise OptionError("loader.workers", self.workers, allowed)
         if not 0 <= self.device_share <= 1:
             raise OptionError("loader.device_share", self.device_share, "in [0, 1]")
 
     @property
     def num_workers(self) -> int:
-        """The number of processes on this machine."""
+        """The number of worker processes on this machine."""
         if self.workers != "auto":
             return self.workers
         return min(available_cores() - 1, _MOST_WORKERS)
 
 
-# What a stream of random numbers is for.
+# The purposes of random numbers; each has streams of its own.
 _ORDER, _AUGMENTATION, _FOLLOWERS, _CUTOUT, _MIXING = range(5)
 
 
 @dataclass(frozen=True)
-class EpochPlan:
-    """Who is in which batch of an epoch, and what each of its images goes through; on one device.
+class EpochSamples:
+    """The samples of every batch of an epoch and the random numbers of their augmentation, on one device.
 
     Args:
         order: positions of the anchors of all batches, one batch after the other.
-        sizes: anchors of each batch.
-        members: `[S, N]`, for every sample of the training set itself and its S - 1 followers.
-        draws: `[V, S, N, P]`, for every view of every sample, as an anchor (0) and of its followers.
+        sizes: number of anchors in each batch.
+        members: `[S, N]`, for each of the N samples its own position and those of its S - 1 followers.
+        draws: `[V, S, N, P]`, P random numbers for each view of each sample as an anchor (0) and of its followers.
     """
 
     order: Tensor
@@ -90,9 +97,9 @@ class EpochPlan:
     members: Tensor
     draws: Tensor
 
-    def to(self, device: torch.device) -> EpochPlan:
-        """The same plan on another device."""
-        return EpochPlan(self.order.to(device), self.sizes, self.members.to(device), self.draws.to(device))
+    def to(self, device: torch.device) -> EpochSamples:
+        """The same on another device."""
+        return EpochSamples(self.order.to(device), self.sizes, self.members.to(device), self.draws.to(device))
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """For every batch of A anchors the positions `[S*A]` of its samples, and their draws `[V, S*A, P]`."""
@@ -106,7 +113,7 @@ class EpochPlan:
 
 
 class Normalisation:
-    """How uint8 images become what a network takes.
+    """Converts uint8 images to the float32 input of a network.
 
     Args:
         mean: per channel, of pixel values in [0, 1].
@@ -120,39 +127,76 @@ class Normalisation:
         self.scale = 1 / (torch.tensor(std) * 255)
 
     def to(self, device: torch.device | str) -> None:
-        """Work on that device from now on."""
+        """Work on this device from now on."""
         self.mean, self.scale = self.mean.to(device), self.scale.to(device)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images `[B, C, H, W]` uint8 as float32, on their device."""
         normalised = images.to(torch.float32, memory_format=self.memory_format)
         pixels_BHWC = normalised.permute(0, 2, 3, 1)
-        # A row of values at a time, since one broadcast over three channels is slow where they lie side by side.
+        # A whole row of values at a time: broadcasting over three channels is slow in channels-last layout.
         width = images.shape[3]
         pixels_BHWC.sub_(self.mean.repeat(width, 1)).mul_(self.scale.repeat(width, 1))
         return normalised
 
 
-class TrainingBatches(ABC, Generic[SplitT]):
-    """Augmented training batches, one epoch at a time, laid out as `Batch` says.
+class SplitBatches(ABC, Generic[SplitT]):
+    """Normalised batches of a split, shared by the processes that train together.
 
-    Order, followers, augmentation and holes are functions of (seed, epoch, sample, view) alone, mixtures of (seed,
-    epoch, step). Every sample is an anchor once an epoch. The last batch may be smaller; if a single anchor would
-    remain it is left out, because batch normalisation needs two. Processes that train together share out each batch.
+    Args:
+        data: the images.
+        mean: per channel, of pixel values in [0, 1].
+        std: per channel, of pixel values in [0, 1].
+        batch_size: images in a batch of all processes together.
+        channels_last: memory layout of the batches.
+        workers: number of processes that read images from disk; 0 reads in the calling process.
+        device_share: share of the device's free memory that images in memory may take.
+    """
+
+    def __init__(
+        self,
+        data: SplitT,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int,
+        channels_last: bool = True,
+        workers: int = 0,
+        device_share: float = 1.0,
+    ) -> None:
+        self.data = data
+        self.batch_size = batch_size
+        self.workers = workers
+        self.device_share = device_share
+        self._labels = data.labels
+        self._normalised = Normalisation(mean, std, channels_last)
+        self._rank, self._processes = 0, 1
+
+    def to(self, device: torch.device | str) -> None:
+        """Give batches on this device from now on."""
+        self._labels = self._labels.to(device)
+        self._normalised.to(device)
+
+
+class TrainingBatches(SplitBatches[SplitT]):
+    """Augmented training batches in the layout of `Batch`, one epoch at a time.
+
+    Order, followers, augmentation and holes are functions of (seed, epoch, sample, view) alone; mixtures are functions
+    of (seed, epoch, step). Every sample is an anchor once per epoch. The last batch may be smaller. A single last
+    anchor is left out, because batch normalisation needs two. Processes that train together share each batch.
 
     Args:
         data: the training images.
-        augmentation: how they are changed.
+        augmentation: the change of each image.
         mean: per channel, of pixel values in [0, 1].
         std: per channel, of pixel values in [0, 1].
-        batch_size: anchors in a batch, of all processes together.
-        seed: of the run.
-        needs: what the method needs of a batch.
+        batch_size: anchors in a batch of all processes together.
+        seed: seed of the run.
+        needs: what the method needs in a batch.
         channels_last: memory layout of the batches.
-        cutout: a hole in every image, or None.
-        mixing: of the images of a batch, or None; only for batches of single views of single samples.
-        workers: processes that read what is not in memory; 0 for the calling one.
-        device_share: of the device's free memory, that images in memory may take there.
+        cutout: cuts a hole into every image, or None.
+        mixing: mixes the images of a batch, or None; only for batches of single views of single samples.
+        workers: number of processes that read and augment images; 0 does it in the calling process.
+        device_share: share of the device's free memory that images in memory may take.
     Raises: DataError: if the data has fewer than two samples.
     """
 
@@ -173,20 +217,14 @@ class TrainingBatches(ABC, Generic[SplitT]):
     ) -> None:
         if len(data) < _FEWEST:
             raise DataError(f"the training set has {len(data)} sample; batch normalisation needs at least 2")
-        self.data = data
+        super().__init__(data, mean, std, batch_size, channels_last, workers, device_share)
         self.augmentation = augmentation
-        self.batch_size = batch_size
         self.seed = seed
         self.needs = needs
         self.cutout = cutout
         self.mixing = mixing
-        self.workers = workers
-        self.device_share = device_share
-        self._labels = data.labels
-        self._normalised = Normalisation(mean, std, channels_last)
-        self._rank, self._processes = 0, 1
         self._followers = (
-            Followers(data.labels, needs.same_class, needs.same_class_distinct) if needs.same_class else None
+            SameClassSampler(data.labels, needs.same_class, needs.same_class_distinct) if needs.same_class else None
         )
 
     def __len__(self) -> int:
@@ -195,55 +233,51 @@ class TrainingBatches(ABC, Generic[SplitT]):
         return full + (rest >= _FEWEST * self._processes)
 
     def set_shard(self, rank: int, processes: int) -> None:
-        """Give every `processes`-th anchor of each batch from now on, beginning with number `rank`.
+        """From now on, give every `processes`-th anchor of each batch, beginning with number `rank`.
 
-        A last batch that does not give each process two is left out by all.
+        A last batch with fewer than two anchors for each process is left out by all processes.
 
         Raises:
-            OptionError: if a batch cannot be shared out evenly.
-            DataError: if there are too few samples for so many processes.
+            OptionError: if the batch size is no multiple of `processes`, or too small.
+            DataError: if there are too few samples for this number of processes.
         """
         if self.batch_size % processes or self.batch_size < _FEWEST * processes:
             allowed = f"a multiple of the {processes} processes that train, at least {_FEWEST} for each"
             raise OptionError("loader.batch_size", self.batch_size, allowed)
         self._rank, self._processes = rank, processes
         if len(self) == 0:
-            raise DataError(f"{len(self.data)} training samples do not give each of {processes} processes {_FEWEST}")
+            raise DataError(f"{len(self.data)} training samples are too few: {processes} processes need {_FEWEST} each")
 
     @property
     def halved_batch_size(self) -> int | None:
-        """The largest size up to half of this one that can be shared out as evenly; None if there is none."""
+        """The largest batch size up to half of this one that fits the number of processes; None if there is none."""
         half = self.batch_size // 2 // self._processes * self._processes
         return half if half >= _FEWEST * self._processes else None
 
-    def share(self, step: int) -> float:
-        """How many anchors of a step's batch are this process's, relative to an equal share of all processes.
+    def loss_weight(self, step: int) -> float:
+        """The weight of this process's loss, so that the mean over processes is the mean over the batch of a step.
 
-        1 but for a last batch that cannot be shared out evenly.
+        It is this process's number of anchors divided by the mean number of all processes: 1, except in a last batch
+        that is no multiple of the number of processes.
         """
         whole = min(self.batch_size, len(self.data) - step * self.batch_size)
         mine = len(range(self._rank, whole, self._processes))
         return mine * self._processes / whole
 
-    def to(self, device: torch.device | str) -> None:
-        """Give batches on the device that trains."""
-        self._labels = self._labels.to(device)
-        self._normalised.to(device)
-
     def epoch(self, epoch: int) -> TrainingEpoch:
-        """The batches of one epoch, counted from 0; can be iterated again and gives the same."""
+        """The batches of one epoch, counted from 0. Every iteration gives the same batches."""
         return TrainingEpoch(self, epoch)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """What `epoch` iterates over.
+        """The batches of one epoch, once.
 
         Raises: DataError: if an image cannot be read.
         """
-        plan = self._plan(epoch)
-        # Holes are cut after the normalisation, so on the device that trains, whoever reads and augments.
-        after = replace(plan, draws=self._draws(self.cutout, epoch, _CUTOUT)).to(self._labels.device)
-        on_host = plan.positions() if self.needs.sample_index and self._labels.device.type != "cpu" else repeat(None)
-        batches = zip(after.batches(), self._augmented(plan), strict=True)
+        samples = self._samples(epoch)
+        # Holes are cut after the normalisation, so always on the device that trains.
+        after = replace(samples, draws=self._draws(self.cutout, epoch, _CUTOUT)).to(self._labels.device)
+        on_host = samples.positions() if self.needs.sample_index and self._labels.device.type != "cpu" else repeat(None)
+        batches = zip(after.batches(), self._augmented(samples), strict=True)
         for step, ((positions, holes), images) in enumerate(batches):
             normalised = self._normalised(images)
             labels = self._labels[positions]
@@ -254,19 +288,19 @@ class TrainingBatches(ABC, Generic[SplitT]):
             indices = positions if self.needs.sample_index else None
             yield Batch(normalised, labels, indices, self.needs.views, next(on_host), self.needs.same_class)
 
-    def _plan(self, epoch: int) -> EpochPlan:
+    def _samples(self, epoch: int) -> EpochSamples:
         order = torch.randperm(len(self.data), generator=generator(self.seed, epoch, _ORDER))
         members = torch.arange(len(self.data))[None]
         if self._followers is not None:
             members = torch.cat([members, self._followers.draw(generator(self.seed, epoch, _FOLLOWERS))])
         draws = self._draws(self.augmentation, epoch, _AUGMENTATION)
-        # By the whole batch, so that neither order nor draws depend on how many processes share it.
+        # The whole batch is drawn first, so that order and draws do not depend on the number of processes.
         batches = torch.split(order, self.batch_size)[: len(self)]
         mine = [anchors[self._rank :: self._processes] for anchors in batches]
-        return EpochPlan(torch.cat(mine), [len(anchors) for anchors in mine], members, draws)
+        return EpochSamples(torch.cat(mine), [len(anchors) for anchors in mine], members, draws)
 
     def _draws(self, drawing: Augmentation | Cutout | None, epoch: int, purpose: int) -> Tensor:
-        """`[V, S, N, P]`: each view, of an anchor and of each of its followers, has a stream of its own."""
+        """Random numbers `[V, S, N, P]`; each view of an anchor and of each follower has a stream of its own."""
         views, members, samples = self.needs.views, 1 + self.needs.same_class, len(self.data)
         if drawing is None:
             return torch.empty(views, members, samples, 0, dtype=torch.int64)
@@ -275,12 +309,16 @@ class TrainingBatches(ABC, Generic[SplitT]):
         return torch.stack(drawn).view(views, members, samples, -1)
 
     @abstractmethod
-    def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
-        """Images `[V*B, C, H, W]` uint8 of every batch of a plan on the CPU, on the device that trains."""
+    def _augmented(self, samples: EpochSamples) -> Iterator[Tensor]:
+        """Images `[V*B, C, H, W]` uint8 of every batch, on the device that trains.
+
+        Args:
+            samples: on the CPU.
+        """
 
 
 class TrainingEpoch:
-    """One epoch of `TrainingBatches`; it names its epoch, so no order of calls can give it another."""
+    """One epoch of `TrainingBatches`. It stores its number, so it does not depend on the order of calls."""
 
     def __init__(self, loader: TrainingBatches[SplitT], epoch: int) -> None:
         self.loader = loader
@@ -293,52 +331,19 @@ class TrainingEpoch:
         return self.loader.batches(self.number)
 
 
-class EvaluationBatches(ABC, Generic[SplitT]):
-    """All images of a split in their order, unchanged but for the normalisation; their indices are positions in it.
-
-    Args:
-        data: the images.
-        mean: per channel, of pixel values in [0, 1].
-        std: per channel, of pixel values in [0, 1].
-        batch_size: B, of all processes together.
-        channels_last: memory layout of the batches.
-        workers: processes that read what is not in memory; 0 for the calling one.
-        device_share: of the device's free memory, that images in memory may take there.
-    """
-
-    def __init__(
-        self,
-        data: SplitT,
-        mean: Sequence[float],
-        std: Sequence[float],
-        batch_size: int,
-        channels_last: bool = True,
-        workers: int = 0,
-        device_share: float = 1.0,
-    ) -> None:
-        self.data = data
-        self.batch_size = batch_size
-        self.workers = workers
-        self.device_share = device_share
-        self._labels = data.labels
-        self._normalised = Normalisation(mean, std, channels_last)
-        self._rank, self._processes = 0, 1
+class EvaluationBatches(SplitBatches[SplitT]):
+    """All images of a split in their order, normalised only. Indices are positions in the split."""
 
     def __len__(self) -> int:
         return math.ceil(len(self.data) / self.batch_size)
 
     def set_shard(self, rank: int, processes: int) -> None:
-        """Give every `processes`-th image of each batch from now on, beginning with number `rank`.
+        """From now on, give every `processes`-th image of each batch, beginning with number `rank`.
 
-        Where a batch has none for this process it gets its first image, without a label: not every network takes an
-        empty batch.
+        If a batch has no image for this process, it gets the first image without a label, because not every network
+        takes an empty batch.
         """
         self._rank, self._processes = rank, processes
-
-    def to(self, device: torch.device | str) -> None:
-        """Give batches on the device that evaluates."""
-        self._labels = self._labels.to(device)
-        self._normalised.to(device)
 
     def __iter__(self) -> Iterator[Batch]:
         shares = [batch[self._rank :: self._processes] for batch in self._batches()]
@@ -354,4 +359,8 @@ class EvaluationBatches(ABC, Generic[SplitT]):
 
     @abstractmethod
     def _images(self, positions: Sequence[range]) -> Iterator[Tensor]:
-        """Images `[B, C, H, W]` uint8 at the positions of every batch, on the device that evaluates."""
+        """Images `[B, C, H, W]` uint8 of every batch, on the device that evaluates.
+
+        Args:
+            positions: positions in the split, for every batch.
+        """

@@ -1,4 +1,4 @@
-"""The loader that a split needs, which follows from where its images lie."""
+"""Chooses the loader for a split: by where its images are, and by how they are augmented."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def training_loader(
     num_classes: int,
     regularization: Regularization = _NOTHING_MORE,
 ) -> TrainingBatches[Any]:
-    """Training batches of a split: by the resident loader if its images lie in memory and are augmented together.
+    """Training batches of a split, from the resident loader if images are in memory and augmented in whole batches.
 
     Args:
         data: the training images.
-        augmentation: how they are changed; tried on a black image.
+        augmentation: the change of each image; it is tried on a black image.
         mean: per channel, of pixel values in [0, 1].
         std: per channel, of pixel values in [0, 1].
         options: sizes and workers.
-        seed: of the run.
-        needs: what the method needs of a batch.
+        seed: seed of the run.
+        needs: what the method needs in a batch.
         channels_last: memory layout of the batches.
-        num_classes: K, which soft labels have.
+        num_classes: K, the length of soft labels.
         regularization: what follows the augmentation.
     Raises:
-        OptionError: if the augmentation cannot work on these images, or the method not on mixtures of them.
-        DataError: if there are fewer than two samples, or the method needs what no loader can give.
+        OptionError: if the augmentation does not fit the images, or the method cannot learn from mixed images.
+        DataError: if there are fewer than two samples.
     """
     assert isinstance(data, ImageFiles | ImageSet)
     _check_whole_images(augmentation, data)
@@ -120,7 +120,7 @@ def _check_whole_images(augmentation: Augmentation, data: Split) -> None:
         raise OptionError(
             "augmentation",
             type(augmentation).__name__,
-            "one of images in memory (none or crop_flip): this data set's images are decoded and scaled beforehand",
+            "none or crop_flip: the images of this data set are decoded and scaled before training",
         )
     side = data.input_size[-1]
     if augmentation.side_of_whole_images != side:
@@ -132,11 +132,11 @@ def _check_whole_images(augmentation: Augmentation, data: Split) -> None:
 def _check_mixing(regularization: Regularization, needs: Needs) -> None:
     option = "mixup" if regularization.mixup else "cutmix"
     needed = {
-        "the sample index: what it remembers of one sample would be said of a mixture with another": needs.sample_index,
-        "several views of each image: they would be mixed differently": needs.views > 1,
-        "others of each sample's class: a mixture has no class": needs.same_class > 0,
+        "the sample index: it would remember the prediction for a mixture as that of one sample": needs.sample_index,
+        "several views of each image: each view would be mixed differently": needs.views > 1,
+        "other samples of the same class: a mixture belongs to no class": needs.same_class > 0,
     }
-    for need, stated in needed.items():
-        if stated:
+    for need, is_needed in needed.items():
+        if is_needed:
             value = getattr(regularization, option)
             raise OptionError(f"regularization.{option}", value, f"0 with a method that needs {need}")

@@ -1,4 +1,4 @@
-"""The loader for data that fits in memory: it lives as uint8 on the device and is augmented there, batches at once."""
+"""Loaders of images in memory. The images are uint8 on the device, and whole batches are augmented there at once."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from selfkd.data.loading.batches import EpochPlan, EvaluationBatches, TrainingBatches
+from selfkd.data.loading.batches import EpochSamples, EvaluationBatches, TrainingBatches
 from selfkd.data.splits import ImageSet
 
 __all__ = ["EvaluationLoader", "TrainingLoader"]
 
 
 class TrainingLoader(TrainingBatches[ImageSet]):
-    """Training batches of images in memory; `to` moves all of them, if the device has room."""
+    """Training batches of images in memory; `to` moves all images to the device, if they fit there."""
 
     def to(self, device: torch.device | str) -> None:
         super().to(device)
         self.data = _placed(self.data, self._labels, self.device_share)
 
-    def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
+    def _augmented(self, samples: EpochSamples) -> Iterator[Tensor]:
         images, device = self.data.images, self._labels.device
-        plan_there = plan.to(images.device)
-        plan_here = plan_there.to(device)
-        for (positions, _), (_, draws) in zip(plan_there.batches(), plan_here.batches(), strict=True):
+        with_images = samples.to(images.device)
+        on_device = with_images.to(device)
+        for (positions, _), (_, draws) in zip(with_images.batches(), on_device.batches(), strict=True):
             chosen = images.index_select(0, positions).to(device)  # several times faster than images[positions]
             yield torch.cat([self.augmentation(chosen, draws_BP) for draws_BP in draws])
 
 
 class EvaluationLoader(EvaluationBatches[ImageSet]):
-    """Evaluation batches of images in memory; `to` moves all of them, if the device has room."""
+    """Evaluation batches of images in memory; `to` moves all images to the device, if they fit there."""
 
     def to(self, device: torch.device | str) -> None:
         super().to(device)
@@ -42,7 +42,7 @@ class EvaluationLoader(EvaluationBatches[ImageSet]):
 
 
 def _placed(data: ImageSet, labels: Tensor, share: float) -> ImageSet:
-    """The images where the labels are, or in main memory where they would take more than a share of what is free."""
+    """The images on the device of the labels, or in main memory if they need more than a share of its free memory."""
     device = labels.device
     if device.type == "cuda" and data.images.device != device:
         free, _ = torch.cuda.mem_get_info(device)

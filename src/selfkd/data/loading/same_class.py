@@ -1,4 +1,4 @@
-"""For every training sample, others of its class: CS-KD's pairs and BAKE's tuples."""
+"""Draws other samples of the same class for every training sample, as CS-KD and BAKE need them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 from selfkd.data.augmentation.random_streams import BELOW, below
 
-__all__ = ["Followers"]
+__all__ = ["SameClassSampler"]
 
 
-class Followers:
-    """Draws followers for every sample of a training set, all of them at once.
+class SameClassSampler:
+    """Draws followers, samples of the same class, for every sample of a training set at once.
 
     Args:
         labels: `[N]` int64 >= 0.
-        count: followers of each sample, >= 1.
-        distinct: draw them without replacement from the other samples of the class (BAKE), with replacement where
-            these are fewer than `count`, and the sample itself where there is no other; else each follower is drawn
-            from the whole class, the sample itself included (CS-KD).
+        count: number of followers of each sample, >= 1.
+        distinct: draw without replacement from the other samples of the class (BAKE). If there are fewer than `count`,
+            draw with replacement; if there is none, the sample follows itself. False draws each follower from the
+            whole class, the sample itself included (CS-KD).
     Source: Yun et al. 2020, arXiv:2003.13964; Ge et al. 2021, arXiv:2104.13298; both as their authors released them.
     """
 
@@ -33,13 +33,13 @@ class Followers:
         self._rank_N[self._by_class] = torch.arange(len(labels)) - self._start_N[self._by_class]
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """`[count, N]` int64: followers of every sample, as positions in the training set."""
+        """Followers of every sample, `[count, N]` int64: positions in the training set."""
         numbers = torch.randint(0, BELOW, (self.count, len(self._rank_N)), generator=generator)
         ranks = self._of_the_others(numbers) if self.distinct else below(numbers, self._size_N)
         return self._by_class[self._start_N + ranks]
 
     def _of_the_others(self, numbers: Tensor) -> Tensor:
-        """Ranks within the class: of those not taken yet, the one that each number chooses."""
+        """Ranks within the class, chosen by the numbers from the samples that are not taken yet."""
         enough_N = self._size_N > self.count
         taken = [self._rank_N]  # rising, for every sample
         ranks = []

@@ -1,7 +1,7 @@
-"""The loader for images that do not fit in memory, or that are augmented one by one: worker processes do the work.
+"""Loaders of images on disk, and of images that are augmented one by one. Worker processes do the work.
 
-A worker is told the positions of a batch and what each image goes through, and gives uint8 images back. It draws
-nothing itself, so neither the number of workers nor who reads what changes a pixel.
+A worker gets the positions of a batch and the random numbers of each image, and returns uint8 images. It draws nothing
+itself, so no pixel depends on the number of workers.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from selfkd.data.augmentation.augmentations import Augmentation, Unchanged
-from selfkd.data.loading.batches import EpochPlan, EvaluationBatches, TrainingBatches
+from selfkd.data.loading.batches import EpochSamples, EvaluationBatches, TrainingBatches
 from selfkd.data.reading.image_files import ImageFiles
 from selfkd.data.splits import ImageSet
 from selfkd.errors import DataError, WorkerKilledError
 
 __all__ = ["StreamingEvaluationLoader", "StreamingTrainingLoader", "killed_workers_named"]
 
-_Task = tuple[NDArray[np.int64], NDArray[np.int64]]  # as arrays, since a tensor is sent as a file descriptor
+_Task = tuple[
+    NDArray[np.int64], NDArray[np.int64]
+]  # positions and draws; not tensors, which are sent as file descriptors
 
 
 class StreamingTrainingLoader(TrainingBatches[ImageFiles | ImageSet]):
-    """Training batches of image files, or of images in memory whose augmentation goes image by image.
+    """Training batches of image files, or of images in memory that are augmented one by one.
 
-    Unless the augmentation takes whole images, it gets files as networks are evaluated on them.
+    An augmentation that does not take whole images gets the files' images as networks are evaluated on them.
     """
 
-    def _augmented(self, plan: EpochPlan) -> Iterator[Tensor]:
-        tasks = [(positions.numpy(), draws.numpy()) for positions, draws in plan.batches()]
+    def _augmented(self, samples: EpochSamples) -> Iterator[Tensor]:
+        tasks = [(positions.numpy(), draws.numpy()) for positions, draws in samples.batches()]
         return _streamed(_Reader(self.data, self.augmentation), tasks, self.workers, self._labels.device)
 
 
@@ -50,9 +52,9 @@ class StreamingEvaluationLoader(EvaluationBatches[ImageFiles]):
 
 @contextmanager
 def killed_workers_named() -> Iterator[None]:
-    """Let the loss of a worker process end what is done here with an error of ours.
+    """Turn torch's error about a killed worker process into ours.
 
-    torch raises it from a signal handler, so anywhere in the process that trains.
+    torch raises it from a signal handler, so it can come from any line of the process that trains.
 
     Raises: WorkerKilledError: if a worker process was killed.
     """
@@ -62,16 +64,16 @@ def killed_workers_named() -> Iterator[None]:
         if not str(error).startswith("DataLoader worker"):
             raise
         raise WorkerKilledError(
-            "a process that reads images was killed, perhaps for want of memory: a smaller loader.workers takes less; "
-            "the same command continues from the last checkpoint"
+            "a process that reads images was killed, perhaps because memory ran out; fewer loader.workers need less "
+            "memory; the same command continues from the last checkpoint"
         ) from error
 
 
 class _Reader(Dataset[Tensor | DataError]):
-    """What a worker does: the uint8 images `[V*B, 3, S, S]` of a batch, from its positions and draws.
+    """Reads batches in a worker: the uint8 images `[V*B, 3, S, S]` for positions and draws.
 
-    A file is decoded once for all views. One that cannot be read comes back as the error itself; raised in a worker,
-    torch would hide the message in a traceback of its own.
+    A file is decoded once for all views. The error of an unreadable file is returned instead of raised, because torch
+    would hide the message of an error in a worker in a traceback.
     """
 
     def __init__(self, data: ImageFiles | ImageSet, augmentation: Augmentation) -> None:
@@ -104,7 +106,7 @@ def _streamed(reader: _Reader, tasks: Sequence[_Task], workers: int, device: tor
     Raises: DataError: naming the file that cannot be read.
     """
     with warnings.catch_warnings():
-        # A number of workers is given on purpose; torch would doubt it in every epoch.
+        # torch would warn in every epoch that there are more workers than it recommends.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
         batches = iter(
             DataLoader(
@@ -115,7 +117,7 @@ def _streamed(reader: _Reader, tasks: Sequence[_Task], workers: int, device: tor
                 collate_fn=_as_it_is,
                 pin_memory=device.type == "cuda",
                 worker_init_fn=_leave_interrupts_to_the_parent,
-                generator=torch.Generator(),  # left alone, it would take its seed from the model's random numbers
+                generator=torch.Generator(),  # by default it takes its seed from the model's random numbers
             )
         )
     for images in batches:

@@ -16,6 +16,7 @@ from selfkd.data.splits import Split
 from selfkd.errors import DataError, OptionError
 
 __all__ = [
+    "UNSORTED",
     "class_problems",
     "files_below",
     "images_below",
@@ -30,7 +31,7 @@ _MOST_OTHERS = 1_000_000
 """A data set may hold more files and folders than this that are no images only if it holds as many images."""
 _OF_THE_SYSTEM = ("/proc", "/sys")
 """Folders that the kernel makes up; their links lead to all of the machine."""
-_UNSORTED = "images"
+UNSORTED = "images"
 """Name of the folder in which Tiny-ImageNet's archive has its validation images, of all classes."""
 _GONE = (FileNotFoundError, ProcessLookupError)
 """Errors of listing a folder that has just been deleted, as happens below /proc. Such a folder holds nothing."""
@@ -98,37 +99,22 @@ def list_class_folders(
     Raises: DataError: if there is far more than images, or a folder that holds class folders must not be read.
     """
     classes: tuple[str, ...] | None = None
-    files: dict[str, list[tuple[str, int]]] = {}
+    splits: dict[str, ImageFiles] = {}
+    left_out: list[str] = []
     layout_problems: list[Problem] = []
     file_problems: list[Problem] = []
-    left_out: list[str] = []
     for split, folder in folders.items():
-        found = [name for name in visible_folders(folder) if name not in ignored]
+        found = tuple(name for name in visible_folders(folder) if name not in ignored)
         layout_problems += _layout_problems(root, folder, found, trains=classes is None)
         if classes is None:
-            classes = tuple(found)
-        elif found and classes and found != [_UNSORTED]:
+            classes = found
+        elif found and classes and found != (UNSORTED,):
             layout_problems += class_problems(str(folder), split, classes, found)
         label_of = {name: label for label, name in enumerate(classes)}
-        walk, files[split] = _FolderWalk(), []
-        unlisted: list[DataError] = []
-        empty: list[str] = []
-        for name in found:
-            label, before = label_of.get(name), (len(files[split]), len(unlisted))
-            for path in walk.files(folder / name, unlisted.append):
-                if not is_image_file(path):
-                    left_out.append(os.path.relpath(path, root))
-                elif label is not None:
-                    files[split].append((path, label))
-            if label is not None and (len(files[split]), len(unlisted)) == before:
-                empty.append(os.path.relpath(folder / name, root))
-        if unlisted:
-            message = f"folders that cannot be used: {len(unlisted)}"
-            file_problems.append(Problem("layout", message, tuple(map(str, unlisted))))
-        if empty:
-            message = f"class folders without an image file: {len(empty)}; fill them or delete them"
-            file_problems.append(Problem("empty classes", message, tuple(empty)))
-    splits = {split: ImageFiles.of(root, samples, transform, side) for split, samples in files.items()}
+        samples, others, problems = _class_files(root, folder, {name: label_of.get(name) for name in found})
+        splits[split] = ImageFiles.of(root, samples, transform, side)
+        left_out += others
+        file_problems += problems
     return Listing(
         class_names=classes or (),
         names=names,
@@ -139,7 +125,41 @@ def list_class_folders(
     )
 
 
-def _layout_problems(root: Path, folder: Path, classes: Sequence[str], trains: bool) -> Iterator[Problem]:
+def _class_files(
+    root: Path, folder: Path, labels: Mapping[str, int | None]
+) -> tuple[list[tuple[str, int]], list[str], list[Problem]]:
+    """The image files below class folders with their labels, all other files, and what is wrong with the folders.
+
+    Args:
+        root: folder of the data set.
+        folder: holds the class folders.
+        labels: label of each class folder; None for a class that the training split does not have.
+    """
+    samples: list[tuple[str, int]] = []
+    others: list[str] = []
+    empty: list[str] = []
+    unlisted: list[DataError] = []
+    walk = _FolderWalk()
+    for name, label in labels.items():
+        before = len(samples), len(unlisted)
+        for path in walk.files(folder / name, unlisted.append):
+            if not is_image_file(path):
+                others.append(os.path.relpath(path, root))
+            elif label is not None:
+                samples.append((path, label))
+        if label is not None and (len(samples), len(unlisted)) == before:
+            empty.append(os.path.relpath(folder / name, root))
+    problems = []
+    if unlisted:
+        message = f"folders that cannot be used: {len(unlisted)}"
+        problems.append(Problem("layout", message, tuple(map(str, unlisted))))
+    if empty:
+        message = f"class folders without an image file: {len(empty)}; fill them or delete them"
+        problems.append(Problem("empty classes", message, tuple(empty)))
+    return samples, others, problems
+
+
+def _layout_problems(root: Path, folder: Path, classes: tuple[str, ...], trains: bool) -> Iterator[Problem]:
     """Why the folders in a folder cannot be classes.
 
     Args:
@@ -154,20 +174,17 @@ def _layout_problems(root: Path, folder: Path, classes: Sequence[str], trains: b
         message = f"{folder} holds no folder; images must be sorted into one folder per class, {folder}/<class>/"
         loose = loose_images(folder)
         if loose:
-            message = (
-                f"{folder} holds no folder, only image files ({len(loose)}); sort them into one folder per class, "
-            )
-            message += f"{folder}/<class>/"
+            message = f"{folder} holds no folder, only image files ({len(loose)}); sort them into {folder}/<class>/"
         if loose and folder == root:
             message += "; if they are one class of the data set, data.root must name the folder above"
         elif loose and not trains:
             message += "; ImageNet's validation archive unpacks like this"
         yield Problem("layout", message, tuple(os.path.relpath(folder / name, root) for name in loose))
-    elif list(classes) == [_UNSORTED]:
+    elif classes == (UNSORTED,):
         table = " (val_annotations.txt has them)" if (folder / "val_annotations.txt").exists() else ""
         yield Problem(
             "layout",
-            f"{folder} holds one folder, {_UNSORTED}, as Tiny-ImageNet's validation images lie in the archive. Folders "
+            f"{folder} holds one folder, {UNSORTED}, as Tiny-ImageNet's validation images lie in the archive. Folders "
             f"do not tell their classes{table}: use data=tiny_imagenet for the whole archive, or sort the images into "
             f"{folder}/<class>/",
         )

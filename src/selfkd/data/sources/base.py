@@ -30,12 +30,12 @@ class Source(ABC):
 
     Args:
         classes: names of the classes to keep, in the order of their new labels, or a number N to keep the first N. The
-            default keeps all. It holds for every split. A name that is a number may be written as a number.
-        train_per_class: number of training images to keep of each class. The seed decides which; the default keeps all.
+            other classes are removed from every split. The default keeps all. A name may also be written as a number.
+        train_per_class: number of training images to keep of each class; the seed decides which. The default keeps all.
         validation_fraction: share of the training images to hold out, in [0, 1), to choose the best epoch. Every class
             gives the same share. 0 holds out none.
-        mean: number to subtract from each channel of the pixel values in [0, 1].
-        std: number to divide each channel by, after the mean is subtracted; > 0.
+        mean: numbers to subtract from the red, green and blue channels of pixel values in [0, 1].
+        std: numbers > 0 to divide the channels by, after the mean is subtracted.
     Raises: OptionError: if a value is out of range.
     """
 

@@ -92,9 +92,9 @@ class CIFAR10(CIFAR):
     """CIFAR-10 from `cifar-10-batches-py` as torchvision has it, or from Parquet files as the Hugging Face Hub has it.
 
     Args:
-        mean: number to subtract from each channel of the pixel values in [0, 1]. The default is that of the training
+        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is that of the training
             images.
-        std: number to divide each channel by, after the mean is subtracted. The default is that of the training images.
+        std: numbers > 0 to divide the channels by after that. The default is that of the training images.
     Raises: OptionError: if a value is out of range.
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     """
@@ -113,9 +113,8 @@ class CIFAR100(CIFAR):
     """CIFAR-100 from `cifar-100-python` as torchvision has it, or from Parquet files as the Hugging Face Hub has it.
 
     Args:
-        mean: number to subtract from each channel of the pixel values in [0, 1]. The default is that of TESKD and
-            DTSKD.
-        std: number to divide each channel by, after the mean is subtracted. The default is that of TESKD and DTSKD.
+        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is that of TESKD and DTSKD.
+        std: numbers > 0 to divide the channels by after that. The default is that of TESKD and DTSKD.
     Raises: OptionError: if a value is out of range.
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     """

@@ -36,7 +36,7 @@ class ImageNet(ListedSource):
         root: folder with `train` and `val`.
         image_size: side of the network's input in pixels, >= 8. Networks are evaluated on the centre of an image.
         resize: length in pixels of an image's shorter side before its centre is cut out, >= image_size.
-        interpolation: interpolation that scales images, "bilinear" or "bicubic".
+        interpolation: how images are scaled, "bilinear" or "bicubic".
     Raises: OptionError: if a value is out of range.
     Source: Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge, arXiv:1409.0575.
     """

@@ -34,13 +34,13 @@ class OwnImages(ListedSource, ABC):
             an image.
         resize: length in pixels of an image's shorter side before its centre is cut out, >= image_size. The default is
             image_size, so that only the ends of the longer side are cut off.
-        interpolation: interpolation that scales images, "bilinear" or "bicubic".
+        interpolation: how images are scaled, "bilinear" or "bicubic".
         train_split: name of the split to train on. The default is the split called train or training.
-        test_split: name of the split to report. The default is the split called test or testing; without one, it is
+        test_split: name of the split to test on. The default is the split called test or testing; without one, it is
             the split called validation, valid, val or dev. Beside a test split, that one chooses the best epoch.
         test_fraction: share of the training images to hold out for testing, in (0, 1), if there is no test split. Every
             class gives the same share, and the seed decides which images.
-        memory_gb: the most GB of decoded images to hold in memory.
+        memory_gb: the most GB that decoded images may take in memory.
     Raises: OptionError: if a value is out of range.
     """
 

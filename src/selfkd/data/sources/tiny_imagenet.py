@@ -14,7 +14,7 @@ from torchvision.datasets.folder import is_image_file
 from torchvision.transforms import v2
 
 from selfkd.data.listing import Listing, Problem, SplitNames
-from selfkd.data.reading.class_folders import class_problems, link_problems, list_class_folders, root_folder
+from selfkd.data.reading.class_folders import UNSORTED, class_problems, link_problems, list_class_folders, root_folder
 from selfkd.data.reading.image_files import ImageFiles
 from selfkd.data.reading.regular_files import regular_status
 from selfkd.data.sources.base import ListedSource
@@ -25,8 +25,6 @@ __all__ = ["TinyImageNet"]
 
 _SIDES = (32, 64)
 _NAMES = SplitNames("train", "val")
-_UNSORTED = "images"
-"""Name of the folder in which the archive has its validation images, of all classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +39,8 @@ class TinyImageNet(ListedSource):
         root: folder with `train` and `val`.
         image_size: side of images in pixels: 64, the size of the files, or 32, to which they are scaled as in LOTH
             (bilinear).
-        mean: number to subtract from each channel of the pixel values in [0, 1]. The default is ImageNet's, as in LOTH.
-        std: number to divide each channel by, after the mean is subtracted. The default is ImageNet's, as in LOTH.
+        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is ImageNet's, as in LOTH.
+        std: numbers > 0 to divide the channels by after that. The default is ImageNet's, as in LOTH.
     Raises: OptionError: if a value is out of range.
     Source: Le and Yang 2015, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N.
     """
@@ -67,7 +65,7 @@ class TinyImageNet(ListedSource):
 
     def listing(self, seed: int) -> Listing:
         root = root_folder(self.root, "Tiny-ImageNet's train/ and val/")
-        unsorted = root / "val" / _UNSORTED
+        unsorted = root / "val" / UNSORTED
         if unsorted.is_dir() and any(unsorted.iterdir()):
             listing = self._with_annotated(unsorted, self._listed(root, {"train": root / "train"}))
         else:
@@ -75,7 +73,7 @@ class TinyImageNet(ListedSource):
         return replace(listing, class_names=_words(root, listing.class_names))
 
     def _listed(self, root: Path, folders: Mapping[str, Path]) -> Listing:
-        return list_class_folders(root, _NAMES, folders, self.image_transform(), self.image_size, (_UNSORTED,))
+        return list_class_folders(root, _NAMES, folders, self.image_transform(), self.image_size, (UNSORTED,))
 
     def _with_annotated(self, folder: Path, listing: Listing) -> Listing:
         """The listing of the training images, and the validation images of the archive, whose classes are in a table.
@@ -118,7 +116,7 @@ def _annotated_classes(annotations: Path, folder: Path) -> dict[str, str]:
         class_of = {row[0]: row[1] for row in rows}
     except FileNotFoundError as error:
         raise DataError(
-            f"{annotations} is missing, which has the classes of the images in {folder}; unpack the archive again, or "
+            f"{annotations} is missing; it names the classes of the images in {folder}. Unpack the archive again, or "
             f"sort the images into {folder.parent}/<class>/"
         ) from error
     except (OSError, ValueError, IndexError) as error:
@@ -133,7 +131,7 @@ def _annotated_classes(annotations: Path, folder: Path) -> dict[str, str]:
 
 
 def _words(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """The class names of WordNet ids: the words of `words.txt`, else the id. Ids with the same words are added to them.
+    """The class names of WordNet ids: their words in `words.txt`, else the id. Words of several ids are followed by it.
 
     Raises: DataError: if the file cannot be read.
     """
