@@ -41,6 +41,9 @@ LEVELS = [
     {"cli"},
 ]
 LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}
+# The rooms of data and the modules beside them, lowest first; the same rule.
+ROOMS = [{"splits"}, {"listing"}, {"reading"}, {"sources", "augmentation"}, {"loading", "doctor"}]
+ROOM_LEVEL_OF = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # The front doors that stand outside: lazy public names, and `python -m selfkd`.
 ENTRANCES = {"__init__.py", "__main__.py"}
 # What else a package that knows only tensors may import.
@@ -73,6 +76,20 @@ def test_training_knows_methods_by_their_contract_and_in_one_file():
     training = [file for file in FILES if package_of(file) == "training"]
     importing = {file.name: name for file in training for name in imported(file) if name.startswith("selfkd.methods")}
     assert importing == {"module.py": "selfkd.methods.base"}
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(file for file in (ROOT / "data").rglob("*.py") if file.parent != ROOT / "data" or file.stem != "__init__"),
+    ids=lambda file: file.relative_to(ROOT / "data").as_posix(),
+)
+def test_imports_between_the_rooms_of_data_point_one_way(file):
+    room = file.relative_to(ROOT / "data").parts[0].removesuffix(".py")
+    for name in imported(file):
+        if name.startswith("selfkd.data"):
+            assert name != "selfkd.data", "only packages above data know the table of names"
+            other = name.split(".")[2]
+            assert other == room or ROOM_LEVEL_OF[other] < ROOM_LEVEL_OF[room], f"{room} must not import {other}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())

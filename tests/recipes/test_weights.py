@@ -156,13 +156,13 @@ def test_the_doctor_says_what_the_weights_expect_and_whether_they_get_it(tmp_pat
     (finding,) = said()
     assert finding.severity == "note"
     assert (
-        "those of vit_tiny_patch16_224 expect data.image_size=224 data.resize=248 data.interpolation=bicubic "
+        "the weights of vit_tiny_patch16_224 expect data.image_size=224 data.resize=248 data.interpolation=bicubic "
         in str(finding)
     )
-    assert str(finding).endswith("data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5], which the images get")
+    assert str(finding).endswith("data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]; the options are the same")
     (finding,) = said(data__image_size="224", data__mean="[0.25,0.25,0.25]")
     assert finding.severity == "warning"
-    assert "prepared otherwise: data.resize=224 data.interpolation=bilinear data.mean=[0.25,0.25,0.25]" in str(finding)
+    assert "the options differ: data.resize=224 data.interpolation=bilinear data.mean=[0.25,0.25,0.25]" in str(finding)
     assert not said(backbone__pretrained="false", data__image_size="224")
 
 
@@ -183,7 +183,7 @@ def test_the_doctor_warns_of_weights_that_expect_no_centre_cut_out(tmp_path, mon
         assert not warnings(str(root))
     else:
         (warning,) = warnings(str(root))
-        assert f"those of resnet18 expect images to be {made} to a square; here images are cut from" in warning
+        assert f"the weights of resnet18 expect images that were {made} to a square; here the centre is cut" in warning
     assert not warnings("digits"), "whose images are square already"
 
 

@@ -5,11 +5,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from image_sets import write_folder
+from selfkd.data.doctor.checking import check_source
+from selfkd.data.listing import Listing, SplitNames
 from selfkd.data.reading.image_files import ImageFiles
+from selfkd.data.sources.base import Source
 from selfkd.data.sources.digits import Digits
 from selfkd.data.sources.folder import Folder
+from selfkd.data.splits import ImageSet, Splits
 from selfkd.errors import DataError, OptionError
 from selfkd.recipes.reader import resolve
 
@@ -135,6 +140,40 @@ def test_classes_whose_names_are_numbers_can_be_written_as_such(written):
 def test_what_cannot_be_cut_is_refused(root, options, message):
     with pytest.raises(OptionError, match=message):
         folder(root, **options).load(0)
+
+
+def test_a_source_that_only_reads_is_listed_by_what_it_reads():
+    @dataclass(frozen=True, kw_only=True)
+    class Noise(Source):
+        def read(self, seed):
+            images = torch.randint(
+                0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+            )
+            labels = torch.tensor([0, 0, 0, 1, 1, 1])
+            return Splits(ImageSet(images, labels), ImageSet(images[2:4], labels[2:4]), ("left", "right"))
+
+        def image_transform(self):
+            return pil_to_tensor
+
+    listing = Noise().listing(0)
+    assert listing.class_names == ("left", "right")
+    assert not listing.problems
+    assert {name: counts.tolist() for name, counts in listing.counts.items()} == {"train": [3, 3], "test": [1, 1]}
+    first = next(listing.splits["train"].stored_images("train"))
+    assert (first.place, first.label) == ("train sample 0", 0)
+    assert torch.equal(pil_to_tensor(first.open()), Noise().read(0).train.images[0])
+    _, findings = check_source(Noise(train_per_class=2), 0)
+    assert any("images in several splits: 2;" in finding.message for finding in findings)
+
+
+def test_a_listing_has_labels_outside_the_classes_and_its_classes_leave_them_out():
+    images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    split = ImageSet(images, torch.tensor([-1, 2, 5, 0]))
+    listing = Listing(("a", "b", "c"), SplitNames("train"), {"train": split})
+    assert listing.counts["train"].tolist() == [1, 0, 1]
+    chosen = listing.of_classes([2, 0])
+    assert chosen.class_names == ("c", "a")
+    assert chosen.splits["train"].labels.tolist() == [0, 1]
 
 
 def test_a_test_split_without_the_chosen_classes_is_refused(root):

@@ -1,8 +1,7 @@
-"""Training augmentation: of whole batches on the device that trains, or of single images in the worker that read them.
+"""Augmentations that crop and flip: whole batches on the device that trains, or single images in a worker process.
 
-Every random number is drawn once per epoch for every sample of the training set, by (seed, epoch, view) alone, and
-looked up by sample index. What a sample goes through is therefore the same in whatever batch, process or order. What
-papers add to crop and flip is in `regularization`.
+The random numbers of all samples are drawn once per epoch, by (seed, epoch, view) alone, and looked up by sample index.
+So the change of a sample does not depend on its batch, on the process or on the order.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ _LARGEST_RATIO = 1000
 
 
 class Augmentation(ABC):
-    """A random change of images that is a function of numbers drawn beforehand.
+    """A random change of images, as a function of numbers that were drawn before.
 
     Attributes:
-        image_by_image: whether it works on one image after the other, so that processes can share its work.
+        image_by_image: whether it changes one image after the other, so that worker processes can share the work.
     """
 
     image_by_image: ClassVar[bool] = False
 
     @property
     def side_of_whole_images(self) -> int | None:
-        """S of what comes out, if images go in as their files have them, of any size; None if it keeps their size."""
+        """Side of the resulting images, if it takes images of any size; None if it keeps the size of its images."""
         return None
 
     @abstractmethod
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
-        """`[N, P]` int64 on the CPU: P numbers that fix the change of each of N samples."""
+        """P random numbers for each of N samples, `[N, P]` int64 on the CPU. They determine its change."""
 
     @abstractmethod
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Images `[B, C, H, W]` uint8 changed as `draws` `[B, P]` say, on the images' device."""
+        """Images `[B, C, H, W]` uint8, changed by the random numbers `draws` `[B, P]`, on the device of the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +65,9 @@ class CropFlip(Augmentation):
     """Padding, a random crop of the original size, and a horizontal flip with probability one half.
 
     Args:
-        padding: pixels on every side, >= 0; the papers' is 4 for 32x32.
-        padding_mode: "zeros" pads black (TESKD, DTSKD), "reflect" mirrors the border (LOTH).
-        horizontal_flip: whether images are flipped.
+        padding: number of pixels to add on every side before the crop, >= 0. The papers use 4 for 32x32.
+        padding_mode: "zeros" pads with black (TESKD, DTSKD), "reflect" mirrors the border (LOTH).
+        horizontal_flip: whether to flip images.
     Raises: OptionError: if a value is out of range.
     """
 
@@ -112,14 +111,14 @@ class CropFlip(Augmentation):
 class RandomResizedCrop(Augmentation):
     """A random part of an image, scaled to one size, and a horizontal flip with probability one half.
 
-    torchvision's transforms of the same names, each image's random numbers seeded by its draw.
+    These are torchvision's transforms of the same names. The draw of each image seeds its random numbers.
 
     Args:
-        size: side in pixels of what comes out; it must be the side of the data set's images.
-        scale: smallest and largest share of the image's area that is cut out, in (0, 1].
-        ratio: smallest and largest width by height of what is cut out, from 0.001 to 1000.
-        horizontal_flip: whether images are flipped.
-        interpolation: how the part is scaled; as pretrained weights expect it, unless given.
+        size: side of the resulting images in pixels; it must be the side of the data set's images.
+        scale: smallest and largest share of the image's area to cut out, in (0, 1].
+        ratio: smallest and largest width divided by height of the part to cut out, from 0.001 to 1000.
+        horizontal_flip: whether to flip images.
+        interpolation: how the part is scaled, "bilinear" or "bicubic". With pretrained weights, the default is theirs.
     Raises: OptionError: if a value is out of range.
     Source: Szegedy et al. 2015, Going Deeper with Convolutions, arXiv:1409.4842, section 6.
     """
@@ -135,9 +134,9 @@ class RandomResizedCrop(Augmentation):
     def __post_init__(self) -> None:
         at_least("augmentation.size", self.size, 1, LARGEST_SIZE)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise OptionError("augmentation.scale", self.scale, "two rising numbers in (0, 1]")
+            raise OptionError("augmentation.scale", self.scale, "two numbers in (0, 1], the smaller one first")
         if len(self.ratio) != 2 or not 1 / _LARGEST_RATIO <= self.ratio[0] <= self.ratio[1] <= _LARGEST_RATIO:
-            allowed = f"two rising numbers from {1 / _LARGEST_RATIO:g} to {_LARGEST_RATIO}"
+            allowed = f"two numbers from {1 / _LARGEST_RATIO:g} to {_LARGEST_RATIO}, the smaller one first"
             raise OptionError("augmentation.ratio", self.ratio, allowed)
         one_of("augmentation.interpolation", self.interpolation, get_args(Interpolation))
 

@@ -1,4 +1,4 @@
-"""Streams of random numbers that depend on what they are for and on nothing that ran before."""
+"""Streams of random numbers that depend on their purpose, and not on code that ran before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["BELOW", "below", "each_seeded", "generator", "seed_of", "seeded"]
 
 BELOW = 2**32
-"""Numbers drawn before their range is known lie in [0, BELOW); `below` scales them, `seeded` takes them as seeds."""
+"""Random numbers without a known range are in [0, BELOW). `below` scales them; `seeded` takes them as seeds."""
 
 
 def generator(*key: int) -> torch.Generator:
@@ -36,7 +36,7 @@ def below(numbers: Tensor, limit: int | Tensor) -> Tensor:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let torch's own CPU generator, from which torchvision draws, start from a seed, and leave it as it was.
+    """Seed torch's own CPU generator, which torchvision uses, and restore its state at the end.
 
     Args:
         seed: in [0, BELOW); torch's CPU generator keeps 32 bits.
@@ -47,7 +47,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def each_seeded(change: Callable[[Tensor], Tensor], images: Tensor, seeds: Tensor) -> Tensor:
-    """Images `[B, C, H, W]` changed one by one, what is random in it seeded by `seeds` `[B]`; stacked again."""
+    """Images `[B, C, H, W]`, changed one by one; `seeds` `[B]` seed the random numbers of each."""
     changed = []
     for image, seed in zip(images, seeds.tolist(), strict=True):
         with seeded(seed):

@@ -1,4 +1,4 @@
-"""What papers add to crop and flip: policies of single images, holes, and mixtures of two images with soft labels."""
+"""Augmentations beyond crop and flip: policies, holes, and mixtures of two images with soft labels."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ _POLICIES: Mapping[str, Callable[[], v2.Transform]] = {
 }
 
 _LEAST_ALPHA = 0.01
-"""Of mixtures; Beta(alpha, alpha) cannot be drawn from in floating point where alpha is tiny."""
+"""Smallest alpha of a mixture. With a tiny alpha, floating point cannot draw from Beta(alpha, alpha)."""
 _LARGEST_ALPHA = 1000
-"""Above it all shares are one half."""
+"""Largest alpha of a mixture. Above it, all shares are one half."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regularization:
-    """What changes training images after the augmentation, whichever that is; nothing by default.
+    """Changes of training images after the augmentation; none by default.
 
     Args:
-        policy: colour and shape of each image by torchvision's autoaugment_cifar10, autoaugment_imagenet, randaugment
-            or trivialaugment, with its defaults; image by image, so loader.workers help even with data in memory.
-        cutout: side of a square hole in pixels, even, centred anywhere in the image; 16 on CIFAR-10 in its paper, 8 on
-            CIFAR-100, 0 for none.
-        mixup: alpha of Mixup, whose papers' values are 0.2 to 1; 0 for none. Labels become soft.
-        cutmix: alpha of CutMix, whose paper's value is 1; 0 for none. Labels become soft. If mixup is set too, each
-            batch draws one of the two.
+        policy: policy of torchvision that changes colour and shape of each image, with its default settings:
+            autoaugment_cifar10, autoaugment_imagenet, randaugment or trivialaugment. It works on single images, so
+            loader.workers help even with data in memory.
+        cutout: side of a square hole in pixels, an even number >= 0, centred anywhere in the image. 0 cuts no hole; the
+            paper uses 16 on CIFAR-10 and 8 on CIFAR-100.
+        mixup: alpha of Mixup, 0 or from 0.01 to 1000. 0 mixes nothing; papers use 0.2 to 1. Labels become soft.
+        cutmix: alpha of CutMix, 0 or from 0.01 to 1000. 0 mixes nothing; the paper uses 1. Labels become soft. If mixup
+            is set too, each batch draws one of the two.
     Raises: OptionError: if a value is out of range.
     """
 
@@ -65,24 +66,24 @@ class Regularization:
                 raise OptionError(f"regularization.{option}", alpha, allowed)
 
     def applied_to(self, augmentation: Augmentation) -> Augmentation:
-        """The augmentation, followed by the policy if there is one."""
+        """The augmentation followed by the policy, if there is one."""
         return augmentation if self.policy == "none" else WithPolicy(augmentation, self.policy)
 
     def hole(self) -> Cutout | None:
-        """The hole that every image gets, if any."""
+        """Cuts a hole into every image; None if there is none."""
         return Cutout(self.cutout) if self.cutout else None
 
     def mixing(self, num_classes: int) -> Mixing | None:
-        """What mixes the images of a batch, if anything does."""
+        """Mixes the images of a batch; None if nothing does."""
         return Mixing(self.mixup, self.cutmix, num_classes) if self.mixup or self.cutmix else None
 
 
 @dataclass(frozen=True)
 class WithPolicy(Augmentation):
-    """An augmentation, then one of torchvision's policies, each image's random numbers seeded by its draw.
+    """An augmentation, then a policy of torchvision. The draw of each image seeds the policy's random numbers.
 
     Args:
-        augmentation: what comes first.
+        augmentation: the first change of each image.
         policy: a name of `Policy` but "none".
     Source: AutoAugment: Cubuk et al. 2019, arXiv:1805.09501; RandAugment: Cubuk et al. 2020, arXiv:1909.13719;
         TrivialAugment: Müller and Hutter 2021, arXiv:2103.10158.
@@ -112,21 +113,21 @@ class WithPolicy(Augmentation):
 
 @dataclass(frozen=True)
 class Cutout:
-    """A square hole in every image; what of it lies beyond the border is lost.
+    """A square hole in every image. The part of it beyond the border of the image is lost.
 
     Args:
-        side: in pixels, even.
+        side: side of the hole in pixels, an even number.
     Source: DeVries and Taylor 2017, arXiv:1708.04552, section 3.2, and the authors' release.
     """
 
     side: int
 
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
-        """`[N, 2]` int64 on the CPU that fix the centre of each hole, whatever the size of the images."""
+        """Random numbers for the centre of each hole, `[N, 2]` int64 on the CPU, for images of any size."""
         return torch.randint(0, BELOW, (num_samples, 2), generator=generator)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Normalised images `[B, C, H, W]`, set to 0, the mean colour, in the holes of `draws` `[B, 2]`; in place."""
+        """Normalised images `[B, C, H, W]`, set in place to 0, the mean colour, in the holes of `draws` `[B, 2]`."""
         in_rows_BH, in_columns_BW = (
             self._inside(below(centres_B, length)[:, None], length)
             for centres_B, length in zip(draws.unbind(dim=1), images.shape[2:], strict=True)
@@ -139,9 +140,9 @@ class Cutout:
 
 
 class Mixing:
-    """Mixup or CutMix, as torchvision does them: one share a batch, each image with its neighbour in the batch.
+    """Mixup or CutMix of torchvision. All images of a batch have one share, and each is mixed with its neighbour.
 
-    Neighbours in a batch of random order are a random pairing.
+    Batches have a random order, so neighbours are random pairs.
 
     Args:
         mixup: alpha of Mixup, 0 for none.
@@ -160,7 +161,7 @@ class Mixing:
         Args:
             images: `[B, C, H, W]` floating.
             labels: `[B]` int64.
-            seed: decides kind, share and place.
+            seed: seed of the draw of kind, share and place.
         """
         with seeded(seed):
             kind = self._kinds[int(torch.randint(len(self._kinds), ()))]

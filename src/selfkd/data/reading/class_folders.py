@@ -344,7 +344,7 @@ class _FolderWalk:
     def _far_more_than_images(self, folder: Path, advice: str) -> DataError:
         return DataError(
             f"{folder} holds more than {_MOST_OTHERS:,} files and folders that are no images, beside "
-            f"{self._images:,} images; the listing stops there; {advice}"
+            f"{self._images:,} images; listing stops there; {advice}"
         )
 
 

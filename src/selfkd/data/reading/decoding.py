@@ -1,4 +1,4 @@
-"""Image files become RGB images, or an error that names them."""
+"""Decodes images to RGB; an error names the image."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from selfkd.errors import DataError
 __all__ = ["UNREADABLE", "eight_bits", "open_image", "read_rgb", "to_rgb"]
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What is raised for files that are no images, are damaged, or would take all memory."""
+"""The errors for files that are no images, are damaged, or would take all memory."""
 
 _LARGEST_16_BIT = 2**16 - 1
 
 
 def read_rgb(file: Path | BinaryIO, where: str) -> Image.Image:
-    """A decoded image, greyscale and other colour spaces turned into RGB.
+    """A decoded image; greyscale and other colour spaces become RGB.
 
     As in torchvision's ImageFolder, transparency is dropped and an EXIF orientation is ignored. Unlike there, 16 bits
     of grey are scaled to 8.
 
     Args:
         file: a path, or an encoded image.
-        where: how the error names the image.
+        where: the place of the image, for the error.
     Raises: DataError: if it cannot be read.
     """
     try:
@@ -39,7 +39,7 @@ def read_rgb(file: Path | BinaryIO, where: str) -> Image.Image:
 
 
 def open_image(file: Path | BinaryIO) -> Image.Image:
-    """As `PIL.Image.open`, but what is no file is refused: a pipe would be waited for. PostScript is not read.
+    """As `PIL.Image.open`, but pipes and other special files are refused, since PIL would wait. So is PostScript.
 
     Raises: UNREADABLE: if it is no image, or missing.
     """
@@ -50,13 +50,13 @@ def open_image(file: Path | BinaryIO) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """All that PIL reads, but programs: PostScript is given to an interpreter, whatever the file is called."""
+    """All formats that PIL reads, except PostScript: PIL would run it as a program, whatever the file's name."""
     Image.init()
     return tuple(name for name in Image.ID if name != "EPS")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image in RGB with 8 bits a channel, decoded.
+    """A decoded image in RGB with 8 bits per channel.
 
     Raises: UNREADABLE: if it is damaged, or has more than 16 bits of grey.
     """
@@ -64,7 +64,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """The same image, with the upper 8 of 16 bits of grey; PIL would turn all above 255 white.
+    """The same image with the upper 8 of 16 bits of grey. PIL would make all values above 255 white.
 
     Raises: ValueError: if it has more than 16 bits of grey.
     """

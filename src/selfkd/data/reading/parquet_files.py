@@ -17,18 +17,18 @@ __all__ = ["ParquetTable", "check_shards", "check_shards_below", "parquet_splits
 
 # train-00000-of-00002, train-0, …-1a2b3c
 _PART = re.compile(r"(?P<split>.+?)-(?P<number>\d+)(-of-(?P<total>\d+))?(-[0-9a-f]+)?")
-_SHOWN = 5  # of missing shards
+_SHOWN = 5  # missing shards that an error names
 _PATTERNS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
 
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:
-    """The files of every split, by its name; empty where there is no Parquet file.
+    """The files of every split, by its name; empty if there is no Parquet file.
 
-    The Hub stores a split as `train-00000-of-00002.parquet`, `train.parquet` or `train/0000.parquet`, itself in the
-    data set's folder, in `data` or in a folder of the configuration's name.
+    The Hub stores a split as `train-00000-of-00002.parquet`, `train.parquet` or `train/0000.parquet`, in the data set's
+    folder, in its sub-folder `data` or in a sub-folder with the name of the configuration.
 
     Args:
-        folder: exists.
+        folder: an existing folder.
     Raises: DataError: if there are several data sets below the folder, or it cannot be listed.
     """
     sets = _sets(folder)
@@ -41,9 +41,9 @@ def parquet_splits(folder: Path) -> dict[str, list[Path]]:
 
 
 def check_shards_below(folder: Path) -> None:
-    """Refuse a folder in which a split is not whole; see `check_shards`.
+    """Refuse a folder with a split whose shards are missing or do not belong together; see `check_shards`.
 
-    Raises: DataError: naming what is missing, or does not belong together.
+    Raises: DataError: naming the shards.
     """
     for splits in _sets(folder).values():
         for files in splits.values():
@@ -68,11 +68,11 @@ def _sets(folder: Path) -> dict[Path, dict[str, list[Path]]]:
 
 
 def check_shards(files: Sequence[Path]) -> None:
-    """Refuse files of a split that are not all there: `train-00000-of-00002.parquet` says that there are two.
+    """Refuse shards that are missing or do not belong together: `train-00000-of-00002.parquet` is one of two.
 
     Args:
-        files: of one split.
-    Raises: DataError: naming what is missing, or does not belong together.
+        files: the files of one split.
+    Raises: DataError: naming the shards.
     """
     parts = {file: _PART.fullmatch(file.stem) for file in files}
     totals = {file: int(part["total"]) for file, part in parts.items() if part is not None and part["total"]}
@@ -82,8 +82,8 @@ def check_shards(files: Sequence[Path]) -> None:
     other = next((file for file in files if totals.get(file) != total), None)
     if other is not None:
         raise DataError(
-            f"{first} and {other.name} do not belong together: the first one is a shard of {total}; remove what is of "
-            "another version of the data set"
+            f"{first} and {other.name} do not belong together: the first one is a shard of {total}; remove the "
+            "files of another version of the data set"
         )
     file_of: dict[int, Path] = {}
     for file, part in parts.items():
@@ -116,8 +116,8 @@ class ParquetTable(ImageTable):
         files: at least one.
     Raises:
         UserError: if pyarrow is missing.
-        DataError: if a file is damaged, or a shard is missing; while reading, also if its columns are others than the
-            first one's.
+        DataError: if a file is damaged or a shard is missing; when rows are read, also if the columns of two files
+            differ.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""Files that can be read without waiting for somebody: no pipes, sockets or devices."""
+"""Regular files. Pipes, sockets and devices are not, and reading one could wait for ever."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["regular_status"]
 
 
 def regular_status(file: Path) -> os.stat_result:
-    """The status of a regular file, links followed.
+    """The status of a regular file; links are followed.
 
-    Raises: OSError: if it is missing, or something that opening would wait for, such as a pipe.
+    Raises: OSError: if it is missing, or no regular file, such as a pipe.
     """
     status = file.stat()
     if not stat.S_ISREG(status.st_mode):

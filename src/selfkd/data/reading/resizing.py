@@ -1,4 +1,4 @@
-"""How images of any size come to one size, said once for every data set whose images come in many."""
+"""Brings images of any size to one size."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Interpolation", "centre_square", "unless_sized"]
 Interpolation = Literal["bilinear", "bicubic"]
 """How images are scaled, by torchvision's names."""
 
-_LONGEST = 8  # times the shorter side; what lies beyond is cut off in any case, give or take a part of a pixel
+_LONGEST = 8  # times the shorter side; a centre square needs no more of the longer side
 
 
 def centre_square(side: int, resize: int, interpolation: Interpolation = "bilinear") -> Callable[[Image.Image], Tensor]:
-    """From a PIL image to uint8 `[3, side, side]`: the shorter side scaled, then the centre cut out.
+    """A function from a PIL image to uint8 `[3, side, side]`: it scales the shorter side and cuts out the centre.
 
     Args:
-        side: of the square, in pixels.
-        resize: pixels of the shorter side before the cut, at least `side`.
-        interpolation: "bilinear", or as pretrained weights expect it "bicubic".
+        side: side of the square in pixels.
+        resize: length of the shorter side before the cut in pixels, >= `side`.
+        interpolation: "bilinear" or "bicubic".
     """
     # On PIL images, as the papers evaluate; on tensors, pixels would be rounded differently.
     transform: Callable[[Image.Image], Tensor] = v2.Compose(
@@ -41,7 +41,7 @@ def centre_square(side: int, resize: int, interpolation: Interpolation = "biline
 
 
 def _without_ends(image: Image.Image) -> Image.Image:
-    """The middle of an image that is so long that all of it, scaled, could fill the memory; any other as it is."""
+    """The middle of an image that is so long that it could fill the memory when scaled; other images unchanged."""
     shorter = min(image.size)
     if max(image.size) <= _LONGEST * shorter:
         return image
@@ -51,10 +51,10 @@ def _without_ends(image: Image.Image) -> Image.Image:
 
 
 def unless_sized(side: int, transform: Callable[[Image.Image], Tensor]) -> Callable[[Image.Image], Tensor]:
-    """The same transform, left out for images that it would not change: it costs more than to decode a small one.
+    """The same transform without its cost for images that it would not change.
 
     Args:
-        side: images of `side x side` pixels are as they should be.
+        side: RGB images of `side x side` pixels stay unchanged.
         transform: from an RGB image to uint8 `[3, side, side]`.
     """
 

@@ -1,4 +1,4 @@
-"""Options with which images are prepared as a network's pretrained weights expect them."""
+"""The options that prepare images as a network's pretrained weights expect them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CHANNELS = 3
 
 
 def options_for(preprocessing: Preprocessing, options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What the weights expect, as options of data set and augmentation, by section; of those alone that they have.
+    """The options of data set and augmentation that fit pretrained weights, with their values, by section.
 
     Args:
-        preprocessing: of the weights.
-        options: section to the options that it has; those of "data" at least. A `data.image_size` that was given is
-            kept, and images are cropped by the weights' share.
+        preprocessing: how images were prepared for the weights.
+        options: section to its options with their values; "data" at least. Only these options are returned. A
+            `data.image_size` that is not None is kept; images are cropped by the same share as for the weights.
     """
     side = options["data"].get("image_size") or preprocessing.side
     data: dict[str, Any] = {
@@ -39,16 +39,15 @@ def options_for(preprocessing: Preprocessing, options: Mapping[str, Mapping[str,
 def followed_options(
     preprocessing: Preprocessing, options: Mapping[str, Mapping[str, Any]], given: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """The options that follow the pretrained weights, with their values, by section.
+    """The options that take their values from pretrained weights, with these values, by section.
 
-    Who gives a mean or a deviation prepares images in a way of their own, and nothing follows. This also keeps runs as
-    they were whose stored recipe, of an older version, lacks newer options: it has all that there were, these two among
-    them.
+    If `data.mean` or `data.std` is given, there are none: the user prepares images in another way. The stored recipe of
+    a run of an older version may lack newer options, but it has these two, so the run stays as it was.
 
     Args:
-        preprocessing: of the weights.
-        options: section to all of its options.
-        given: flat keys of those that somebody gave, which are kept.
+        preprocessing: how images were prepared for the weights.
+        options: section to all its options.
+        given: flat keys of the options that the user gave; they are kept.
     """
     if not {"data.mean", "data.std"}.isdisjoint(given):
         return {}
