@@ -116,7 +116,7 @@ def test_random_parts_need_not_be_flipped():
         ({"size": 0}, "augmentation.size=0"),
         ({"interpolation": "best"}, "augmentation.interpolation='best' .* one of bicubic, bilinear"),
         ({"scale": (0.0, 1.0)}, r"augmentation.scale=\(0.0, 1.0\) .* \(0, 1\]"),
-        ({"scale": (0.8, 0.2)}, "augmentation.scale=.*rising"),
+        ({"scale": (0.8, 0.2)}, "augmentation.scale=.*the smaller one first"),
         ({"ratio": (0.75, float("inf"))}, "augmentation.ratio=.*from 0.001 to 1000"),
     ],
 )

@@ -225,6 +225,17 @@ def test_flat_training_images_are_no_archive_and_no_other_classes(split):
     assert not found(report, "classes"), "that training has none is said already"
 
 
+def test_images_beside_class_folders_and_classes_named_like_splits_are_warnings(split):
+    digit(60).save(split / "train" / "loose.png")
+    for part in ("train", "test"):
+        (split / part / "digit 1").rename(split / part / "dev")
+    report = check_folder(split)
+    warnings = found(report, "layout", "warning")
+    assert "images beside the class folders, which are left out: 1\ntrain/loose.png" in warnings
+    assert "the folders dev are used as classes, but have the usual names of splits" in warnings
+    assert not report.errors
+
+
 def test_splits_inside_class_folders_are_told(split):
     for folder in list((split / "train").iterdir()):
         (split / folder.name).mkdir()
@@ -414,12 +425,14 @@ def test_damaged_rows_and_labels_of_parquet_are_named(tmp_path):
     images[7] = {"bytes": images[7]["bytes"][:60], "path": None}
     images[8] = {"bytes": None, "path": "elsewhere.png"}
     labels[3], labels[4], labels[5] = None, 11, -1
+    images[5] = {"bytes": b"no image", "path": None}
     changed = pyarrow.table({"image": images, "label": labels}).replace_schema_metadata(table.schema.metadata)
     parquet.write_table(changed, root / "train.parquet")
     report = check_folder(root)
     errors = found(report, "unreadable images", "error")
     assert "train.parquet, row 7: " in errors
     assert "train.parquet, row 8: it has no bytes" in errors
+    assert "train.parquet, row 5: it is no image" in errors, "an image without a label is opened, too"
     assert "2 of 60 images of the split train have no label (empty or -1) in column 'label'" in found(
         report, "labels", "error"
     )

@@ -79,6 +79,8 @@ def _listing(source: Source, seed: int) -> Listing:
         listing = sized.listing(seed)
     except (DataError, OSError) as error:  # OSError: of a folder that must not be read
         return Listing.unknown(Problem("layout", str(error)))
+    if source.classes is None:
+        return listing
     try:
         return listing.of_classes(source.labels_to_keep(listing.class_names))
     except OptionError:  # there is no such class, which `_refused` reports

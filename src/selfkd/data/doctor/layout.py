@@ -30,7 +30,7 @@ def check_layout(listing: Listing) -> Iterator[Finding]:
 
 
 def _images_beside_classes(folder: Path) -> Iterator[Finding]:
-    loose = tuple(str(folder / name) for name in loose_images(folder))
+    loose = tuple(f"{folder.name}/{name}" for name in loose_images(folder))
     if loose:
         yield Finding("warning", "layout", f"images beside the class folders, which are left out: {len(loose)}", loose)
 

@@ -132,14 +132,13 @@ class Source(ABC):
         return splits
 
     def labels_to_keep(self, names: tuple[str, ...]) -> list[int]:
-        """The labels of the classes that data.classes names, in its order; all labels without that option.
+        """The labels of the classes that data.classes names, in its order.
 
         Args:
             names: the class names in label order.
         Raises: OptionError: if there is no such class, or no single one.
         """
-        if self.classes is None:
-            return list(range(len(names)))
+        assert self.classes is not None
         if isinstance(self.classes, int):
             if self.classes > len(names):
                 raise OptionError("data.classes", self.classes, f"at most {len(names)}, the number of classes")
