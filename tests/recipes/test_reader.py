@@ -4,6 +4,7 @@ import sys
 import textwrap
 
 import pytest
+import torch
 
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
 from selfkd.recipes.files import recipe_names, recipe_summary
@@ -425,6 +426,22 @@ OWN = """\
 """
 
 
+def test_a_section_is_built_with_its_options_and_what_the_caller_adds():
+    recipe = resolve(DTSKD, {"loader.batch_size": "32", "optimizer.lr": "0.25"})
+    assert recipe.build("loader").batch_size == 32
+    assert recipe.build("loader", batch_size=16).batch_size == 16
+    optimizer = recipe.build("optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_an_option_that_is_refused_while_building_is_named_with_its_section():
+    recipe = resolve(DTSKD, {"backbone.width": "0"})
+    with pytest.raises(OptionError, match=r"^backbone\.width=0 is not allowed; backbone\.width must be"):
+        recipe.build("backbone", 10)
+    with pytest.raises(OptionError, match=r"^loader\.batch_size=0 is not allowed; loader\.batch_size must be"):
+        recipe.build("loader", batch_size=0)
+
+
 @pytest.fixture
 def own_parts(tmp_path, monkeypatch):
     """Somebody's module with parts that work and parts that do not."""
@@ -439,14 +456,14 @@ def test_an_own_class_that_raises_is_named_with_its_place(own_parts):
     assert recipe.options["method"] == {"strength": 1.0}
     assert list(inspect.signature(recipe.target("backbone")).parameters) == ["num_classes"], "as it was written"
     with pytest.raises(UserError, match=rf"backbone 'own_parts:network' raised TypeError: .*{own_parts}, line 17"):
-        recipe.target("backbone")(10)
+        recipe.build("backbone", 10)
     import selfkd
 
     backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4)
     with pytest.raises(
         UserError, match=rf"'own_parts:Broken' raised KeyError: 'no such thing' \({own_parts}, line 8\)"
     ):
-        recipe.target("method")(backbone, selfkd.DatasetInfo(4, 10))
+        recipe.build("method", backbone, selfkd.DatasetInfo(4, 10))
 
 
 @pytest.mark.parametrize(

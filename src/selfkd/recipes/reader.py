@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from selfkd.catalogue import is_own, place_of
-from selfkd.errors import RecipeError, SelfKDError, UnknownNameError, UserError, shown
+from selfkd.errors import OptionError, RecipeError, SelfKDError, UnknownNameError, UserError, shown
 from selfkd.given_paths import lacking
 from selfkd.methods import RESERVED, check_reserved, method_class
 from selfkd.recipes.files import ENDINGS, read_recipe
@@ -110,11 +110,24 @@ class Recipe:
         """A file that resolves to this very recipe."""
         return yaml.safe_dump(self.flat(), sort_keys=False, allow_unicode=True)
 
-    def target(self, section: str) -> Callable[..., Any]:
-        """What the section configures, to be called with `options[section]`.
+    def build(self, section: str, /, *arguments: Any, **others: Any) -> Any:
+        """Build the part of a section with the recipe's options; `partial(recipe.build, "optimizer")` is a factory.
 
-        An error of somebody's own part is a `UserError` that says where it was raised.
+        Args:
+            section: of the recipe.
+            arguments: what the part takes before its options: K for a network, the parameters for an optimiser.
+            others: keyword arguments beside the options, or in place of some.
+        Raises: UserError: if an option is not allowed, or the user's own part fails; the message says where.
         """
+        try:
+            return self.target(section)(*arguments, **{**self.options[section], **others})
+        except OptionError as error:
+            if "." in error.option:
+                raise
+            raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error
+
+    def target(self, section: str) -> Callable[..., Any]:
+        """The class or function that a section configures. The user's own raises a `UserError` whatever fails in it."""
         name = self.parts.get(section)
         target = part(section, name)
         return _naming_errors(f"{section} {name!r}", target) if name is not None and is_own(name) else target

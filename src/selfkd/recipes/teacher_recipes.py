@@ -25,7 +25,7 @@ _ONLY_A_NETWORK = {"method": "plain", "supervision": None, "teacher": None, "pee
 
 def origin_of(student: Recipe) -> Origin:
     """Where the teacher of a recipe that has one comes from."""
-    origin: Origin = student.target("teacher")(**student.options["teacher"])
+    origin: Origin = student.build("teacher")
     return origin
 
 
