@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.runs.networks import build_network
 
 

@@ -10,7 +10,7 @@ from selfkd.data.sources.base import Source
 from selfkd.errors import BackboneError
 from selfkd.methods import method_class
 from selfkd.methods.base import Method
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.runs.networks import build_network, staged_at
 from selfkd.teachers.teacher import Teacher
 

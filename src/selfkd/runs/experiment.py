@@ -27,7 +27,7 @@ from selfkd.evaluation.scores import Scores
 from selfkd.given_paths import check_path
 from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.building import build_method, build_source, told
 from selfkd.runs.checkup import stem_of

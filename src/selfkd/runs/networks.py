@@ -13,7 +13,7 @@ from torch import nn
 from selfkd.backbones import as_staged
 from selfkd.backbones.staged import Staged
 from selfkd.errors import OptionError
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.training.memory import is_out_of_memory
 
 __all__ = ["build_network", "plain_network", "staged_at"]
