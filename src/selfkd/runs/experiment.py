@@ -27,6 +27,7 @@ from selfkd.evaluation.scores import Scores
 from selfkd.given_paths import check_path
 from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
+from selfkd.process_group import broadcast_from_main
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.building import build_method, build_source, told
@@ -44,7 +45,7 @@ from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import METHOD, MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import World, broadcast_from_main, is_main_process, start
+from selfkd.training.processes import World, is_main_process, start
 from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import choose_threads, threads_restored
 from selfkd.training.training_module import SelectingFigure
