@@ -38,7 +38,7 @@ class Option:
     required: bool = False
 
 
-_SEED = Option("seed", int, 0, "number from which everything random is drawn")
+_SEED = Option("seed", int, 0, "the seed of everything random")
 
 
 def options_of(parts: Mapping[str, str]) -> dict[str, Option]:

@@ -48,7 +48,7 @@ from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process, start
 from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import choose_threads, threads_restored
-from selfkd.training.training_module import SelectingFigure
+from selfkd.training.training_module import SelectionMetric
 
 __all__ = ["Experiment", "evaluate_run", "run"]
 
@@ -330,7 +330,7 @@ def _write_records(
     best: EpochScores,
 ) -> None:
     recipe, method, splits = experiment.recipe, experiment.method, experiment.splits
-    selecting, options = module.selecting, module.options
+    selecting, options = module.selection_metric, module.options
     ruled = best["epoch"] > options.best_after_epoch  # else the run was too short for the rule, and all epochs counted
     record = RunScores(
         recipe=recipe.name,
@@ -362,7 +362,7 @@ def _described(splits: Splits) -> dict[str, SplitRecord]:
     return {name: SplitRecord(images=len(split), origin=splits.origin(name)) for name, split in splits.by_name.items()}
 
 
-def _own_best(folder: RunFolder, selecting: SelectingFigure, heads: Iterable[str]) -> dict[str, OwnBest]:
+def _own_best(folder: RunFolder, selecting: SelectionMetric, heads: Iterable[str]) -> dict[str, OwnBest]:
     """The best evaluated epoch of each head for itself, from the run's own log; empty where that was switched off."""
     rows = [row for row in read_epoch_log(folder.metrics_file) if selecting.column in row]
     if not rows:

@@ -26,7 +26,7 @@ from selfkd.training.memory import memory_to_evaluate
 from selfkd.training.options import TrainerOptions
 from selfkd.training.step_meter import StepMeter
 from selfkd.training.threads import choose_threads
-from selfkd.training.training_module import SelectingFigure, TrainingModule
+from selfkd.training.training_module import SelectionMetric, TrainingModule
 
 __all__ = ["METHOD", "NETWORK", "MethodModule", "TrainingParts"]
 
@@ -80,8 +80,8 @@ class MethodModule(TrainingModule):
         return self.method
 
     @property
-    def selecting(self) -> SelectingFigure:
-        return SelectingFigure(self.parts.selection_name, "top1")
+    def selection_metric(self) -> SelectionMetric:
+        return SelectionMetric(self.parts.selection_name, "top1")
 
     @property
     def steps_per_epoch(self) -> int:
