@@ -11,7 +11,8 @@ import yaml
 
 from selfkd.backbones import BACKBONES
 from selfkd.recipes.files import recipe_names
-from selfkd.recipes.reader import Recipe, resolve
+from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import Recipe
 
 QUEUE = Path(__file__).resolve().parent / "queue.yaml"
 CHECKPOINT_EVERY = 10

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from selfkd.recipes.reader import MACHINE, Recipe
+from selfkd.recipes.recipe import MACHINE, Recipe
 from selfkd.runs.records import read_json, write_json
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.epoch_log import read_epoch_log

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from queue_items import CHECKPOINT_EVERY, Item, Place, overrides_of, recipe_of, run_name
 from run_records import Bundle, Pace, Paces, add_paces, finished_record, source_digest
 
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.runs.records import read_json, write_json
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_done

@@ -14,7 +14,8 @@ from pathlib import Path
 from run_records import STOPPED, note_usage
 
 from selfkd.errors import RunInterruptedError
-from selfkd.recipes.reader import resolve, split_overrides
+from selfkd.recipes.key_checks import split_overrides
+from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
 

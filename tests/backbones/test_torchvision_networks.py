@@ -9,7 +9,7 @@ from selfkd.backbones import network_factory
 from selfkd.backbones.torchvision_stages import TIMM_NAMES, TORCHVISION_STAGES
 from selfkd.cli import main
 from selfkd.errors import BackboneError, OptionError, UserError
-from selfkd.recipes.options_parser import options_help
+from selfkd.recipes.options_help import options_help
 from selfkd.recipes.reader import resolve
 
 # One small member of each family, and the size on which it is tried.

@@ -57,7 +57,7 @@ def test_lists_name_everything_in_text_and_json(command):
     assert "timm.list_models()" in command("list", "backbones")[1]
 
 
-def test_the_help_of_a_recipe_names_every_option(command):
+def test_the_help_of_a_recipe_names_every_key(command):
     status, text, _ = command("train", "dtskd/cifar100/resnet18/dtskd", "--help")
     assert status == 0
     for expected in ("method.beta_max=0.9", "trainer.epochs=300", "data.root=null", "label's share at the start"):

@@ -141,4 +141,4 @@ def test_a_part_of_ones_own_imports_its_neighbour_when_it_is_built(tmp_path, mon
     )
     (tmp_path / "own_blocks.py").write_text("def net(num_classes):\n    return num_classes\n")
     (tmp_path / "own.yaml").write_text(f"include: {RECIPE}\nbackbone: own_late:build\n")
-    assert resolve("own.yaml", trust_imports=True).target("backbone")(10) == 10
+    assert resolve("own.yaml", trust_imports=True).build("backbone", 10) == 10

@@ -25,6 +25,6 @@ def test_every_published_figure_of_a_paper_stands_on_its_card(paper):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_option_stands_on_the_methods_card(name):
+def test_every_key_stands_on_the_methods_card(name):
     options = list(inspect.signature(METHODS.load(name)).parameters)[2:]
     assert set(options) <= set(re.findall(r"\w+", card(name)))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from selfkd.recipes.reader import MACHINE, resolve, split_overrides
+from selfkd.recipes.key_checks import split_overrides
+from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import MACHINE
 from selfkd.supervision import SUPERVISIONS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
@@ -55,7 +57,7 @@ def test_a_file_replaces_parts_with_their_options(files):
     assert (mixed["trainer.epochs"], mixed["backbone"], mixed["method"]) == (200, "resnet34_cifar", "dtskd")
 
 
-def test_every_option_of_the_machine_is_named():
+def test_every_key_of_the_machine_is_named():
     assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", PAGE)) >= MACHINE
 
 

@@ -1,7 +1,8 @@
 import pytest
 
-from selfkd.recipes.option_names import every_option, option_names
-from selfkd.recipes.reader import option_keys, options_parser, resolve
+from selfkd.recipes.option_names import every_key, option_names
+from selfkd.recipes.part_options import options_of
+from selfkd.recipes.reader import resolve
 from selfkd.recipes.sections import ALWAYS, CHOSEN
 
 EVERY = [(section, None) for section in ALWAYS] + [
@@ -15,9 +16,9 @@ RECIPE = resolve("demo/digits/resnet18/plain")
 @pytest.mark.parametrize(("section", "name"), EVERY)
 def test_the_source_names_the_options_that_the_imported_part_has(section, name):
     parts = {**RECIPE.parts, **({} if name is None else {section: name})}
-    imported = [key for key in option_keys(options_parser(parts)) if key.startswith(f"{section}.")]
+    imported = [key for key in options_of(parts) if key.startswith(f"{section}.")]
     assert sorted(option_names(section, name)) == sorted(imported)
-    assert set(imported) <= set(every_option())
+    assert set(imported) <= set(every_key())
 
 
 def test_somebodys_own_must_be_imported_first():

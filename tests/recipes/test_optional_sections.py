@@ -7,9 +7,11 @@ import yaml
 
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
 from selfkd.methods import METHODS, RESERVED, create_method
-from selfkd.recipes.option_names import every_option, option_names
-from selfkd.recipes.options_parser import options_help
-from selfkd.recipes.reader import MACHINE, differences, resolve, split_overrides
+from selfkd.recipes.key_checks import split_overrides
+from selfkd.recipes.option_names import every_key, option_names
+from selfkd.recipes.options_help import options_help
+from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import MACHINE, differences
 from selfkd.recipes.sections import CHOSEN
 
 LOTH = "loth/cifar100/resnet18/loth"
@@ -147,7 +149,7 @@ def test_the_help_shows_the_section_and_what_may_stand_there(monkeypatch):
 
 
 def test_the_options_of_every_part_are_known_before_torch_is():
-    known = {key for key in every_option() if key.startswith("supervision.")}
+    known = {key for key in every_key() if key.startswith("supervision.")}
     assert known == {"supervision.alpha", "supervision.decay", "supervision.smoothing"}
     for name in CHOSEN["supervision"].catalogue:
         signature = inspect.signature(CHOSEN["supervision"].catalogue.load(name))

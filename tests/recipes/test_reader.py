@@ -1,13 +1,15 @@
 import inspect
-import subprocess
 import sys
 import textwrap
 
 import pytest
+import torch
 
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
 from selfkd.recipes.files import recipe_names, recipe_summary
-from selfkd.recipes.reader import differences, nearest_option, resolve, split_overrides
+from selfkd.recipes.key_checks import split_overrides
+from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import differences
 
 DTSKD = "dtskd/cifar100/resnet18/dtskd"
 
@@ -111,7 +113,7 @@ def test_a_given_name_is_the_name():
 def test_a_file_of_any_name_can_be_trained_under_a_name_of_its_own(tmp_path):
     file = tmp_path / "a\nb.yaml"
     file.write_text(f"include: {DTSKD}\n")
-    with pytest.raises(RecipeError, match="name must have printable characters"):
+    with pytest.raises(RecipeError, match="name must be a name of printable characters"):
         resolve(str(file))
     assert resolve(str(file), {"name": "mine", "trainer.epochs": 3}).name == "mine"
 
@@ -154,9 +156,9 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["trainer.compile=fast"], "must be true, false, default, reduce-overhead or max-autotune"),
         (["name=../up"], r"name='../up' is not allowed"),
         (["name="], "name='' is not allowed"),
-        (["name=a\udc80"], r"name='a\\udc80' is not allowed; name must have printable characters"),
-        (["name=a\0b"], "name must have printable characters"),
-        (["name=" + "a/" * 3000], "name may have at most 32 parts and 1000 bytes"),
+        (["name=a\udc80"], r"name='a\\udc80' is not allowed; name must be a name of printable characters"),
+        (["name=a\0b"], "name must be a name of printable characters"),
+        (["name=" + "a/" * 3000], "name must be a path of at most 32 parts and 1000 bytes"),
         (["data.root="], "data.root='' is not allowed; data.root must be the path of a folder"),
         (["data.root=a\0b"], "data.root must be a path without null bytes"),
         (["data.root=a\udc80b"], "data.root must be a path .* that UTF-8 can write"),
@@ -322,68 +324,9 @@ def test_a_part_that_is_named_again_keeps_its_options(tmp_path):
     assert (options["lr"], options["weight_decay"]) == (0.2, 5e-4)
 
 
-SLIPS = {
-    "recipe": "resolve('dtskd/cifar100/resnet18/dtsk')",
-    "part": "resolve(RECIPE, {'method': 'dtsk'})",
-    "timm's network": "resolve(RECIPE, {'backbone': 'resnet18x'})",
-    "section": "resolve(RECIPE, {'trainr.epochs': '3'})",
-    "option": "resolve(RECIPE, {'method.beta_mx': '1'})",
-    "name": "resolve(RECIPE, {'name': 'a/../b'})",
-    "option on the command line": "split_overrides(['lr=3'])",
-    "option in a file": "resolve('mine.yaml')",
-    "number": "resolve(RECIPE, {'trainer.epochs': '1_000'})",
-    "decimal number": "resolve(RECIPE, {'optimizer.lr': '1:30'})",
-    "number in a list": "resolve(RECIPE, {'schedule.milestones': '[010,20]'})",
-    "list without end": "resolve(RECIPE, {'schedule.milestones': '[' + '1,' * 20001 + ']'})",
-    "torchvision by its import": "resolve(RECIPE, {'backbone': 'torchvision.models:resnet18'})",
-}
-
-
-def test_slips_are_answered_before_torch_is_loaded(tmp_path):
-    (tmp_path / "mine.yaml").write_text(f"include: {DTSKD}\noptimizer.momentm: 0.9\n")
-    script = f"""
-        import sys
-        from selfkd.errors import UserError
-        from selfkd.recipes.reader import nearest_option, resolve, split_overrides
-        RECIPE = {DTSKD!r}
-        for kind, call in {SLIPS!r}.items():
-            try:
-                eval(call)
-            except UserError as error:
-                assert "torch" not in sys.modules, f"{{kind}}: torch was loaded"
-                print(kind, error)
-        print(nearest_option("--epochs", "3"))
-        assert "torch" not in sys.modules and "timm" not in sys.modules
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert len(lines) == len(SLIPS) + 1, done.stdout
-    assert lines[-1] == "trainer.epochs=3"
-
-
 def test_a_list_beyond_the_limits_is_said_to_be_one():
     with pytest.raises(RecipeError, match=r"^schedule.milestones='\[1,.* is not allowed; .*more than 20000 values"):
         resolve(DTSKD, {"schedule.milestones": f"[{'1,' * 20_000}]"})
-
-
-@pytest.mark.parametrize(
-    ("word", "value", "meant"),
-    [
-        ("--epochs", "3", "trainer.epochs=3"),
-        ("--lr", "0.1", "optimizer.lr=0.1"),
-        ("--learning-rate", "0.1", "optimizer.lr=0.1"),
-        ("--batch-size", "8", "loader.batch_size=8"),
-        ("--data-root", "x", "data.root=x"),
-        ("epoch", "3", "trainer.epochs=3"),
-        ("--arch", "resnet18", "backbone=resnet18"),
-        ("--zzzzzz", "1", None),
-    ],
-)
-def test_the_nearest_option_to_a_word(word, value, meant):
-    assert nearest_option(word, value) == meant
 
 
 OWN = """\
@@ -425,6 +368,22 @@ OWN = """\
 """
 
 
+def test_a_section_is_built_with_its_options_and_what_the_caller_adds():
+    recipe = resolve(DTSKD, {"loader.batch_size": "32", "optimizer.lr": "0.25"})
+    assert recipe.build("loader").batch_size == 32
+    assert recipe.build("loader", batch_size=16).batch_size == 16
+    optimizer = recipe.build("optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_an_option_that_is_refused_while_building_is_named_with_its_section():
+    recipe = resolve(DTSKD, {"backbone.width": "0"})
+    with pytest.raises(OptionError, match=r"^backbone\.width=0 is not allowed; backbone\.width must be"):
+        recipe.build("backbone", 10)
+    with pytest.raises(OptionError, match=r"^loader\.batch_size=0 is not allowed; loader\.batch_size must be"):
+        recipe.build("loader", batch_size=0)
+
+
 @pytest.fixture
 def own_parts(tmp_path, monkeypatch):
     """Somebody's module with parts that work and parts that do not."""
@@ -439,14 +398,14 @@ def test_an_own_class_that_raises_is_named_with_its_place(own_parts):
     assert recipe.options["method"] == {"strength": 1.0}
     assert list(inspect.signature(recipe.target("backbone")).parameters) == ["num_classes"], "as it was written"
     with pytest.raises(UserError, match=rf"backbone 'own_parts:network' raised TypeError: .*{own_parts}, line 17"):
-        recipe.target("backbone")(10)
+        recipe.build("backbone", 10)
     import selfkd
 
     backbone = selfkd.create_backbone("resnet18_cifar", 10, width=4)
     with pytest.raises(
         UserError, match=rf"'own_parts:Broken' raised KeyError: 'no such thing' \({own_parts}, line 8\)"
     ):
-        recipe.target("method")(backbone, selfkd.DatasetInfo(4, 10))
+        recipe.build("method", backbone, selfkd.DatasetInfo(4, 10))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
-from selfkd.recipes.reader import differences, is_of_machine, resolve, split_overrides
+from selfkd.recipes.key_checks import split_overrides
+from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import differences, is_of_machine
 from selfkd.recipes.teacher_recipes import network_recipe, origin_of, teachers_first
 from selfkd.teachers import TEACHERS
 
@@ -302,7 +304,7 @@ def test_every_kind_of_teacher_says_what_it_is():
 
 def test_slips_are_answered_without_torch():
     program = (
-        "import sys; from selfkd.recipes.reader import split_overrides\n"
+        "import sys; from selfkd.recipes.key_checks import split_overrides\n"
         "try: split_overrides(['teacher.trainer.epcohs=8'])\n"
         "except Exception: sys.exit('torch' in sys.modules)\n"
         "sys.exit(2)"

@@ -69,7 +69,7 @@ def test_random_parts_are_scaled_as_the_weights_expect_unless_somebody_says_othe
     def interpolation(**overrides):
         dotted = {key.replace("__", "."): value for key, value in overrides.items()}
         recipe = resolve("loth/imagenet/resnet18/plain", {"data.root": "photos", **dotted})
-        built = recipe.target("augmentation")(**recipe.options["augmentation"])
+        built = recipe.build("augmentation")
         assert built.interpolation == recipe.flat()["augmentation.interpolation"]
         return built.interpolation
 

@@ -477,7 +477,7 @@ def test_a_run_that_began_from_a_file_needs_it_no_more(short, tmp_path, caplog, 
     file.rename(tmp_path / "elsewhere.pth")
     caplog.set_level("INFO", "selfkd")
     folder = run(recipe, tmp_path / "runs", show_progress=False)
-    assert f"backbone.weights={file} is not there; the run's own weights are used" in caplog.text
+    assert f"backbone.weights={file} does not exist; the run's own weights are used" in caplog.text
     checkpoint = torch.load(weights_file(folder.checkpoints, "last"), weights_only=True)["state_dict"]
     loaded = selfkd.load(folder.path, trust_imports=True).network
     assert torch.equal(loaded.fc.weight, checkpoint["method.backbone.network.fc.weight"])

@@ -1,18 +1,13 @@
 import pytest
 from torch import nn
 
+from selfkd.recipes.recipe import Recipe
 from selfkd.runs.networks import build_network
 
 
-class Recipe:
-    """As much of a recipe as a network is built from."""
-
-    def __init__(self, factory, **options):
-        self.options = {"backbone": options}
-        self._factory = factory
-
-    def target(self, section):
-        return self._factory
+def recipe(factory="network", **options):
+    """A recipe of a network of this file."""
+    return Recipe("mine", 0, {"backbone": f"{__name__}:{factory}"}, {"backbone": options})
 
 
 def network(num_classes, *, weights=None, act="nn.relu", pretrained=False, config="small"):
@@ -20,6 +15,11 @@ def network(num_classes, *, weights=None, act="nn.relu", pretrained=False, confi
     built = nn.Linear(1, num_classes)
     built.given = {"weights": weights, "act": act, "pretrained": pretrained, "config": config}
     return built
+
+
+def required(num_classes, weights):
+    """The same, which must be told its weights."""
+    return network(num_classes, weights=weights)
 
 
 @pytest.mark.parametrize(
@@ -36,19 +36,16 @@ def network(num_classes, *, weights=None, act="nn.relu", pretrained=False, confi
 def test_weights_that_are_gone_are_left_out_where_others_follow(options, built, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     defaults = network(3).given
-    assert build_network(Recipe(network, **options), 3, fresh=False).given == {**defaults, **built}
-    assert build_network(Recipe(network, **options), 3, fresh=True).given == {**defaults, **options}
+    assert build_network(recipe(**options), 3, fresh=False).given == {**defaults, **built}
+    assert build_network(recipe(**options), 3, fresh=True).given == {**defaults, **options}
 
 
 def test_weights_that_are_there_are_read_as_before(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "start.pth").touch()
-    assert build_network(Recipe(network, weights="start.pth"), 3, fresh=False).given["weights"] == "start.pth"
+    assert build_network(recipe(weights="start.pth"), 3, fresh=False).given["weights"] == "start.pth"
 
 
 def test_a_file_that_must_be_named_is_asked_for(tmp_path):
-    def required(num_classes, weights):
-        return network(num_classes, weights=weights)
-
     gone = str(tmp_path / "start.pth")
-    assert build_network(Recipe(required, weights=gone), 3, fresh=False).given["weights"] == gone
+    assert build_network(recipe("required", weights=gone), 3, fresh=False).given["weights"] == gone

@@ -46,7 +46,7 @@ def weights(value):
 
 
 def save(checkpoints, done, history=True):
-    """A set after `done` epochs; its best epoch is the first."""
+    """A checkpoint after `done` epochs; its best epoch is the first."""
     if done == 1:
         write_best(checkpoints, 0, weights(-1))
     checkpoint = {"epoch": done - 1, "state_dict": weights(done), **CONTINUED}
@@ -102,7 +102,7 @@ def test_a_damaged_set_is_passed_over_with_a_warning(tmp_path, caplog, name, dam
         save(tmp_path, done)
     file = checkpoint_folder(tmp_path, 2) / name
     content = file.read_bytes()
-    file.unlink()  # else the other set's best epoch is damaged with it
+    file.unlink()  # else the other checkpoint's best epoch is damaged with it
     file.write_bytes(content)
     damage(file)
     assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
@@ -135,7 +135,7 @@ def test_the_best_epoch_is_that_of_the_set_from_which_a_run_continues(tmp_path):
     restore_best(tmp_path, newest_checkpoint(tmp_path))
     assert read_weights(tmp_path / "best.ckpt")[1] == 1
     write_best(tmp_path, 2, weights(7))
-    assert read_weights(checkpoint_folder(tmp_path, 1) / "best.ckpt")[1] == 1, "a set never changes"
+    assert read_weights(checkpoint_folder(tmp_path, 1) / "best.ckpt")[1] == 1, "a checkpoint never changes"
     restore_best(tmp_path, None)
     assert not (tmp_path / "best.ckpt").exists()
 
@@ -201,8 +201,8 @@ class Command:
 
 
 def craft(file, content, write=torch.save):
-    """Replace a file of a set, with a checksum that is valid."""
-    file.unlink()  # it may be a file of another set, too
+    """Replace a file of a checkpoint, with a checksum that is valid."""
+    file.unlink()  # it may be a file of another checkpoint, too
     write(content, file)
     sums_file = file.parent / "checksums.json"
     sums = {**json.loads(sums_file.read_text()), file.name: checkpoint_files.checksum(file)}

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -219,6 +221,25 @@ def test_a_stop_while_processes_are_started_leaves_none_behind(tmp_path, monkeyp
     with pytest.raises(StopSignal, match="SIGTERM"):
         start(distributed_work.wait, 2, str(tmp_path))
     assert not multiprocessing.active_children()
+
+
+def test_processes_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import signal, sys, distributed_work\n"
+        "from selfkd.training.processes import start\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for a job in the background\n"
+        "    start(distributed_work.wait, 2, sys.argv[1])\n"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, str(script), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}) as parent:
+        while len(list(tmp_path.glob("*.txt"))) < 2:
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+        parent.communicate(timeout=60)  # the processes share its output, which ends with the last of them
 
 
 @pytest.fixture

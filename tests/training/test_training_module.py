@@ -14,7 +14,7 @@ from selfkd.training.checkpoint_files import load_weights, newest_checkpoint, we
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import fit
 from selfkd.training.options import TrainerOptions
-from selfkd.training.training_module import SelectingFigure, TrainingModule
+from selfkd.training.training_module import SelectionMetric, TrainingModule
 
 EPOCHS = 6
 
@@ -36,8 +36,8 @@ class Diabetes(TrainingModule):
         return self.network
 
     @property
-    def selecting(self):
-        return SelectingFigure("test", "error", "progress", higher_is_better=False)
+    def selection_metric(self):
+        return SelectionMetric("test", "error", "progress", higher_is_better=False)
 
     @property
     def steps_per_epoch(self):

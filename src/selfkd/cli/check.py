@@ -43,7 +43,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.data import DATASETS
     from selfkd.errors import UnfitDataError
     from selfkd.given_paths import data_folder
-    from selfkd.recipes.reader import split_overrides
+    from selfkd.recipes.key_checks import split_overrides
 
     overrides = split_overrides(parsed.arguments)
     if parsed.data not in DATASETS:

@@ -105,7 +105,7 @@ def _refuse(
     word, _, value = flag.partition("=")
     near = difflib.get_close_matches(word, re.findall(r"--[a-z-]+", parser.format_usage()), n=1, cutoff=0.75)
     if not near and getattr(parsed, "takes", None) == "arguments":
-        from selfkd.recipes.reader import nearest_option
+        from selfkd.recipes.key_checks import nearest_option
 
         after = arguments[arguments.index(flag) + 1 :] if flag in arguments else ()
         if not value and after and not after[0].startswith("-"):

@@ -30,7 +30,7 @@ def add_parser(verbs: Any) -> None:
 
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.given_paths import check_run
-    from selfkd.recipes.reader import split_overrides
+    from selfkd.recipes.key_checks import split_overrides
 
     check_run(parsed.run)
     places = split_overrides(parsed.arguments)

@@ -62,8 +62,9 @@ def _is_recipe_file(argument: str) -> bool:
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.errors import RecipeError
     from selfkd.recipes.demo import DEMO_RECIPES, DEMO_SEEDS
-    from selfkd.recipes.options_parser import options_help
-    from selfkd.recipes.reader import resolve, split_overrides
+    from selfkd.recipes.key_checks import split_overrides
+    from selfkd.recipes.options_help import options_help
+    from selfkd.recipes.reader import resolve
 
     named = [argument for argument in parsed.arguments if "=" not in argument or _is_recipe_file(argument)]
     if len(named) > 1:

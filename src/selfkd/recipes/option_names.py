@@ -16,9 +16,13 @@ from importlib import resources
 from pathlib import Path
 
 from selfkd.catalogue import is_own
+from selfkd.errors import UnknownNameError
 from selfkd.recipes.sections import ALWAYS, CHOSEN, part_target
+from selfkd.recipes.values import written
 
-__all__ = ["every_option", "nearest_keys", "numeric_options", "option_names"]
+__all__ = ["LISTING", "every_key", "nearest_keys", "numeric_options", "option_names", "unknown_option"]
+
+LISTING = "'selfkd train RECIPE --help' shows all options"
 
 _PACKAGE = "selfkd"
 # Words of other programs for what is written otherwise here.
@@ -40,6 +44,7 @@ _NUMERIC = frozenset({"None", "float", "int", "list", "tuple"})
 _WORD = re.compile(r"\w+|[^\w\s,.|\[\]]")
 _MOST = 3
 _LONGEST_WORD = 100
+_LONGEST_HINT = 40  # of a value that is repeated behind the right key
 
 
 def option_names(section: str, name: str | None) -> tuple[str, ...] | None:
@@ -65,15 +70,29 @@ def numeric_options(section: str, name: str | None) -> tuple[str, ...]:
 
 
 @functools.cache
-def every_option() -> tuple[str, ...]:
-    """The options of all parts of the package, of timm's networks and of torchvision's, as flat keys."""
-    keys: dict[str, None] = {"seed": None}
+def every_key() -> tuple[str, ...]:
+    """Every key that an override can have: sections, the options of all parts of the package, timm's, torchvision's."""
+    keys = ["seed"]
     for section in ALWAYS:
-        keys |= dict.fromkeys(option_names(section, None) or ())
+        keys += option_names(section, None) or ()
     for section, chosen in CHOSEN.items():
         for name in (*chosen.catalogue, *(example for _, example in chosen.others)):
-            keys |= dict.fromkeys(option_names(section, name) or ())
-    return tuple(keys)
+            keys += option_names(section, name) or ()
+    return tuple(dict.fromkeys((*keys, *CHOSEN, "name")))
+
+
+def unknown_option(key: str, value: object, known: Collection[str], listing: str = LISTING) -> UnknownNameError:
+    """The error of a key that does not exist; it names the nearest of those that do.
+
+    Args:
+        key: that was written.
+        value: that was written with it.
+        known: the keys that exist.
+        listing: where to see them.
+    """
+    near = nearest_keys(key, known)
+    hints = [f"{each}={written(value)}" if len(str(value)) < _LONGEST_HINT else each for each in near]
+    return UnknownNameError("option", key, known, listing, hints)
 
 
 def nearest_keys(word: str, known: Collection[str]) -> list[str]:

@@ -14,7 +14,7 @@ from selfkd.supervision import SUPERVISIONS
 from selfkd.teachers import TEACHERS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
-__all__ = ["ALWAYS", "CHOSEN", "Chosen", "override", "part", "part_target", "sections_of"]
+__all__ = ["ALWAYS", "CHOSEN", "TEACHER_PREFIX", "Chosen", "override", "part", "part_target", "sections_of"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ ALWAYS: Mapping[str, str] = {
     "trainer": "selfkd.training.options:TrainerOptions",
 }
 """Sections that are always there, with the class of their options."""
+TEACHER_PREFIX = "teacher."
+"""Begins the options of the section `teacher`, and the keys of the teacher's own recipe."""
 
 
 def sections_of(parts: Mapping[str, str]) -> tuple[str, ...]:

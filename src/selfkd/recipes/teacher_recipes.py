@@ -9,7 +9,8 @@ from typing import Any
 from selfkd.backbones.timm_sources import is_timm_name
 from selfkd.errors import RecipeError, UserError, shown
 from selfkd.recipes.files import read_recipe
-from selfkd.recipes.reader import Recipe, derived, resolve
+from selfkd.recipes.reader import derive, resolve
+from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.sections import override
 from selfkd.teachers.origins import FromFile, FromRecipe, FromTimm, Origin
 
@@ -25,7 +26,7 @@ _ONLY_A_NETWORK = {"method": "plain", "supervision": None, "teacher": None, "pee
 
 def origin_of(student: Recipe) -> Origin:
     """Where the teacher of a recipe that has one comes from."""
-    origin: Origin = student.target("teacher")(**student.options["teacher"])
+    origin: Origin = student.build("teacher")
     return origin
 
 
@@ -73,7 +74,7 @@ def network_recipe(student: Recipe, origin: FromFile | FromTimm) -> Recipe:
     if isinstance(origin, FromTimm) and not is_timm_name(name):
         raise RecipeError(f"teacher.backbone={shown(name)} is not allowed; with teacher=timm it must be {meaning}")
     with naming_the_teacher():
-        return derived(student, changes, dropped)
+        return derive(student, changes, dropped)
 
 
 def _trained_recipe(student: Recipe, origin: FromRecipe, trust_imports: bool) -> Recipe:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from selfkd.contract import DatasetInfo
 from selfkd.data.sources.base import Source
-from selfkd.errors import BackboneError, OptionError
+from selfkd.errors import BackboneError
 from selfkd.methods import method_class
 from selfkd.methods.base import Method
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.runs.networks import build_network, staged_at
 from selfkd.teachers.teacher import Teacher
 
@@ -24,7 +22,7 @@ def build_source(recipe: Recipe) -> Source:
 
     Raises: UserError: if its options are not usable.
     """
-    source: Source = recipe.target("data")(**recipe.options["data"])
+    source: Source = recipe.build("data")
     return source
 
 
@@ -55,26 +53,11 @@ def build_method(recipe: Recipe, data: DatasetInfo, fresh: bool, teacher: Teache
     """
     if data.input_size is None:
         raise BackboneError("a method is built for images of a size; DatasetInfo.input_size is None")
-    with _options_of("backbone"):
-        network = build_network(recipe, data.num_classes, fresh)
-    backbone = staged_at(network, data.input_size)
+    backbone = staged_at(build_network(recipe, data.num_classes, fresh), data.input_size)
     given: dict[str, Any] = {} if teacher is None else {"teacher": teacher}
     if "peer" in recipe.parts:  # after the backbone, which so begins as in the runs of all other methods
-        with _options_of("peer"):
-            given["peer"] = staged_at(build_network(recipe, data.num_classes, fresh, "peer"), data.input_size)
+        given["peer"] = staged_at(build_network(recipe, data.num_classes, fresh, "peer"), data.input_size)
     if "supervision" in recipe.parts:
-        given["supervision"] = recipe.target("supervision")(**recipe.options["supervision"])
-    with _options_of("method"):
-        method: Method = recipe.target("method")(backbone, told(recipe, data), **recipe.options["method"], **given)
+        given["supervision"] = recipe.build("supervision")
+    method: Method = recipe.build("method", backbone, told(recipe, data), **given)
     return method
-
-
-@contextmanager
-def _options_of(section: str) -> Iterator[None]:
-    """Let errors name an option as the user wrote it."""
-    try:
-        yield
-    except OptionError as error:
-        if "." in error.option:
-            raise
-        raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error

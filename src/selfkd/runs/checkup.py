@@ -16,7 +16,8 @@ from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.findings import Report
 from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
-from selfkd.recipes.reader import Recipe, resolve
+from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import Recipe
 from selfkd.runs.building import build_source
 from selfkd.runs.networks import build_network, staged_at
 from selfkd.training.memory import memory_for

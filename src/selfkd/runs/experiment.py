@@ -27,7 +27,8 @@ from selfkd.evaluation.scores import Scores
 from selfkd.given_paths import check_path
 from selfkd.memories import History, HistoryOptions
 from selfkd.methods.base import Method
-from selfkd.recipes.reader import Recipe
+from selfkd.process_group import broadcast_from_main
+from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.building import build_method, build_source, told
 from selfkd.runs.checkup import stem_of
@@ -44,10 +45,10 @@ from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import METHOD, MethodModule, TrainingParts
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import World, broadcast_from_main, is_main_process, start
+from selfkd.training.processes import World, is_main_process, start
 from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import choose_threads, threads_restored
-from selfkd.training.training_module import SelectingFigure
+from selfkd.training.training_module import SelectionMetric
 
 __all__ = ["Experiment", "evaluate_run", "run"]
 
@@ -86,7 +87,7 @@ class Experiment:
         Raises: UserError: if data, network or options are not usable; nothing has been written by then.
         """
         source = build_source(recipe)
-        augmentation: Augmentation = recipe.target("augmentation")(**recipe.options["augmentation"])
+        augmentation: Augmentation = recipe.build("augmentation")
         splits = source.load(recipe.seed, whole_images=augmentation.side_of_whole_images is not None)
         taught_by = teacher(source, splits) if teacher is not None and "teacher" in recipe.parts else None
         torch.manual_seed(recipe.seed)
@@ -103,7 +104,7 @@ class Experiment:
         Args:
             folder: where files of them would lie.
         """
-        options: HistoryOptions = self.recipe.target("history")(**self.recipe.options["history"])
+        options: HistoryOptions = self.recipe.build("history")
         histories = [memory for memory in self.method.memories.values() if isinstance(memory, History)]
         for history in histories:
             history.configure(options, folder)
@@ -124,23 +125,23 @@ class Experiment:
         """
         options, recipe = self.recipe.options, self.recipe
         selection_name, selection = self.splits.selection
-        augmentation: Augmentation = recipe.target("augmentation")(**options["augmentation"])
+        augmentation: Augmentation = recipe.build("augmentation")
         loader = training_loader(
             self.splits.train,
             augmentation,
             self.source.mean,
             self.source.std,
-            recipe.target("loader")(**options["loader"]),
+            recipe.build("loader"),
             recipe.seed,
             self.method.needs,
             self.channels_last,
             len(self.splits.class_names),
-            recipe.target("regularization")(**options["regularization"]),
+            recipe.build("regularization"),
         )
         # Which of the processes this is, is said once they are connected.
-        loader.set_shard(0, World.of(recipe.target("trainer")(**options["trainer"])).size)
-        make_optimizer = partial(recipe.target("optimizer"), **options["optimizer"])
-        make_schedule = partial(recipe.target("schedule"), **options["schedule"])
+        loader.set_shard(0, World.of(recipe.build("trainer")).size)
+        make_optimizer = partial(recipe.build, "optimizer")
+        make_schedule = partial(recipe.build, "schedule")
         make_schedule(make_optimizer(self.method.parameter_groups()), options["trainer"]["epochs"], len(loader))
         return TrainingParts(
             training_loader=loader,
@@ -157,7 +158,7 @@ class Experiment:
             split,
             self.source.mean,
             self.source.std,
-            self.recipe.target("loader")(**self.recipe.options["loader"]),
+            self.recipe.build("loader"),
             self.channels_last,
         )
 
@@ -212,7 +213,7 @@ def run(
             if is_main_process():
                 _keep(folder, recipe, runs, trust_imports)
             return folder
-    options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
+    options: TrainerOptions = recipe.build("trainer")
     world = World.of(options)
     check_hardware(options)
     for teacher in teachers_first(recipe, trust_imports)[-1:]:  # which trains its own first
@@ -262,7 +263,7 @@ def _keep(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports: bool) ->
 def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool) -> None:
     """What every process does; the first alone writes."""
     folder = RunFolder.of(recipe, runs)
-    options: TrainerOptions = recipe.target("trainer")(**recipe.options["trainer"])
+    options: TrainerOptions = recipe.build("trainer")
     connect(options)
     with memory_for(_BUILDING, _BUILT_SMALLER):
         teacher = partial(load_teacher, recipe, runs, trust_imports)
@@ -329,7 +330,7 @@ def _write_records(
     best: EpochScores,
 ) -> None:
     recipe, method, splits = experiment.recipe, experiment.method, experiment.splits
-    selecting, options = module.selecting, module.options
+    selecting, options = module.selection_metric, module.options
     ruled = best["epoch"] > options.best_after_epoch  # else the run was too short for the rule, and all epochs counted
     record = RunScores(
         recipe=recipe.name,
@@ -361,7 +362,7 @@ def _described(splits: Splits) -> dict[str, SplitRecord]:
     return {name: SplitRecord(images=len(split), origin=splits.origin(name)) for name, split in splits.by_name.items()}
 
 
-def _own_best(folder: RunFolder, selecting: SelectingFigure, heads: Iterable[str]) -> dict[str, OwnBest]:
+def _own_best(folder: RunFolder, selecting: SelectionMetric, heads: Iterable[str]) -> dict[str, OwnBest]:
     """The best evaluated epoch of each head for itself, from the run's own log; empty where that was switched off."""
     rows = [row for row in read_epoch_log(folder.metrics_file) if selecting.column in row]
     if not rows:

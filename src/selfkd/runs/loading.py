@@ -19,7 +19,7 @@ from selfkd.errors import CheckpointError, RunError, StorageError
 from selfkd.export.network_files import SUFFIX, check_parity, load_network, save_network
 from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.runs.building import build_method, build_source, needs_labels
 from selfkd.runs.networks import plain_network
 from selfkd.runs.output_place import output_place

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from torch import nn
 from selfkd.backbones import as_staged
 from selfkd.backbones.staged import Staged
 from selfkd.errors import OptionError
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.training.memory import is_out_of_memory
 
 __all__ = ["build_network", "plain_network", "staged_at"]
@@ -37,9 +36,8 @@ def build_network(
             pretrained ones are not fetched, and a file to begin from may be gone.
         section: that chooses the network.
     """
-    factory: Callable[..., nn.Module] = recipe.target(section)
-    options = recipe.options[section]
-    return factory(num_classes, **(options if fresh else _without_first_weights(section, factory, options)))
+    changed = {} if fresh else _without_first_weights(recipe, section)
+    return recipe.build(section, num_classes, **changed)
 
 
 def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -69,17 +67,17 @@ def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
         raise OptionError("data.image_size", side, allowed) from error
 
 
-def _without_first_weights(section: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    kept = dict(options)
-    if kept.get("pretrained"):
-        kept["pretrained"] = False
-    parameters = inspect.signature(factory).parameters
+def _without_first_weights(recipe: Recipe, section: str) -> dict[str, Any]:
+    """The options of a network that change where its first weights are not wanted."""
+    options = recipe.options[section]
+    changed: dict[str, Any] = {"pretrained": False} if options.get("pretrained") else {}
+    parameters = inspect.signature(recipe.target(section)).parameters
     for name, value in options.items():
         default = parameters[name].default if name in parameters else inspect.Parameter.empty
         if default is not inspect.Parameter.empty and value != default and _names_a_missing_file(value):
-            _log.info("%s.%s=%s is not there; the run's own weights are used", section, name, value)
-            kept[name] = default
-    return kept
+            _log.info("%s.%s=%s does not exist; the run's own weights are used", section, name, value)
+            changed[name] = default
+    return changed
 
 
 def _names_a_missing_file(value: object) -> bool:

@@ -16,7 +16,8 @@ from selfkd.data.splits import Splits
 from selfkd.errors import RecipeError, RunError, UserError, few
 from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.recipes.files import read_recipe
-from selfkd.recipes.reader import MACHINE, Recipe, differences, is_of_machine, resolve
+from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import MACHINE, Recipe, differences, is_of_machine
 from selfkd.runs.records import (
     RunScores,
     class_names_noted,

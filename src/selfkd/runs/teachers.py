@@ -18,7 +18,7 @@ from selfkd.data.splits import Splits
 from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, first_line, shown
 from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path
-from selfkd.recipes.reader import Recipe
+from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import naming_the_teacher, network_recipe, origin_of, teachers_first
 from selfkd.runs.building import build_source
 from selfkd.runs.loading import SavedRun

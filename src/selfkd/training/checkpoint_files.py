@@ -1,4 +1,4 @@
-"""Checkpoints on disk: consistent sets, written atomically, checked when read, read without unpickling code."""
+"""Checkpoints on disk: folders written atomically, checked when read, and read without unpickling code."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ _CONTINUED: Mapping[str, Callable[[Any], bool]] = {
     THREADS_KEY: lambda value: value is None or (_count(value) and value <= MOST_THREADS),
     "callbacks": lambda value: isinstance(value, dict),
 }
-_SET = re.compile(r"epoch-(\d{6,18})")
+_FOLDER = re.compile(r"epoch-(\d{6,18})")
 _KEPT = 2
 _PIECE = 1 << 20
 _ADVICE = "'selfkd train' with --overwrite starts the run afresh"
@@ -90,22 +90,23 @@ _log = logging.getLogger("selfkd")
 
 
 class CheckpointFiles(CheckpointIO):
-    """Lightning's way to our sets, each a folder `epoch-000012` with
+    """Writes and reads checkpoints for Lightning. Each is a folder `epoch-000012` with
 
     - `training.ckpt`: weights, optimiser, schedule, how far the run is;
-    - `history.pt`: what was predicted in that epoch, for methods that remember it; `memory-<name>.pt` for what else a
-      method remembers;
+    - `history.pt`: the predictions of that epoch, for methods with a history; `memory-<name>.pt`: each other memory of
+      the method;
     - `best.ckpt`: the weights of the best epoch until then;
     - `checksums.json`: size and CRC-32 of each of them.
 
-    A set is written beside its place and moved there in one step, once all of it is on disk. The set before it stays.
+    A checkpoint is written beside its place and moved there in one step, once all of it is on disk. The one before it
+    stays.
     Nothing is held in memory twice: torch writes each tensor from where it lies.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a set.
+        """Write a checkpoint.
 
-        Raises: StorageError: if it cannot be written; older sets stay.
+        Raises: StorageError: if it cannot be written; older checkpoints stay.
         """
         path = Path(path)
         training = dict(checkpoint)
@@ -121,8 +122,8 @@ class CheckpointFiles(CheckpointIO):
             with (partial / _CHECKSUMS).open("w", encoding="utf-8") as file:
                 file.write(to_json(sums))
                 _onto_disk(file)
-        # A set from beyond this epoch is one that was damaged, so that the run went back before it.
-        for abandoned in _sets(path.parent):
+        # A checkpoint of a later epoch was damaged: the run went back to one before it.
+        for abandoned in _checkpoints(path.parent):
             if epochs_in(abandoned) > epochs_in(path):
                 _remove(abandoned)
         keep_newest(path.parent, _KEPT)
@@ -139,49 +140,49 @@ class CheckpointFiles(CheckpointIO):
 
 
 def checkpoint_folder(checkpoints: Path, done: int) -> Path:
-    """Where the set after so many epochs lies."""
+    """The folder of the checkpoint after so many epochs."""
     return checkpoints / f"epoch-{done:06d}"
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Whether a folder's name is that of a set."""
-    return _SET.fullmatch(name) is not None
+    """Whether a folder has the name of a checkpoint."""
+    return _FOLDER.fullmatch(name) is not None
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
-    """The newest set from which a training can continue, or None where there is none; damaged ones are warned of.
+    """The newest checkpoint from which a training can continue, or None; a warning names damaged ones.
 
     Raises:
-        CheckpointError: if there are sets, but all are damaged.
-        MemoryExhaustedError: if there is too little memory to look; a set is never passed over for that.
+        CheckpointError: if there are checkpoints, but all are damaged.
+        MemoryExhaustedError: if there is too little memory to read; no checkpoint is passed over for that.
     """
     return _newest(checkpoints, _damage)
 
 
 def is_checkpoint_file(name: str) -> bool:
-    """Whether a file's name is that of a file in a set."""
+    """Whether a file has the name of a file in a checkpoint."""
     return name in (_TRAINING, _BEST, _CHECKSUMS) or _MEMORY.fullmatch(name) is not None
 
 
 def epochs_done(checkpoints: Path) -> int:
-    """Epochs of the newest set whose files have their checksums; 0 if there is none."""
-    return next((epochs_in(path) for path in _sets(checkpoints) if _changed_file(path) is None), 0)
+    """Epochs of the newest checkpoint whose files have their checksums; 0 if there is none."""
+    return next((epochs_in(path) for path in _checkpoints(checkpoints) if _changed_file(path) is None), 0)
 
 
 def has_checkpoints(checkpoints: Path) -> bool:
-    """Whether there is any set, whole or not."""
-    return bool(_sets(checkpoints))
+    """Whether there is any checkpoint, whole or not."""
+    return bool(_checkpoints(checkpoints))
 
 
 def epochs_in(path: Path) -> int:
-    """Epochs that a set holds, as its name says."""
-    found = _SET.fullmatch(path.name)
+    """The number of epochs in a checkpoint's name."""
+    found = _FOLDER.fullmatch(path.name)
     assert found is not None
     return int(found[1])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A whole set, as it was given to `CheckpointFiles.save_checkpoint`; its tensors are mapped, not yet in memory.
+    """A whole checkpoint, as `save_checkpoint` got it; its tensors are mapped, not yet in memory.
 
     Raises:
         CheckpointError: if a file is missing or damaged.
@@ -197,7 +198,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_best(checkpoints: Path, epoch: int, weights: dict[str, Tensor]) -> None:
-    """Keep the weights of the best epoch so far, counted from 0; the next set takes them in.
+    """Keep the weights of the best epoch so far, counted from 0; the next checkpoint gets a copy.
 
     Raises: StorageError: if they cannot be written; the best before stays.
     """
@@ -206,7 +207,7 @@ def write_best(checkpoints: Path, epoch: int, weights: dict[str, Tensor]) -> Non
 
 
 def restore_best(checkpoints: Path, start: Path | None) -> None:
-    """Let the best epoch so far be the one of the set from which the run continues; None for a fresh start.
+    """Put back the best epoch of the checkpoint from which the run continues; None for a fresh start.
 
     Raises:
         CheckpointError: if a folder is in its place.
@@ -223,13 +224,13 @@ def restore_best(checkpoints: Path, start: Path | None) -> None:
 
 
 def weights_file(checkpoints: Path, which: str) -> Path:
-    """The file with the weights of the "last" or the "best" epoch, in the newest set in which it is whole.
+    """The file with the weights of the "last" or the "best" epoch, in the newest checkpoint that has it whole.
 
-    What else is damaged in a set, such as the history of predictions, does not matter to who wants weights.
+    Other damage in a checkpoint, such as to the history of predictions, does not matter for weights.
 
     Raises:
         CheckpointError: if there is no whole one.
-        MemoryExhaustedError: if there is too little memory to look; a set is never passed over for that.
+        MemoryExhaustedError: if there is too little memory to read; no checkpoint is passed over for that.
         RunError: if no epoch that counts as the best has been evaluated yet.
     """
     name = {"last": _TRAINING, "best": _BEST}[which]
@@ -270,28 +271,28 @@ def load_weights(part: nn.Module, file: Path, prefix: str = "") -> int:
 
 
 def keep_newest(checkpoints: Path, number: int) -> None:
-    """Remove all but the newest sets, and what a process that was killed left of others."""
-    kept = _sets(checkpoints)[:number]
+    """Remove all but the newest checkpoints, and the partial ones of a killed process."""
+    kept = _checkpoints(checkpoints)[:number]
     for path in [*checkpoints.iterdir()] if checkpoints.is_dir() else []:
-        if _SET.fullmatch(path.name.removesuffix(".partial")) and path not in kept:
+        if _FOLDER.fullmatch(path.name.removesuffix(".partial")) and path not in kept:
             _remove(path)
 
 
-def _sets(checkpoints: Path) -> list[Path]:
+def _checkpoints(checkpoints: Path) -> list[Path]:
     """Newest first. A folder without checksums is one whose removal was broken off."""
     if not checkpoints.is_dir():
         return []
-    found = [path for path in checkpoints.iterdir() if _SET.fullmatch(path.name) and (path / _CHECKSUMS).exists()]
+    found = [path for path in checkpoints.iterdir() if _FOLDER.fullmatch(path.name) and (path / _CHECKSUMS).exists()]
     return sorted(found, key=epochs_in, reverse=True)
 
 
 def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path | None:
-    """The newest set with which nothing is wrong, or None where there is no set; what is wrong with others is said.
+    """The newest checkpoint that is not damaged, or None where there is none; a warning names the damage of others.
 
-    Raises: CheckpointError: if something is wrong with each.
+    Raises: CheckpointError: if each is damaged.
     """
     damages: list[str] = []
-    candidates = _sets(checkpoints)
+    candidates = _checkpoints(checkpoints)
     for candidate in candidates:
         damage = damage_of(candidate)
         if damage is None:
@@ -300,7 +301,7 @@ def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path 
                 _log.warning("%s; going back to the checkpoint after epoch %d", said, epochs_in(candidate))
             return candidate
         damages.append(damage)
-    if candidates != _sets(checkpoints):  # a training that goes on has replaced them meanwhile
+    if candidates != _checkpoints(checkpoints):  # a training that goes on has replaced them meanwhile
         return _newest(checkpoints, damage_of)
     if damages:
         raise CheckpointError(f"{'; '.join(damages)}; no whole checkpoint is left; {_ADVICE}")
@@ -310,12 +311,12 @@ def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path 
 def _remove(path: Path) -> None:
     with suppress(OSError):  # what cannot be removed is in nobody's way
         if path.is_dir():
-            remove(path / _CHECKSUMS)  # first, so that nobody takes what is left for a damaged set
+            remove(path / _CHECKSUMS)  # first, so that nobody takes the rest for a damaged checkpoint
         remove(path)
 
 
 def _damage(path: Path) -> str | None:
-    """Why a training cannot continue from a set, in words, or None."""
+    """Why a training cannot continue from a checkpoint, in words, or None."""
     damage = _changed_file(path) or _damage_of_weights(path, _TRAINING)
     if damage is not None:
         return damage
@@ -329,7 +330,7 @@ def _damage(path: Path) -> str | None:
 
 
 def _damage_of_weights(path: Path, name: str) -> str | None:
-    """Why weights cannot be had from this file of a set, in words, or None."""
+    """Why this file of a checkpoint gives no weights, in words, or None."""
     damage = _changed_file(path, name)
     if damage is not None or not (path / name).exists():
         return damage
@@ -341,13 +342,13 @@ def _damage_of_weights(path: Path, name: str) -> str | None:
 
 
 def _memory_file(path: Path, name: str) -> Path:
-    """The file of a memory in a set."""
+    """The file of a memory in a checkpoint."""
     check_memory_name(name)
     return path / (f"{name}.pt" if name == _HISTORY else f"memory-{name}.pt")
 
 
 def _changed_file(path: Path, only: str | None = None) -> str | None:
-    """Which file of a set has not its checksum, in words, or None; with `only`, whether that is this one."""
+    """Which file of a checkpoint has another checksum, in words, or None; with `only`, just this file is checked."""
     noted = path / _CHECKSUMS
     try:
         with memory_for(f"reading {path}", _NEEDS_MEMORY):
@@ -378,7 +379,7 @@ def checksum(file: Path) -> dict[str, int]:
 
 
 def _write(content: Any, path: Path) -> None:
-    with path.open("xb") as file:  # never into a file that has another name in a set
+    with path.open("xb") as file:  # never into a file that has another name in a checkpoint
         try:
             torch.save(content, file)
         except RuntimeError as error:  # its writer's own, where the disk is full

@@ -21,6 +21,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
 from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError, first_line
+from selfkd.process_group import broadcast_from_main
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
     checkpoint_folder,
@@ -32,7 +33,7 @@ from selfkd.training.checkpoint_files import (
 from selfkd.training.epoch_log import EpochLog
 from selfkd.training.memory import is_out_of_memory
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import World, broadcast_from_main, is_main_process
+from selfkd.training.processes import World, is_main_process
 from selfkd.training.progress import EpochLines, RunProgressBar
 from selfkd.training.signals import interrupted
 from selfkd.training.training_module import TrainingModule
@@ -84,7 +85,8 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
             callbacks=_callbacks(saving, title, show_progress and is_main_process()),
             default_root_dir=folder,
         )
-        # Lightning would ask all processes in every step, waiting for the device, whether one was told to stop.
+        # Lightning would ask all processes in every step, waiting for the device, whether one was told to stop. It has
+        # no public switch for that.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if options.compile_mode is not None:
             # Not Lightning's module around it, whose logging and hooks would break the graph. A graph for each size of
@@ -115,7 +117,7 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
 
 
 def _start(checkpoints: Path) -> Path | None:
-    """The set to continue from, with the best epoch of that time put back."""
+    """The checkpoint to continue from; its best epoch is put back."""
     start = newest_checkpoint(checkpoints)
     restore_best(checkpoints, start)
     return start

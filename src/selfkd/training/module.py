@@ -19,14 +19,14 @@ from selfkd.errors import NonFiniteLossError
 from selfkd.evaluation.metrics import evaluate
 from selfkd.evaluation.scores import Score
 from selfkd.methods.base import Method
+from selfkd.process_group import is_distributed
 from selfkd.training.allocator import jemalloc_advice
 from selfkd.training.checkpoint_files import MEMORIES_KEY
 from selfkd.training.memory import memory_to_evaluate
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import is_distributed
 from selfkd.training.step_meter import StepMeter
 from selfkd.training.threads import choose_threads
-from selfkd.training.training_module import SelectingFigure, TrainingModule
+from selfkd.training.training_module import SelectionMetric, TrainingModule
 
 __all__ = ["METHOD", "NETWORK", "MethodModule", "TrainingParts"]
 
@@ -80,8 +80,8 @@ class MethodModule(TrainingModule):
         return self.method
 
     @property
-    def selecting(self) -> SelectingFigure:
-        return SelectingFigure(self.parts.selection_name, "top1")
+    def selection_metric(self) -> SelectionMetric:
+        return SelectionMetric(self.parts.selection_name, "top1")
 
     @property
     def steps_per_epoch(self) -> int:

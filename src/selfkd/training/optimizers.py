@@ -23,11 +23,11 @@ def sgd(
     """Stochastic gradient descent with momentum.
 
     Args:
-        groups: the parameters; a group's own settings win.
-        lr: learning rate at its highest.
-        momentum: share of the last step that is kept, in [0, 1].
+        groups: the parameters; settings of a group go before these.
+        lr: the highest learning rate.
+        momentum: the part of the last step that is added to the next, in [0, 1].
         weight_decay: L2 penalty on all parameters.
-        nesterov: look ahead along the momentum.
+        nesterov: use Nesterov's momentum, which needs a momentum above 0.
     Raises: OptionError: if a value is out of range.
     """
     positive("optimizer.lr", lr)
@@ -49,8 +49,8 @@ def adamw(
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
     Args:
-        groups: the parameters; a group's own settings win.
-        lr: learning rate at its highest.
+        groups: the parameters; settings of a group go before these.
+        lr: the highest learning rate.
         weight_decay: decay of all parameters, times the learning rate.
         beta1: decay of the mean of gradients, in [0, 1).
         beta2: decay of the mean of squared gradients, in [0, 1).

@@ -1,4 +1,4 @@
-"""How long and how a run trains, whatever the method."""
+"""The options of the trainer, for every method."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ _MOST_NODES = 65_536
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
-    """The run itself.
+    """How a run trains, for every method.
 
     Args:
         epochs: passes over the training set.
-        precision: "32", "bf16-mixed" or "16-mixed" (GPU only); losses and evaluation are in float32 in any case.
-        accelerator: "auto", "cpu", "gpu", ... as Lightning names them.
-        devices: processes that train together on each machine, each with a device of its own; they share out every
-            batch, so that loader.batch_size stays the size of all together. Under torchrun or srun it may be left out.
-        threads: threads that compute on a CPU, in each process; null for one for every 2 billion multiply-adds in the
-            forward pass of a batch, at most one per core, or as many as OMP_NUM_THREADS says. An interrupted run goes
-            on with the number it has, since another one changes the last digits of results.
-        num_nodes: machines, each of them started by torchrun or srun.
-        sync_batchnorm: let batch normalisation see the batches of all processes (GPU only); else each sees its own
-            share, as is usual.
-        channels_last: keep images and weights in channels-last layout, faster on most hardware; not done for
-            networks of which a CPU would get wrong gradients in it.
-        evaluate_every: epochs between evaluations; only evaluated epochs can be the best.
-        best_after_epoch: the best epoch is sought after this many epochs, as some papers do; 0 for all.
-        loggers: "csv" (metrics.csv) and "tensorboard" (needs the extra `tensorboard`).
-        compile: compile the method's forward and backward pass with torch.compile (true, or one of its modes: default,
-            reduce-overhead, max-autotune); costs a minute or so at the start.
-        checkpoint_every: epochs between checkpoints from which an interrupted run continues; the last epoch always has
-            one. Writing one of ResNet-18 with DTSKD's history on CIFAR-100 takes a fraction of a second.
-        guard_every: steps between looks for NaN, infinity and wrong labels, each of which waits for the device.
+        precision: number format of training: "32", "bf16-mixed" or "16-mixed" (GPU only). Losses and evaluation always
+            use float32.
+        accelerator: the hardware that trains: "auto", "cpu", "gpu" or another name of Lightning's.
+        devices: processes per machine that train together, each with its own device. They share every batch, so
+            loader.batch_size is the size for all of them together. Leave it out under torchrun or srun.
+        threads: CPU threads that each process computes with. By default one thread for every 2 billion multiply-adds
+            in the forward pass of a batch, at most one per core, or OMP_NUM_THREADS where it is set. A continued run
+            keeps its number, because another one changes the last digits of the results.
+        num_nodes: machines that train together. torchrun or srun must start the processes on each of them.
+        sync_batchnorm: let batch normalisation use the batch of all processes (GPU only). By default each process uses
+            its own share.
+        channels_last: keep images and weights in channels-last layout, which is faster on most hardware. Networks that
+            would get wrong gradients on a CPU keep the usual layout.
+        evaluate_every: epochs between evaluations. Only an evaluated epoch can be the best.
+        best_after_epoch: the best epoch is chosen among those after this one, as some papers do; 0 for all epochs.
+        loggers: where the values of each epoch go: "csv" (metrics.csv) and "tensorboard" (needs the extra
+            `tensorboard`).
+        compile: compile the method's forward and backward pass with torch.compile: true, or one of its modes (default,
+            reduce-overhead, max-autotune). This takes about a minute at the start.
+        checkpoint_every: epochs between checkpoints, from which an interrupted run continues. The last epoch always
+            has one.
+        guard_every: steps between checks for NaN, infinity and wrong labels. Each check waits for the device.
     Raises: OptionError: if a value is out of range.
     """
 
@@ -72,7 +74,7 @@ class TrainerOptions:
         one_of("trainer.precision", self.precision, _PRECISIONS)
         if not _ACCELERATOR.fullmatch(self.accelerator):
             raise OptionError(
-                "trainer.accelerator", self.accelerator, "a name as Lightning has them: auto, cpu, gpu, ..."
+                "trainer.accelerator", self.accelerator, "a name that Lightning knows: auto, cpu, gpu, ..."
             )
         at_least("trainer.devices", self.devices, 1, _MOST_DEVICES)
         if self.threads is not None:

@@ -1,44 +1,47 @@
-"""Several processes that train one network together: how they are started, and how they agree."""
+"""The processes of a run: who started them, how they start on this machine, and how they end together.
+
+torch.distributed.elastic's `start_processes` is not used. It reports one failed process and keeps the exit codes of the
+others to itself, so a process that the system killed cannot be told from those that fail because it is gone.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch import distributed
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
 from selfkd import errors, process_environment
 from selfkd.cores import available_cores
 from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
-from selfkd.process_group import process_count, process_rank
+from selfkd.process_group import is_distributed, process_rank
 from selfkd.terminal import configure_logging, safe_output
 from selfkd.training.options import TrainerOptions
 from selfkd.training.signals import StopSignal, leave, stopping_on_signals, stops_deferred
 
-__all__ = ["World", "broadcast_from_main", "is_distributed", "is_main_process", "start"]
+__all__ = ["World", "is_main_process", "start"]
 
-T = TypeVar("T")
-
-# What torchrun tells a process, and so do we to those we start.
+# The variables that torchrun sets, and so do we for the processes that we start.
 _TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 _GRACE_SECONDS = 15.0  # torch waits so long twice: before it sends SIGTERM, and before SIGKILL
 _SETTLING_SECONDS = 0.5
 _OURS = "selfkd"
@@ -71,9 +74,9 @@ class World:
 
         Raises: OptionError: if the two disagree, or several machines are asked for and nobody has started them.
         """
-        launcher = _launcher()
-        if launcher is not None:
-            name, environment, devices = launcher
+        launched = _launcher()
+        if launched is not None:
+            name, environment, devices = launched
             nodes = environment.world_size() // devices
             for option, asked, told in (("devices", options.devices, devices), ("num_nodes", options.num_nodes, nodes)):
                 if asked not in (1, told):
@@ -88,27 +91,12 @@ class World:
         return cls(options.devices, 1, LightningEnvironment(), launched=False)
 
 
-def is_distributed() -> bool:
-    """Whether this process is connected to others that train with it."""
-    return process_count() > 1
-
-
 def is_main_process() -> bool:
     """Whether this process is the one that writes and reports."""
     if is_distributed():
         return process_rank() == 0
-    launcher = _launcher()
-    return launcher is None or launcher[1].global_rank() == 0
-
-
-def broadcast_from_main(give: Callable[[], T]) -> T:
-    """What the first process gives, in all of them, each of which waits for it."""
-    if not is_distributed():
-        return give()
-    box: list[Any] = [give() if is_main_process() else None]
-    distributed.broadcast_object_list(box, src=0)
-    given: T = box[0]
-    return given
+    launched = _launcher()
+    return launched is None or launched[1].global_rank() == 0
 
 
 def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
@@ -229,7 +217,7 @@ def _begin(
 ) -> None:
     """The beginning of a process."""
     os.environ.update({**settings, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)  # type: ignore[attr-defined]  # not SIGINT, which may be ignored
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         with safe_output(), stopping_on_signals():
             configure_logging(level if rank == 0 else logging.ERROR)
@@ -242,6 +230,14 @@ def _begin(
         leave(error.exit_status)
     except KeyboardInterrupt as error:
         leave(128 + getattr(error, "number", signal.SIGINT))
+
+
+def _stop_with_parent() -> None:
+    """Stop this process when its parent has died. torch sends SIGINT then, which a job in the background ignores."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _reported(reports: Path) -> SelfKDError | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from selfkd.evaluation.scores import in_words
 from selfkd.training.epoch_log import EpochLogger
@@ -18,19 +20,22 @@ _log = logging.getLogger("selfkd")
 
 
 class RunProgressBar(pl.Callback):
-    """Steps of all epochs in one bar: Lightning's own restart with every epoch, which hides a run of many short ones.
+    """One bar for the steps of all epochs; Lightning's own restarts with every epoch.
 
     Args:
-        title: what stands before the bar.
+        title: the text before the bar.
     """
 
     def __init__(self, title: str) -> None:
         self.title = title
         self._bar: tqdm[Any] | None = None
+        self._opened = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         total = int(trainer.num_training_batches) * int(trainer.max_epochs or 0)
-        self._bar = tqdm(total=total, initial=trainer.global_step, desc=self.title, unit="step", mininterval=0.5)
+        bar = tqdm(total=total, initial=trainer.global_step, desc=self.title, unit="step", mininterval=0.5)
+        self._bar = self._opened.enter_context(bar)
+        self._opened.enter_context(logging_redirect_tqdm())  # lines of the log stand above the bar, not behind it
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert self._bar is not None
@@ -43,23 +48,18 @@ class RunProgressBar(pl.Callback):
         self._bar.set_postfix_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{shown}", refresh=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._close()
+        self._opened.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._opened.close()
 
 
 class EpochLines(EpochLogger):
-    """A line in the log for every evaluated epoch, where no bar is wanted.
+    """A line in the log for every evaluated epoch, in place of a bar.
 
     Args:
-        title: what stands before.
-        module: is trained.
+        title: the text before each line.
+        module: the module in training.
     """
 
     def __init__(self, title: str, module: TrainingModule) -> None:
@@ -69,7 +69,7 @@ class EpochLines(EpochLogger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Write the line of one epoch (`step`, counted from 1), if it was evaluated."""
-        selecting, latest = self.module.selecting, self.module.latest
+        selecting, latest = self.module.selection_metric, self.module.latest
         if latest is not None and selecting.column in metrics:
             done = f"epoch {step}/{self.module.options.epochs}, {selecting.split} {in_words(latest)}"
             seconds = metrics["seconds/train"] + metrics["seconds/evaluate"]

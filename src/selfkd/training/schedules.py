@@ -28,8 +28,8 @@ def multistep(
         optimizer: whose learning rate is scheduled.
         epochs: of the whole run.
         steps_per_epoch: batches in an epoch.
-        milestones: where the learning rate falls, increasing, none twice; up to 1 a share of all epochs (so that a
-            shorter run keeps its shape), above 1 an epoch. With warm-up they count from its end.
+        milestones: where the learning rate falls, in increasing order. A number up to 1 is a share of all epochs, so
+            that a shorter run keeps its shape; a number above 1 is an epoch. They count from the end of the warm-up.
         gamma: factor at each milestone, > 0.
         warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
     Raises: OptionError: if a value is out of range.
@@ -71,7 +71,7 @@ def cosine(
         optimizer: whose learning rate is scheduled.
         epochs: of the whole run.
         steps_per_epoch: batches in an epoch.
-        final_fraction: where the learning rate ends, as a share of the highest learning rate, in [0, 1).
+        final_fraction: the last learning rate as a share of the highest, in [0, 1).
         warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
     Raises: OptionError: if a value is out of range.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 from selfkd.contract import StepOutput
 from selfkd.errors import NonFiniteLossError
-from selfkd.training.processes import is_distributed
+from selfkd.process_group import is_distributed
 
 __all__ = ["StepMeter"]
 

@@ -1,4 +1,4 @@
-"""What `fit` trains: the life of a run that all tasks share, and what each task says of itself."""
+"""The LightningModule that `fit` trains: all tasks share it, and each adds its own part."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from selfkd.evaluation.scores import Score
 from selfkd.training.checkpoint_files import BEST_KEY, PROCESSES_KEY, STEPS_KEY, THREADS_KEY
 from selfkd.training.options import TrainerOptions
 
-__all__ = ["SelectingFigure", "TrainingModule"]
+__all__ = ["SelectionMetric", "TrainingModule"]
 
 _log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True)
-class SelectingFigure:
-    """The figure that selects a run's best epoch.
+class SelectionMetric:
+    """The metric that selects the best epoch of a run.
 
     Args:
-        split: on which it is measured.
+        split: the split on which it is measured.
         metric: its name.
-        head: of which head.
-        higher_is_better: its direction.
+        head: the head that it measures.
+        higher_is_better: whether the highest value is the best.
     """
 
     split: str
@@ -61,8 +61,8 @@ class TrainingModule(pl.LightningModule, ABC):
         options: of the run.
         seed: of the run; what is drawn in a step depends on it, the epoch and the process alone.
     Attributes:
-        latest: the selecting figure at the latest evaluation, or None before the first.
-        is_best: whether that was the best so far, of the epochs that may be.
+        latest: the selection metric's value at the latest evaluation, or None before the first.
+        is_best: whether that value is the best so far, among the epochs that `best_after_epoch` admits.
     """
 
     def __init__(self, options: TrainerOptions, seed: int) -> None:
@@ -79,12 +79,12 @@ class TrainingModule(pl.LightningModule, ABC):
     @property
     @abstractmethod
     def trained(self) -> nn.Module:
-        """The part that computes a step: what is compiled, and laid out in channels-last where that is asked for."""
+        """The network or method that computes a step; options say whether it is compiled and in channels-last."""
 
     @property
     @abstractmethod
-    def selecting(self) -> SelectingFigure:
-        """Which figure selects the best epoch."""
+    def selection_metric(self) -> SelectionMetric:
+        """The metric that selects the best epoch."""
 
     @property
     @abstractmethod
@@ -93,36 +93,36 @@ class TrainingModule(pl.LightningModule, ABC):
 
     @abstractmethod
     def evaluate(self) -> Mapping[str, Score]:
-        """Measure: "<split>/<metric>/<head>" to score, the selecting figure among them. Called in every process.
+        """Measure: "<split>/<metric>/<head>" to score, the selection metric among them. Called in every process.
 
-        Raises: NonFiniteLossError: if something of it is NaN or infinite.
+        Raises: NonFiniteLossError: if a logit or a score is NaN or infinite.
         """
 
     @abstractmethod
     def end_epoch(self) -> dict[str, float]:
-        """Close an epoch's training. Returns what is logged of it, "train/loss" among it, the same in all processes."""
+        """End an epoch's training. Returns the values to log, "train/loss" among them, the same in all processes."""
 
     def begin_epoch(self) -> None:
-        """Prepare an epoch; one that was broken off begins again."""
+        """Prepare an epoch. An epoch that was interrupted begins again."""
 
     def guard(self) -> None:
-        """Look for what must end the run, such as a loss that is NaN; may wait for the device.
+        """Check for values that must end the run, such as a loss that is NaN. It may wait for the device.
 
         Called after every `trainer.guard_every` steps, and at an epoch's end before anything is saved.
         """
 
     def prepare_cpu(self, kept_threads: int | None) -> None:
-        """Choose the number of threads of torch where a CPU trains; by default the user's or that of before.
+        """Choose torch's number of threads where a CPU trains; by default the user's number or the earlier one.
 
         Args:
-            kept_threads: the number with which the run was trained so far; None if it begins.
+            kept_threads: the number of the run so far; None for a new run.
         """
         number = self.options.threads or kept_threads
         if number is not None:
             torch.set_num_threads(number)
 
     def too_little_memory(self, device: torch.device) -> str:
-        """What is said where a device's memory has run out in training: what was asked of it, and what might fit."""
+        """The error when a device's memory runs out in training: what was needed, and what might fit."""
         return f"{device} has too little memory for this training"
 
     def setup(self, stage: str) -> None:
@@ -191,8 +191,8 @@ class TrainingModule(pl.LightningModule, ABC):
 
     @property
     def _worst(self) -> float:
-        """What any figure is better than."""
-        return -math.inf if self.selecting.higher_is_better else math.inf
+        """A value that every other is better than."""
+        return -math.inf if self.selection_metric.higher_is_better else math.inf
 
     def _guard_all(self) -> None:
         self.guard()
@@ -205,21 +205,22 @@ class TrainingModule(pl.LightningModule, ABC):
         return done % self.options.evaluate_every == 0 or done == self.options.epochs
 
     def _may_be_best(self) -> bool:
-        """By the paper's rule, or in a run too short for it any epoch. There always is one: the last is evaluated."""
+        """Whether the epoch comes after `best_after_epoch`; in a run too short for that, every epoch does."""
         after = self.options.best_after_epoch
         return self.current_epoch >= after or self.options.epochs <= after
 
     def _select(self, figures: Mapping[str, Score]) -> None:
-        """Note the selecting figure of an evaluated epoch, and whether its weights are the best so far."""
+        """Note the selection metric of an evaluated epoch, and whether its weights are the best so far."""
         self.is_best = False
         if not figures:
             return
-        self.latest = figures[self.selecting.column]
+        self.latest = figures[self.selection_metric.column]
         value, best = float(self.latest["value"]), self._worst if self._best is None else self._best
         if not math.isfinite(value):
             raise NonFiniteLossError(
-                f"{self.selecting.column} is NaN or infinite in the evaluation after epoch {self.current_epoch + 1}"
+                f"{self.selection_metric.column} is NaN or infinite "
+                f"in the evaluation after epoch {self.current_epoch + 1}"
             )
-        better = value > best if self.selecting.higher_is_better else value < best
+        better = value > best if self.selection_metric.higher_is_better else value < best
         if better and self._may_be_best():
             self._best, self.is_best = value, True

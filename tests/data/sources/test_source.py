@@ -119,7 +119,7 @@ def test_classes_left_out_do_not_keep_a_test_split_from_being_drawn(root):
 @pytest.mark.parametrize("written", ["[7,1]", "['7',1]", "['7','1']"])
 def test_classes_whose_names_are_numbers_can_be_written_as_such(written):
     recipe = resolve("demo/digits/resnet18/plain", {"data.classes": written})
-    splits = recipe.target("data")(**recipe.options["data"]).load(0)
+    splits = recipe.build("data").load(0)
     assert splits.class_names == ("7", "1")
     assert splits.fingerprint() == Digits(classes=("7", "1")).load(0).fingerprint()
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from selfkd.recipes.options_parser import options_help
+from selfkd.recipes.options_help import options_help
 from selfkd.recipes.reader import resolve
 
 DTSKD = "dtskd/cifar100/resnet18/dtskd"
@@ -12,7 +12,7 @@ def help_of(recipe):
     return options_help(recipe.parts, recipe.flat())
 
 
-def test_the_help_names_every_option_with_meaning_and_the_recipes_value():
+def test_the_help_names_every_key_with_meaning_and_the_recipes_value():
     recipe = resolve(DTSKD)
     text = help_of(recipe)
     for section, options in recipe.options.items():

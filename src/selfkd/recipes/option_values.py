@@ -1,0 +1,69 @@
+"""The values of all options of a recipe: given ones read by their types, the others by default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from selfkd.errors import RecipeError
+from selfkd.given_paths import lacking
+from selfkd.recipes.files import ENDINGS
+from selfkd.recipes.key_checks import check_keys
+from selfkd.recipes.part_options import options_of
+from selfkd.recipes.sections import sections_of
+from selfkd.recipes.values import in_words, not_allowed, read_value
+
+__all__ = ["option_values"]
+
+_PATHS = ("data.root", "teacher.path")
+_RECIPE_OF_TEACHER = "teacher.recipe"
+_LARGEST_SEED = 2**32 - 1
+
+
+def option_values(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The seed, and the options of every section with their values; paths are absolute.
+
+    Args:
+        parts: section to the name of the chosen part.
+        flat: the keys that the recipe sets.
+    Raises:
+        UnknownNameError: if an option does not exist.
+        RecipeError: if a value is not allowed, or one is missing.
+    """
+    known = options_of(parts)
+    check_keys(parts, flat, list(known))
+    options: dict[str, dict[str, Any]] = {section: {} for section in ("", *sections_of(parts))}
+    for key, option in known.items():
+        if option.required and key not in flat:
+            raise RecipeError(f"{key} has no default; add {key}=<value>, {in_words(option.kind)}")
+        value = read_value(key, flat[key], option.kind) if key in flat else option.default
+        if key == "seed" and (value is None or not 0 <= value <= _LARGEST_SEED):
+            raise not_allowed("seed", value, f"from 0 to {_LARGEST_SEED}")
+        if value is None and option.default is not None:
+            raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {option.default}")
+        if value is not None and (key in _PATHS or (key == _RECIPE_OF_TEACHER and value.endswith(ENDINGS))):
+            value = _checked_path(key, value)
+        section, _, name = key.rpartition(".")
+        options[section][name] = value
+    return options.pop("")["seed"], options
+
+
+def _checked_path(key: str, text: str) -> str:
+    """An option that is a path, as an absolute one.
+
+    Raises: RecipeError: if nothing can have this name. Whether anything is there, its reader says.
+    """
+    if not text.strip():
+        allowed = "the path of a folder ('.' is the current one)" if key == "data.root" else "a path"
+        raise not_allowed(key, text, allowed)
+    try:
+        path = Path(text).expanduser().resolve()
+    except RuntimeError as error:
+        raise not_allowed(key, text, "a path that begins with the name of a known user, or without ~") from error
+    except (OSError, ValueError):  # too long, or with null bytes
+        path = Path(text)
+    wanted = lacking(path)
+    if wanted is not None:
+        raise not_allowed(key, text, wanted)
+    return str(path)

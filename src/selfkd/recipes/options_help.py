@@ -1,0 +1,69 @@
+"""The help of a recipe: which parts may stand in it, and every option with its meaning, type and value."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from selfkd.recipes.part_options import Option, options_of
+from selfkd.recipes.sections import CHOSEN
+from selfkd.recipes.values import in_words, written
+from selfkd.terminal import printable
+
+__all__ = ["options_help"]
+
+_NOTATION = """\
+Numbers are written in plain decimals: 1000, 0.5, 1e-4; not 1_000, 010 or 1:30. A list is written
+[1,2]; null stands for no value.
+"""
+_MEANINGS_BEGIN = 40  # columns from the left
+_NARROWEST = 11
+
+
+def options_help(parts: Mapping[str, str], flat: Mapping[str, Any]) -> str:
+    """Every option of a recipe with its meaning, type and value.
+
+    Args:
+        parts: section to the name of the chosen part.
+        flat: the recipe's flat keys.
+    """
+    chosen = "\n".join(
+        f"  {section}={parts.get(section, 'null')}\n{_alternatives(section, parts.get(section))}" for section in CHOSEN
+    )
+    blocks = [f"parts, each with its own options below:\n{chosen}"]
+    for section, options in groupby(options_of(parts).values(), lambda option: option.key.rpartition(".")[0]):
+        title = f"{section}={parts[section]}" if section in parts else section or "options"
+        blocks.append("\n".join([f"{title}:", *(_lines_of(option, flat[option.key]) for option in options)]))
+    return "\n\n".join([*blocks, _NOTATION])
+
+
+def _alternatives(section: str, name: str | None) -> str:
+    """What else may stand in a section."""
+    chosen = CHOSEN[section]
+    others = [other for other in chosen.catalogue if other != name]
+    others += ["null"] if chosen.optional and name is not None else []
+    others += [others_in_words for others_in_words, _ in chosen.others]
+    if chosen.catalogue.takes_own:
+        others.append("package.module:Name")
+    return _filled(f"or {', '.join(others)}", " " * 6)
+
+
+def _lines_of(option: Option, value: Any) -> str:
+    """An option as the command line takes it, `key=value`, and its meaning and type in the column beside it."""
+    setting = "  " + printable(f"{option.key}={written(value)}")
+    meaning = re.sub(r"\bNone\b", "null", option.meaning)  # docstrings speak to Python, too
+    lines = _filled(f"{meaning} ({in_words(option.kind)})".strip(), " " * _MEANINGS_BEGIN)
+    return setting + (lines[len(setting) :] if len(setting) <= _MEANINGS_BEGIN - 2 else f"\n{lines}")
+
+
+def _filled(text: str, indent: str) -> str:
+    """Indented lines as wide as the terminal. Names and values stay whole: bf16-mixed, /data/photos."""
+    width = max(shutil.get_terminal_size().columns - 2, len(indent) + _NARROWEST)
+    words = " ".join(text.split())
+    return textwrap.fill(
+        words, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

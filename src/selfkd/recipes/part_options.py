@@ -1,0 +1,114 @@
+"""Every option of the chosen parts, read from their signatures and docstrings by jsonargparse."""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from selfkd.catalogue import is_own
+from selfkd.errors import UserError
+from selfkd.recipes.sections import CHOSEN, part, sections_of
+
+__all__ = ["Option", "options_of"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a part.
+
+    Args:
+        key: `section.name`, or `seed`.
+        kind: the type of its values, as it is annotated.
+        default: its value where nobody gives one.
+        meaning: a sentence of the part's docstring.
+        required: whether it has no default.
+    """
+
+    key: str
+    kind: Any
+    default: Any
+    meaning: str
+    required: bool = False
+
+
+_SEED = Option("seed", int, 0, "the seed of everything random")
+
+
+def options_of(parts: Mapping[str, str]) -> dict[str, Option]:
+    """The options of the chosen parts and of the sections that are always there, by key.
+
+    Args:
+        parts: section to the name of the chosen part.
+    Raises: UserError: if the parameters of the user's own part cannot be options.
+    """
+    options = {_SEED.key: _SEED}
+    for section in sections_of(parts):
+        name = parts.get(section)
+        target = part(section, name)
+        skipped, reserved = (CHOSEN[section].leading, CHOSEN[section].reserved) if section in CHOSEN else (0, ())
+        if isinstance(target, functools.partial):
+            skipped += len(target.args)
+            target = target.func
+        try:
+            options |= _SignatureReader().read(target, section, {skipped, *reserved} if skipped else set(reserved))
+        except Exception as error:
+            if name is None or not is_own(name):
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"the parameters of {section} {name!r} cannot be read as options: {reason}") from error
+    return options
+
+
+class _SignatureReader(ArgumentParser):
+    """Keeps what jsonargparse finds in a signature; from its arguments only private attributes give that back."""
+
+    def __init__(self) -> None:
+        super().__init__(exit_on_error=False, add_help=False, default_env=False)
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        self._found[args[0].removeprefix("--")] = kwargs
+        return super().add_argument(*args, **kwargs)
+
+    def read(self, target: Callable[..., Any], section: str, skip: set[int | str]) -> dict[str, Option]:
+        """The options of a class or function.
+
+        Args:
+            target: the class or function.
+            section: where it stands.
+            skip: parameters that are no options: the number of leading ones, and names.
+        """
+        add = self.add_class_arguments if isinstance(target, type) else self.add_function_arguments
+        keys = add(target, section, as_group=False, skip=skip, fail_untyped=False)
+        kinds = _kinds(target)
+        return {
+            key: Option(
+                key,
+                kinds.get(key.removeprefix(f"{section}."), Any),
+                self._found[key].get("default"),
+                self._found[key].get("help") or "",
+                self._found[key].get("required", False),
+            )
+            for key in keys
+        }
+
+
+def _kinds(target: Callable[..., Any]) -> dict[str, Any]:
+    """The annotated types of parameters, by name; a class that passes `**options` on has the types of its bases."""
+    functions: list[Any] = [target]
+    if isinstance(target, type):
+        functions = [vars(base).get("__init__") for base in reversed(target.__mro__)]
+    kinds: dict[str, Any] = {}
+    for function in functions:
+        for name, annotation in getattr(function, "__annotations__", {}).items():
+            parameter = types.SimpleNamespace(__annotations__={name: annotation})
+            with suppress(Exception):  # an annotation that only a type checker can read
+                kinds |= typing.get_type_hints(parameter, function.__globals__)
+    return kinds

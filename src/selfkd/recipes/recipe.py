@@ -1,0 +1,135 @@
+"""A resolved recipe, and what of it is the experiment."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
+
+from selfkd.catalogue import is_own, place_of
+from selfkd.errors import OptionError, SelfKDError, UserError, shown
+from selfkd.recipes.sections import TEACHER_PREFIX, part, sections_of
+
+__all__ = ["MACHINE", "Recipe", "differences", "is_of_machine"]
+
+# Options of the machine are no part of the experiment: they change neither the name of a run nor its identity.
+MACHINE = frozenset(
+    {
+        "data.root",
+        "data.download",
+        "data.memory_gb",
+        "loader.workers",
+        "loader.evaluation_batch_size",
+        "loader.device_share",
+        "history.storage",
+        "teacher.path",
+        "trainer.devices",
+        "trainer.threads",
+        "trainer.num_nodes",
+        "trainer.compile",
+        "trainer.checkpoint_every",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved recipe: every option has its value.
+
+    Args:
+        name: the recipe's name with its overrides, which is also the run's folder.
+        seed: of everything random.
+        parts: section to the name of the chosen part ("method" to "dtskd").
+        options: section to keyword arguments.
+        published: the figure that the recipe reproduces, or empty.
+        of_teacher: keys of the teacher's own recipe, without the `teacher.` before them, and their values as text.
+    """
+
+    name: str
+    seed: int
+    parts: Mapping[str, str]
+    options: Mapping[str, Mapping[str, Any]]
+    published: Mapping[str, Any] = field(default_factory=dict)
+    of_teacher: Mapping[str, str] = field(default_factory=dict)
+
+    def flat(self) -> dict[str, Any]:
+        """All of it as flat keys, as a recipe file has them."""
+        result: dict[str, Any] = {"name": self.name, "seed": self.seed}
+        for section in sections_of(self.parts):
+            if section in self.parts:
+                result[section] = self.parts[section]
+            for option, value in self.options[section].items():
+                result[f"{section}.{option}"] = list(value) if isinstance(value, tuple) else value
+        result |= {f"{TEACHER_PREFIX}{key}": value for key, value in self.of_teacher.items()}
+        if self.published:
+            result["published"] = dict(self.published)
+        return result
+
+    def to_yaml(self) -> str:
+        """A file that resolves to this very recipe."""
+        return yaml.safe_dump(self.flat(), sort_keys=False, allow_unicode=True)
+
+    def build(self, section: str, /, *arguments: Any, **others: Any) -> Any:
+        """Build the part of a section with the recipe's options; `partial(recipe.build, "optimizer")` is a factory.
+
+        Args:
+            section: of the recipe.
+            arguments: what the part takes before its options: K for a network, the parameters for an optimiser.
+            others: keyword arguments beside the options, or in place of some.
+        Raises: UserError: if an option is not allowed, or the user's own part fails; the message says where.
+        """
+        try:
+            return self.target(section)(*arguments, **{**self.options[section], **others})
+        except OptionError as error:
+            if "." in error.option:
+                raise
+            raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error
+
+    def target(self, section: str) -> Callable[..., Any]:
+        """The class or function that a section configures. The user's own raises a `UserError` whatever fails in it."""
+        name = self.parts.get(section)
+        target = part(section, name)
+        return _naming_errors(f"{section} {name!r}", target) if name is not None and is_own(name) else target
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The same experiment from another seed."""
+        return replace(self, seed=seed)
+
+
+def is_of_machine(key: str) -> bool:
+    """Whether a flat key, of a recipe or of a teacher's, belongs to a machine and not to the experiment."""
+    return key in MACHINE or (key.startswith(TEACHER_PREFIX) and is_of_machine(key.removeprefix(TEACHER_PREFIX)))
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The keys in which two experiments differ, with both values; options of the machine do not count.
+
+    Args:
+        before: flat keys of the one experiment.
+        after: of the other.
+    """
+    keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key) and key != "published"]
+    return [
+        f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _naming_errors(subject: str, factory: Callable[..., Any]) -> Callable[..., Any]:
+    """The user's own part, with its signature; an error that it raises when it is built is named with its place."""
+
+    @functools.wraps(factory)
+    def build(*arguments: Any, **options: Any) -> Any:
+        try:
+            return factory(*arguments, **options)
+        except SelfKDError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}{place_of(error.__traceback__)}"
+            raise UserError(f"{subject} raised {reason}") from error
+
+    return build
