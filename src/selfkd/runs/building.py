@@ -77,4 +77,4 @@ def _options_of(section: str) -> Iterator[None]:
     except OptionError as error:
         if "." in error.option:
             raise
-        raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error
+        raise error.renamed(f"{section}.{error.option}") from error
