@@ -30,7 +30,7 @@ from torch import Tensor
 
 from generated_section import with_section
 from selfkd.memories import History, HistoryOptions
-from selfkd.memories.row_forms import TopClasses
+from selfkd.memories.row_formats import TopClasses
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "history_scale.json"

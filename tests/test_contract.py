@@ -82,7 +82,7 @@ def test_a_batch_unfolds_into_views_members_and_anchors():
     assert images.data_ptr() == STACKED.images.data_ptr()
     channels_last = torch.zeros(8, 3, 4, 4).to(memory_format=torch.channels_last)
     assert STACKED.unstacked(channels_last).shape == (2, 2, 2, 3, 4, 4)
-    with pytest.raises(BatchError, match="6 rows are neither one for each of the 4 samples nor for each of their 8"):
+    with pytest.raises(BatchError, match="6 rows; expected one for each of the 4 samples, or one for each of their 8"):
         STACKED.unstacked(torch.zeros(6, 7))
 
 
@@ -94,7 +94,7 @@ def test_what_is_known_of_samples_is_known_of_their_images(count, expected):
 
 @pytest.mark.parametrize("count", [0, 3, 6, 12])
 def test_rows_of_half_a_view_are_refused(count):
-    with pytest.raises(BatchError, match=f"{count} rows are those of no whole view: the batch has 4 samples"):
+    with pytest.raises(BatchError, match=f"{count} rows are not a whole view: the batch has 4 samples"):
         STACKED.for_images(STACKED.labels, count)
 
 

@@ -40,7 +40,7 @@ def test_weights_are_finite_numbers(values):
 
 def test_one_weight_is_above_0():
     one_positive(first=0, second=1e-9)
-    with pytest.raises(OptionError, match="first=0 is not allowed; first must be above 0 where second is 0"):
+    with pytest.raises(OptionError, match="first=0 is not allowed; second is 0, too, so nothing would be learnt"):
         one_positive(first=0, second=0.0)
 
 

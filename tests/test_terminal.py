@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from selfkd.errors import StorageError
-from selfkd.terminal import ReaderLeftError, as_message, configure_logging, printable, safe_output, write_exactly
+from selfkd.terminal import OutputClosedError, as_message, configure_logging, printable, safe_output, write_exactly
 
 HOSTILE = {
     "a colour": ("\x1b[31mred", r"\x1b[31mred"),
@@ -88,7 +88,7 @@ def test_only_standard_output_must_be_written(monkeypatch):
         with pytest.raises(StorageError, match="the standard output cannot be written: No space left on device"):
             sys.stdout.write("lost")
     monkeypatch.setattr(sys, "stdout", Broken(BrokenPipeError(32, "Broken pipe")))
-    with safe_output(), pytest.raises(ReaderLeftError):
+    with safe_output(), pytest.raises(OutputClosedError):
         sys.stdout.write("seen enough")
 
 

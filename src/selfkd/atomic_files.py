@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Atomic writes: a file or folder is either whole or not there."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["folder_written_whole", "remove", "written_whole"]
 
 @contextmanager
 def written_whole(path: Path, among_others: bool = False) -> Iterator[Path]:
-    """Write to the path given inside; afterwards it replaces `path` in one step.
+    """Write a file: the `with` block writes to the path that it gets, which then replaces `path` in one step.
 
-    Whatever is raised inside, what was there before stays, and nothing half-written is left.
+    If the block raises an error, the old file stays, and the half-written one is removed.
 
     Args:
         path: the file.
-        among_others: whether files that are not ours may lie beside it, so that only `path` is replaced. Elsewhere what
-            a killed process left half-written goes.
-    Raises: StorageError: if it cannot be written, which an OSError inside says.
+        among_others: whether files of other people may lie in the folder. Then the half-written file has a random name,
+            so that it replaces none of theirs. Otherwise it replaces what a killed process left half-written.
+    Raises: StorageError: if the block raises an OSError.
     """
     partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial") if among_others else _partial(path)
     try:
@@ -42,12 +42,12 @@ def written_whole(path: Path, among_others: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
-    """Write into the folder given inside; afterwards it stands under `path`, all of it on disk.
+    """Write a folder: the `with` block writes into the folder that it gets, which then becomes `path`, whole on disk.
 
-    What was there goes first. Files are to be synchronised with the disk by who writes them. Whatever is raised inside,
-    nothing half-written is left.
+    A folder that was there is removed before. The block must synchronise its files with the disk. If it raises an
+    error, the half-written folder is removed.
 
-    Raises: StorageError: if it cannot be written, which an OSError inside says.
+    Raises: StorageError: if the block raises an OSError.
     """
     partial = _partial(path)
     try:
@@ -67,7 +67,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link, or a folder with all that is in it; nothing where there is none.
+    """Remove a file, a link, or a folder with its contents. Does nothing if there is none.
 
     Raises: OSError: if it cannot be removed.
     """
@@ -82,7 +82,7 @@ def _partial(path: Path) -> Path:
 
 
 def _synchronise(folder: Path) -> None:
-    """Wait until the names in a folder are on disk; a system that cannot say so is believed."""
+    """Wait until the names in a folder are on disk; on Windows this is not possible."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Tables of names: one line per member, readable without importing what the names stand for."""
+"""Tables of names, one line for each member. They can be read without importing the members."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from selfkd.errors import UnknownNameError, UserError
 __all__ = ["Catalogue", "Entry", "import_target", "is_own", "place_of"]
 
 _OWN_MARK = ":"
-# Where no line of somebody's own code stands: this package, and what Python itself imports with.
+# Files without custom code: this package, and the modules with which Python imports.
 _NOT_OWN = (f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen importlib")
 
 
@@ -35,8 +35,8 @@ class Catalogue(Mapping[str, Entry]):
     Args:
         kind: what the members are, in the singular ("method").
         entries: name to entry.
-        listing: what a user can do to see all names.
-        takes_own: whether `package.module:Name` gives somebody's own member.
+        listing: how a user can see all names.
+        takes_own: whether `package.module:Name` is allowed as a custom member.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, Entry], listing: str, takes_own: bool = False) -> None:
@@ -55,7 +55,7 @@ class Catalogue(Mapping[str, Entry]):
         return len(self._entries)
 
     def target(self, name: str) -> str:
-        """`module:attribute` of a member, or the name itself where the table takes somebody's own. Imports nothing.
+        """`module:attribute` of a member; for a custom member the name itself. Imports nothing.
 
         Raises: UnknownNameError: if the table has no such name (the message gives the nearest).
         """
@@ -66,7 +66,7 @@ class Catalogue(Mapping[str, Entry]):
         raise UnknownNameError(self.kind, name, self._entries, self.listing)
 
     def load(self, name: str) -> Any:
-        """The class or function of that name, or of `package.module:Name` where the table takes somebody's own.
+        """Import the class or function of a name, or `package.module:Name` if the table takes custom members.
 
         Raises:
             UnknownNameError: if the table has no such name (the message gives the nearest).
@@ -78,16 +78,15 @@ class Catalogue(Mapping[str, Entry]):
         try:
             _search_working_folder()
             return import_target(target)
-        except (Exception, SystemExit) as error:  # somebody's module may fail in any way while it is imported
+        except (Exception, SystemExit) as error:  # a custom module may fail in any way
             reason = f"{type(error).__name__}: {error}{place_of(error.__traceback__)}"
             raise UserError(f"{self.kind} {name!r} cannot be imported: {reason}") from error
 
 
 def _search_working_folder() -> None:
-    """Look for modules in the working folder too from now on, as `python -m` does, but after all other places.
+    """From now on, look for modules in the working folder, too, after all other places.
 
-    Only for somebody's own part: without one, whatever lies there would run where an optional package is looked for in
-    vain.
+    Called only for custom members. Otherwise a file in that folder would run when an optional package is missing.
     """
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -95,23 +94,23 @@ def _search_working_folder() -> None:
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is that of somebody's own part, `package.module:Name`."""
+    """Whether a name is that of a custom member, `package.module:Name`."""
     return _OWN_MARK in name
 
 
 def import_target(target: str) -> Any:
-    """What `module:attribute` names."""
+    """Import `module:attribute`."""
     module, _, attribute = target.partition(_OWN_MARK)
     return getattr(importlib.import_module(module), attribute)
 
 
 def place_of(trace: TracebackType | None) -> str:
-    """` (file, line n)`, where somebody's own code raised an error; empty if none of it was reached.
+    """` (file, line n)` of the custom code that raised an error; empty if no custom code was reached.
 
     Args:
-        trace: of the error.
+        trace: traceback of the error.
     """
     frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_NOT_OWN)]
-    # Deeper ones may belong to a library that the code calls; the first file that is not ours is its own.
+    # Deeper frames may belong to a library that the custom code calls; the first file that is not ours is custom.
     own = [frame for frame in frames if frame.filename == frames[0].filename]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

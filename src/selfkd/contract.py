@@ -1,4 +1,4 @@
-"""The records that pass between packages. Nothing here imports torch, or any module of ours but the errors.
+"""The records that pass between packages. This module imports neither torch nor any of our modules except the errors.
 
 Letters used in shapes everywhere: B batch, V views, K classes, C channels, H W height and width, D embedding.
 """
@@ -32,20 +32,20 @@ _Stages = Literal["any", "halving", "halving_or_equal"]
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method needs from data, run and network; declared, so that nobody ever asks for its name.
+    """What a method needs from data, run and network. Other code reads these declarations, never a method's name.
 
     Args:
-        sample_index: every batch carries the index of each sample in the training set.
+        sample_index: whether every batch carries the index of each sample in the training set.
         views: number of independent augmentations of each image.
-        same_class: number n of further samples of the same class that follow each sample, which is their anchor.
-        same_class_distinct: the followers are other samples than their anchor and than each other as far as the class
-            has enough of them (BAKE); else each is drawn from the whole class, anchor included (CS-KD).
-        labels: the label of every training sample, `DatasetInfo.labels`, when the method is built; a run notes them for
-            such a method alone.
-        teacher: the keyword argument `teacher`, a trained network that is frozen (`selfkd.Teacher`).
-        peer: the keyword argument `peer`, a second staged network, which is trained along.
-        stages: sizes of the network's stages: "any", "halving" (each half the size of the one before) or
-            "halving_or_equal" (up to the map that the classifier pools).
+        same_class: number n of further samples of its class that follow each sample, which is their anchor.
+        same_class_distinct: whether the followers differ from their anchor and from each other, if the class has enough
+            samples (BAKE); otherwise each is drawn from the whole class, with the anchor (CS-KD).
+        labels: whether the method gets the label of every training sample, `DatasetInfo.labels`, when it is built. A
+            run stores the labels only for such a method.
+        teacher: whether the method takes the keyword argument `teacher`, a frozen trained network (`selfkd.Teacher`).
+        peer: whether the method takes the keyword argument `peer`, a second staged network, which is trained along.
+        stages: sizes of the network's stages: "any", "halving" (each half the size of the stage before) or
+            "halving_or_equal" (half or equal, up to the map that the classifier pools).
     """
 
     sample_index: bool = False
@@ -64,20 +64,20 @@ class Needs:
             raise ValueError(f"Needs(stages={self.stages!r}): expected one of {', '.join(get_args(_Stages))}")
 
     @property
-    def are_of_batches(self) -> bool:
-        """Whether nothing but what the loader gives is needed."""
+    def are_met_by_loader(self) -> bool:
+        """Whether the loader alone can meet these needs."""
         return not (self.labels or self.teacher or self.peer) and self.stages == "any"
 
     def __or__(self, other: Needs) -> Needs:
-        """What two parts of one method need together.
+        """The needs of two parts of one method together.
 
-        Raises: ValueError: if both ask for stages of some sizes, and not for the same.
+        Raises: ValueError: if the two parts have different rules for the sizes of the stages.
         """
         stages = {self.stages, other.stages} - {"any"}
         if len(stages) > 1:
             raise ValueError(
-                f"Needs(stages={self.stages!r}) and Needs(stages={other.stages!r}) of two parts of one method: no rule "
-                "is said to hold both; declare one"
+                f"two parts of one method declare Needs(stages={self.stages!r}) and Needs(stages={other.stages!r}); "
+                "declare one rule"
             )
         return Needs(
             sample_index=self.sample_index or other.sample_index,
@@ -95,20 +95,20 @@ class Needs:
 class Batch:
     """One training batch of B samples in V views each.
 
-    With n followers of the same class the samples are A anchors and their followers, B = (1 + n) * A: first all
-    anchors, then the first follower of each anchor in the anchors' order, then the second followers, and so on. So
-    sample `f * A + a` is follower f of anchor a (f = 0: the anchor itself), and `labels` and `indices` have an entry
-    for each of them. `unstacked` names the axes.
+    With n followers of the same class, the B = (1 + n) * A samples are A anchors and their followers: first all
+    anchors, then the first follower of each anchor in the same order, then the second followers, and so on. So sample
+    `f * A + a` is follower f of anchor a; f = 0 is the anchor itself. `labels` and `indices` have an entry for each
+    sample. `unstacked` gives each of these axes its own dimension.
 
     Args:
         images: `[V*B, 3, H, W]`, floating, view-major: all samples in their first view, then all in their second.
         labels: `[B]` int64 class indices, or soft `[B, K]` floating, rows summing to 1.
-        indices: `[B]` int64 positions in the training set, or None if nobody needs them.
+        indices: `[B]` int64 positions in the training set, or None if they are not needed.
         views: V.
-        host_indices: the same indices in main memory, where they are checked at once and serve a history that lives
-            there; where they are missing, such a history asks the device for them.
-        followers: n, as `Needs.same_class` asks for them.
-    Raises: BatchError: if one of the tensors is a list or a NumPy array.
+        host_indices: the same indices in main memory, where they are checked at once. A history in main memory uses
+            them; without them it has to wait for the device.
+        followers: n, the value of `Needs.same_class`.
+    Raises: BatchError: if one of the tensors is something else, such as a list or a NumPy array.
     """
 
     images: Tensor
@@ -119,7 +119,7 @@ class Batch:
     followers: int = 0
 
     def __post_init__(self) -> None:
-        from torch import Tensor  # whoever has a batch has imported it
+        from torch import Tensor  # the caller has imported it, as it has made tensors
 
         for name in ("images", "labels", "indices", "host_indices"):
             value = getattr(self, name)
@@ -127,39 +127,39 @@ class Batch:
             if not (isinstance(value, Tensor) or (value is None and optional)):
                 raise BatchError(
                     f"Batch.{name} must be a torch.Tensor{' or None' if optional else ''}, "
-                    f"not {type(value).__name__}; torch.as_tensor makes one of a list or a NumPy array"
+                    f"not {type(value).__name__}; torch.as_tensor converts a list or a NumPy array"
                 )
 
     @property
     def anchors(self) -> int:
-        """A: the first samples of the batch; all of them where nothing follows."""
+        """A, the number of anchors: the first A samples of the batch; all samples if there are no followers."""
         return len(self.labels) // (1 + self.followers)
 
     def unstacked(self, rows: Tensor) -> Tensor:
-        """Rows of the batch with an axis each for views, members of a class (the anchor first) and anchors.
+        """Give views, members of a class (the anchor first) and anchors a dimension each.
 
         Args:
-            rows: `[V*B, ...]`, one for each image (`images`, logits, features), or `[B, ...]`, one for each sample
-                (`labels`, `indices`).
-        Returns: `[V, 1 + n, A, ...]`, or `[1, 1 + n, A, ...]` of rows of samples; the same memory.
-        Raises: BatchError: if there are neither as many rows as images nor as samples.
+            rows: `[V*B, ...]`, one row for each image (`images`, logits, features), or `[B, ...]`, one row for each
+                sample (`labels`, `indices`).
+        Returns: a view `[V, 1 + n, A, ...]`, or `[1, 1 + n, A, ...]` if there is one row for each sample.
+        Raises: BatchError: if the number of rows is neither that of the images nor that of the samples.
         """
         samples = len(self.labels)
         if len(rows) not in (samples, samples * self.views):
             raise BatchError(
-                f"{len(rows)} rows are neither one for each of the {samples} samples nor for each of their "
+                f"there are {len(rows)} rows; expected one for each of the {samples} samples, or one for each of their "
                 f"{samples * self.views} images"
             )
         return rows.view(len(rows) // samples, 1 + self.followers, self.anchors, *rows.shape[1:])
 
     def for_images(self, values: Tensor, count: int) -> Tensor:
-        """What is known of the samples, for the batch's first images.
+        """Repeat values of the samples for the batch's first `count` images.
 
         Args:
-            values: `[B, ...]`, one row for each sample, as `labels` and `indices` have.
-            count: number of the images: those of one or more whole views, or the anchors' of the first.
-        Returns: `[count, ...]`, row i of image i.
-        Raises: BatchError: if there are not as many images.
+            values: `[B, ...]`, one row for each sample, like `labels` and `indices`.
+            count: number of images: one or more whole views, or the anchors of the first view.
+        Returns: `[count, ...]`, row i for image i.
+        Raises: BatchError: if the batch has no such number of images.
         """
         samples = len(self.labels)
         if count == samples:
@@ -168,13 +168,13 @@ class Batch:
             return values[:count]
         if count == 0 or count % samples or count > samples * self.views:
             raise BatchError(
-                f"{count} rows are those of no whole view: the batch has {samples} samples in {self.views} views, "
+                f"{count} rows are not a whole view: the batch has {samples} samples in {self.views} views, "
                 f"{self.anchors} of them anchors"
             )
         return values.repeat(count // samples, *([1] * (values.ndim - 1)))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device; indices that are in main memory stay there as `host_indices`."""
+        """Copy the batch to a device. Indices that are in main memory stay there as `host_indices`."""
         in_main_memory = self.indices is not None and self.indices.device.type == "cpu"
         return replace(
             self,
@@ -187,13 +187,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """How far a training is.
 
     Args:
-        epoch: 0 for the first epoch.
-        total_epochs: length of the whole run.
-        step: 0 for the first batch of the epoch.
-        steps_per_epoch: batches in an epoch, or None where nobody knows.
+        epoch: number of the epoch, counted from 0.
+        total_epochs: number of all epochs of the training.
+        step: number of the batch in the epoch, counted from 0.
+        steps_per_epoch: number of batches in an epoch, or None if it is not known.
     """
 
     epoch: int
@@ -211,14 +211,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a method must know of the training data before training.
+    """Facts about the training set that a method gets when it is built.
 
     Args:
         num_samples: size of the training set; sample indices lie in [0, num_samples).
         num_classes: K.
         class_names: K names in label order, or None.
-        labels: the label of every training sample, in index order, or None. A run gives them to a method that declares
-            `Needs(labels=True)`, and to no other.
+        labels: the label of every training sample, in index order, or None. A run gives them only to a method that
+            declares `Needs(labels=True)`.
         input_size: (channels, height, width) of one image, or None.
     """
 
@@ -240,16 +240,16 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images were prepared when a network's pretrained weights were made.
+    """How images were prepared when a network's pretrained weights were trained.
 
     Args:
-        mean: per channel, of pixel values in [0, 1], subtracted.
-        std: per channel, of pixel values in [0, 1], divided by.
-        interpolation: how images were scaled: "bilinear", "bicubic".
-        side: of the network's input, in pixels.
-        crop_fraction: side by the pixels to which an image's shorter side was scaled before its centre was cut out.
-        crop_mode: how an image of other sides became a square: "center" cut its centre out, "squash" stretched it, and
-            "border" padded it.
+        mean: mean of each channel, of pixel values in [0, 1].
+        std: standard deviation of each channel, of pixel values in [0, 1].
+        interpolation: how images were resized: "bilinear" or "bicubic".
+        side: side of the network's input in pixels.
+        crop_fraction: `side` divided by the length to which an image's shorter side was resized before the crop.
+        crop_mode: how an image became a square: "center" cropped its centre, "squash" stretched it, and "border" padded
+            it.
     """
 
     mean: tuple[float, ...]
@@ -262,11 +262,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Normalization:
-    """How pixel values in [0, 1] became what a network takes: `(pixels - mean) / std`, per channel.
+    """How pixel values in [0, 1] are normalised for a network: `(pixels - mean) / std`, for each channel.
 
     Args:
-        mean: per channel, subtracted.
-        std: per channel, divided by; above 0.
+        mean: mean of each channel.
+        std: standard deviation of each channel, > 0.
     """
 
     mean: tuple[float, ...]
@@ -281,15 +281,15 @@ class Normalization:
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """What is known of a teacher where its network is not at hand: enough to rebuild what was fitted to it.
+    """Facts about a teacher: enough to rebuild the adapters that were fitted to it, without its network.
 
     Args:
         num_classes: K.
         input_size: (channels, height, width) of one image.
         stage_shapes: (channels, height, width) of its four stage maps, shallow to deep.
-        final_shape: the same for the map that its classifier pools.
+        final_shape: (channels, height, width) of the map that its classifier pools.
         num_features: D, length of its pooled vector.
-        checksum: SHA-256 of its weights, which says which teacher it was.
+        checksum: SHA-256 of its weights, which identifies the teacher.
     """
 
     num_classes: int
@@ -323,11 +323,11 @@ class StepOutput:
 
     Args:
         loss: 0-d tensor to be minimised.
-        terms: named 0-d tensors for the log; `loss` is made of them.
-        logits: head name to `[B, K]`; "main" is the deployed classifier. Rows follow the batch's images and may be
-            more than B (further views) or fewer (anchors alone).
+        terms: named 0-d tensors for the log: the parts of `loss`.
+        logits: head name to `[B, K]`; "main" is the deployed classifier. The rows belong to the batch's first images:
+            more than B with several views, fewer for the anchors alone.
         remembered: named tensors without gradient that the method's `after_step` needs beside the logits, such as
-            features, or labels that were checked; not logged.
+            features or checked labels; they are not logged.
     """
 
     loss: Tensor

@@ -35,7 +35,7 @@ _MOST_NAMES = 5
 
 
 def shown(value: object) -> str:
-    """How an error shows a value: as Python writes it, cut where that is long. It never fails."""
+    """A value as an error shows it: as Python writes it, cut if it is long. Never fails."""
     try:
         text = repr(value)
     except Exception:  # somebody's object, or a whole number of more digits than Python writes out
@@ -51,32 +51,32 @@ def few(names: Sequence[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says; its type where it says nothing."""
+    """The first line of an error's message; its type if the message is empty."""
     said = (line.strip() for line in str(error).splitlines())
     return next(filter(None, said), type(error).__name__)
 
 
 class SelfKDError(Exception):
-    """Base of every error of this library; the command ends with `exit_status`."""
+    """The base class of this library's errors. The command ends with `exit_status`."""
 
     exit_status = 1
 
 
 class UserError(SelfKDError):
-    """What the user gave cannot be used."""
+    """The user's input cannot be used."""
 
     exit_status = 2
 
 
 class UnknownNameError(UserError, LookupError):
-    """A name that is in none of our tables.
+    """A name that does not exist.
 
     Args:
-        kind: what was looked up, in the singular ("method").
+        kind: what the name should stand for, in the singular ("method").
         name: the name that was given.
-        known: the names that exist; the nearest are named in the message.
-        listing: where to see all of them.
-        near: the nearest, where the caller knows better than the spelling says.
+        known: the names that exist; the message gives the nearest of them.
+        listing: how the user can see all names.
+        near: the nearest names, if the caller knows better than their spelling tells.
     """
 
     def __init__(
@@ -94,33 +94,38 @@ class OptionError(UserError, ValueError):
 
     Args:
         option: name of the option.
-        value: what was given.
-        allowed: the allowed values, in words.
+        value: the value that was given.
+        allowed: the allowed values, in words that follow "must be".
+        reason: a whole sentence, if the mistake is not a value outside a range: what is wrong, and what to do.
     """
 
-    def __init__(self, option: str, value: object, allowed: str) -> None:
-        super().__init__(f"{option}={shown(value)} is not allowed; {option} must be {allowed}")
-        self.option, self.value, self.allowed = option, value, allowed
+    def __init__(self, option: str, value: object, allowed: str = "", *, reason: str = "") -> None:
+        super().__init__(f"{option}={shown(value)} is not allowed; {reason or f'{option} must be {allowed}'}")
+        self.option, self.value, self.allowed, self.reason = option, value, allowed, reason
+
+    def renamed(self, option: str) -> OptionError:
+        """The same error under the name that the user knows the option by."""
+        return OptionError(option, self.value, self.allowed, reason=self.reason)
 
 
 class RecipeError(UserError):
-    """A recipe or an override that cannot be resolved."""
+    """A recipe or an override that cannot be used."""
 
 
 class DataError(UserError):
-    """Data that is missing, unreadable, or does not fit what was asked."""
+    """Data that is missing, cannot be read, or does not fit the recipe."""
 
 
 class BatchError(UserError, ValueError):
-    """A batch that does not hold what the method needs."""
+    """A batch that lacks what the method needs."""
 
 
 class BackboneError(UserError):
-    """A network that lacks a property which the caller needs."""
+    """A network that lacks what its user needs."""
 
 
 class RunError(UserError):
-    """A run folder that cannot be used as asked."""
+    """A run folder that cannot be used for this."""
 
 
 class CheckpointError(SelfKDError):
@@ -132,35 +137,35 @@ class StorageError(SelfKDError):
 
 
 class NonFiniteLossError(SelfKDError):
-    """A loss term, a weight or a logit became NaN or infinite."""
+    """A loss term, a weight or a logit is NaN or infinite."""
 
 
 class ParityError(SelfKDError):
-    """An exported network that does not give the same logits as the trained one."""
+    """An exported network that does not give the logits of the trained network."""
 
 
 class UnfitDataError(SelfKDError):
-    """A data set on which training would fail."""
+    """A data set on which a training would fail."""
 
 
 class UnlabelledImagesError(SelfKDError):
-    """Some of the images could not be read; the others are labelled."""
+    """Some images could not be read; all others were labelled."""
 
 
 class WorkerKilledError(SelfKDError):
-    """The system ended a process that read images; the run can be continued."""
+    """The system killed a process that read images. The run can be continued."""
 
 
 class ProcessLostError(SelfKDError):
-    """One of several processes that train together was killed; the run can be continued."""
+    """One of several processes that train together was killed. The run can be continued."""
 
 
 class RunInterruptedError(SelfKDError):
-    """The run was told to stop; it can be continued.
+    """The run was stopped by a signal. It can be continued.
 
     Args:
-        message: how far it is.
-        number: of the signal: 2 for Ctrl-C, 15 for a batch system's SIGTERM.
+        message: how far the run is.
+        number: number of the signal: 2 for Ctrl-C, 15 for the SIGTERM of a batch system.
     """
 
     exit_status = 130
@@ -171,4 +176,4 @@ class RunInterruptedError(SelfKDError):
 
 
 class MemoryExhaustedError(SelfKDError):
-    """The device that trains, or the machine, has too little memory; the run can be continued."""
+    """The device that trains, or the machine, has too little memory. The run can be continued."""

@@ -1,4 +1,4 @@
-"""Paths that a user gives, looked at before anything heavy is imported. Nothing here imports torch."""
+"""Checks of paths that a user gives. They come before the heavy imports, so this module does not import torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECIPE_FILE = "recipe.yaml"
 
 
 def lacking(path: Path) -> str | None:
-    """What a path must be so that a file system can hold it and torch can read it, in words; None if it is that."""
+    """What a path must be so that a file system can hold it and torch can read it, in words; None if it is so."""
     try:
         str(path.absolute()).encode()
         os.lstat(path)
@@ -28,17 +28,17 @@ def lacking(path: Path) -> str | None:
 
 
 def check_path(path: Path) -> None:
-    """Refuse a path that no file system can hold, and one that UTF-8 cannot write, which torch could not read again.
+    """Refuse a path that no file system can hold, or that UTF-8 cannot encode, because torch could not read it.
 
     Raises: UserError: naming the path.
     """
     wanted = lacking(path)
     if wanted is not None:
-        raise UserError(f"{shown(str(path))} cannot be used; it must be, with all folders above it, {wanted}")
+        raise UserError(f"{shown(str(path))} cannot be used; with all folders above it, it must be {wanted}")
 
 
 def check_run(path: Path) -> None:
-    """Refuse a path that is no run folder.
+    """Refuse a path that is not a run folder.
 
     Raises: RunError: naming the path.
     """
@@ -54,14 +54,14 @@ def check_run(path: Path) -> None:
 
 
 def data_folder(data: str) -> Path:
-    """The folder of a data set that is given by its path.
+    """The folder of a data set, from its path.
 
-    Raises: DataError: if there is no such folder, or it must not be read.
+    Raises: DataError: if there is no such folder, or it cannot be read.
     """
     try:
         folder = Path(data).expanduser()
         found = folder.is_dir()
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~ before the name of nobody
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ before the name of an unknown user
         raise DataError(f"{data} cannot be read: {error}") from error
     if not found:
         raise DataError(f"{folder} is neither a folder nor the name of a data set; 'selfkd list datasets' shows those")

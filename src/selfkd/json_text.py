@@ -1,4 +1,4 @@
-"""JSON as its standard (RFC 8259) has it, which knows neither NaN nor infinity."""
+"""JSON by its standard (RFC 8259), which has neither NaN nor infinity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main memory that can still be had."""
+"""The main memory that is free."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class _Names:
-    """Of a container's files of memory below `_CGROUPS`, and in its statistics, of what the system keeps of files."""
+class _CgroupFiles:
+    """Files below `_CGROUPS` with a container's memory, and the lines of its statistics that count cached files."""
 
     limit: str
     used: str
     statistics: str
-    of_files: tuple[str, ...]
+    cached: tuple[str, ...]
 
 
 _VERSIONS = (
-    _Names("memory.max", "memory.current", "memory.stat", ("active_file", "inactive_file")),  # 2
-    _Names(
+    _CgroupFiles("memory.max", "memory.current", "memory.stat", ("active_file", "inactive_file")),  # 2
+    _CgroupFiles(
         "memory/memory.limit_in_bytes",
         "memory/memory.usage_in_bytes",
         "memory/memory.stat",
@@ -34,11 +34,11 @@ _VERSIONS = (
 
 
 def free_main_memory() -> int | None:
-    """Bytes of main memory that can be had, at most: as many as machine and container leave.
+    """Bytes of main memory that this process can still take, within the limits of machine and container.
 
-    What the system keeps of files that were read counts as free: it is given up when it is needed.
+    Cached files count as free, since the system drops them when it needs the memory.
 
-    Returns: None where the system does not say.
+    Returns: None if the system does not say.
     """
     known = [free for free in (_free_on_the_machine(), *map(_free_in_the_container, _VERSIONS)) if free is not None]
     return max(min(known), 0) if known else None
@@ -54,17 +54,17 @@ def _free_on_the_machine() -> int | None:
         return None
 
 
-def _free_in_the_container(names: _Names) -> int | None:
-    limit = _whole_number(_CGROUPS / names.limit)
+def _free_in_the_container(files: _CgroupFiles) -> int | None:
+    limit = _whole_number(_CGROUPS / files.limit)
     if limit is None:
         return None
-    statistics = _numbers(_text(_CGROUPS / names.statistics) or "")
-    of_files = sum(size for name, size in statistics if name in names.of_files)
-    return limit - max((_whole_number(_CGROUPS / names.used) or 0) - of_files, 0)
+    statistics = _numbers(_text(_CGROUPS / files.statistics) or "")
+    cached = sum(size for name, size in statistics if name in files.cached)
+    return limit - max((_whole_number(_CGROUPS / files.used) or 0) - cached, 0)
 
 
 def _numbers(text: str) -> list[tuple[str, int]]:
-    """The lines that are a name and a number."""
+    """The name and the number of each line that has both."""
     words = [line.split() for line in text.splitlines()]
     return [(each[0], int(each[1])) for each in words if len(each) > 1 and each[1].isdecimal()]
 
@@ -72,7 +72,7 @@ def _numbers(text: str) -> list[tuple[str, int]]:
 def _whole_number(file: Path) -> int | None:
     try:
         return int(_text(file) or "")
-    except ValueError:  # there is none, or it is "max"
+    except ValueError:  # there is no such file, or it says "max"
         return None
 
 

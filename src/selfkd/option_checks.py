@@ -1,15 +1,17 @@
-"""Range checks for options; each returns the value or raises an `OptionError` naming option, value and range."""
+"""Checks of options. A range check returns the value, or raises an `OptionError` with option, value and range."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import inspect
+from collections.abc import Callable, Collection, Sequence
 
-from selfkd.errors import OptionError
+from selfkd.errors import OptionError, UserError
 
 __all__ = [
     "LARGEST_SIZE",
     "LARGEST_TEMPERATURE",
     "at_least",
+    "check_arguments",
     "multiple_of",
     "non_negative",
     "one_of",
@@ -21,11 +23,11 @@ __all__ = [
 ]
 
 LARGEST_TEMPERATURE = 1e4
-"""Above it softened predictions are uniform in single precision."""
+"""With a larger temperature, softened predictions are uniform in single precision."""
 LARGEST_SIZE = 2**16
-"""Of channels and pixels in a row; no network or image has more."""
-_LARGEST_NUMBER = 1e30  # single precision holds it, and its product with a loss
-_LARGEST_COUNT = 2**31 - 1  # what a C int holds
+"""Largest number of channels, and of pixels in a row; no network or image has more."""
+_LARGEST_NUMBER = 1e30  # single precision can hold its product with a loss
+_LARGEST_COUNT = 2**31 - 1  # the largest C int
 
 
 def _is_number(value: object) -> bool:
@@ -69,7 +71,7 @@ def at_least(option: str, value: int, minimum: int, maximum: int = _LARGEST_COUN
 
 
 def subset_of(option: str, values: Sequence[int], allowed: Collection[int]) -> tuple[int, ...]:
-    """At least one of a few whole numbers, none twice; sorted."""
+    """One or more of the allowed whole numbers, none twice. Returns them sorted."""
     whole = isinstance(values, Sequence) and all(type(value) is int for value in values)
     if not whole or not values or len(set(values)) < len(values) or not set(values) <= set(allowed):
         raise OptionError(option, values, f"one or more of {', '.join(map(str, sorted(allowed)))}, none twice")
@@ -77,14 +79,14 @@ def subset_of(option: str, values: Sequence[int], allowed: Collection[int]) -> t
 
 
 def one_of(option: str, value: str, allowed: Collection[str]) -> str:
-    """One of a few names."""
+    """One of the allowed names."""
     if value not in allowed:
         raise OptionError(option, value, f"one of {', '.join(sorted(allowed))}")
     return value
 
 
 def weights(option: str, values: Sequence[float], count: int, meaning: str) -> tuple[float, ...]:
-    """Exactly `count` finite, non-negative numbers; `meaning` says what they stand for, in order."""
+    """Exactly `count` finite numbers >= 0; `meaning` says what each stands for."""
     if len(values) != count or not all(_is_number(value) and 0 <= value <= _LARGEST_NUMBER for value in values):
         raise OptionError(
             option, tuple(values), f"{count} finite numbers >= 0 and at most {_LARGEST_NUMBER:g} ({meaning})"
@@ -93,16 +95,40 @@ def weights(option: str, values: Sequence[float], count: int, meaning: str) -> t
 
 
 def one_positive(**values: float) -> None:
-    """At least one of several weights above 0; with all 0 nothing would be learnt."""
+    """Several weights, at least one of them above 0."""
     if not any(values.values()):
         first, *others = values
-        zero = f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} 0"
-        raise OptionError(first, values[first], f"above 0 where {zero}: nothing would be learnt")
+        zero = f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} 0, too"
+        raise OptionError(first, values[first], reason=f"{zero}, so nothing would be learnt; set one of them above 0")
 
 
 def multiple_of(option: str, value: int, divisor: int, maximum: int = _LARGEST_COUNT) -> int:
-    """A whole number from 1 to `maximum` that `divisor` divides."""
+    """A multiple of `divisor`, from 1 to `maximum`."""
     at_least(option, value, 1, maximum)
     if value % divisor:
         raise OptionError(option, value, f"a multiple of {divisor}")
     return value
+
+
+def check_arguments(part: str, target: Callable[..., object], *positional: object, **options: object) -> None:
+    """Check that a class or function can be called with these arguments.
+
+    Args:
+        part: what `target` is, for messages: "method 'kd'".
+        target: the class or function.
+        positional: its positional arguments.
+        options: its keyword arguments.
+    Raises:
+        OptionError: if it has no such option.
+        UserError: if a keyword argument is missing.
+    """
+    signature = inspect.signature(target)
+    try:
+        signature.bind(*positional, **options)
+    except TypeError as error:
+        known = [name for name, each in signature.parameters.items() if each.kind is each.KEYWORD_ONLY]
+        for option in options:
+            if option not in signature.parameters:
+                reason = f"{part} has no such option; its options are: {', '.join(known) or 'none'}"
+                raise OptionError(option, options[option], reason=reason) from error
+        raise UserError(f"{part} cannot be created: {error}") from error

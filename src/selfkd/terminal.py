@@ -1,4 +1,4 @@
-"""What a user sees in a terminal or a log: names from somebody's files cannot move the cursor or forge a line."""
+"""Safe output to terminal and log: a name from a file can neither move the cursor nor forge a line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 
 from selfkd.errors import StorageError
 
-__all__ = ["ReaderLeftError", "as_message", "configure_logging", "printable", "safe_output", "write_exactly"]
+__all__ = ["OutputClosedError", "as_message", "configure_logging", "printable", "safe_output", "write_exactly"]
 
 _NOT_PLAIN = re.compile(r"[^ -~]")
 _NOT_PLAIN_BUT_LAYOUT = re.compile(r"[^ -~\n\r\t]")  # a table's lines, a progress bar's return
@@ -22,22 +22,22 @@ _LONGEST_LINE = 1000
 _TAB = 4
 
 
-class ReaderLeftError(Exception):
-    """The program that reads our standard output, such as `head`, has seen enough."""
+class OutputClosedError(Exception):
+    """The program that reads our standard output, such as `head`, has closed it."""
 
 
 def printable(text: str) -> str:
-    """A name as part of a line: what is no visible character is escaped as Python's `repr` escapes it.
+    """A name for use within a line. Invisible characters are escaped as in Python's `repr`.
 
-    That is: line breaks, control codes, marks that change the direction of writing, and bytes that are no text.
+    These are line breaks, control codes, marks that change the direction of writing, and bytes that are not text.
     """
     return _NOT_PLAIN.sub(_escaped, text)
 
 
 def as_message(text: str) -> str:
-    """A message, printable, cut to three lines; those after the first are indented, so none looks like a message.
+    """A printable message of at most three lines. All lines but the first are indented, so each message has one start.
 
-    Tabs, with which torch indents its lines, become spaces.
+    Tabs, which torch's messages contain, become spaces.
     """
     lines = [printable(line.expandtabs(_TAB)) for line in text.split("\n")]
     if len(lines) > _LINES:
@@ -46,9 +46,9 @@ def as_message(text: str) -> str:
 
 
 def write_exactly(text: str) -> None:
-    """Write to standard output what a program is to read: in a pipe or a file only what its encoding lacks is escaped.
+    """Write text for a program to standard output. In a pipe or a file, only what the encoding lacks is escaped.
 
-    A terminal gets it as it gets everything.
+    On a terminal, all invisible characters are escaped as usual.
     """
     stream = sys.stdout
     if isinstance(stream, _SafeStream) and not stream.isatty():
@@ -59,15 +59,14 @@ def write_exactly(text: str) -> None:
 
 @contextmanager
 def safe_output() -> Iterator[None]:
-    """Let all that this process prints go through streams that cannot harm a terminal, nor fail unexpectedly.
+    """Replace standard output and standard error by streams that cannot harm a terminal or fail unexpectedly.
 
-    Both escape what is not printable, line breaks and tabs apart, and what the stream's encoding lacks. A stream that
-    was closed before the process began is read by nobody, as if it went to /dev/null; so is a standard error that
-    cannot be written. Errors that Python ignores, as that of an object half built when the process was told to stop,
-    are not shown.
+    Both escape invisible characters, except line breaks and tabs, and characters that the encoding lacks. Output to a
+    stream that was closed before the process began is dropped, and so is standard error that cannot be written. Errors
+    that Python ignores are not shown, such as that of an object that was half built when the process was stopped.
 
-    Raises, where standard output is written:
-        ReaderLeftError: if nobody reads it any more.
+    Raises, when standard output is written:
+        OutputClosedError: if its reader has closed it.
         StorageError: if it cannot be written.
     """
     _fill_closed_descriptors()
@@ -80,12 +79,12 @@ def safe_output() -> Iterator[None]:
 
 
 def configure_logging(level: int) -> None:
-    """Show log messages on standard error, each as one message; one that cannot be formatted is left out.
+    """Show log messages on standard error. A message that cannot be formatted is left out.
 
     Args:
-        level: of this library's; others' are shown from warnings up.
+        level: least level of this library's messages; other libraries' messages are shown from warnings up.
     """
-    logging.raiseExceptions = False  # else such a message is shown as a traceback
+    logging.raiseExceptions = False  # otherwise such a message shows a traceback
     handler = logging.StreamHandler()
     handler.setFormatter(_MessageFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -98,11 +97,11 @@ class _MessageFormatter(logging.Formatter):
 
 
 class _SafeStream:
-    """A text stream around another; see `safe_output`.
+    """Wraps a text stream; see `safe_output`.
 
     Args:
         stream: where the text goes.
-        needed: whether it is an error that it cannot be written.
+        needed: whether a failed write is an error.
     """
 
     def __init__(self, stream: TextIO, needed: bool) -> None:
@@ -134,14 +133,14 @@ class _SafeStream:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        with suppress(OSError):  # what is still to be written, by Python at its end, goes nowhere
+        with suppress(OSError):  # Python's last writes at its end are dropped
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
         if not self._needed:
             return
         if isinstance(error, BrokenPipeError):
-            raise ReaderLeftError from error
+            raise OutputClosedError from error
         raise StorageError(f"the standard output cannot be written: {error.strerror}") from error
 
 
@@ -152,8 +151,8 @@ def _safe(stream: TextIO | None, needed: bool) -> TextIO:
 
 
 def _fill_closed_descriptors() -> None:
-    """Open what is closed of standard input, output and error: else the next file, a checkpoint perhaps, is opened in
-    its place, and gets what is printed."""
+    """Open the closed ones of standard input, output and error. Otherwise the next file that is opened, perhaps a
+    checkpoint, would take their place, and our output would go into it."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""Ranges that values of tensors must lie in, checked without waiting for the device that holds them."""
+"""Range checks of tensors that do not wait for the device."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from torch import Tensor
 
 from selfkd.errors import BatchError
 
-__all__ = ["DeferredRange", "IndexRange", "at_hand"]
+__all__ = ["IndexRange", "RecordedRange", "readable_now"]
 
-_MOST_NOTED = 1000
-"""Batches after which a loop that never looks is made to, so that its notes take little memory."""
+_MOST_RECORDED = 1000
+"""After so many batches the records are checked, so that they take little memory in a loop that never checks them."""
 
 
-def at_hand(values: Tensor) -> bool:
-    """Whether values can be looked at now for nothing: they are in main memory, and no graph is being compiled."""
+def readable_now(values: Tensor) -> bool:
+    """Whether values can be read without waiting: they are in main memory, and no graph is being compiled."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-class DeferredRange:
-    """The least and the greatest value of each batch, kept where the values are until somebody looks.
+class RecordedRange:
+    """Records the least and the greatest value of each batch on the device; a check reads the records.
 
     Args:
         lowest: least allowed value.
         highest: greatest allowed value.
-        error: from a value outside and the number of its batch, counted from 1.
+        error: makes an error from a value outside and the number of its batch, counted from 1.
     """
 
     def __init__(self, lowest: float, highest: float, error: Callable[[float, int], Exception]) -> None:
         self.lowest, self.highest = lowest, highest
         self._error = error
         self._extremes: list[Tensor] = []
-        self._looked = 0
+        self._checked = 0
 
     @torch.no_grad()
-    def note(self, values: Tensor) -> None:
-        """Keep the extremes of one batch; one operation on its device, for which nobody waits.
+    def record(self, values: Tensor) -> None:
+        """Record the extremes of one batch. Does not wait for the device.
 
-        Raises: what `look` raises, which comes with every thousandth batch if nobody calls it.
+        Raises: what `check_recorded` raises; every thousandth batch calls it.
         """
         self._extremes.extend(values.aminmax())
-        if len(self._extremes) >= 2 * _MOST_NOTED:
-            self.look()
+        if len(self._extremes) >= 2 * _MOST_RECORDED:
+            self.check_recorded()
 
-    def look(self) -> None:
-        """Look at what was noted since the last time; waits for the device if there is anything.
+    def check_recorded(self) -> None:
+        """Check the batches recorded since the last check. Waits for the device if there are any.
 
-        Raises: what `error` makes, for the first batch with a value outside; NaN is outside.
+        Raises: what `error` makes, for the first batch with a value outside the range; NaN is outside.
         """
         if not self._extremes:
             return
         extremes = torch.stack(self._extremes).view(-1, 2).tolist()
-        first, self._looked = self._looked + 1, self._looked + len(extremes)
+        first, self._checked = self._checked + 1, self._checked + len(extremes)
         self._extremes.clear()
         for number, (low, high) in enumerate(extremes, start=first):
             if not low >= self.lowest:
@@ -61,14 +61,14 @@ class DeferredRange:
             if not high <= self.highest:
                 raise self._error(high, number)
 
-    def forget(self) -> None:
-        """Drop what was noted; the next batch is number 1."""
+    def clear(self) -> None:
+        """Drop the records; the next batch is number 1."""
         self._extremes.clear()
-        self._looked = 0
+        self._checked = 0
 
 
 class IndexRange:
-    """The range of sample indices: those in main memory are refused at once, those of a device at the next look.
+    """Checks sample indices: those in main memory at once, those on a device when `check_recorded` is called.
 
     Args:
         num_samples: indices lie in [0, num_samples).
@@ -76,41 +76,42 @@ class IndexRange:
 
     def __init__(self, num_samples: int) -> None:
         self.num_samples = num_samples
-        self._deferred = DeferredRange(0, num_samples - 1, self._outside)
+        self._recorded = RecordedRange(0, num_samples - 1, self._recorded_error)
 
     def check(self, indices: Tensor, now: bool) -> None:
-        """Look at the indices of one batch now, or note them.
+        """Check the indices of one batch now, or record them.
 
-        Raises: BatchError: if one is outside; without `now`, what `look` raises, with every thousandth batch.
+        Raises: BatchError: if an index is out of range; without `now`, what `check_recorded` raises, every thousandth
+            batch.
         """
         if not len(indices):
             return
         if not now:
-            self._deferred.note(indices)
+            self._recorded.record(indices)
             return
         low, high = (int(value) for value in indices.aminmax())
         if low < 0 or high >= self.num_samples:
-            raise BatchError(self._in_words(low if low < 0 else high))
+            raise BatchError(self._message(low if low < 0 else high))
 
-    def inside(self, indices: Tensor) -> Tensor:
-        """The indices, one outside replaced by the nearest inside."""
+    def clamp(self, indices: Tensor) -> Tensor:
+        """The indices, with one out of range replaced by the nearest in range."""
         return indices.clamp(0, self.num_samples - 1)
 
-    def look(self) -> None:
-        """Look at what was noted since the last time; waits for the device if there is anything.
+    def check_recorded(self) -> None:
+        """Check the batches recorded since the last check. Waits for the device if there are any.
 
-        Raises: BatchError: naming the first index outside and the number of its batch since `forget`.
+        Raises: BatchError: naming the first index out of range and the number of its batch since `clear`.
         """
-        self._deferred.look()
+        self._recorded.check_recorded()
 
-    def forget(self) -> None:
-        """Drop what was noted; the next batch is number 1."""
-        self._deferred.forget()
+    def clear(self) -> None:
+        """Drop the records; the next batch is number 1."""
+        self._recorded.clear()
 
-    def _outside(self, index: float, number: int) -> BatchError:
-        return BatchError(f"in batch {number} of the epoch, {self._in_words(index)}")
+    def _recorded_error(self, index: float, number: int) -> BatchError:
+        return BatchError(f"in batch {number} of the epoch, {self._message(index)}")
 
-    def _in_words(self, index: float) -> str:
+    def _message(self, index: float) -> str:
         return (
             f"sample index {index} lies outside [0, {self.num_samples}); "
             "DatasetInfo.num_samples must be the size of the training set"

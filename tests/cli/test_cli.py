@@ -60,7 +60,7 @@ def test_lists_name_everything_in_text_and_json(command):
 def test_the_help_of_a_recipe_names_every_key(command):
     status, text, _ = command("train", "dtskd/cifar100/resnet18/dtskd", "--help")
     assert status == 0
-    for expected in ("method.beta_max=0.9", "trainer.epochs=300", "data.root=null", "label's share at the start"):
+    for expected in ("method.beta_max=0.9", "trainer.epochs=300", "data.root=null", "weight of the label at the start"):
         assert expected in text
     assert "method.alpha=0.8" in command("train", "dtskd/cifar100/resnet18/dtskd", "method=ps_kd", "--help")[1]
 
@@ -182,22 +182,22 @@ BAD = {
     "an empty file to predict": (["predict", "run", "a.png", "--output", ""], "argument --output: must not be empty"),
     "runs that UTF-8 cannot write": (
         ["train", RECIPE, "--runs", "r\udcff"],
-        "'r\\udcff' cannot be used; it must be",
+        "'r\\udcff' cannot be used; with all folders above it, it must be",
     ),
     "a run that UTF-8 cannot write": (["evaluate", "r\udcff"], "in characters that UTF-8 can write"),
     "somebody's runs": (["train", RECIPE, "--runs", "~nobody-of-this-name/x"], "begins with the name of nobody here"),
     "somebody's home": (["check", "~nobody-of-this-name"], "~nobody-of-this-name cannot be read"),
     "a run too long": (
         ["evaluate", "x" * 300],
-        "xxx ... cannot be used; it must be, with all folders above it, a path that is short",
+        "xxx ... cannot be used; with all folders above it, it must be a path that is short",
     ),
     "runs too long": (
         ["train", RECIPE, "--runs", "a/" * 3000],
-        "a/a ... cannot be used; it must be, with all folders above it, a path that is short",
+        "a/a ... cannot be used; with all folders above it, it must be a path that is short",
     ),
     "an output too long": (
         ["predict", "run", "i.png", "--output", "x" * 300],
-        "xxx ... cannot be used; it must be, with all folders above it, a path that is short",
+        "xxx ... cannot be used; with all folders above it, it must be a path that is short",
     ),
 }
 

@@ -116,10 +116,10 @@ def test_labels_may_be_soft(name, supervision):
 @pytest.mark.parametrize("name", TAKING)
 def test_a_state_of_another_supervision_is_refused(name):
     remembering, other = built(name, "historical"), built(name)
-    more, less = (", ".join(sorted(method.memories)) or "nothing" for method in (remembering, other))
-    with pytest.raises(CheckpointError, match=f"{more} is remembered there, .* remembers {less}$"):
+    more, less = (", ".join(sorted(method.memories)) or "none" for method in (remembering, other))
+    with pytest.raises(CheckpointError, match=f"the state are: {more}; those of .* are: {less}$"):
         other.load_training_state(remembering.training_state())
-    with pytest.raises(CheckpointError, match=f"{less} is remembered there, .* remembers {more}$"):
+    with pytest.raises(CheckpointError, match=f"the state are: {less}; those of .* are: {more}$"):
         remembering.load_training_state(built(name).training_state())
 
 

@@ -7,7 +7,7 @@ from feature_queue import FeatureQueue, Queued
 
 import selfkd
 from selfkd.losses import soft_cross_entropy
-from selfkd.memories import History, HistoryOptions, generations
+from selfkd.memories import History, HistoryOptions, prediction_table
 from selfkd.methods.base import Method
 
 SAMPLES, CLASSES, HEADS = 23, 6, ("main", "branch1")
@@ -100,7 +100,7 @@ def methods(ranks):
 
 def process(rank, folder):
     torch.set_num_threads(1)
-    generations._CHUNK_BYTES = 100  # a few rows
+    prediction_table._CHUNK_BYTES = 100  # a few rows
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.save((histories(folder, (rank,)), queue((rank,)), *methods((rank,))), folder / f"{rank}.pt")
     dist.destroy_process_group()

@@ -117,7 +117,7 @@ def test_an_index_that_only_a_device_knows_is_refused_before_anything_can_be_rea
     history.write(everything, probabilities(0, 5))
     history.commit()
     before = history.read(everything, labels)
-    monkeypatch.setattr("selfkd.memories.history.at_hand", lambda values: False)
+    monkeypatch.setattr("selfkd.memories.history.readable_now", lambda values: False)
     for indices in ([0, 1], [2, wrong], [3, 4]):
         history.read(torch.tensor(indices), labels[:2])
         history.write(torch.tensor(indices), probabilities(1, 2))

@@ -76,9 +76,9 @@ def test_an_epoch_that_was_broken_off_is_forgotten():
     [
         (
             lambda memories: {"history": memories["history"]},
-            "history is remembered there, Queued remembers history, queue",
+            "the memories of the state are: history; those of Queued are: history, queue",
         ),
-        (lambda memories: {**memories, "bank": {}}, "bank, history, queue is remembered there"),
+        (lambda memories: {**memories, "bank": {}}, "the memories of the state are: bank, history, queue;"),
         (
             lambda memories: {**memories, "queue": {"kept": torch.zeros(40, CLASSES)}},
             r"queue is \[40, 5\], expected",
@@ -111,7 +111,7 @@ def test_weights_alone_do_not_continue_it():
     trained_one, method = built(), built(seed=1)
     trained(trained_one, until=2)
     method.load_state_dict(trained_one.state_dict())
-    with pytest.raises(UserError, match="nothing is remembered of the epochs before"):
+    with pytest.raises(UserError, match="the memory of .* is empty"):
         method.begin_epoch(selfkd.Progress(2, EPOCHS))
 
 
@@ -120,7 +120,7 @@ def test_a_memory_whose_name_is_no_files_is_refused_before_the_first_step(name, 
     method, progress = built().eval(), selfkd.Progress(0, EPOCHS)
     method.memories[name] = FeatureQueue(3, CLASSES)
     for step in (lambda: method.begin_epoch(progress), lambda: method(next(batches(0)), progress)):
-        with pytest.raises(UserError, match="its name must be letters, digits and underscores, a letter first"):
+        with pytest.raises(UserError, match="its name must begin with a letter and have letters, digits and"):
             step()
     with pytest.raises(UserError, match="its name must be"):
         CheckpointFiles().save_checkpoint({"selfkd_memories": {name: {}}}, checkpoint_folder(tmp_path, 1))
@@ -164,10 +164,13 @@ class NoMemory(Queued):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Unlisted, r"Unlisted.history is a memory that is in no checkpoint .* put it into self.memories\[name\]"),
-        (Within, r"Linear.bank is a memory that is in no checkpoint .* in the __init__ of Within"),
-        (Replacing, r"Replacing.memories\['history'\] is no longer that of its supervision, Historical"),
-        (Dropping, r"Dropping.memories\['history'\] is no longer that of its supervision, Historical"),
+        (
+            Unlisted,
+            r"Unlisted.history is a memory, but not in self.memories, .* as self.memories\[name\]",
+        ),
+        (Within, r"Linear.bank is a memory, but not in self.memories, .* in the __init__ of Within"),
+        (Replacing, r"Replacing.memories\['history'\] is no longer the memory of its supervision, Historical"),
+        (Dropping, r"Dropping.memories\['history'\] is no longer the memory of its supervision, Historical"),
         (NoMemory, r"NoMemory.memories\['bank'\] is \[\]; it must be a selfkd.Memory"),
     ],
 )
@@ -181,7 +184,7 @@ def test_a_memory_that_would_be_overlooked_is_refused_before_the_first_step(kind
 def test_a_supervision_does_not_replace_a_memory_that_is_there():
     method = built()
     method.memories["bank"] = method.memories["history"]
-    with pytest.raises(UserError, match=r"Queued.memories\['history'\] is there already, and its supervision"):
+    with pytest.raises(UserError, match=r"Queued.memories\['history'\] exists already, and its supervision"):
         method.supervise(Historical(), selfkd.DatasetInfo(SAMPLES, CLASSES), ("main",))
 
 
@@ -212,7 +215,7 @@ def test_a_second_memory_does_not_hide_that_the_supervisions_is_empty():
     method = built()
     method.queue.write(torch.ones(1, method.backbone.num_features))
     method.queue.commit()
-    with pytest.raises(UserError, match="nothing is remembered of the epochs before"):
+    with pytest.raises(UserError, match="the memory of .* is empty"):
         method.begin_epoch(selfkd.Progress(2, EPOCHS))
 
 

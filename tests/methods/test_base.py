@@ -70,7 +70,7 @@ def test_a_head_that_learns_from_labels_gives_its_logits(supervision, backbone, 
 
     method = Two(backbone, data, supervision=supervision and selfkd.create_supervision(supervision))
     method.begin_epoch(selfkd.Progress(0, 3))
-    with pytest.raises(UserError, match="Two names the head 'branch' in supervise, .*; they have those of main"):
+    with pytest.raises(UserError, match="Two names the head 'branch' in supervise, .*; they have: main"):
         method(batch, selfkd.Progress(0, 3))
 
 
@@ -138,7 +138,7 @@ def test_weights_alone_do_not_continue_a_method_that_remembers():
     train(trained, optimizer_of(trained), until=2)
     method = own()
     method.load_state_dict(trained.state_dict())
-    with pytest.raises(UserError, match=r"epoch 2 begins, but nothing is remembered.*load_training_state"):
+    with pytest.raises(UserError, match=r"epoch 2 begins, but the memory of DTSKD is empty.*load_training_state"):
         method.begin_epoch(selfkd.Progress(2, EPOCHS))
     method.begin_epoch(selfkd.Progress(0, EPOCHS))  # a new training from these weights
     plain = own("plain")
@@ -176,7 +176,7 @@ def test_states_that_do_not_fit_are_refused():
     state = copy.deepcopy(method.training_state())
     with pytest.raises(CheckpointError, match=r"expected what DTSKD.training_state\(\) gave; a state_dict\(\) holds"):
         method.load_training_state(method.state_dict())
-    with pytest.raises(CheckpointError, match="one of DTSKD, not of PSKD"):
+    with pytest.raises(CheckpointError, match="belongs to DTSKD, not to PSKD"):
         own("ps_kd").load_training_state(state)
     other = selfkd.create_method("dtskd", own().backbone, selfkd.DatasetInfo(SAMPLES + 1, 10))
     with pytest.raises(CheckpointError, match="does not fit this DTSKD: the saved history is .*'num_samples': 12"):
@@ -228,7 +228,7 @@ def test_a_loop_without_begin_epoch_is_noticed_at_its_first_batch(name):
     method.begin_epoch(progress)
     with pytest.raises(UserError, match="batch of epoch 1 came"):
         method(next(batches(0)), selfkd.Progress(1, EPOCHS))
-    with pytest.raises(UserError, match="epoch 1 is to be ended, but epoch 0 was begun"):
+    with pytest.raises(UserError, match="end_epoch was called for epoch 1, but epoch 0 was begun"):
         method.end_epoch(selfkd.Progress(1, EPOCHS))
 
 

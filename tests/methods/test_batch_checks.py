@@ -35,7 +35,7 @@ def begun(name, backbone, data):
 def on_a_device(monkeypatch):
     """The CPU as a device whose values cannot be looked at for nothing."""
     for owner in ("selfkd.memories.history", "selfkd.methods.batch_checks"):
-        monkeypatch.setattr(f"{owner}.at_hand", lambda values: False)
+        monkeypatch.setattr(f"{owner}.readable_now", lambda values: False)
 
 
 BAD_FORMS = [
@@ -52,10 +52,13 @@ BAD_FORMS = [
     ({"indices": torch.arange(4, device="meta")}, "images are on cpu, the indices on meta; see .*Batch.to"),
 ]
 BAD_VALUES = [
-    ({"labels": torch.tensor([1, 4, 10, 0])}, r"label 10 of sample 3 lies outside \[0, 10\); labels count"),
+    ({"labels": torch.tensor([1, 4, 10, 0])}, r"label 10 of sample 3 lies outside \[0, 10\); classes are numbered"),
     ({"labels": torch.tensor([1, -1, 7, 0])}, r"label -1 of sample 0 lies outside \[0, 10\)"),
-    ({"labels": torch.tensor([1, 4, 7, -100])}, r"label -100 of sample 2 lies outside .*without a class is left out"),
-    *(({"labels": labels}, "the soft label of sample 5 is no distribution") for labels in SOFT.values()),
+    (
+        {"labels": torch.tensor([1, 4, 7, -100])},
+        r"label -100 of sample 2 .*leave a sample without a class out",
+    ),
+    *(({"labels": labels}, "the soft label of sample 5 is not a distribution") for labels in SOFT.values()),
     ({"indices": torch.tensor([5, 0, 6, 2])}, r"sample index 6 lies outside \[0, 6\); DatasetInfo.num_samples"),
     ({"indices": torch.tensor([5, 0, -1, 2])}, r"sample index -1 lies outside \[0, 6\)"),
 ]
@@ -106,7 +109,7 @@ def test_the_first_batch_is_looked_at_wherever_it_is(backbone, batch, data, on_a
         method(dataclasses.replace(batch, labels=torch.tensor([1, 4, 10, 0])), START)
 
 
-SAID = ("sums to 3;", "a share of -0.5;", "nan;")
+SAID = ("sums to 3;", "a probability of -0.5;", "nan;")
 
 
 @pytest.mark.parametrize(("labels", "said"), list(zip(SOFT.values(), SAID, strict=True)))
@@ -117,7 +120,7 @@ def test_soft_labels_that_a_device_holds_are_refused_when_the_epoch_ends(
     for soft in (HALVES, HALVES, labels, HALVES):
         different = dataclasses.replace(batch, labels=soft)
         method.after_step(different, method(different, START))
-    with pytest.raises(BatchError, match=f"a soft label in batch 3 of the epoch .*{said} the shares"):
+    with pytest.raises(BatchError, match=f"a soft label in batch 3 of the epoch .*{said} the probabilities"):
         method.end_epoch(START)
     assert method.memories["history"].is_empty
 
@@ -193,7 +196,7 @@ def test_an_epoch_begins_again_after_an_error_whatever_else_was_noted(backbone, 
     wrong = dataclasses.replace(batch, labels=SOFT["is no number"], indices=torch.tensor([5, 0, 6, 2]))
     for each in (batch, wrong):
         method.after_step(each, method(each, START))
-    with pytest.raises(BatchError, match="has a share of nan"):
+    with pytest.raises(BatchError, match="has a probability of nan"):
         method.guard()
     method.begin_epoch(START)
     method.after_step(batch, method(batch, START))
@@ -203,12 +206,12 @@ def test_an_epoch_begins_again_after_an_error_whatever_else_was_noted(backbone, 
 def test_an_epoch_begins_again_after_the_error_of_a_loop_that_never_looked(
     backbone, batch, data, on_a_device, monkeypatch
 ):
-    monkeypatch.setattr("selfkd.value_ranges._MOST_NOTED", 3)
+    monkeypatch.setattr("selfkd.value_ranges._MOST_RECORDED", 3)
     method = begun("plain", backbone, data)
     halves, wrong = (dataclasses.replace(batch, labels=labels) for labels in (HALVES, SOFT["is no number"]))
     method(halves, START)
     method(wrong, START)
-    with pytest.raises(BatchError, match="has a share of nan"):
+    with pytest.raises(BatchError, match="has a probability of nan"):
         method(halves, START)
     method.begin_epoch(START)
 

@@ -84,14 +84,14 @@ def test_a_loop_does_not_continue_with_another_teacher(backbone, data):
         other = seats.another(backbone)
         next(other.parameters()).add_(0.1)
     another = selfkd.create_method("kd", backbone, data, teacher=selfkd.Teacher(other))
-    with pytest.raises(CheckpointError, match="of a KD that learns from another teacher"):
+    with pytest.raises(CheckpointError, match="belongs to a KD with another teacher"):
         another.load_training_state(state)
 
 
 def test_built_from_a_record_it_predicts_but_does_not_train(backbone, batch, data):
     method = seats.create_method("kd", backbone, data)
-    rebuilt = selfkd.create_method("kd", backbone, data, teacher=selfkd.Teacher.absent(method.teacher.record))
+    rebuilt = selfkd.create_method("kd", backbone, data, teacher=selfkd.Teacher.from_record(method.teacher.record))
     rebuilt.load_state_dict(method.state_dict(), strict=True)
     assert torch.equal(rebuilt.eval().predict(batch.images)["main"], method.eval().predict(batch.images)["main"])
-    with pytest.raises(selfkd.SelfKDError, match="only its record: without it a method evaluates and predicts"):
+    with pytest.raises(selfkd.SelfKDError, match="only its record: the method can evaluate and predict"):
         rebuilt(batch, selfkd.Progress(0, 1))

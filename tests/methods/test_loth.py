@@ -165,7 +165,7 @@ def test_one_sample_is_refused_where_maps_are_points(batch, data):
     [
         ("alpha", 0.0, "> 0"),
         ("alpha", float("inf"), "finite"),
-        ("alpha", 1.2, r"at most 2\^\(1/4\).*away from the labels"),
+        ("alpha", 1.2, r"above 2\^\(1/4\).*away from the labels"),
         ("temperature", 0.0, "> 0"),
         ("temperature", 1e308, "at most 10000"),
         ("block", "bottle", "bn, dsc, gbn"),
@@ -186,7 +186,7 @@ def test_maps_that_neither_halve_nor_stay_are_refused():
     staged = selfkd.stage(network, ["bn1", "layer1", "layer3", "layer4"], input_size=64)
     with pytest.raises(
         BackboneError,
-        match=r"LOTH needs .* ResNet and its last map are 32x32, 16x16, 4x4, 2x2, .*plain, .*dtskd, kd, dml$",
+        match=r"LOTH needs .* of ResNet have 32x32, 16x16, 4x4, 2x2, .*plain, .*dtskd, kd, dml$",
     ):
         selfkd.create_method("loth", staged, selfkd.DatasetInfo(4, 10))
 

@@ -237,7 +237,7 @@ def test_a_network_without_a_pyramid_is_refused_with_what_works(data):
     staged = selfkd.create_backbone("vit_tiny_patch16_224", 10)
     with pytest.raises(
         BackboneError,
-        match="TESKD needs stages of which each is half .* 14x14, 14x14, .* work on it: plain, .*dtskd, loth",
+        match="TESKD needs each stage to be half .* 14x14, 14x14, .* work on it: plain, .*dtskd, loth",
     ):
         selfkd.create_method("teskd", staged, data)
 
@@ -274,5 +274,5 @@ def test_values_out_of_range_are_refused(backbone, data, option, value, allowed)
 
 def test_weights_with_which_nothing_would_be_learnt_are_refused(backbone, data):
     weights = dict.fromkeys(("label_weight", "distillation_weight", "feature_weight"), 0.0)
-    with pytest.raises(OptionError, match="label_weight=0.0 .* where distillation_weight and feature_weight are 0"):
+    with pytest.raises(OptionError, match="label_weight=0.0 .* distillation_weight and feature_weight are 0"):
         selfkd.create_method("teskd", backbone, data, **weights)

@@ -96,9 +96,9 @@ def test_a_slip_is_answered_with_what_is_meant_or_allowed(arguments, error, mess
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        ("ps_kd", "it is plain with supervision=historical; give plain another one"),
-        ("label_smoothing", "it is plain with supervision=smoothed; give plain another one"),
-        ("dtskd", "its heads have one of their own, the historical teacher"),
+        ("ps_kd", "it is plain with supervision=historical; use method=plain with another"),
+        ("label_smoothing", "it is plain with supervision=smoothed; use method=plain with another"),
+        ("dtskd", "its heads have their own, the historical teacher"),
     ],
 )
 def test_a_method_that_takes_none_says_why(method, reason):
@@ -131,7 +131,7 @@ def test_what_is_reserved_is_no_option(name):
 
 
 def test_what_a_method_does_not_take_is_refused_in_somebodys_own_loop_too():
-    with pytest.raises(UserError, match="method 'dtskd' takes no supervision: its heads have one of their own"):
+    with pytest.raises(UserError, match="method 'dtskd' takes no supervision: its heads have their own"):
         create_method("dtskd", None, None, supervision=None)
 
 
@@ -145,7 +145,7 @@ def test_the_help_shows_the_section_and_what_may_stand_there(monkeypatch):
     text = options_help(recipe.parts, recipe.flat())
     assert "\n  supervision=historical\n      or labels, smoothed, null\n" in text
     assert "supervision.alpha=0.7" in text
-    assert "trust in the past prediction at the end of the run" in text
+    assert "weight of the past prediction in the last epoch" in text
 
 
 def test_the_options_of_every_part_are_known_before_torch_is():

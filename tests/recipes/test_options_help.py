@@ -19,7 +19,7 @@ def test_the_help_names_every_key_with_meaning_and_the_recipes_value():
         for option in options:
             assert f"{section}.{option}=" in text
     assert "trainer.epochs=300" in text
-    assert "label's share at the start" in text
+    assert "weight of the label at the start" in text
     assert "SUPPRESS" not in text
 
 

@@ -113,7 +113,7 @@ def test_a_finished_teacher_is_reused_and_survives_overwrite(copied):
 
 def test_equal_seeds_share_initial_weights_with_whoever_learns_alone(runs):
     plain = Experiment.build(resolve(DEMO, SHORT)).method.backbone.state_dict()
-    absent = teachers.Teacher.absent(RunFolder(runs / "student" / "seed-0").teacher())
+    absent = teachers.Teacher.from_record(RunFolder(runs / "student" / "seed-0").teacher())
     taught = Experiment.build(of_run(runs / "teacher/seed-0"), teacher=lambda *_: absent).method
     mutual = Experiment.build(resolve(DEMO, {**SHORT, "method": "dml"})).method
     for method in (taught, mutual):
@@ -293,9 +293,9 @@ def test_a_network_of_timm_teaches_with_its_own_classes_size_and_normalization(t
     seen = []
     teach = teachers.Teacher.__init__
 
-    def note(self, network, normalization=None, given=None):
-        seen.append((normalization, given))
-        teach(self, network, normalization, given)
+    def note(self, network, normalization=None, student_normalization=None):
+        seen.append((normalization, student_normalization))
+        teach(self, network, normalization, student_normalization)
 
     monkeypatch.setattr(teachers.Teacher, "__init__", note)
     folder = trained(resolve(DEMO, {**data, **options}), tmp_path)

@@ -6,7 +6,7 @@ from selfkd.errors import OptionError
 from selfkd.losses import kl_to_target, soft_cross_entropy
 from selfkd.losses.labels import label_probabilities
 from selfkd.supervision.decay import cosine
-from selfkd.supervision.historical import Historical, OwnPast
+from selfkd.supervision.historical import Historical, PreviousPrediction
 
 # Specification, section 5.4, history trace: beta, target, loss, what is stored.
 TRACE = [
@@ -17,7 +17,7 @@ TRACE = [
 ]
 
 
-class Falling(OwnPast):
+class Falling(PreviousPrediction):
     """Beta as DTSKD has it."""
 
     def label_share(self, progress):
@@ -44,7 +44,7 @@ def test_shares_as_tensors_are_those_of_a_number_bit_for_bit():
     for epoch in range(1, 50):
         progress = Progress(epoch, 50)
         beta = supervision.label_share(progress)
-        supervision.admit(batch, progress)
+        supervision.prepare(batch, progress)
         expected_BK = beta * label_probabilities(batch.labels, 100) + (1 - beta) * past_BK
         assert torch.equal(supervision.target("main", batch), expected_BK)
 
@@ -57,7 +57,7 @@ def test_history_trace():
         progress = Progress(epoch, len(TRACE))
         logits = 2 * torch.sin(torch.arange(4.0) + epoch)[None]
         assert supervision.label_share(progress) == pytest.approx(beta, abs=1e-6)
-        supervision.admit(batch, progress)
+        supervision.prepare(batch, progress)
         found = supervision.target("main", batch)
         assert found[0].tolist() == pytest.approx(target, abs=1e-6)
         assert kl_to_target(logits, found, 1e-7).item() == pytest.approx(loss, abs=2e-6)
@@ -92,7 +92,7 @@ FOLLOWED = Batch(torch.zeros(8, 3, 8, 8), torch.tensor([2, 2, 2, 2]), torch.tens
 def test_the_first_view_of_an_anchor_writes_and_all_views_and_followers_read():
     supervision = bound(Historical(alpha=1.0, decay="fixed"), 3, CLASSES)
     history = supervision.memories["history"]
-    supervision.admit(FOLLOWED, Progress(0, 2))
+    supervision.prepare(FOLLOWED, Progress(0, 2))
     logits_RK = torch.randn(8, CLASSES, generator=torch.Generator().manual_seed(0))
     step(supervision, FOLLOWED, main=logits_RK)
     assert history.samples_written == 2
@@ -102,7 +102,7 @@ def test_the_first_view_of_an_anchor_writes_and_all_views_and_followers_read():
     assert torch.equal(state["probabilities"][:2, 0], written_AK)
     assert state["written"].tolist() == [True, True, False]
 
-    supervision.admit(FOLLOWED, Progress(1, 2))
+    supervision.prepare(FOLLOWED, Progress(1, 2))
     target_BK = supervision.target("main", FOLLOWED)
     assert torch.equal(target_BK, written_AK[FOLLOWED.indices]), "a follower reads its own sample's row"
     loss = supervision.loss("main", logits_RK, FOLLOWED)
@@ -115,7 +115,7 @@ def test_rows_in_main_memory_are_written_by_the_indices_that_are_known_there(mon
     """As of a device that trains: nobody asks it for the anchors' indices."""
     supervision = bound(Historical(), 3, CLASSES)
     history = supervision.memories["history"].to("cpu")
-    monkeypatch.setattr(history, "_is_apart", lambda device: True)
+    monkeypatch.setattr(history, "_is_elsewhere", lambda device: True)
     absent = torch.empty(4, dtype=torch.int64, device="meta")  # of which no number can be known
     batch = Batch(FOLLOWED.images, FOLLOWED.labels, absent, 2, FOLLOWED.indices, 1)
     history.fetch(batch.indices, batch.host_indices)

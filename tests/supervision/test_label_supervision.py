@@ -38,12 +38,12 @@ def test_a_supervision_belongs_to_one_method(name):
     supervision = create_supervision(name)
     assert isinstance(supervision, selfkd.Supervision)
     supervision.bind(DatasetInfo(4, 3), ("main",))
-    with pytest.raises(UserError, match="supervises a method already; create one for each method"):
+    with pytest.raises(UserError, match="belongs to a method already; create one for each method"):
         supervision.bind(DatasetInfo(4, 3), ("main",))
 
 
 def test_names_and_options_that_do_not_exist_are_refused():
     with pytest.raises(UnknownNameError, match="unknown supervision 'historcal'; nearest: historical"):
         create_supervision("historcal")
-    with pytest.raises(OptionError, match="unexpected keyword argument 'beta'"):
+    with pytest.raises(OptionError, match="beta=1 is not allowed; supervision 'historical' has no such option"):
         create_supervision("historical", beta=1)

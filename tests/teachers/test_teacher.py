@@ -115,7 +115,7 @@ def test_it_follows_device_type_and_memory_layout_of_the_images(backbone, networ
         assert convolution.weight.is_contiguous(memory_format=layout)
     method.double()(selfkd.Batch(images.double(), labels), START)
     assert convolution.weight.dtype == torch.float64
-    teacher.follow(torch.zeros(1, 3, 16, 16, device="meta"))
+    teacher.match(torch.zeros(1, 3, 16, 16, device="meta"))
     assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
 
 
@@ -166,20 +166,20 @@ def test_what_cannot_teach_is_refused(backbone, network):
     data = selfkd.DatasetInfo(4, 10)
     with pytest.raises(BackboneError, match=r"selfkd.stage\(network\), not ResNetCifar"):
         selfkd.Teacher(network.network)
-    with pytest.raises(OptionError, match="normalization=.* together with the other normalization"):
+    with pytest.raises(OptionError, match="normalization=.* student_normalization together, or neither"):
         selfkd.Teacher(network, OWN)
     one = selfkd.Normalization((0.5,), (0.5,))
-    with pytest.raises(OptionError, match="of 3 channels"):
+    with pytest.raises(OptionError, match="for 3 channels"):
         selfkd.Teacher(network, one, one)
     with pytest.raises(ValueError, match="a mean and a std > 0 for each channel"):
         selfkd.Normalization((0.5,), (0.0,))
     for options, message in (
-        ({"num_classes": 7, "input_size": 16}, "the teacher has 7 classes, the network that it is to be beside 10"),
+        ({"num_classes": 7, "input_size": 16}, "the teacher has 7 classes, the network 10"),
         ({"num_classes": 10, "input_size": 32}, "the teacher takes images of 3x32x32 .*, the network 3x16x16"),
     ):
         teacher = selfkd.Teacher(selfkd.create_backbone("resnet18_cifar", width=4, **options))
         with pytest.raises(BackboneError, match=message):
             selfkd.create_method("kd", backbone, data, teacher=teacher)
     itself = selfkd.Teacher(selfkd.stage(backbone.network, input_size=16))
-    with pytest.raises(BackboneError, match="the teacher is, or is a part of, the network itself"):
+    with pytest.raises(BackboneError, match="the teacher shares parameters with the network"):
         selfkd.create_method("kd", backbone, data, teacher=itself)

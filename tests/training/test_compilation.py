@@ -143,7 +143,7 @@ class Graphs:
 def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, labels_at_hand, tmp_path, monkeypatch):
     """A graph for full batches and one for the last."""
     if not labels_at_hand:  # those of a device
-        monkeypatch.setattr("selfkd.methods.batch_checks.at_hand", lambda values: False)
+        monkeypatch.setattr("selfkd.methods.batch_checks.readable_now", lambda values: False)
     more = seats.overrides(name, tmp_path)
     graphs, end_epoch = Graphs(), MethodModule.on_train_epoch_end
 

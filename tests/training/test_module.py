@@ -27,7 +27,7 @@ def test_a_wrong_label_on_the_device_ends_a_run_at_the_next_look(tmp_path, monke
             wrong = epoch == 1 and step == 5
             yield dataclasses.replace(batch, labels=torch.full_like(batch.labels, -100)) if wrong else batch
 
-    monkeypatch.setattr("selfkd.methods.batch_checks.at_hand", lambda values: False)
+    monkeypatch.setattr("selfkd.methods.batch_checks.readable_now", lambda values: False)
     monkeypatch.setattr(TrainingBatches, "batches", spoilt)
     options = {"backbone.width": 4, "data.train_per_class": 5, "loader.batch_size": 5, "trainer.epochs": 2}
     recipe = resolve("demo/digits/resnet18/plain", {**options, "trainer.guard_every": 3, "name": "spoilt"})

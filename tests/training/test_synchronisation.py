@@ -50,7 +50,7 @@ def waits(method, batch_size, folder):
 @pytest.mark.parametrize("method", METHODS)
 def test_more_steps_wait_no_more_often(method, tmp_path, monkeypatch):
     for owner in ("selfkd.memories.history", "selfkd.methods.batch_checks"):
-        monkeypatch.setattr(f"{owner}.at_hand", lambda values: False)  # as of a device's labels and indices
+        monkeypatch.setattr(f"{owner}.readable_now", lambda values: False)  # as of a device's labels and indices
     few, many = (waits(method, batch_size, tmp_path) for batch_size in (30, 10))
     assert few == many
     assert few["_local_scalar_dense"] > 0, "at the end of an epoch a run does look"

@@ -1,4 +1,4 @@
-"""The command as a whole: its verbs, its streams, and how every error is reported."""
+"""The command `selfkd`: reads the arguments, runs a verb, and reports every error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from selfkd.cli import check, evaluate, export, listing, predict, train
 from selfkd.cli.error_log import error_log
 from selfkd.errors import OptionError, SelfKDError, StorageError, UserError
 from selfkd.given_paths import check_path
-from selfkd.terminal import ReaderLeftError, as_message, configure_logging, printable, safe_output
+from selfkd.terminal import OutputClosedError, as_message, configure_logging, printable, safe_output
 from selfkd.training.signals import stopping_on_signals
 
 __all__ = ["run"]
@@ -32,15 +32,15 @@ _DEBUG_HELP = "show the traceback of an error"
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that answers a mistake as every other is answered, without its usage."""
+    """A parser that reports a mistake like every other error, without its usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise a `UserError` that says where help is."""
+        """Raise a `UserError` that names the help."""
         raise UserError(f"{message}; see '{self.prog} --help'")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; what it returns is said in `selfkd.cli.main`.
+    """Run the command. Returns the exit status, see `selfkd.cli.main`.
 
     Args:
         arguments: without the program's name.
@@ -56,11 +56,11 @@ def run(arguments: Sequence[str]) -> int:
             else:
                 status = _execute(parsed)
             sys.stdout.flush()
-        except ReaderLeftError:
+        except OutputClosedError:
             return 0
-        except BaseException as error:  # none ends in a traceback, whatever it is
+        except BaseException as error:  # no error ends in a traceback
             status = _reported(error, given, parsed.debug)
-            with suppress(ReaderLeftError, StorageError):
+            with suppress(OutputClosedError, StorageError):
                 sys.stdout.flush()
     return status
 
@@ -100,7 +100,7 @@ def _parse(arguments: Sequence[str], parsed: argparse.Namespace) -> None:
 def _refuse(
     parser: argparse.ArgumentParser, parsed: argparse.Namespace, arguments: Sequence[str], rest: Sequence[str]
 ) -> NoReturn:
-    """Refuse arguments that there are not, with the nearest that there is."""
+    """Refuse unknown arguments. The message gives the nearest known one."""
     flag = next((each for each in rest if each.startswith("-")), rest[0])
     word, _, value = flag.partition("=")
     near = difflib.get_close_matches(word, re.findall(r"--[a-z-]+", parser.format_usage()), n=1, cutoff=0.75)
@@ -137,17 +137,17 @@ def _execute(parsed: argparse.Namespace) -> int:
 
 @contextmanager
 def _flags_named(arguments: Collection[str]) -> Iterator[None]:
-    """Let errors name an argument of the Python API by the flag that was typed: `batch_size` by `--batch-size`."""
+    """Let errors name an option by its flag: `--batch-size` for `batch_size`."""
     try:
         yield
     except OptionError as error:
         if error.option not in arguments:
             raise
-        raise OptionError(f"--{error.option.replace('_', '-')}", error.value, error.allowed) from error
+        raise error.renamed(f"--{error.option.replace('_', '-')}") from error
 
 
 def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> int:
-    """Say what went wrong. Returns the exit status."""
+    """Print what went wrong. Returns the exit status."""
     if debug:
         traceback.print_exception(error)
     if isinstance(error, SelfKDError):
@@ -157,7 +157,7 @@ def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> in
         print("selfkd: interrupted", file=sys.stderr)
         return 128 + int(getattr(error, "number", signal.SIGINT))
     reason = f"{type(error).__name__}: {_in_one_line(error)}".removesuffix(": ")
-    # A library that the system cannot map while it is imported is told in no other way.
+    # This ImportError is the only sign that the system has no memory to load a library.
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in reason):
         print(f"selfkd: there is too little memory for this ({reason})", file=sys.stderr)
         return 1
@@ -166,10 +166,10 @@ def _reported(error: BaseException, arguments: Sequence[str], debug: bool) -> in
 
 
 def _in_one_line(error: BaseException) -> str:
-    """What an error says, printable and short; of several lines, which may hold a traceback, the first and the last."""
+    """An error's message, printable and short: the first and the last line, since a traceback may lie between."""
     try:
         lines = [line for line in str(error).splitlines() if line.strip()]
-    except Exception:  # it may be the fault itself
-        return "it cannot say why"
+    except Exception:  # the error cannot be shown
+        return "the error has no readable message"
     ends = lines if len(lines) < 2 else [lines[0], lines[-1]]
     return printable(" ... ".join(line[:_LONGEST_REASON] for line in ends))

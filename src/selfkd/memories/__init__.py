@@ -1,4 +1,4 @@
-"""What a method remembers across epochs beyond its weights."""
+"""A method's memory: what it keeps from one epoch to the next beside its weights."""
 
 from selfkd.memories.base import Memory
 from selfkd.memories.history import History

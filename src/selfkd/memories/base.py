@@ -1,4 +1,4 @@
-"""What a method remembers across epochs beyond its weights: the protocol that training and checkpoints know."""
+"""A method's memory: what it keeps from one epoch to the next beside its weights. Every memory has this interface."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from selfkd.errors import UserError, shown
 __all__ = ["MEMORY_NAME", "Memory", "check_memory_name"]
 
 MEMORY_NAME = r"[A-Za-z][A-Za-z0-9_]{0,99}"
-"""Of a memory among those of a method, as a regular expression; a checkpoint's file has it."""
+"""Regular expression for the name of a memory. The name is a part of a file's name in a checkpoint."""
 
 
 def check_memory_name(name: object) -> None:
-    """Refuse a memory's name of which no file can be made.
+    """Refuse a name that cannot be a part of a file's name.
 
-    Raises: UserError: saying what is allowed.
+    Raises: UserError: if the name does not match `MEMORY_NAME`.
     """
     if not (isinstance(name, str) and re.fullmatch(MEMORY_NAME, name)):
         raise UserError(
-            f"a memory named {shown(name)} has no file; its name must be letters, digits and underscores, a letter "
-            "first, at most 100"
+            f"a memory cannot be named {shown(name)}; its name must begin with a letter and have letters, digits and "
+            "underscores only, at most 100"
         )
 
 
 class Memory(ABC):
-    """Something remembered: a history of predictions, a bank, a queue.
+    """What a method keeps from one epoch to the next: a history of predictions, a bank, a queue.
 
-    An epoch begins with `discard` and ends with `commit`; what a state holds is what stood at the last `commit`, so
-    that an epoch which was broken off is replayed from its start. It is no module and holds no buffers, because
-    data-parallel training broadcasts those and would undo other processes' writes.
+    An epoch begins with `discard` and ends with `commit`. Reads and `state_dict` see what stood at the last `commit`.
+    So an epoch that was broken off can begin again. A memory is not a module and has no buffers: data-parallel training
+    broadcasts buffers, which would undo the writes of other processes.
 
     Attributes:
         checks_indices: whether `fetch` refuses sample indices out of range, so that the method need not.
-        off_device: overrides with which the memory leaves the device that trains, where that has too little room.
-        samples_written: how many samples were written since the last `commit` or `discard`; one that was written twice
-            counts twice.
+        off_device: recipe overrides that move the memory off the device that trains; a message about too little device
+            memory recommends them.
+        samples_written: number of samples written since the last `commit` or `discard`; a sample that was written
+            twice counts twice.
     """
 
     checks_indices: ClassVar[bool] = False
@@ -51,57 +52,57 @@ class Memory(ABC):
     @property
     @abstractmethod
     def is_empty(self) -> bool:
-        """Whether no epoch has left anything to read."""
+        """Whether there is nothing to read yet."""
 
     @abstractmethod
     def discard(self) -> None:
-        """Forget what the current epoch wrote: it begins, perhaps once more."""
+        """Begin an epoch, perhaps once more: forget what was written since the last `commit`."""
 
     @abstractmethod
     def commit(self) -> None:
-        """End the epoch: what it wrote can be read. All processes that train together call this and exchange it.
+        """End an epoch: make readable what it wrote. All processes that train together call this and exchange it.
 
-        Raises: BatchError: if what was written is wrong; it is forgotten.
+        Raises: BatchError: if something wrong was written; then the epoch's writes are forgotten.
         """
 
     def guard(self) -> None:
-        """Look at what only a device knew; waits for it. Nothing by default.
+        """Check values that only the device knew, and wait for the device. Does nothing by default.
 
-        Raises: BatchError: if something was wrong; what the epoch wrote is forgotten.
+        Raises: BatchError: if a value was wrong; then the epoch's writes are forgotten.
         """
 
     def fetch(self, indices: Tensor, host_indices: Tensor | None = None) -> None:
-        """Prepare what a step will read; called before each step of a method that needs indices. Nothing by default.
+        """Prepare what a step will read. Called before each step of a method that needs indices. Does nothing by
+        default.
 
         Args:
-            indices: `[B]` int64, of the samples of the batch.
-            host_indices: the same in main memory, where they are known there.
+            indices: `[B]` int64, the batch's sample indices.
+            host_indices: the same indices in main memory, if they are known there.
         """
 
     @abstractmethod
     def state_dict(self) -> dict[str, object]:
-        """What stood at the last `commit`: numbers, texts and tensors, which may be the memory's own; the same in all
-        processes."""
+        """What stood at the last `commit`: numbers, texts and tensors, equal in all processes. No copies are needed."""
 
     @abstractmethod
     def check_state_dict(self, state: Mapping[str, object]) -> None:
-        """Whether `load_state_dict` can take a state; changes nothing.
+        """Check that `load_state_dict` can load a state. Changes nothing.
 
-        Raises: ValueError: if it is of something else (the message names both).
+        Raises: ValueError: if the state does not fit this memory; the message describes both.
         """
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Restore what `state_dict` gave, on whatever device.
+        """Load what `state_dict` gave, from any device.
 
-        Raises: ValueError: as `check_state_dict`, before anything is changed.
+        Raises: ValueError: as `check_state_dict`, before anything has changed.
         """
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
-        """Get ready for training on a device, and bring there what there is; returns self.
+        """Move the memory to where training on `device` needs it. Returns self.
 
-        Called as each epoch begins, so that it does nothing where the memory is there already.
+        Called when each epoch begins, so it does nothing if the memory is there already.
 
         Raises: StorageError: if there is no room.
         """

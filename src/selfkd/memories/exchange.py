@@ -1,4 +1,4 @@
-"""What each process wrote in an epoch, given to all others."""
+"""The exchange of an epoch's predictions between the processes that train together."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from selfkd.memories.generations import Generation, in_chunks
+from selfkd.memories.prediction_table import PredictionTable, in_chunks
 
-__all__ = ["share_writes"]
+__all__ = ["exchange_writes"]
 
 
-def share_writes(generation: Generation, row_bytes: int) -> bool:
-    """Let every process write what any process wrote; of a sample that several wrote, the first one's row stays.
+def exchange_writes(table: PredictionTable, row_bytes: int) -> bool:
+    """Write into each process's table what any process wrote. If several wrote a sample, the first one's row stays.
 
-    Called by all processes together. Each in turn sends its rows, some at a time, as the bytes that are stored.
+    All processes call this together. Each in turn broadcasts its rows, chunk by chunk, as the bytes that it stores.
 
     Args:
-        generation: what this epoch wrote, on whatever device.
-        row_bytes: of one sample.
-    Returns: whether anybody had written anything.
+        table: what this process wrote in this epoch, on any device.
+        row_bytes: bytes of one sample's row.
+    Returns: whether any process had written anything.
     """
     wire = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
-    mine = generation.written.nonzero(as_tuple=True)[0]
+    mine = table.written.nonzero(as_tuple=True)[0]
     total = 0
     for source in range(dist.get_world_size()):
         sending = source == dist.get_rank()
@@ -32,15 +32,15 @@ def share_writes(generation: Generation, row_bytes: int) -> bool:
         if len(indices):
             dist.broadcast(indices, source)
         total += len(indices)
-        for chunk in in_chunks(indices.to(generation.device), row_bytes):
-            received = tuple(_broadcast(field, chunk, source, sending, wire) for field in generation.fields)
+        for chunk in in_chunks(indices.to(table.device), row_bytes):
+            received = tuple(_broadcast(field, chunk, source, sending, wire) for field in table.fields)
             if not sending:
-                generation.put(chunk, received)
+                table.write(chunk, received)
     return total > 0
 
 
 def _broadcast(field: Tensor, indices: Tensor, source: int, sending: bool, wire: torch.device) -> Tensor:
-    """Some rows of a table, from the process that sends them; as bytes, which every backend takes."""
+    """Broadcast some rows of one field from the process `source`; as bytes, which every backend takes."""
     shape = (len(indices), *field.shape[1:])
     rows = field[indices].to(wire) if sending else torch.empty(shape, dtype=field.dtype, device=wire)
     dist.broadcast(rows.view(torch.uint8), source)

@@ -1,4 +1,4 @@
-"""How much of the past predictions is kept, and where."""
+"""Options of the history: how much of the predictions it keeps, and where."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from typing import Literal
 
 from selfkd.option_checks import at_least, one_of
 
-__all__ = ["HistoryOptions", "Storage"]
+__all__ = ["HistoryOptions", "StorageName"]
 
-Storage = Literal["auto", "device", "pinned", "memmap"]
+StorageName = Literal["auto", "device", "pinned", "memmap"]
 _STORAGES = ("auto", "device", "pinned", "memmap")
 _DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryOptions:
-    """What is kept of the predictions of the last epoch, for methods that learn from them.
+    """How a method that learns from its own last predictions keeps them.
 
     Args:
-        storage: where the history is kept: on the "device" that trains; "pinned" in main memory, from where the rows of
-            a batch travel through page-locked buffers; "memmap" in files in the run's folder, which no other process
-            sees; "auto" takes the first that has room. It changes no result.
-        top_k: the k most probable classes of every prediction, in half precision, the rest of the mass spread evenly
-            over the others; 0 keeps all classes. By default all where that takes at most 4 GB, else the top 12.
-        dtype: type of the numbers, where all classes are kept.
+        storage: where the predictions are kept. "device" is the memory of the device that trains. "pinned" is main
+            memory; each batch is copied through page-locked buffers. "memmap" is files in the run's folder, which no
+            other process sees. "auto" takes the first of them that has room. The results are the same for all.
+        top_k: number of classes that are kept of each prediction, the most probable ones, in half precision; the rest
+            of the probability is spread evenly over the other classes. 0 keeps all classes. By default all classes are
+            kept if they take at most 4 GB, else the top 12.
+        dtype: type of the numbers, if all classes are kept.
     Raises: OptionError: if a value is not allowed.
     """
 
-    storage: Storage = "auto"
+    storage: StorageName = "auto"
     top_k: int | None = None
     dtype: Literal["float32", "float16"] = "float32"
 

@@ -1,4 +1,4 @@
-"""The methods, by name. One line each; nothing here imports torch until a method is asked for."""
+"""The methods, by name, one line each. Imports torch only when a method is loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
-from selfkd.errors import OptionError, UserError, shown
+from selfkd.errors import UserError, shown
+from selfkd.option_checks import check_arguments
 
 if TYPE_CHECKING:
     from selfkd.backbones.staged import Staged
@@ -17,21 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "RESERVED", "check_reserved", "create_method", "method_class"]
 
 RESERVED = ("teacher", "peer", "supervision")
-"""Keyword arguments of a method that are no options of it: optional sections of a recipe have the same names."""
+"""Keyword arguments of a method that are not options: sections of a recipe with the same names give them."""
 
 METHODS = Catalogue(
     "method",
     {
-        "plain": Entry("selfkd.methods.plain:Plain", "cross-entropy with the labels; the yardstick"),
+        "plain": Entry("selfkd.methods.plain:Plain", "cross-entropy with the labels; the baseline"),
         "label_smoothing": Entry(
             "selfkd.methods.label_smoothing:LabelSmoothing", "labels mixed with the uniform distribution (2016)"
         ),
-        "ps_kd": Entry("selfkd.methods.ps_kd:PSKD", "labels softened by the network's own last epoch (ICCV 2021)"),
-        "teskd": Entry("selfkd.methods.teskd:TESKD", "students on its own stages help it to evolve (2021)"),
-        "dtskd": Entry("selfkd.methods.dtskd:DTSKD", "its own past and its deepest classifier as dual teachers"),
-        "loth": Entry("selfkd.methods.loth:LOTH", "its exits and a virtual teacher fused from them teach each other"),
-        "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach it (2015)"),
-        "dml": Entry("selfkd.methods.dml:DML", "it and a second network learn from each other (CVPR 2018)"),
+        "ps_kd": Entry("selfkd.methods.ps_kd:PSKD", "labels mixed with the network's own last predictions (2021)"),
+        "teskd": Entry(
+            "selfkd.methods.teskd:TESKD", "students on its stages learn from the network and improve it (2021)"
+        ),
+        "dtskd": Entry(
+            "selfkd.methods.dtskd:DTSKD", "heads learn from their own past, branches also from the main head"
+        ),
+        "loth": Entry("selfkd.methods.loth:LOTH", "exits and a virtual teacher fused from them teach each other"),
+        "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach the network (2015)"),
+        "dml": Entry("selfkd.methods.dml:DML", "two networks learn from each other's predictions (CVPR 2018)"),
     },
     listing="'selfkd list methods' shows all",
     takes_own=True,
@@ -39,11 +44,11 @@ METHODS = Catalogue(
 
 
 def method_class(name: str) -> type[Method]:
-    """The class of a method by name.
+    """The class of a method, by name.
 
     Raises:
         UnknownNameError: if there is no such method.
-        UserError: if somebody's own cannot be imported, is no `Method`, or leaves a part of one open.
+        UserError: if a custom class cannot be imported, is not a `Method`, or is abstract.
     """
     from selfkd.methods.base import Method
 
@@ -59,14 +64,14 @@ def method_class(name: str) -> type[Method]:
 def check_reserved(
     name: str, method: type[Method], given: Iterable[str], remedies: Mapping[str, str] | None = None
 ) -> None:
-    """Refuse what a method does not take.
+    """Refuse a reserved keyword argument that a method does not take.
 
     Args:
-        name: of the method.
+        name: name of the method.
         method: its class.
-        given: those of `RESERVED` that it is to be built with.
-        remedies: by keyword, what the message says to do.
-    Raises: UserError: saying why.
+        given: the keyword arguments, each one of `RESERVED`.
+        remedies: for each keyword, advice for the message.
+    Raises: UserError: if one is not taken; the message says why.
     """
     for keyword in given:
         if keyword not in inspect.signature(method).parameters:
@@ -76,26 +81,23 @@ def check_reserved(
 
 
 def create_method(name: str, backbone: Staged, data: DatasetInfo, **hyper_parameters: Any) -> Method:
-    """Build a method by name.
+    """Create a method by name.
 
     Args:
         name: one of `METHODS`, or `package.module:Class` for your own.
         backbone: the staged network that will be deployed.
-        data: what is known of the training set.
-        hyper_parameters: keyword arguments of the method's class, those of `RESERVED` that it takes among them: a
-            `selfkd.Teacher` as `teacher`, a second staged network as `peer`.
+        data: facts about the training set.
+        hyper_parameters: keyword arguments of the method's class. Some methods take `supervision`, a `selfkd.Teacher`
+            as `teacher`, or a second staged network as `peer`.
     Raises:
         UnknownNameError: if there is no such method.
-        UserError: if the method takes no supervision, teacher or peer that it is given.
+        UserError: if the method does not take the supervision, teacher or peer that is given.
         OptionError: if the method has no such option, a value is out of range, or its teacher or peer is missing.
     """
     method = method_class(name)
     check_reserved(name, method, [keyword for keyword in RESERVED if keyword in hyper_parameters])
-    # A second network that is needed and not given is for the method itself to refuse, which says what it is.
+    # If a second network is missing, the method itself refuses, since it knows what the network is for.
     needed = {keyword: None for keyword in ("teacher", "peer") if getattr(method.needs, keyword)}
     arguments = {**needed, **hyper_parameters}
-    try:
-        inspect.signature(method).bind(backbone, data, **arguments)
-    except TypeError as error:
-        raise OptionError(f"method {name!r}", tuple(hyper_parameters), f"given options that exist: {error}") from error
+    check_arguments(f"method {name!r}", method, backbone, data, **arguments)
     return method(backbone, data, **arguments)

@@ -1,4 +1,4 @@
-"""The contract of every method: what it needs, its step, its hooks, its state, and what remains of it."""
+"""The base class of every method: its needs, its step, its hooks, its state, and the network that it gives back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionErro
 from selfkd.memories import Memory
 from selfkd.memories.base import check_memory_name
 from selfkd.methods.batch_checks import BatchChecks
-from selfkd.methods.epoch_book import EpochBook
+from selfkd.methods.loop_checks import LoopChecks
 from selfkd.supervision.base import Supervision
 from selfkd.supervision.labels import Labels
 from selfkd.teachers.teacher import Teacher
@@ -24,7 +24,7 @@ from selfkd.teachers.teacher import Teacher
 __all__ = ["Method"]
 
 _STATE = {"method", "epochs_done", "weights", "memories"}
-_TEACHER = "teacher"  # in the state of a method that has one: the checksum of its weights
+_TEACHER = "teacher"  # key of the checksum of a teacher's weights
 
 
 def _halving(backbone: Staged) -> bool:
@@ -43,102 +43,107 @@ def _halving_or_equal(backbone: Staged) -> bool:
 
 
 def _steps(shapes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Height and width of each map beside those of the next."""
+    """Height and width of each map, and of the next map."""
     return pairwise((height, width) for _, height, width in shapes)
 
 
-# Needs.stages: what is needed, in words, and whether a network has it.
+# For each value of Needs.stages: the rule in words, and whether a network follows it.
 _STAGE_RULES: Mapping[str, tuple[str, Callable[[Staged], bool]]] = {
     "any": ("stages of any size", lambda backbone: True),
-    "halving": ("stages of which each is half the size of the one before", _halving),
+    "halving": ("each stage to be half the size of the stage before", _halving),
     "halving_or_equal": (
-        "stages of which each is half the size of the one before, rounded up, or equal",
+        "each stage to be as large as the stage before, or half its size, rounded up",
         _halving_or_equal,
     ),
 }
 
 
 def _check_stages(method: type[Method], backbone: Staged) -> None:
-    wanted, holds = _STAGE_RULES[method.needs.stages]
-    if holds(backbone):
+    """Refuse a network whose stages do not follow the method's rule.
+
+    Raises: BackboneError: naming the sizes, and the methods that work on the network.
+    """
+    rule, follows = _STAGE_RULES[method.needs.stages]
+    if follows(backbone):
         return
     from selfkd.methods import METHODS
 
     working = [name for name in METHODS if _STAGE_RULES[METHODS.load(name).needs.stages][1](backbone)]
     sizes = ", ".join(f"{height}x{width}" for _, height, width in (*backbone.stage_shapes, backbone.final_shape))
     raise BackboneError(
-        f"{method.__name__} needs {wanted}; those of {type(backbone.network).__name__} and its last map are {sizes} "
-        f"pixels. Methods that work on it: {', '.join(working)}"
+        f"{method.__name__} needs {rule}; the stages and the last map of {type(backbone.network).__name__} have "
+        f"{sizes} pixels. Methods that work on it: {', '.join(working)}"
     )
 
 
-def _seated(method: Method, keyword: str, given: object, kind: type, meaning: str) -> bool:
-    """Whether a method has a second network of this kind, as it declares.
+def _check_declared(method: Method, keyword: str, given: object, kind: type, meaning: str) -> bool:
+    """Whether the method has a second network: it must have one exactly if its class declares it.
 
-    Raises: OptionError: if what it has and what it declares differ.
+    Raises: OptionError: if a declared network is missing or of another kind, or a network is not declared.
     """
-    needed: bool = getattr(method.needs, keyword)
-    if given is not None and not needed:
+    declared: bool = getattr(method.needs, keyword)
+    if given is not None and not declared:
         name = type(method).__name__
-        raise OptionError(keyword, given, f"left out: {name} does not declare Needs({keyword}=True)")
-    if needed and not isinstance(given, kind):
+        raise OptionError(keyword, given, reason=f"{name} does not declare Needs({keyword}=True); leave {keyword} out")
+    if declared and not isinstance(given, kind):
         raise OptionError(keyword, given, meaning)
-    return needed
+    return declared
 
 
-def _check_beside(backbone: Staged, role: str, other: Staged | TeacherRecord, shared: bool) -> None:
-    """Refuse a second network that does not fit the first.
+def _check_second_network(backbone: Staged, role: str, second: Staged | TeacherRecord, shared: bool) -> None:
+    """Refuse a second network that does not fit the backbone.
 
     Args:
-        backbone: the first.
-        role: of the second, in a word.
-        other: what is known of the second.
-        shared: whether they have a parameter in common.
+        backbone: the network that will be deployed.
+        role: "teacher" or "peer".
+        second: facts about the second network.
+        shared: whether the two have a parameter in common.
     """
-    if other.num_classes != backbone.num_classes:
+    if second.num_classes != backbone.num_classes:
         raise BackboneError(
-            f"the {role} has {other.num_classes} classes, the network that it is to be beside {backbone.num_classes}; "
-            "both must be the data's"
+            f"the {role} has {second.num_classes} classes, the network {backbone.num_classes}; both must have the "
+            "data's classes"
         )
-    if other.input_size != backbone.input_size:
-        own, needed = ("x".join(map(str, size)) for size in (other.input_size, backbone.input_size))
+    if second.input_size != backbone.input_size:
+        own, needed = ("x".join(map(str, size)) for size in (second.input_size, backbone.input_size))
         raise BackboneError(f"the {role} takes images of {own} (channels, height, width), the network {needed}")
     if shared:
-        raise BackboneError(f"the {role} is, or is a part of, the network itself; build one of its own")
+        raise BackboneError(f"the {role} shares parameters with the network; build the {role} separately")
 
 
 class Method(nn.Module, ABC):
-    """The objective of one paper, over a backbone that knows nothing of it.
+    """The objective of one paper, for a backbone that knows nothing of it.
 
-    A subclass is final. Its keyword arguments are its configuration in recipes and on the command line, but for
-    those of `selfkd.methods.RESERVED`, which sections of the same names give.
-    A run calls `begin_epoch`, then for every batch the method itself and, after the optimiser's step, `after_step`,
-    and at last `end_epoch`. `forward` has no side effect on what is remembered between epochs. A subclass that
-    overrides `begin_epoch`, `after_step` or `end_epoch` calls the one of `super()`.
+    A subclass is final. Its keyword arguments are its options in recipes and on the command line, except those in
+    `selfkd.methods.RESERVED`, which sections of the same names give.
+
+    A run calls `begin_epoch`, then for every batch the method itself and, after the optimiser's step, `after_step`, and
+    at the end `end_epoch`. `forward` does not change the memories. A subclass that overrides `begin_epoch`,
+    `after_step` or `end_epoch` calls the one of `super()`.
 
     `state_dict` holds the weights alone. To save a loop and continue it, use `training_state`.
 
-    A method whose heads learn from labels takes the keyword argument `supervision`, hands it to `supervise`, and writes
+    A method whose heads learn from labels takes the keyword argument `supervision`, passes it to `supervise`, and calls
     `label_loss` for each cross-entropy with the label.
 
     Args:
         backbone: the staged network that will be deployed.
-        data: what is known of the training set.
-        teacher: of a method that needs one.
-        peer: of a method that needs one.
+        data: facts about the training set.
+        teacher: for a method that declares `Needs(teacher=True)`.
+        peer: for a method that declares `Needs(peer=True)`.
     Attributes:
-        needs: of the class, what the method needs from data and run; of an instance, its supervision's needs too.
+        needs: what the method needs from data and run; an instance's needs include those of its supervision.
         refused: reserved keyword arguments that the method does not take, each with the reason.
-        teacher: of a method that needs one; never among the modules.
-        peer: of a method that needs one; a submodule that is trained along.
-        supervision: what the heads that learn from labels are asked to predict, or None where there are none.
-        memories: what is remembered across epochs, by name; never inside the weights. A subclass adds its own;
-            "history" is the name of its supervision's.
+        teacher: the teacher, if there is one; it is not a submodule.
+        peer: the peer, if there is one; a submodule that is trained along.
+        supervision: the target of the heads that learn from labels, or None if no head does.
+        memories: what the method keeps from one epoch to the next beside its weights, by name. A subclass adds its own;
+            "history" is the name of the supervision's memory.
     Raises:
-        BackboneError: if the networks and the data differ in the number of classes or in the size of images, share
-            parameters, or lack what the method needs.
+        BackboneError: if the networks and the data differ in the number of classes or in the size of images, if the
+            networks share parameters, or if a network lacks what the method needs.
         UserError: if the method needs the training set's labels, and `data` has none.
-        OptionError: if the method needs a teacher or a peer and has none, or has one and does not declare it.
+        OptionError: if a declared teacher or peer is missing, or one is given that is not declared.
     """
 
     needs: Needs = Needs()
@@ -152,7 +157,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         if not isinstance(backbone, Staged):
             raise BackboneError(
-                f"a method takes a Staged backbone: selfkd.stage(network), not {type(backbone).__name__}"
+                f"a method needs a Staged backbone, such as selfkd.stage(network), not {type(backbone).__name__}"
             )
         if backbone.num_classes != data.num_classes:
             raise BackboneError(
@@ -167,43 +172,43 @@ class Method(nn.Module, ABC):
             )
         self.backbone = backbone
         self.num_classes = data.num_classes
-        if _seated(self, "teacher", teacher, Teacher, "a selfkd.Teacher, the trained network that it learns from"):
+        if _check_declared(self, "teacher", teacher, Teacher, "a selfkd.Teacher, the trained network to learn from"):
             assert teacher is not None
-            _check_beside(backbone, "teacher", teacher.record, teacher.shares_parameters_with(backbone))
+            _check_second_network(backbone, "teacher", teacher.record, teacher.shares_parameters_with(backbone))
             self.teacher = teacher
-        if _seated(self, "peer", peer, Staged, "a second staged network, which it trains along"):
+        if _check_declared(self, "peer", peer, Staged, "a second staged network, which is trained along"):
             assert peer is not None
             shared = not {*map(id, peer.parameters())}.isdisjoint(map(id, backbone.parameters()))
-            _check_beside(backbone, "peer", peer, shared)
+            _check_second_network(backbone, "peer", peer, shared)
             self.peer = peer
         self.supervision: Supervision | None = None
         self.memories: dict[str, Memory] = {}
         self._checks = BatchChecks(type(self).__name__, self.needs, data)
-        self._book = EpochBook(type(self).__name__, data)
+        self._loop = LoopChecks(type(self).__name__, data)
         self._first_batch = True
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """The objective for one batch. Call the method object itself, which checks the batch."""
+        """Compute the objective for one batch. Call the method itself instead: it checks the batch first."""
 
     def supervise(self, supervision: Supervision | None, data: DatasetInfo, heads: Sequence[str]) -> None:
-        """Say which heads learn from labels, and what they are asked to predict; a subclass calls it in its `__init__`.
+        """Set the target of the heads that learn from labels. A subclass calls this in its `__init__`.
 
         Args:
-            supervision: of this method alone; None for the labels.
-            data: what is known of the training set.
-            heads: their names.
+            supervision: the target, for this method alone; None for the labels.
+            data: facts about the training set.
+            heads: names of the heads that learn from labels.
         Raises:
-            OptionError: if it is no `Supervision`.
-            UserError: if it is another method's, needs more than a loader gives, or one of its memories has the name of
-                one that is there.
+            OptionError: if `supervision` is not a `Supervision`.
+            UserError: if it belongs to another method, needs more than a loader gives, or brings a memory whose name is
+                taken.
         """
         if not isinstance(supervision, Supervision | None):
             raise OptionError(
                 "supervision", supervision, "what selfkd.create_supervision(name) gives, or None for the labels"
             )
         self.supervision = Labels() if supervision is None else supervision
-        if not self.supervision.needs.are_of_batches:
+        if not self.supervision.needs.are_met_by_loader:
             raise UserError(
                 f"{type(self.supervision).__name__} declares {self.supervision.needs}; a supervision may need "
                 "sample_index, views and same_class alone"
@@ -212,20 +217,20 @@ class Method(nn.Module, ABC):
         for name, memory in self.supervision.memories.items():
             if name in self.memories:
                 raise UserError(
-                    f"{type(self).__name__}.memories[{name!r}] is there already, and its supervision, "
-                    f"{type(self.supervision).__name__}, brings one of that name; give yours another name"
+                    f"{type(self).__name__}.memories[{name!r}] exists already, and its supervision, "
+                    f"{type(self.supervision).__name__}, brings a memory of that name; give yours another name"
                 )
             self.memories[name] = memory
         self.needs = self.needs | self.supervision.needs
         self._checks = BatchChecks(type(self).__name__, self.needs, data)
 
     def label_loss(self, head: str, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of a head with what it is asked to predict, mean over the rows.
+        """Cross-entropy of a head with its target, mean over the rows.
 
         Args:
             head: one of the heads that learn from labels.
-            logits: `[R, K]` of the batch's first R images: all of them, those of the first view, or of its anchors.
-            batch: that this step was called with.
+            logits: `[R, K]` of the batch's first R images: all images, those of the first view, or its anchors.
+            batch: the batch of this step.
         Returns: 0-d tensor in nat, float32 or wider.
         """
         if self.supervision is None or head not in self.supervision.heads:
@@ -233,47 +238,44 @@ class Method(nn.Module, ABC):
         return self.supervision.loss(head, logits, batch)
 
     def begin_epoch(self, progress: Progress) -> None:
-        """Prepare an epoch; one that was broken off and begins again is forgotten.
-
-        What is remembered is brought to the device of the network.
+        """Begin an epoch, and move the memories to the network's device. An epoch that was broken off begins anew.
 
         Raises:
-            BatchError: what `guard` raises, of the steps before.
-            UserError: if a memory is not among `memories`, or under a wrong name, or in the place of the supervision's,
-                if another epoch was never ended, if earlier epochs left nothing that the method remembers
-                (weights were loaded without the rest), if the epoch was ended and its predictions are remembered, or
-                if it is not the one at which a loaded training state stands.
-            StorageError: if there is no room for what is remembered.
+            BatchError: what `guard` raises, for the steps before.
+            UserError: if a memory is not in `memories`, has a wrong name or has replaced the supervision's; if another
+                epoch was not ended; if the memories are empty after earlier epochs (weights were loaded without them);
+                if this epoch was ended already; or if a loaded training state continues with another epoch.
+            StorageError: if there is no room for a memory.
         """
         self._check_memories()
         self.guard()
-        self._book.begin(progress.epoch, self.memories.values(), self._written_each_step)
+        self._loop.begin_epoch(progress.epoch, self.memories.values(), self._written_each_step)
         self._discard()
-        self._checks.forget()
+        self._checks.clear()
         device = next(self.backbone.parameters()).device
         for memory in self.memories.values():
             memory.to(device)
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
-        """Remember what the step computed; called after the optimiser's step.
+        """Store in the memories what the step computed. Called after the optimiser's step.
 
         Args:
-            batch: as it came. Of labels and indices that only a device knows, wrong ones still stand in it: what is to
-                be remembered of labels or targets is taken in `forward`, which gets the checked batch.
-            output: of the method for this batch; `output.remembered` is for this method.
+            batch: as it came. Wrong labels and indices that only a device knows still stand in it. So take labels and
+                targets in `forward`, which gets the checked batch.
+            output: what the method gave for this batch; `output.remembered` is meant for this hook.
         """
-        self._book.stepped(batch)
+        self._loop.count_step(batch)
         if self.supervision is not None:
             self.supervision.after_step(batch, output)
 
     def guard(self) -> None:
-        """Look at labels and indices that only a device knows. Waits for it; `begin_epoch` and `end_epoch` do this too.
+        """Check labels and indices that only a device knows. Waits for it; `begin_epoch` and `end_epoch` do this too.
 
-        Raises: BatchError: if one was out of range since the last look. The weights have learnt from it: continue from
-            what was saved before. What the epoch remembered is forgotten.
+        Raises: BatchError: if one was out of range since the last check. The weights have learnt from it: continue from
+            what was saved before. The epoch's writes to the memories are forgotten.
         """
         try:
-            self._checks.look()
+            self._checks.check_recorded()
             for memory in self.memories.values():
                 memory.guard()
         except BatchError:
@@ -281,38 +283,39 @@ class Method(nn.Module, ABC):
             raise
 
     def end_epoch(self, progress: Progress) -> None:
-        """Close an epoch: what was remembered in it becomes readable.
+        """End an epoch: the memories make readable what it wrote.
 
         Raises:
-            BatchError: if a label or an index of the epoch was out of range, or its indices counted within the batch.
+            BatchError: if a label or an index of the epoch was out of range, or if the indices seem to be positions
+                within the batch.
             UserError: if `after_step` was not called for the epoch's batches, or another epoch was begun.
         """
         self.guard()
         if self.memories:
-            self._book.check_end(progress.epoch, self.memories.values(), self._written_each_step)
+            self._loop.check_end(progress.epoch, self.memories.values(), self._written_each_step)
         for memory in self.memories.values():
             memory.commit()
-        self._book.end(progress.epoch)
+        self._loop.end_epoch(progress.epoch)
 
     @property
     def epochs_done(self) -> int:
-        """Epochs that were ended, those before a loaded training state included: the number of the next epoch."""
-        return self._book.done
+        """Number of the epochs that were ended, with those before a loaded training state; the next epoch's number."""
+        return self._loop.epochs_done
 
     def continue_after(self, epochs_done: int) -> None:
-        """Stand where so many epochs are done, once weights and memories were loaded; the next must be the next one."""
-        self._checks.forget()
-        self._book.continue_after(epochs_done)
+        """Continue with epoch number `epochs_done`. Call it after weights and memories were loaded."""
+        self._checks.clear()
+        self._loop.continue_after(epochs_done)
 
     def training_state(self) -> dict[str, Any]:
-        """All that a loop needs to continue after an epoch: weights, what is remembered, and the number of epochs done.
+        """What a loop saves of the method to continue after an epoch: weights, memories and the number of epochs done.
 
-        `torch.load(..., weights_only=True)` reads it. Its tensors are the method's own, no copies. Optimiser, schedule
-        and random numbers are the loop's and have states of their own.
+        `torch.load(..., weights_only=True)` reads it. Its tensors are the method's own, no copies. The loop saves the
+        states of optimiser, schedule and random numbers itself.
 
-        Raises: UserError: within an epoch, of which only a part is remembered.
+        Raises: UserError: if an epoch has begun and was not ended.
         """
-        self._book.check_between()
+        self._loop.check_between_epochs()
         return {
             "method": type(self).__name__,
             "epochs_done": self.epochs_done,
@@ -322,26 +325,26 @@ class Method(nn.Module, ABC):
         }
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where `training_state` was called; `epochs_done` then is the next epoch.
+        """Load what `training_state` gave; the next epoch then is number `epochs_done`.
 
         Args:
-            state: on any device; it must not be changed before the next epoch begins.
-        Raises: CheckpointError: if it is no training state, or that of another method, network, teacher or data set;
-            nothing is remembered of it then.
+            state: on any device. Do not change it before the next epoch begins.
+        Raises: CheckpointError: if it is not a training state, or belongs to another method, network, teacher or data
+            set; then the memories have not changed.
         """
         name = type(self).__name__
         keys = _STATE | {_TEACHER} if self.needs.teacher else _STATE
         if not isinstance(state, Mapping) or set(state) != keys or type(state["epochs_done"]) is not int:
             raise CheckpointError(
-                f"expected what {name}.training_state() gave; a state_dict() holds the weights alone, from which a new "
-                "training can begin: load_state_dict(weights)"
+                f"expected what {name}.training_state() gave; a state_dict() holds the weights alone: "
+                "load_state_dict(weights) begins a new training with them"
             )
         if state["epochs_done"] < 0:
             raise CheckpointError(f"the training state says epochs_done={state['epochs_done']}, expected at least 0")
         if state["method"] != name:
-            raise CheckpointError(f"the training state is one of {state['method']}, not of {name}")
+            raise CheckpointError(f"the training state belongs to {state['method']}, not to {name}")
         if self.needs.teacher and state[_TEACHER] != self.teacher.record.checksum:
-            raise CheckpointError(f"the training state is of a {name} that learns from another teacher")
+            raise CheckpointError(f"the training state belongs to a {name} with another teacher")
         try:
             self.load_state_dict(state["weights"])
             self.load_memories_state(state["memories"])  # last, and it checks before it changes anything
@@ -350,19 +353,19 @@ class Method(nn.Module, ABC):
         self.continue_after(state["epochs_done"])
 
     def memories_state(self) -> dict[str, dict[str, object]]:
-        """What is remembered, by name; of `training_state` the part that is no weight."""
+        """The states of the memories, by name; a part of `training_state`."""
         return {name: memory.state_dict() for name, memory in self.memories.items()}
 
     def load_memories_state(self, states: Mapping[str, Mapping[str, object]]) -> None:
-        """Remember what `memories_state` gave.
+        """Load what `memories_state` gave.
 
         Args:
-            states: on any device; they must not be changed before the next epoch begins.
-        Raises: ValueError: if a memory is missing, or one is of something else; nothing is remembered of it then.
+            states: on any device. Do not change them before the next epoch begins.
+        Raises: ValueError: if a memory is missing, or a state does not fit its memory; then no memory has changed.
         """
         if set(states) != set(self.memories):
-            there, needed = (", ".join(sorted(names)) or "nothing" for names in (states, self.memories))
-            raise ValueError(f"{there} is remembered there, {type(self).__name__} remembers {needed}")
+            found, needed = (", ".join(sorted(names)) or "none" for names in (states, self.memories))
+            raise ValueError(f"the memories of the state are: {found}; those of {type(self).__name__} are: {needed}")
         for name, memory in self.memories.items():
             memory.check_state_dict(states[name])
         for name, memory in self.memories.items():
@@ -373,7 +376,7 @@ class Method(nn.Module, ABC):
         return {"main": self.backbone(images).logits}
 
     def deployed(self) -> nn.Module:
-        """The plain network, as it was given; the rest of the method can be thrown away."""
+        """The plain network, as it was given to the method. The rest of the method is not needed any more."""
         return self.backbone.network
 
     def exits(self) -> Mapping[str, nn.Module]:
@@ -381,30 +384,30 @@ class Method(nn.Module, ABC):
         return {"main": self.deployed()}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser; one group, unless a paper treats parts differently."""
+        """Parameter groups for the optimiser: one group, unless the paper treats some parts differently."""
         return [{"params": list(self.parameters())}]
 
     def __call__(self, batch: Batch, progress: Progress) -> StepOutput:
-        output: StepOutput = super().__call__(self._admitted(batch, progress), progress)
+        output: StepOutput = super().__call__(self._prepared(batch, progress), progress)
         if self._first_batch:
             self._check_heads(output)
         self._first_batch = False
         return output
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _admitted(self, batch: Batch, progress: Progress) -> Batch:
-        """A batch that was checked and counted, what it will read prepared; never a part of a compiled graph."""
+    def _prepared(self, batch: Batch, progress: Progress) -> Batch:
+        """Check and count a batch, and prepare what its step will read. Never a part of a compiled graph."""
         if self._first_batch:
             self._check_memories()  # again, for a loop without hooks
         trains = self.training and torch.is_grad_enabled()
-        if trains and self._book.turns_to(progress.epoch, self.memories.values()):
-            self._checks.look()  # a loop without hooks has no other moment
-            self._checks.forget()
+        if trains and self._loop.begin_unannounced(progress.epoch, self.memories.values()):
+            self._checks.check_recorded()  # a loop without hooks has no other moment
+            self._checks.clear()
         batch = self._checks(batch)
         if self.needs.teacher:
-            self.teacher.follow(batch.images)
+            self.teacher.match(batch.images)
         if trains:
-            self._book.saw(batch, self.memories.values())
+            self._loop.count_batch(batch, self.memories.values())
         memories = self.memories.values()
         if self.needs.sample_index and not (memories and all(memory.checks_indices for memory in memories)):
             batch = self._checks.check_indices(batch)
@@ -412,7 +415,7 @@ class Method(nn.Module, ABC):
             for memory in memories:
                 memory.fetch(batch.indices, batch.host_indices)
         if self.supervision is not None:
-            self.supervision.admit(batch, progress)
+            self.supervision.prepare(batch, progress)
         return batch
 
     @property
@@ -420,7 +423,7 @@ class Method(nn.Module, ABC):
         return () if self.supervision is None else self.supervision.memories.values()
 
     def _check_memories(self) -> None:
-        """Refuse a memory that would be overlooked, replaced, or without a file.
+        """Refuse a memory that is not in `memories`, has replaced the supervision's, or has a wrong name.
 
         Raises: UserError: naming it.
         """
@@ -432,20 +435,20 @@ class Method(nn.Module, ABC):
         for name, memory in {} if self.supervision is None else self.supervision.memories.items():
             if self.memories.get(name) is not memory:
                 raise UserError(
-                    f"{own}.memories[{name!r}] is no longer that of its supervision, "
-                    f"{type(self.supervision).__name__}; give yours another name, and put it beside"
+                    f"{own}.memories[{name!r}] is no longer the memory of its supervision, "
+                    f"{type(self.supervision).__name__}; add yours under another name"
                 )
         known = {*map(id, self.memories.values())}
         for module in self.modules():
             for attribute, value in vars(module).items():
                 if isinstance(value, Memory) and id(value) not in known:
                     raise UserError(
-                        f"{type(module).__name__}.{attribute} is a memory that is in no checkpoint and that no epoch "
-                        f"begins or ends; put it into self.memories[name] in the __init__ of {own}"
+                        f"{type(module).__name__}.{attribute} is a memory, but not in self.memories, so it would be in "
+                        f"no checkpoint; add it there, as self.memories[name], in the __init__ of {own}"
                     )
 
     def _check_heads(self, output: StepOutput) -> None:
-        """Refuse a step that leaves out the logits of a head.
+        """Refuse a step's output that lacks the logits of a head.
 
         Raises: UserError: naming it.
         """
@@ -455,8 +458,8 @@ class Method(nn.Module, ABC):
         for head in () if self.supervision is None else self.supervision.heads:
             if head not in output.logits:
                 raise UserError(
-                    f"{own} names the head {head!r} in supervise, so its StepOutput.logits must have logits of it; "
-                    f"they have those of {', '.join(output.logits)}"
+                    f"{own} names the head {head!r} in supervise, so its StepOutput.logits must have it; they have: "
+                    f"{', '.join(output.logits)}"
                 )
 
     def _discard(self) -> None:

@@ -19,14 +19,14 @@ __all__ = ["DML"]
 class DML(Method):
     """`L = L_1 + L_2` with `L_1 = CE(z_1, y) + KL(softmax(sg(z_2)) || softmax(z_1))`, and `L_2` the other way round.
 
-    `z_1` are the logits of the network, `z_2` those of its peer. Both take one step together, at temperature 1; whoever
-    teaches is detached. (The paper updates the networks in turn.)
+    `z_1` are the logits of the network, `z_2` those of its peer, `sg` stops the gradient; the temperature is 1. Both
+    networks take one step together. (The paper updates them in turn.)
 
     Args:
         backbone: the staged network that will be deployed.
-        data: what is known of the training set.
-        peer: the second network, of any kind, drawn for itself.
-        supervision: what both networks are asked to predict beside each other's prediction; the labels by default.
+        data: facts about the training set.
+        peer: the second network, of any architecture, with weights of its own.
+        supervision: target of both networks in the cross-entropy; the labels by default.
     Source: equations 3 to 6, for two networks.
     """
 

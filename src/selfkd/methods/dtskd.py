@@ -28,15 +28,15 @@ from selfkd.option_checks import (
     weights,
 )
 from selfkd.supervision.decay import DECAYS, Decay
-from selfkd.supervision.historical import OwnPast
+from selfkd.supervision.historical import PreviousPrediction
 
 __all__ = ["DTSKD"]
 
 _BRANCHES = tuple(f"branch{i}" for i in range(1, NUM_STAGES))
 
 
-class _HistoricalTeacher(OwnPast):
-    """The target of `L_his`, with beta as the options of `DTSKD` say."""
+class _HistoricalTeacher(PreviousPrediction):
+    """The target of `L_his`, with beta from the options of `DTSKD`."""
 
     def __init__(self, decay: str, beta_max: float, beta_min: float, beta_offset: int) -> None:
         self._decay: Decay = DECAYS[one_of("decay", decay, DECAYS)]
@@ -56,37 +56,38 @@ class DTSKD(Method):
     """`L = historical_weight * L_his + structural_weight * L_stru`.
 
     `L_his`: every head learns, at temperature 1, from the label mixed with its own prediction of the last epoch.
-    `L_stru`: every branch learns from the backbone's current softened prediction, through which the gradient flows
-    (the release does not detach it). The branches normalise over the batch, so a training batch needs two samples.
+    `L_stru`: every branch learns from the backbone's current softened prediction. The gradient flows through this
+    prediction, too, as in the release. The branches normalise over the batch, so a training batch needs two samples.
 
     Args:
         backbone: the staged network that will be deployed.
-        data: what is known of the training set.
+        data: facts about the training set.
         historical_weight: weight of the historical loss, the paper's alpha_1; alpha_1 + alpha_2 = 1 in the paper
             (ResNet-18 0.2, VGG-16 0.6, ResNeXt-18 0.8, ImageNet 0.9).
         structural_weight: weight of the structural loss, the paper's alpha_2.
         head_weights: weights lambda of the heads' historical losses: main, branch1 (shallowest), branch2, branch3;
             on ImageNet the paper's first is 4.
-        temperature: softening of the structural loss, > 0.
-        decay: how the label's share beta falls: "cosine" or "linear" from beta_max to beta_min, "fixed" at beta_max.
-        beta_max: label's share at the start, in [0, 1].
-        beta_min: label's share at the end, in [0, beta_max]; beta_max = beta_min = 1 leaves only the structural
-            teacher.
-        beta_offset: 0 counts epochs from 0 in the decay as the release does, 1 from 1 as the paper does.
-        fusion: how a branch fuses top-down and lateral feature: "mixed" (the paper's), "concat", "add", or "none" for
-            branches straight on their stages, without top-down path.
-        lateral: how a stage enters a branch: "pooled", then convolved; or "convolved" at full resolution, pooled and
-            convolved again, as the release does for ShuffleNetV2 (not with fusion "none").
-        structural_branches: which branches learn from the structural teacher, 1 the shallowest; the others learn from
-            their historical teacher alone.
-        detach_teacher: stop the gradient of the structural loss into the backbone's classifier.
-        epsilon: added to all target probabilities, as the release does.
+        temperature: temperature of the structural loss, > 0.
+        decay: how beta, the weight of the label, falls: "cosine" or "linear" from beta_max to beta_min; "fixed" is
+            always beta_max.
+        beta_max: weight of the label at the start, in [0, 1].
+        beta_min: weight of the label at the end, in [0, beta_max]; beta_max = beta_min = 1 switches the historical
+            teacher off.
+        beta_offset: 0 counts epochs from 0 in the decay, as the release does; 1 counts from 1, as the paper does.
+        fusion: how a branch fuses its top-down and its lateral feature: "mixed" (the paper's), "concat" or "add";
+            "none" puts each branch directly on its stage, without a top-down path.
+        lateral: how a stage enters a branch: "pooled" pools it and then convolves; "convolved" convolves at full
+            resolution, pools and convolves again, as the release does for ShuffleNetV2 (not with fusion "none").
+        structural_branches: the branches that learn from the structural teacher, 1 is the shallowest; the others learn
+            from their historical teacher alone.
+        detach_teacher: whether to stop the gradient of the structural loss into the backbone's classifier.
+        epsilon: number added to all target probabilities, as in the release.
     Raises: OptionError: if an option is out of range.
     Source: sections 3.2 to 3.4; released code for the details named above.
     """
 
     refused: ClassVar[Mapping[str, str]] = {
-        "supervision": "its heads have one of their own, the historical teacher (method.beta_max, method.decay, ...)"
+        "supervision": "its heads have their own, the historical teacher (method.beta_max, method.decay, ...)"
     }
 
     def __init__(
@@ -118,7 +119,8 @@ class DTSKD(Method):
             zip(heads, weights("head_weights", head_weights, len(heads), ", ".join(heads)), strict=True)
         )
         if not structural_weight and not any(head_weights):
-            raise OptionError("head_weights", head_weights, "not all 0 where structural_weight is 0")
+            reason = "structural_weight is 0, too, so nothing would be learnt; set one of them above 0"
+            raise OptionError("head_weights", head_weights, reason=reason)
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.detach_teacher = detach_teacher
         self.epsilon = non_negative("epsilon", epsilon, maximum=1)
@@ -133,7 +135,8 @@ class DTSKD(Method):
                 channels, backbone.num_features, data.num_classes, fusion, one_of("lateral", lateral, LATERALS)
             )
         elif lateral != "pooled":
-            raise OptionError("lateral", lateral, "left out with fusion=none, whose branches have no lateral link")
+            reason = "with fusion=none the branches have no lateral links; leave lateral out"
+            raise OptionError("lateral", lateral, reason=reason)
         else:
             self.branches = DirectBranches(channels, backbone.num_features, data.num_classes)
         backbone.initialize_branches(self.branches)

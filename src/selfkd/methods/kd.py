@@ -23,14 +23,14 @@ class KD(Method):
 
     Args:
         backbone: the staged network that will be deployed.
-        data: what is known of the training set.
+        data: facts about the training set.
         teacher: the trained network.
         label_weight: weight of the cross-entropy with the labels.
         distillation_weight: weight of the divergence from the teacher.
-        temperature: softening of both predictions, > 0; 1 on ImageNet, with both weights 0.5.
-        supervision: what the network is asked to predict beside the teacher's prediction; the labels by default.
+        temperature: temperature of both predictions, > 0; on ImageNet 1, with both weights 0.5.
+        supervision: target of the network in the cross-entropy; the labels by default.
     Raises: OptionError: if an option is out of range.
-    Source: section 2; weights and temperature of RepDistiller, those on ImageNet of mdistiller.
+    Source: section 2; weights and temperature from RepDistiller, those for ImageNet from mdistiller.
     """
 
     needs = Needs(teacher=True)

@@ -19,18 +19,18 @@ __all__ = ["LabelSmoothing"]
 
 
 class LabelSmoothing(Method):
-    """Plain training with `(1 - smoothing) * label + smoothing / K` (PyTorch's convention) for the label.
+    """Cross-entropy with the target `(1 - smoothing) * label + smoothing / K` (PyTorch's convention).
 
     Args:
         backbone: the staged network that will be deployed.
-        data: what is known of the training set.
-        smoothing: share of the uniform distribution, in [0, 1].
+        data: facts about the training set.
+        smoothing: weight of the uniform distribution, in [0, 1].
     Raises: OptionError: if `smoothing` is out of range.
     Source: section 7.
     """
 
     refused: ClassVar[Mapping[str, str]] = {
-        "supervision": "it is plain with supervision=smoothed; give plain another one"
+        "supervision": "it is plain with supervision=smoothed; use method=plain with another supervision"
     }
 
     def __init__(self, backbone: Staged, data: DatasetInfo, *, smoothing: float = 0.1) -> None:

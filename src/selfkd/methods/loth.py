@@ -1,4 +1,4 @@
-"""LOTH: the exits of a network and a virtual teacher fused from them teach each other.
+"""LOTH: the exits of a network teach a virtual teacher that is fused from their maps, and learn from it.
 
 Wang, Hao, Wu, Bai: Live on the Hump: Self Knowledge Distillation via Virtual Teacher-Students Mutual Learning (poster).
 """
@@ -34,27 +34,27 @@ class LOTH(Method):
     """`L = L_ts + L_st`: the virtual teacher teaches the exits, their mean teaches the virtual teacher.
 
     `L_ts = sum_i (2 - alpha^(5-i)) CE(z_i, y) + alpha^(5-i) KL_T(sg(z') || z_i)` over exits i = 1 (shallowest) to 4
-    (the backbone's own classifier); `L_st = CE(z', y) + KL_T(sg(mean of z_i) || z')`. Whoever teaches is detached. The
-    maps that are fused are not: the virtual teacher's loss trains chains and backbone, though no exit's classifier.
+    (the backbone's own classifier); `L_st = CE(z', y) + KL_T(sg(mean of z_i) || z')`; `sg` stops the gradient. The
+    fused maps are not detached: the virtual teacher's loss also trains chains and backbone, but no exit's classifier.
 
     Args:
         backbone: the staged network that will be deployed; its maps must halve or keep their size from stage to stage.
-        data: what is known of the training set.
-        alpha: how much more shallow exits rely on the teacher, above 0 and at most 2^(1/4) = 1.189, beyond which exit 1
-            would be trained away from its labels; 1 weighs all exits and both losses alike.
-        temperature: softening of both divergences, > 0.
-        block: of what the exits' chains are made: "bn" (ResNets, VGGs), "gbn" (the small networks), "dsc" (Fig. 4).
-        fusion: the virtual teacher: "deca" (the release's last), "deca_g2", "deca_g1" (its earlier generations), "sum",
-            "concat", "pooled_concat", "depthwise_concat", "sample_attention".
-        chain_channels: outputs of the first two blocks of exit 1's chain, of which exit 2 has the second; None for the
-            channels of stages 2 and 3, the poster's choice but for MobileNetV2: 256, 512. All chains end with the
-            channels of the backbone's last map.
-        fusion_weight_decay: weight decay of the virtual teacher's parameters; all others follow the optimiser's.
-        epsilon: added to all target probabilities of the divergences, as the release does.
-        supervision: what exits and virtual teacher are asked to predict in the cross-entropies; the labels by default.
+        data: facts about the training set.
+        alpha: base of the teacher's weight in each exit, in (0, 2^(1/4) = 1.189]: the larger it is, the more the
+            shallow exits learn from the teacher instead of the labels. 1 weighs all exits and both losses alike.
+        temperature: temperature of both divergences, > 0.
+        block: block of the exits' chains: "bn" (ResNets, VGGs), "gbn" (the small networks) or "dsc" (Fig. 4).
+        fusion: the virtual teacher: "deca" (the release's latest), "deca_g2" and "deca_g1" (its earlier versions),
+            "sum", "concat", "pooled_concat", "depthwise_concat" or "sample_attention".
+        chain_channels: output channels of the first two blocks of exit 1's chain; exit 2's chain has the second. None
+            takes the channels of stages 2 and 3, as the poster does except for MobileNetV2 (256, 512). All chains end
+            with the channels of the backbone's last map.
+        fusion_weight_decay: weight decay of the virtual teacher's parameters; all others have the optimiser's.
+        epsilon: number added to all target probabilities of the divergences, as in the release.
+        supervision: target of exits and virtual teacher in the cross-entropies; the labels by default.
     Raises:
         OptionError: if an option is out of range.
-        BackboneError: if a map is neither as large as the one before it nor half of it.
+        BackboneError: if a map is neither as large as the map before nor half its size.
     Source: poster, the losses of both directions; released code for temperature, detaching and epsilon.
     """
 
@@ -81,8 +81,8 @@ class LOTH(Method):
             raise OptionError(
                 "alpha",
                 alpha,
-                "at most 2^(1/4) = 1.189: beyond, the weight 2 - alpha^4 of exit 1's cross-entropy is negative "
-                "and would train it away from the labels",
+                reason="above 2^(1/4) = 1.189 the weight 2 - alpha^4 of exit 1's cross-entropy is negative, which "
+                "would train the exit away from the labels",
             )
         self.teacher_weights = {head: alpha ** (NUM_STAGES - i) for i, head in enumerate(_EXITS)}
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
@@ -102,8 +102,8 @@ class LOTH(Method):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         if self.training and batch.images.shape[0] < self._smallest_batch:
             raise BatchError(
-                "LOTH normalises vectors over the batch with this fusion and size of maps: "
-                "a training batch needs at least 2 samples"
+                "with this fusion and this size of maps LOTH normalises vectors over the batch: a training batch needs "
+                "at least 2 samples"
             )
         logits = self._logits(self.backbone(batch.images))
         virtual_BK = full_precision(logits["fusion"])
@@ -129,9 +129,9 @@ class LOTH(Method):
     def exits(self) -> Mapping[str, nn.Module]:
         """The plain network as "main", and the networks that end at an exit as "branch1" to "branch3".
 
-        They hold the very tensors that are trained, in a structure of their own: their mode is theirs alone.
+        They share their tensors with the method. Setting their train or eval mode does not change the method's.
 
-        Raises: BackboneError: if the network cannot be cut after a stage; `deployed()` is there nonetheless.
+        Raises: BackboneError: if the network cannot be cut after a stage; `deployed()` works nevertheless.
         """
         exits = {head: DeployedExit(self.backbone.up_to(i), self.chains.exits[i]) for i, head in enumerate(_BRANCHES)}
         return {**super().exits(), **exits}

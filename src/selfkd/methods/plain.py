@@ -1,4 +1,4 @@
-"""Plain training: cross-entropy with the labels. The yardstick of every other method."""
+"""Plain training: cross-entropy with the labels. The baseline of every other method."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Plain", "cross_entropy_step"]
 
 
 class Plain(Method):
-    """Cross-entropy of the network's prediction with the label; nothing else.
+    """Cross-entropy of the network's prediction with the label.
 
     Args:
         backbone: the staged network that will be deployed.
-        data: what is known of the training set.
-        supervision: what the network is asked to predict; the labels by default.
+        data: facts about the training set.
+        supervision: target of the network; the labels by default.
     """
 
     def __init__(self, backbone: Staged, data: DatasetInfo, *, supervision: Supervision | None = None) -> None:
@@ -28,11 +28,11 @@ class Plain(Method):
 
 
 def cross_entropy_step(method: Method, batch: Batch, term: str) -> StepOutput:
-    """The objective of plain training, which other names give another supervision.
+    """The step of plain training, shared by methods that only change the target.
 
     Args:
-        method: whose one head that learns from labels is "main".
-        batch: of this step.
+        method: the method; its only head that learns from labels is "main".
+        batch: the batch of this step.
         term: name of the loss in the log.
     """
     logits_BK = method.backbone(batch.images).logits

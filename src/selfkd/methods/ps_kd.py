@@ -1,4 +1,4 @@
-"""PS-KD: the network's own prediction of the last epoch, trusted more and more, softens the label.
+"""PS-KD: the label is mixed with the network's own prediction of the last epoch, more and more from epoch to epoch.
 
 Kim, Ji, Yoon, Hwang: Self-Knowledge Distillation with Progressive Refinement of Targets, ICCV 2021, arXiv:2006.12000.
 """
@@ -19,21 +19,20 @@ __all__ = ["PSKD"]
 
 
 class PSKD(Method):
-    """Plain training with `(1 - alpha_e) * label + alpha_e * own prediction of epoch e - 1` for the label.
+    """Cross-entropy with the target `(1 - alpha_e) * label + alpha_e * own prediction of epoch e - 1`.
 
-    `alpha_e = alpha * (e + 1) / E` (equation 4). What is remembered is the softmax, at temperature 1, of the training
-    pass.
+    `alpha_e = alpha * (e + 1) / E` (equation 4). The prediction is the softmax, at temperature 1, of the training pass.
 
     Args:
         backbone: the staged network that will be deployed.
-        data: what is known of the training set.
-        alpha: trust in the past prediction in the last epoch, in [0, 1]; the paper's CIFAR-100 value is 0.8.
+        data: facts about the training set.
+        alpha: weight of the past prediction in the last epoch, in [0, 1]; 0.8 in the paper for CIFAR-100.
     Raises: OptionError: if `alpha` is out of range.
     Source: equations 3 and 4.
     """
 
     refused: ClassVar[Mapping[str, str]] = {
-        "supervision": "it is plain with supervision=historical; give plain another one"
+        "supervision": "it is plain with supervision=historical; use method=plain with another supervision"
     }
 
     def __init__(self, backbone: Staged, data: DatasetInfo, *, alpha: float = 0.8) -> None:

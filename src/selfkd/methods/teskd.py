@@ -1,4 +1,4 @@
-"""TESKD: the teacher evolves with the help of students that grow on its own stages.
+"""TESKD: students on the network's own stages learn from it, and their gradients improve it.
 
 Li, Li, Yang, Yang, Pan: Student Helping Teacher: Teacher Evolution via Self-Knowledge Distillation, 2021.
 """
@@ -32,32 +32,33 @@ __all__ = ["TESKD"]
 class TESKD(Method):
     """`L = label_weight * L_ce + distillation_weight * L_kl + feature_weight * L_fea`.
 
-    `L_ce`: every head, the teacher's too, learns from the label. `L_kl`: every student learns from the teacher's
-    softened prediction, through which the gradient flows (the release does not detach it). `L_fea`: every student's
-    pooled feature is drawn to the teacher's, which gets no gradient. The network to deploy is the teacher.
+    The network to deploy is the teacher. `L_ce`: every head, the teacher's too, learns from the label. `L_kl`: every
+    student learns from the teacher's softened prediction; the gradient flows through this prediction, too, as in the
+    release. `L_fea`: every student's pooled feature becomes like the teacher's, which gets no gradient.
 
     Args:
         backbone: the staged network that will be deployed; each stage half the size of the one before.
-        data: what is known of the training set.
+        data: facts about the training set.
         label_weight: weight of the cross-entropies, the paper's alpha_1: 0.2 on CIFAR, 0.8 on ImageNet.
         distillation_weight: weight of the divergences, the paper's alpha_2 = 1 - alpha_1; with feature_weight 0 and
-            label_weight 1, a weight of 0 is the paper's "without knowledge distillation".
+            label_weight 1, weight 0 is the paper's "without knowledge distillation".
         feature_weight: weight of the feature loss, the paper's beta; 0 is its "without F". The loss is a sum over
             batch and channels.
-        temperature: softening of the divergence, > 0; the release had 3 until October 2021, then 4.
-        students: which students exist, 1 the shallowest.
-        fusion: how a student fuses top-down and lateral map: "mixed" (the paper's), "add" (FPN style), "concat" (UNet
-            style) or "none" (no lateral connection of the shallower stages).
-        top_lateral: whether the last stage's map passes a lateral block before it is upsampled, as in the release;
-            false with fusion "none" is the paper's "no connection".
-        student_convolutions: how many each student has before its pooling: 2 (the release) or 1 (the paper's text).
-        student_width: channels of the student maps; None for those of the last stage, the paper's rule, which makes
-            bottleneck networks carry hundreds of millions of parameters while they train.
-        detach_teacher: stop the gradient of the divergence into the teacher's classifier.
-        epsilon: added to all target probabilities of the divergence, as the release does.
-        supervision: what every head is asked to predict in `L_ce`; the labels by default.
+        temperature: temperature of the divergence, > 0; the release had 3 until October 2021, then 4.
+        students: the students that exist, 1 is the shallowest.
+        fusion: how a student fuses its top-down and its lateral map: "mixed" (the paper's), "add" (like FPN), "concat"
+            (like UNet) or "none" (no lateral connection from the shallower stages).
+        top_lateral: whether the last stage's map passes through a lateral block before it is upsampled, as in the
+            release; false with fusion "none" is the paper's "no connection".
+        student_convolutions: number of convolutions of each student before its pooling: 2 (the release) or 1 (the
+            paper's text).
+        student_width: channels of the student maps; None for as many as the last stage has, the paper's rule. By this
+            rule, networks with bottlenecks have hundreds of millions of parameters while they train.
+        detach_teacher: whether to stop the gradient of the divergence into the teacher's classifier.
+        epsilon: number added to all target probabilities of the divergence, as in the release.
+        supervision: target of every head in `L_ce`; the labels by default.
     Raises:
-        BackboneError: if the stages form no pyramid.
+        BackboneError: if not every stage is half the size of the stage before.
         OptionError: if an option is out of range.
     Source: sections 3.2 and 3.3; released code for the details named above.
     """
@@ -113,7 +114,7 @@ class TESKD(Method):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         if self.training and batch.images.shape[0] < self._smallest_batch:
             raise BatchError(
-                "TESKD's students normalise over the batch, and the last stage is one pixel large: a training batch "
+                "TESKD's students normalise over the batch, and the last stage has one pixel only: a training batch "
                 f"needs at least {self._smallest_batch} samples"
             )
         features = self.backbone(batch.images)

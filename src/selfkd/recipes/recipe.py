@@ -86,7 +86,7 @@ class Recipe:
         except OptionError as error:
             if "." in error.option:
                 raise
-            raise OptionError(f"{section}.{error.option}", error.value, error.allowed) from error
+            raise error.renamed(f"{section}.{error.option}") from error
 
     def target(self, section: str) -> Callable[..., Any]:
         """The class or function that a section configures. The user's own raises a `UserError` whatever fails in it."""

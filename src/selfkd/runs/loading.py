@@ -233,7 +233,7 @@ class SavedRun:
                 "itself, if it has as many"
             )
         weights = self.weights
-        teacher = Teacher.absent(self.folder.teacher()) if "teacher" in self.recipe.parts else None
+        teacher = Teacher.from_record(self.folder.teacher()) if "teacher" in self.recipe.parts else None
         method = build_method(self.recipe, data, fresh=False, teacher=teacher)
         load_weights(method, weights, METHOD)
         return method

@@ -1,12 +1,11 @@
-"""What a head is asked to predict, by name. One line each; nothing here imports torch until one is asked for."""
+"""The supervisions, by name: the targets of heads that learn from labels. Imports torch only when one is created."""
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
-from selfkd.errors import OptionError
+from selfkd.option_checks import check_arguments
 
 if TYPE_CHECKING:
     from selfkd.supervision.base import Supervision
@@ -27,7 +26,7 @@ SUPERVISIONS = Catalogue(
 
 
 def create_supervision(name: str, **options: Any) -> Supervision:
-    """Build a supervision by name, for the keyword argument `supervision` of one method.
+    """Create a supervision by name, for the keyword argument `supervision` of one method.
 
     Args:
         name: one of `SUPERVISIONS`.
@@ -37,9 +36,6 @@ def create_supervision(name: str, **options: Any) -> Supervision:
         OptionError: if the supervision has no such option, or a value is out of range.
     """
     kind = SUPERVISIONS.load(name)
-    try:
-        inspect.signature(kind).bind(**options)
-    except TypeError as error:
-        raise OptionError(f"supervision {name!r}", tuple(options), f"given options that exist: {error}") from error
+    check_arguments(f"supervision {name!r}", kind, **options)
     supervision: Supervision = kind(**options)
     return supervision

@@ -1,4 +1,4 @@
-"""What a head is asked to predict, and the loss of being asked."""
+"""The target of a head that learns from labels, and the loss for it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Supervision"]
 
 
 class Supervision(ABC):
-    """The target of every head of a method that learns from labels.
+    """The targets of all heads of one method that learn from labels.
 
-    Its keyword arguments are the options of a recipe's section `supervision`. It belongs to one method, whose base
-    class binds it to data and heads, and calls `admit` before each step and `after_step` after it.
+    Its keyword arguments are the options of a recipe's section `supervision`. The base class of the method calls `bind`
+    once, `prepare` before each step and `after_step` after it.
 
     Attributes:
-        needs: what it needs of a batch, beside what the method needs; nothing else of `Needs`.
-        heads: names of the heads, once it is bound.
-        num_classes: K, once it is bound.
+        needs: what the supervision needs from the loader, in addition to the needs of the method.
+        heads: names of the heads, set by `bind`.
+        num_classes: K, set by `bind`.
     """
 
     needs: ClassVar[Needs] = Needs()
@@ -34,39 +34,39 @@ class Supervision(ABC):
     num_classes: int = 0
 
     def bind(self, data: DatasetInfo, heads: Sequence[str]) -> None:
-        """Belong to a method from now on.
+        """Bind the supervision to one method.
 
         Args:
-            data: what is known of the training set.
+            data: facts about the training set.
             heads: names of the heads that learn from labels.
-        Raises: UserError: if it belongs to one already.
+        Raises: UserError: if it is bound already.
         """
         if self.heads:
-            raise UserError(f"this {type(self).__name__} supervises a method already; create one for each method")
+            raise UserError(f"this {type(self).__name__} belongs to a method already; create one for each method")
         self.heads, self.num_classes = tuple(heads), data.num_classes
 
     @property
     def memories(self) -> Mapping[str, Memory]:
-        """What it remembers across epochs, by name; nothing by default."""
+        """Its memories, by name; none by default."""
         return {}
 
-    def admit(self, batch: Batch, progress: Progress) -> None:
-        """Prepare the targets of a batch, which was checked, outside of any compiled graph; nothing by default."""
+    def prepare(self, batch: Batch, progress: Progress) -> None:
+        """Prepare the targets of a checked batch. Never a part of a compiled graph. Does nothing by default."""
 
     @abstractmethod
     def target(self, head: str, batch: Batch) -> Tensor:
-        """`[B, K]` float32 probabilities without gradient, one row for each sample of the batch."""
+        """The target: `[B, K]` float32 probabilities without gradient, one row for each sample of the batch."""
 
     def loss(self, head: str, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of a head with its target, mean over the rows.
 
         Args:
-            head: its name.
-            logits: `[R, K]` of the batch's first R images: all of them, those of the first view, or of its anchors.
-            batch: that was admitted last.
+            head: name of the head.
+            logits: `[R, K]` of the batch's first R images: all images, those of the first view, or its anchors.
+            batch: the batch of the last `prepare`.
         Returns: 0-d tensor in nat, float32 or wider.
         """
         return soft_cross_entropy(logits, batch.for_images(self.target(head, batch), len(logits)))
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
-        """Remember what the step predicted; nothing by default."""
+        """Store in its memories what the step predicted. Does nothing by default."""

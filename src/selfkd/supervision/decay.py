@@ -1,4 +1,4 @@
-"""How the label's share beta of a historical target falls over a run. Constant within an epoch."""
+"""How beta, the weight of the label in a historical target, falls over a run. It is constant within an epoch."""
 
 from __future__ import annotations
 

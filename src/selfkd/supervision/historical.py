@@ -1,4 +1,4 @@
-"""The label mixed with the head's own prediction for the same sample in the previous epoch."""
+"""Targets that mix the label with the head's own prediction for the same sample in the previous epoch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from selfkd.option_checks import one_of, unit_interval
 from selfkd.supervision.base import Supervision
 from selfkd.supervision.decay import DECAYS, fixed
 
-__all__ = ["Historical", "OwnPast"]
+__all__ = ["Historical", "PreviousPrediction"]
 
 
-class OwnPast(Supervision):
-    """`beta * label + (1 - beta) * previous prediction`, for every head; a subclass says how beta falls.
+class PreviousPrediction(Supervision):
+    """`beta * label + (1 - beta) * previous prediction`, for every head. A subclass defines beta.
 
-    What is remembered is the softmax (temperature 1) of the logits of the training pass itself, so before the weight
-    update that follows it. In the first epoch every row reads as the label, whatever beta is.
+    The history stores the softmax (temperature 1) of the logits of the training pass, before the weight update of that
+    step. In the first epoch the label stands for the previous prediction, so the target is the label for every beta.
 
-    The first view of an anchor writes. All views read what it wrote; so do followers, of their own samples, which
-    write when they are anchors themselves.
+    Only the first view of an anchor is written. All views of a sample read it. A follower reads its own sample's row,
+    which is written when the sample is an anchor.
 
     Source: Kim et al. 2021 (PS-KD), equation 3; Li et al. (DTSKD), historical teacher.
     """
@@ -40,7 +40,7 @@ class OwnPast(Supervision):
 
     @abstractmethod
     def label_share(self, progress: Progress) -> float:
-        """Beta, in [0, 1]; the same in all of an epoch."""
+        """Beta, in [0, 1]; constant within an epoch."""
 
     def bind(self, data: DatasetInfo, heads: Sequence[str]) -> None:
         super().bind(data, heads)
@@ -50,8 +50,8 @@ class OwnPast(Supervision):
     def memories(self) -> Mapping[str, Memory]:
         return {"history": self._history}
 
-    def admit(self, batch: Batch, progress: Progress) -> None:
-        assert batch.indices is not None  # held by needs
+    def prepare(self, batch: Batch, progress: Progress) -> None:
+        assert batch.indices is not None  # the method has checked this
         label_share, past_share = self._shares_in(progress, batch.labels.device)
         label_BK = label_probabilities(batch.labels, self.num_classes)
         past = self._history.read(batch.indices, batch.labels)
@@ -62,13 +62,13 @@ class OwnPast(Supervision):
 
     def after_step(self, batch: Batch, output: StepOutput) -> None:
         assert batch.indices is not None
-        first = batch.anchors  # of the first view
+        first = batch.anchors  # the rows of their first view
         predicted = {head: full_precision(output.logits[head][:first].detach()).softmax(dim=1) for head in self.heads}
         on_host = None if batch.host_indices is None else batch.for_images(batch.host_indices, first)
         self._history.write(batch.for_images(batch.indices, first), predicted, on_host)
 
     def _shares_in(self, progress: Progress, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Beta and 1 - beta, filled in on the device once an epoch, which so is not waited for."""
+        """Beta and 1 - beta as tensors on the device, made once per epoch, so that no step waits for the device."""
         key = (progress.epoch, progress.total_epochs, device)
         if key != self._shares_of:
             beta = self.label_share(progress)
@@ -79,13 +79,13 @@ class OwnPast(Supervision):
         return self._shares
 
 
-class Historical(OwnPast):
+class Historical(PreviousPrediction):
     """`(1 - alpha_e) * label + alpha_e * own prediction of epoch e - 1`, for every head.
 
     Args:
-        alpha: trust in the past prediction at the end of the run, in [0, 1].
-        decay: how the label's share falls from 1 to `1 - alpha`: "linear", as in PS-KD (equation 4), "cosine", or
-            "fixed" at `1 - alpha` in all epochs.
+        alpha: weight of the past prediction in the last epoch, in [0, 1].
+        decay: how the weight of the label falls from 1 to `1 - alpha`: "linear" as in PS-KD (equation 4), or "cosine";
+            "fixed" is `1 - alpha` in all epochs.
     Raises: OptionError: if an option is out of range.
     Source: Kim et al. 2021 (PS-KD), arXiv:2006.12000, equations 3 and 4.
     """

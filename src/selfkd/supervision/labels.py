@@ -19,5 +19,5 @@ class Labels(Supervision):
         return label_probabilities(batch.labels, self.num_classes)
 
     def loss(self, head: str, logits: Tensor, batch: Batch) -> Tensor:
-        # Of class indices torch computes it without a distribution for each row.
+        # With class indices torch needs no distribution for each row.
         return cross_entropy(full_precision(logits), batch.for_images(batch.labels, len(logits)))

@@ -16,7 +16,7 @@ class Smoothed(Supervision):
     """`(1 - smoothing) * label + smoothing / K` (PyTorch's convention), for every head.
 
     Args:
-        smoothing: share of the uniform distribution, in [0, 1]; 0 is the label itself.
+        smoothing: weight of the uniform distribution, in [0, 1]; 0 gives the label itself.
     Raises: OptionError: if `smoothing` is out of range.
     Source: Szegedy et al. 2016, arXiv:1512.00567, section 7.
     """

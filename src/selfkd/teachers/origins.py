@@ -1,6 +1,6 @@
-"""Where a teacher comes from: the options of a recipe's section `teacher`, by the name chosen there.
+"""Where a teacher comes from: the options of a recipe's section `teacher`, one class for each value of `teacher`.
 
-Beside them, `teacher.<key>` sets a key of the teacher's own recipe, as far as `Origin.takes` it.
+`teacher.<key>` also sets a key of the teacher's own recipe, if `Origin.takes` allows it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Origin:
     """Where a teacher comes from.
 
     Attributes:
-        keys: of the teacher's own recipe that `teacher.<key>` may set, as patterns; None for every key of it.
-        fixed: those among them that where it comes from decides.
+        keys: patterns of the keys of the teacher's own recipe that `teacher.<key>` may set; None for every key.
+        fixed: keys among them that cannot be set, because the origin sets them.
     """
 
     keys: ClassVar[tuple[str, ...] | None] = ()
@@ -30,21 +30,21 @@ class Origin:
 
     @classmethod
     def takes(cls, key: str) -> bool:
-        """Whether `teacher.<key>` has a meaning."""
+        """Whether `teacher.<key>` may be set."""
         return cls.keys is None or (key not in cls.fixed and any(fnmatchcase(key, each) for each in cls.keys))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromRecipe(Origin):
-    """The run of a recipe, in the same folder of runs, which is trained first or continued unless it is finished.
+    """The run of a recipe in the same folder of runs. It is trained first, or continued, if it is not finished.
 
-    Seed, data, loader, augmentation, optimizer, schedule and trainer are the student's, and the options of the backbone
-    too if it is the same network; teacher.<key> sets what is to differ, as in teacher.backbone.width=16.
+    Seed, data, loader, augmentation, optimizer, schedule and trainer are the student's. So are the options of the
+    backbone if it is the same network. teacher.<key> sets what differs, for example teacher.backbone.width=16.
 
     Args:
-        recipe: its name, or the path of a YAML file.
-        weights: of its last epoch, or of its best.
-    Raises: OptionError: if no recipe is named, or there are no such weights.
+        recipe: name of the recipe, or path of a YAML file.
+        weights: "last" takes the weights of the last epoch, "best" those of the best epoch.
+    Raises: OptionError: if `recipe` is missing, or `weights` is not allowed.
     """
 
     recipe: str | None = None
@@ -61,9 +61,9 @@ class FromRun(Origin):
     """A finished run.
 
     Args:
-        path: its folder.
-        weights: of its last epoch, or of its best.
-    Raises: OptionError: if no folder is named, or there are no such weights.
+        path: folder of the run.
+        weights: "last" takes the weights of the last epoch, "best" those of the best epoch.
+    Raises: OptionError: if `path` is missing, or `weights` is not allowed.
     """
 
     path: str | None = None
@@ -76,13 +76,13 @@ class FromRun(Origin):
 
 @dataclass(frozen=True, kw_only=True)
 class FromFile(Origin):
-    """A file of weights of the network teacher.backbone=<name>, whose options are teacher.backbone.<option>.
+    """A file of weights for the network teacher.backbone=<name>, whose options are teacher.backbone.<option>.
 
-    Its images are normalised as the student's, unless teacher.data.mean and teacher.data.std say otherwise.
+    Its images are normalised like the student's, unless teacher.data.mean and teacher.data.std are set.
 
     Args:
-        path: the file, *.safetensors, or a state dict that torch has saved.
-    Raises: OptionError: if no file is named.
+        path: the file: *.safetensors, or a state dict saved by torch.
+    Raises: OptionError: if `path` is missing.
     """
 
     path: str | None = None
@@ -97,7 +97,7 @@ class FromFile(Origin):
 class FromTimm(Origin):
     """The network teacher.backbone=<timm name> with its published weights and classes.
 
-    Its images are normalised as the weights expect.
+    Its images are normalised as these weights need it.
     """
 
     keys: ClassVar[tuple[str, ...] | None] = ("backbone", "backbone.*")

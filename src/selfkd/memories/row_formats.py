@@ -1,6 +1,6 @@
-"""The forms in which predictions are kept: all classes, or the most probable ones.
+"""The formats in which predictions are stored: all classes, or the most probable ones.
 
-Letters used in shapes: N samples, B of a batch, H heads, K classes, T classes kept.
+Letters used in shapes: N samples, B batch, H heads, K classes, T classes kept.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch import Tensor
 from selfkd.errors import OptionError
 from selfkd.memories.history_options import HistoryOptions
 
-__all__ = ["AllClasses", "RowForm", "TopClasses", "chosen_form", "in_words"]
+__all__ = ["AllClasses", "RowFormat", "TopClasses", "choose_format", "readable_size"]
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
-_MOST_FOR_ALL_CLASSES = 4e9  # bytes of both generations
-_TOP = 12  # keeps both generations of ImageNet's four heads below half a gigabyte
+_MOST_FOR_ALL_CLASSES = 4e9  # bytes of both tables
+_TOP = 12  # with it both tables of ImageNet's four heads take less than half a gigabyte
 _LARGEST_INT16 = 2**15 - 1
 
 
-class RowForm(ABC):
-    """How one sample's predictions by all heads are stored.
+class RowFormat(ABC):
+    """How the predictions of all heads for one sample are stored.
 
     Attributes:
-        name: by which a saved history is recognised.
-        fields: name of each stored tensor to its shape for one sample, and its type.
+        name: stands in a saved history, which loads into the same format alone.
+        fields: name of each stored tensor to its shape for one sample and its type.
     """
 
     name: str
@@ -36,26 +36,26 @@ class RowForm(ABC):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one sample, of which one says whether it was written."""
+        """Bytes of one sample; one of them says whether it was written."""
         return 1 + sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.fields.values())
 
     def table_bytes(self, num_samples: int) -> int:
-        """Bytes of two generations."""
+        """Bytes of the history's two tables."""
         return 2 * num_samples * self.row_bytes
 
     @abstractmethod
     def encode(self, probabilities_BHK: Tensor) -> tuple[Tensor, ...]:
-        """The stored tensors of a batch, on its device."""
+        """The tensors to store for a batch, on its device."""
 
     @abstractmethod
     def decode(self, fields: Sequence[Tensor]) -> Tensor:
-        """Float32 probabilities `[B, H, K]` of stored tensors, on their device."""
+        """Float32 probabilities `[B, H, K]` from stored tensors, on their device."""
 
 
-class AllClasses(RowForm):
-    """Every class's probability."""
+class AllClasses(RowFormat):
+    """The probability of every class."""
 
-    OLDEST = "all classes in float32"  # the form of histories that were saved before there were others
+    OLDEST = "all classes in float32"  # the only format of histories whose state names none
 
     def __init__(self, heads: int, num_classes: int, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -69,8 +69,8 @@ class AllClasses(RowForm):
         return fields[0].float()
 
 
-class TopClasses(RowForm):
-    """The probabilities of the most probable classes in half precision; the rest of the mass is spread evenly.
+class TopClasses(RowFormat):
+    """The most probable classes, in half precision. The rest of the probability is spread evenly over the others.
 
     Args:
         heads: H.
@@ -96,10 +96,10 @@ class TopClasses(RowForm):
         return evenly_BH1.expand(-1, -1, self.num_classes).scatter(2, classes_BHT, values_BHT)
 
 
-def chosen_form(options: HistoryOptions, num_samples: int, num_classes: int, heads: int) -> tuple[RowForm, str]:
-    """The form that the options ask for, and in words what it keeps and why.
+def choose_format(options: HistoryOptions, num_samples: int, num_classes: int, heads: int) -> tuple[RowFormat, str]:
+    """The format for these options, and in words what it keeps and why.
 
-    What is not said is decided by the sizes alone, never by the machine, since it is part of the experiment.
+    The format is a part of the experiment, so its default depends on the sizes alone, never on the machine.
 
     Raises: OptionError: if `top_k` is not below the number of classes.
     """
@@ -109,7 +109,7 @@ def chosen_form(options: HistoryOptions, num_samples: int, num_classes: int, hea
         top = TopClasses(heads, num_classes, _TOP) if num_classes > _TOP else everything
         if size <= _MOST_FOR_ALL_CLASSES or top.row_bytes >= everything.row_bytes:
             return everything, f"all {num_classes} classes in {options.dtype}"
-        why = f"since all of them would take {in_words(size)} (history.top_k=0 keeps them)"
+        why = f"since all of them would take {readable_size(size)} (history.top_k=0 keeps them)"
         return top, f"the top {_TOP} of {num_classes} classes, {why}"
     if options.top_k >= num_classes:
         raise OptionError(
@@ -118,9 +118,9 @@ def chosen_form(options: HistoryOptions, num_samples: int, num_classes: int, hea
     if options.top_k == 0:
         return everything, f"all {num_classes} classes in {options.dtype}"
     top = TopClasses(heads, num_classes, options.top_k)
-    return top, f"the top {options.top_k} of {num_classes} classes; all of them would take {in_words(size)}"
+    return top, f"the top {options.top_k} of {num_classes} classes; all of them would take {readable_size(size)}"
 
 
-def in_words(size: int | float) -> str:
-    """A number of bytes."""
+def readable_size(size: int | float) -> str:
+    """A number of bytes in MB or GB, as text."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 / 2.5 else f"{size / 1e6:.2f} MB"

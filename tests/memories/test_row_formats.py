@@ -3,7 +3,7 @@ import torch
 
 from selfkd.errors import OptionError
 from selfkd.memories import HistoryOptions
-from selfkd.memories.row_forms import TopClasses, chosen_form
+from selfkd.memories.row_formats import TopClasses, choose_format
 
 IMAGENET = (1_281_167, 1000, 4)
 
@@ -59,7 +59,7 @@ def test_many_classes_are_numbered_with_more_bits():
     ],
 )
 def test_the_form_follows_from_options_and_sizes_alone(options, sizes, name):
-    assert chosen_form(HistoryOptions(**options), *sizes)[0].name == name
+    assert choose_format(HistoryOptions(**options), *sizes)[0].name == name
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_the_form_follows_from_options_and_sizes_alone(options, sizes, name):
 )
 def test_what_is_not_allowed_is_said(options, message):
     with pytest.raises(OptionError, match=message):
-        chosen_form(HistoryOptions(**options), 5, 10, 1)
+        choose_format(HistoryOptions(**options), 5, 10, 1)
