@@ -12,7 +12,7 @@ from selfkd.cli import main
 from selfkd.errors import CheckpointError, shown
 from selfkd.recipes.reader import resolve
 from selfkd.runs import prediction
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 from selfkd.training import threads
 
 RED, FORGED = "\x1b[31mred", "blue\nselfkd: all is well"

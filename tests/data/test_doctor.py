@@ -17,7 +17,7 @@ from selfkd.data.doctor.layouts import recognised
 from selfkd.errors import DataError, OptionError, RecipeError
 from selfkd.recipes.reader import resolve
 from selfkd.runs.checkup import check
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 
 
 def found(report, subject, severity=None):

@@ -8,8 +8,8 @@ from selfkd.errors import RunInterruptedError
 from selfkd.methods.base import Method
 from selfkd.methods.dtskd import DTSKD
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
 
 SHORT = {"backbone.width": 8, "trainer.epochs": 4, "trainer.evaluate_every": 1}
 

@@ -20,9 +20,12 @@ from selfkd.errors import (
 from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import Experiment, evaluate_run, run
+from selfkd.runs.build import Experiment
+from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.prepare import check_recipe
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
 from selfkd.training import fit
 from selfkd.training.checkpoint_files import checkpoint_folder, checksum, epochs_done, newest_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
@@ -213,7 +216,7 @@ def test_evaluating_a_run_gives_its_scores(short, tmp_path):
     for which in ("last", "best"):
         for split in ("test", "train"):
             assert evaluate_run(folder.path, split, which, {}) == folder.scores()[which]["scores"][split]
-    with pytest.raises(RunError, match="held out no validation split"):
+    with pytest.raises(RunError, match="has no validation split, because data.validation_fraction was 0"):
         evaluate_run(folder.path, "validation", "last", {})
 
 
@@ -462,7 +465,7 @@ def test_a_run_from_before_an_option_existed_is_still_the_same(short, tmp_path):
     folder = trained(recipe, tmp_path)
     lines = folder.recipe_file.read_text().splitlines(keepends=True)
     folder.recipe_file.write_text("".join(line for line in lines if "guard_every" not in line))
-    folder.check(recipe)
+    check_recipe(folder, recipe)
     assert evaluate_run(folder.path, "test", "last", {}) == folder.scores()["last"]["scores"]["test"]
 
 
@@ -497,9 +500,9 @@ def test_where_the_history_lives_is_no_part_of_the_experiment(short, tmp_path):
     ]
     assert folders[0].path.parts[-2:] == folders[1].path.parts[-2:]
     assert folders[0].scores()["last"] == folders[1].scores()["last"]
-    folders[1].check(short(**{"history.storage": "pinned", "trainer.epochs": 2}))
+    check_recipe(folders[1], short(**{"history.storage": "pinned", "trainer.epochs": 2}))
     with pytest.raises(RunError, match="history.top_k: None there, 3 now"):
-        folders[1].check(short(**{"history.top_k": 3, "trainer.epochs": 2}))
+        check_recipe(folders[1], short(**{"history.top_k": 3, "trainer.epochs": 2}))
 
 
 def test_options_of_a_history_that_is_not_kept_are_said_to_do_nothing(short, tmp_path, caplog):

@@ -22,16 +22,19 @@ from selfkd.errors import (
     UserError,
     shown,
 )
+from selfkd.export import network_files
+from selfkd.export.network_files import load_network, save_network
 from selfkd.methods.base import Method
 from selfkd.methods.dtskd import DTSKD
 from selfkd.methods.plain import Plain
-from selfkd.runs import loading
-from selfkd.runs.experiment import evaluate_run, run
-from selfkd.runs.loading import export_network
+from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.export import export_run
+from selfkd.runs.network_file import network_file_fault
 from selfkd.runs.networks import plain_network
 from selfkd.runs.prediction import predict
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
 from selfkd.training.checkpoint_files import weights_file
 from selfkd.training.epoch_log import read_epoch_log
 
@@ -81,29 +84,27 @@ def test_16_bits_of_grey_are_predicted_as_8(folder, images):
 
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_the_exported_file_is_the_trained_network(folder, which, tmp_path):
-    path, difference = export_network(folder.path, which, tmp_path / "out" / "net.safetensors")
+    path, difference = export_run(folder.path, which, tmp_path / "out" / "net.safetensors")
     assert difference <= 1e-6
     network = selfkd.create_backbone("resnet18_cifar", 10, width=8).network
-    loading.load_network(network, path)
+    load_network(network, path)
     checkpoint = torch.load(weights_file(folder.checkpoints, which), weights_only=True)["state_dict"]
     for key, value in network.state_dict().items():
         assert torch.equal(value, checkpoint[f"method.backbone.network.{key}"])
 
 
 def test_an_export_that_differs_fails_loudly_and_leaves_nothing(folder, tmp_path, monkeypatch):
-    def spoiled(network, path, metadata):
+    def spoil(network, path):
+        load_network(network, path)
         network.fc.bias.data += 1e-3
-        save(network, path, metadata)
-        network.fc.bias.data -= 1e-3
 
-    save = loading.save_network
-    monkeypatch.setattr(loading, "save_network", spoiled)
+    monkeypatch.setattr(network_files, "load_network", spoil)
     with pytest.raises(ParityError, match="differ by 0.001"):
-        export_network(folder.path, "last", tmp_path / "out" / "net.safetensors")
+        export_run(folder.path, "last", tmp_path / "out" / "net.safetensors")
     assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "older.safetensors").write_text("somebody's")
     with pytest.raises(ParityError):
-        export_network(folder.path, "last", tmp_path / "older.safetensors", overwrite=True)
+        export_run(folder.path, "last", tmp_path / "older.safetensors", overwrite=True)
     assert (tmp_path / "older.safetensors").read_text() == "somebody's"
 
 
@@ -144,7 +145,7 @@ def in_memory(folder):
 
 
 def exported(folder):
-    export_network(folder.path, "last")
+    export_run(folder.path, "last")
 
 
 def evaluated(folder):
@@ -161,28 +162,28 @@ def test_a_network_file_that_is_not_the_runs_is_made_again_from_the_checkpoint(f
     other = RunFolder(shutil.copytree(finished.path, tmp_path / "other"))
     network = selfkd.load(other.path).network
     network.fc.bias.data += 1
-    loading.save_network(network, other.network_file, {})
+    save_network(network, other.network_file, {})
     whole = finished.network_file.read_bytes()
     spoil(finished, other)
     use(finished)
-    assert "it is made again from the checkpoint" in caplog.text
+    assert "it is written again from the checkpoint" in caplog.text
     assert finished.network_file.read_bytes() == whole
-    assert finished.fault_of_network_file() is None
+    assert network_file_fault(finished) is None
     caplog.clear()
     use(finished)
-    assert "made again" not in caplog.text
+    assert "written again" not in caplog.text
 
 
 def test_the_network_of_a_run_without_a_whole_checkpoint_comes_from_its_file_alone(finished):
     shutil.rmtree(finished.checkpoints)
     before = selfkd.load(finished.path).network.state_dict()
-    path, _ = export_network(finished.path, "last")
+    path, _ = export_run(finished.path, "last")
     loaded = plain_network(finished.recipe(), 10)
-    loading.load_network(loaded, path)
+    load_network(loaded, path)
     assert all(torch.equal(value, before[key]) for key, value in loaded.state_dict().items())
     finished.network_file.unlink()
     with pytest.raises(
-        CheckpointError, match=r"model.safetensors is missing; it cannot be made again: .*no checkpoint"
+        CheckpointError, match=r"model.safetensors is missing; it cannot be written again: .*no checkpoint"
     ):
         selfkd.load(finished.path)
 
@@ -199,8 +200,8 @@ def older(finished):
 def test_an_older_runs_network_gets_its_checksum(older, use, caplog):
     whole = older.network_file.read_bytes()
     use(older)
-    assert "checksums.json is missing; it is made again from the checkpoint" in caplog.text
-    assert older.fault_of_network_file() is None
+    assert "checksums.json is missing; it is written again from the checkpoint" in caplog.text
+    assert network_file_fault(older) is None
     assert older.network_file.read_bytes() == whole
     assert selfkd.load(older.path).class_names == tuple("0123456789")
 
@@ -225,7 +226,7 @@ def test_where_the_network_cannot_be_written_again_it_is_used_all_the_same(finis
         for use in (exported, evaluated):
             use(finished)
         loaded = selfkd.load(finished.path)
-    assert "the network is used all the same" in caplog.text
+    assert "the network is used nevertheless" in caplog.text
     assert {file: file.read_bytes() for file in finished.path.glob("*.*") if file.is_file()} == before
     checkpoint = torch.load(weights_file(finished.checkpoints, "last"), weights_only=True)["state_dict"]
     assert torch.equal(loaded.network.fc.bias, checkpoint["method.backbone.network.fc.bias"])
@@ -237,7 +238,7 @@ def test_a_damaged_history_blocks_nothing_but_continuing(finished, unfinished):
         history.write_bytes(b"damaged")
         for use in (in_memory, exported, evaluated):
             use(folder)
-        export_network(folder.path, "best")
+        export_run(folder.path, "best")
     trained_again(finished)
     finished.scores_file.unlink()
     with pytest.raises(CheckpointError, match="history.pt is damaged"):
@@ -257,7 +258,7 @@ def test_a_finished_run_is_used_whatever_became_of_the_note_of_its_data(finished
     exported(finished)
     assert evaluate_run(finished.path, "test", "last", {}) == scores
     assert "data.json cannot be read" in caplog.text
-    assert "whether the run was trained on the data that data=digits gives now is not known" in caplog.text
+    assert "so it is not known whether the run was trained on the data that data=digits gives" in caplog.text
 
 
 @pytest.mark.parametrize("which", ["last", "best"])
@@ -265,10 +266,10 @@ def test_an_unfinished_run_is_used_as_it_is_so_far_and_its_epoch_is_said(unfinis
     file = weights_file(unfinished.checkpoints, which)
     checkpoint = torch.load(file, weights_only=True)
     said = f"2 of 3 epochs are done; the weights after epoch {checkpoint['epoch'] + 1} are used"
-    path, _ = export_network(unfinished.path, which)
+    path, _ = export_run(unfinished.path, which)
     assert said in caplog.text
     network = plain_network(unfinished.recipe(), 10)
-    loading.load_network(network, path)
+    load_network(network, path)
     assert torch.equal(network.fc.bias, checkpoint["state_dict"]["method.backbone.network.fc.bias"])
     caplog.clear()
     scores = evaluate_run(unfinished.path, "test", which, {})
@@ -289,7 +290,7 @@ def test_an_older_unfinished_run_is_evaluated_with_the_classes_of_its_data(unfin
     assert evaluate_run(unfinished.path, "test", "last", {}) == expected
     caplog.clear()
     for use in (in_memory, exported):
-        with pytest.raises(RunError, match="does not say yet which classes it has; the command that started it"):
+        with pytest.raises(RunError, match="does not say yet which classes it has; continue it with the command"):
             use(unfinished)
     assert "are used" not in caplog.text
     unfinished.data_file.write_text('{"class_names": []}')
@@ -304,17 +305,17 @@ def test_an_unfinished_run_without_what_is_wanted_says_so(unfinished):
     del sums["best.ckpt"]
     (newest / "checksums.json").write_text(json.dumps(sums))
     (newest / "best.ckpt").unlink()
-    with pytest.raises(RunError, match="holds no best epoch: no epoch after trainer.best_after_epoch=0 has been "):
-        export_network(unfinished.path, "best")
+    with pytest.raises(RunError, match="holds no best epoch, because no epoch after trainer.best_after_epoch=0 has "):
+        export_run(unfinished.path, "best")
     shutil.rmtree(unfinished.checkpoints)
     for use in (in_memory, exported, evaluated):
-        with pytest.raises(RunError, match="is not finished and has no checkpoint yet; the command that started it"):
+        with pytest.raises(RunError, match="is not finished and has no checkpoint yet; continue it with the command"):
             use(unfinished)
 
 
 def test_a_finished_run_is_never_taken_from_an_older_checkpoint(finished):
     (finished.checkpoints / "epoch-000003").rename(finished.checkpoints / "epoch-000002")
-    with pytest.raises(CheckpointError, match="finished after 3 epochs, but its newest whole checkpoint is of epoch 2"):
+    with pytest.raises(CheckpointError, match="finished after 3 epochs, but its newest undamaged .* from epoch 2"):
         evaluated(finished)
 
 
@@ -386,7 +387,7 @@ def test_what_is_no_place_for_an_export_is_refused_and_stays(finished, place):
     output, allowed = place(finished)
     before = {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()}
     with pytest.raises(OptionError) as refused:
-        export_network(finished.path, "last", output, overwrite=True)
+        export_run(finished.path, "last", output, overwrite=True)
     assert str(refused.value).startswith(f"output={shown(str(output))} is not allowed")
     assert allowed in str(refused.value)
     assert {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()} == before
@@ -394,13 +395,13 @@ def test_what_is_no_place_for_an_export_is_refused_and_stays(finished, place):
 
 def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
     for output in (tmp_path / "net.safetensors", finished.path / "export" / "mine.safetensors"):
-        export_network(finished.path, "best", output)
+        export_run(finished.path, "best", output)
         output.write_text("somebody's")
         with pytest.raises(UserError, match=r"^output=.* a file that does not exist yet; --overwrite replaces"):
-            export_network(finished.path, "best", output)
+            export_run(finished.path, "best", output)
         assert output.read_text() == "somebody's"
-        export_network(finished.path, "best", output, overwrite=True)
-        loading.load_network(plain_network(finished.recipe(), 10), output)
+        export_run(finished.path, "best", output, overwrite=True)
+        load_network(plain_network(finished.recipe(), 10), output)
 
 
 def test_an_export_leaves_what_lies_beside_it(finished, tmp_path):
@@ -408,13 +409,13 @@ def test_an_export_leaves_what_lies_beside_it(finished, tmp_path):
     mine = output.with_name("net.safetensors.partial")
     output.parent.mkdir()
     mine.write_text("mine")
-    export_network(finished.path, "last", output)
+    export_run(finished.path, "last", output)
     assert mine.read_text() == "mine"
     assert sorted(output.parent.iterdir()) == [output, mine]
     leftover = finished.path / "export" / "last.safetensors.partial"
     leftover.parent.mkdir()
     leftover.write_text("of a process that was killed")
-    export_network(finished.path, "last")
+    export_run(finished.path, "last")
     assert not leftover.exists()
 
 
@@ -432,7 +433,7 @@ def test_the_command_says_what_it_does_not_replace_with_status_2(finished, tmp_p
 
 
 def test_an_export_to_its_own_place_is_repeatable(finished):
-    first, second = (export_network(finished.path, "last")[0] for _ in range(2))
+    first, second = (export_run(finished.path, "last")[0] for _ in range(2))
     assert first == second == finished.path / "export" / "last.safetensors"
 
 
@@ -441,13 +442,13 @@ def test_an_export_to_its_own_place_replaces_nothing_behind_a_link(finished, tmp
     (tmp_path / "mine" / "last.safetensors").write_text("somebody's")
     (finished.path / "export").symlink_to(tmp_path / "mine")
     with pytest.raises(UserError, match="that does not exist yet; --overwrite replaces this one"):
-        export_network(finished.path, "last")
+        export_run(finished.path, "last")
     assert (tmp_path / "mine" / "last.safetensors").read_text() == "somebody's"
 
 
 def test_a_recipe_of_somebodys_own_beside_it_makes_no_run_of_a_folder(finished, tmp_path):
     shutil.copy(finished.recipe_file, tmp_path / "recipe.yaml")
-    assert export_network(finished.path, "last", tmp_path / "net.safetensors")[0].is_file()
+    assert export_run(finished.path, "last", tmp_path / "net.safetensors")[0].is_file()
 
 
 def started(num_classes: int, *, weights: str | None = None, width: int = 4):
@@ -481,7 +482,7 @@ def test_a_run_that_began_from_a_file_needs_it_no_more(short, tmp_path, caplog, 
     checkpoint = torch.load(weights_file(folder.checkpoints, "last"), weights_only=True)["state_dict"]
     loaded = selfkd.load(folder.path, trust_imports=True).network
     assert torch.equal(loaded.fc.weight, checkpoint["method.backbone.network.fc.weight"])
-    assert export_network(folder.path, "best", trust_imports=True)[1] <= 1e-6
+    assert export_run(folder.path, "best", trust_imports=True)[1] <= 1e-6
     assert (
         evaluate_run(folder.path, "test", "last", {}, trust_imports=True) == folder.scores()["last"]["scores"]["test"]
     )
@@ -516,7 +517,7 @@ def test_too_little_memory_is_said_with_advice(finished):
     name_instead("backbone", "hungry")
     for use, doing in (
         (lambda: selfkd.load(finished.path, trust_imports=True), "loading the network"),
-        (lambda: export_network(finished.path, "last", trust_imports=True), "exporting"),
+        (lambda: export_run(finished.path, "last", trust_imports=True), "exporting"),
         (lambda: evaluate_run(finished.path, "test", "last", {}, trust_imports=True), "building the network"),
     ):
         with pytest.raises(MemoryExhaustedError, match=f"{doing} needs more memory than there is"):

@@ -9,8 +9,8 @@ import selfkd
 from image_sets import digit
 from selfkd.errors import CheckpointError, DataError, MemoryExhaustedError, OptionError
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
 from selfkd.runs.prediction import images_of, predict
+from selfkd.runs.train import run
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from selfkd.errors import RunError
-from selfkd.runs.experiment import run
+from selfkd.runs.data_record import class_names_of
+from selfkd.runs.prepare import check_recipe
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.saved_run import SavedRun
+from selfkd.runs.train import run
 
 
 def overwritten(folder):
@@ -46,7 +49,7 @@ def nested_among_checkpoints(folder):
     return "checkpoints/seed-0"
 
 
-def more_in_a_set(folder):
+def more_in_a_checkpoint(folder):
     (folder.checkpoints / "epoch-000003" / "mine.txt").write_text("mine")
     return "checkpoints/epoch-000003/mine.txt"
 
@@ -82,7 +85,7 @@ def folder_for_a_file(folder):
         note,
         nested_run,
         nested_among_checkpoints,
-        more_in_a_set,
+        more_in_a_checkpoint,
         own_export,
         link_to_somebodys_file,
         link_to_somebodys_checkpoints,
@@ -92,7 +95,7 @@ def folder_for_a_file(folder):
 def test_overwriting_deletes_nothing_where_there_is_more_than_a_run(finished, add):
     name = add(finished)
     before = contents(finished.path.parent)
-    with pytest.raises(RunError, match=f"holds what no run writes: {name}; --overwrite deletes only a run's own files"):
+    with pytest.raises(RunError, match=f"holds files that no run writes: {name}; --overwrite deletes only the files "):
         overwritten(finished)
     assert contents(finished.path.parent) == before
 
@@ -140,7 +143,7 @@ def test_overwriting_removes_all_that_a_run_leaves_even_of_one_that_was_killed(f
 def test_a_run_of_another_length_is_refused_with_the_reason(finished, short):
     longer = short(name="finished", **{"backbone.width": 4, "trainer.epochs": 5})
     with pytest.raises(RunError) as refused:
-        finished.check(longer)
+        check_recipe(finished, longer)
     for said in ("trainer.epochs: 3 there, 5 now", "decays depend on the number of all epochs", "name= of its own"):
         assert said in str(refused.value)
 
@@ -170,10 +173,10 @@ def test_damaged_scores_are_named(finished, content):
 @pytest.mark.parametrize("content", ["[]", '{"class_names": "0123456789"}', '{"class_names": [1, 2]}', "{"])
 def test_a_damaged_note_of_the_data_is_named_where_nothing_else_gives_the_classes(finished, content):
     finished.data_file.write_text(content)
-    assert finished.class_names() == tuple("0123456789")
+    assert class_names_of(finished) == tuple("0123456789")
     finished.scores_file.unlink()
     with pytest.raises(RunError, match=r"data.json (is damaged|cannot be read)"):
-        finished.class_names()
+        class_names_of(finished)
 
 
 def test_scores_of_older_and_newer_versions_are_read(finished):
@@ -201,10 +204,10 @@ def test_scores_of_any_task_are_read(finished):
 
 def test_class_names_of_older_runs_stand_in_their_scores(finished):
     write_json(finished.data_file, {"fingerprint": "x"})
-    assert finished.class_names() == tuple("0123456789")
+    assert class_names_of(finished) == tuple("0123456789")
     finished.scores_file.unlink()
     with pytest.raises(RunError, match="does not say yet which classes it has"):
-        finished.class_names()
+        SavedRun.open(finished.path).class_names  # noqa: B018
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "\0", "nowhere"])

@@ -37,7 +37,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     # What takes seconds to import comes after what can be told without it.
 
     from selfkd.reports.score_table import score_table
-    from selfkd.runs.experiment import evaluate_run
+    from selfkd.runs.evaluate import evaluate_run
 
     scores = evaluate_run(parsed.run, parsed.split, parsed.checkpoint, places, parsed.trust_imports)
     if parsed.json:

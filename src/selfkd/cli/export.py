@@ -36,11 +36,9 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     check_run(parsed.run)  # before what takes seconds to import
 
-    from selfkd.runs.loading import export_network
+    from selfkd.runs.export import export_run
 
-    path, difference = export_network(
-        parsed.run, parsed.checkpoint, parsed.output, parsed.trust_imports, parsed.overwrite
-    )
+    path, difference = export_run(parsed.run, parsed.checkpoint, parsed.output, parsed.trust_imports, parsed.overwrite)
     if parsed.json:
         print(to_json({"file": str(path), "checkpoint": parsed.checkpoint, "largest_difference": difference}, None))
     else:

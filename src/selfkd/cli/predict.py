@@ -66,10 +66,10 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     from selfkd.errors import UnlabelledImagesError
     from selfkd.runs.loading import load
-    from selfkd.runs.output_place import output_place
+    from selfkd.runs.output_file import checked_output
     from selfkd.runs.prediction import images_of, predict
 
-    place = None if parsed.output is None else output_place(parsed.output, parsed.overwrite)  # before all that is slow
+    place = None if parsed.output is None else checked_output(parsed.output, parsed.overwrite)
     unlisted, unread, labelled = _Problems(), _Problems(), 0
 
     def counted(predictions: Iterable[Prediction]) -> Iterator[Prediction]:

@@ -86,7 +86,7 @@ def _execute(parsed: argparse.Namespace) -> None:
         recipes = [recipe.with_seed(seed) for recipe in resolved for seed in seeds or (recipe.seed,)]
 
     from selfkd.reports.seed_table import accuracy, rows_of, table
-    from selfkd.runs.experiment import run
+    from selfkd.runs.train import run
     from selfkd.training.processes import is_main_process
 
     first = is_main_process()  # of those that torchrun or srun started

@@ -15,11 +15,11 @@ from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.examination import examine
 from selfkd.data.doctor.findings import Report
 from selfkd.data.doctor.layouts import LAYOUTS, recognised
+from selfkd.data.sources.base import Source
 from selfkd.data.sources.own_images import OwnImages
 from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import Recipe, resolve
-from selfkd.runs.building import build_source
 from selfkd.runs.networks import build_network, staged_at
 from selfkd.training.memory import memory_for
 
@@ -49,11 +49,11 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     options = recipe.options["data"]
     if options.get("root") is not None and not options.get("download") and not _is_folder(options["root"]):
         raise DataError(f"data.root={options['root']!r} is not a folder")
-    source = build_source(recipe)
+    source: Source = recipe.build("data")
     source.check_image_size()
 
     def stem_at(num_classes: int, side: int) -> Stem:
-        network = build_network(recipe, num_classes, fresh=False)  # weights need not be fetched to know its shapes
+        network = build_network(recipe, num_classes, pretrained=False)  # weights need not be fetched to know its shapes
         return stem_of(recipe, staged_at(network, (3, side, side)))
 
     with memory_for("checking this data set", _CHECKED_WITH_LESS), warnings.catch_warnings():
