@@ -429,7 +429,7 @@ def test_the_command_says_what_it_does_not_replace_with_status_2(finished, tmp_p
         assert said in capsys.readouterr().err
         assert (tmp_path / output).read_text() == "somebody's"
     assert main(["export", str(finished.path), "--output", str(tmp_path / output), "--overwrite"]) == 0
-    assert "logits equal to the trained network's" in capsys.readouterr().out
+    assert "its logits equal the trained network's" in capsys.readouterr().out
 
 
 def test_an_export_to_its_own_place_is_repeatable(finished):
