@@ -81,7 +81,7 @@ def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys,
     assert evaluate_run(folder.path, "test", "last", {"data.root": str(moved)}) == scores
 
 
-def test_what_a_method_was_told_of_its_data_is_noted(trained):
+def test_the_description_of_the_training_set_is_recorded(trained):
     folder = trained("plain")
     names = ("digit 0", "digit 1", "digit 2")
     assert dataset_of(folder, (3, 16, 16)) == DatasetInfo(18, 3, names, None, (3, 16, 16))
@@ -99,7 +99,7 @@ class Balanced(Plain):
         self.counts = [data.labels.count(label) for label in range(data.num_classes)]
 
 
-def test_the_labels_are_noted_for_a_method_that_needs_them(trained, images, tmp_path):
+def test_the_labels_are_recorded_for_a_method_that_needs_them(trained, images, tmp_path):
     for split in ("train", "test"):
         write_folder(images / split, 4, digits=[3], start=2)
     folder = trained(f"{__name__}:Balanced")
@@ -108,9 +108,9 @@ def test_the_labels_are_noted_for_a_method_that_needs_them(trained, images, tmp_
     assert method.counts == [6, 6, 6, 4]
 
 
-def test_labels_that_a_run_did_not_note_come_from_its_data(trained, images):
+def test_labels_that_are_not_recorded_come_from_the_data(trained, images):
     folder = trained(f"{__name__}:Balanced")
-    noted_by_an_older_version(folder)
+    recorded_by_an_older_version(folder)
     with pytest.raises(
         RunError, match=r"does not hold the labels of its 18 training images, which its method .*:Balanced"
     ):
@@ -147,7 +147,7 @@ def test_images_of_other_splits_are_not_decoded_for_an_evaluation(trained, image
         evaluate_run(folder.path, "train", "last", {})
 
 
-def noted_by_an_older_version(folder, *, classes=True):
+def recorded_by_an_older_version(folder, *, classes=True):
     """Of its data only a fingerprint and, later, the names of the classes."""
     noted = json.loads(folder.data_file.read_text())
     write_json(folder.data_file, {key: noted[key] for key in ("fingerprint", *(["class_names"] if classes else []))})
@@ -157,7 +157,7 @@ def noted_by_an_older_version(folder, *, classes=True):
 def test_a_finished_run_of_an_older_version_says_it_in_its_scores(finished, classes, lacking):
     expected = load_method(finished.path).state_dict()
     told = dataset_of(finished, (3, 16, 16))
-    noted_by_an_older_version(finished, classes=classes)
+    recorded_by_an_older_version(finished, classes=classes)
     scores = json.loads(finished.scores_file.read_text())
     selection = {key: scores["selection"][key] for key in ("rule", "after_epoch")}
     older = {**{key: scores[key] for key in scores if key not in lacking}, "selection": selection}
@@ -170,7 +170,7 @@ def test_a_finished_run_of_an_older_version_says_it_in_its_scores(finished, clas
 
 def test_an_unfinished_run_of_an_older_version_is_evaluated_and_continued_with_its_data(unfinished):
     expected = evaluate_run(unfinished.path, "test", "last", {})
-    noted_by_an_older_version(unfinished)
+    recorded_by_an_older_version(unfinished)
     with pytest.raises(RunError, match="does not say yet what it was trained on; continue it with the command"):
         load_method(unfinished.path)
     assert evaluate_run(unfinished.path, "test", "last", {}) == expected
@@ -215,7 +215,7 @@ def test_a_method_needs_a_whole_checkpoint(finished):
     ],
     ids=str,
 )
-def test_a_damaged_note_of_the_data_is_named_where_no_scores_say_it(finished, unfinished, changed):
+def test_a_damaged_data_record_is_named_if_no_scores_replace_it(finished, unfinished, changed):
     told = dataset_of(finished, (3, 16, 16))
     for folder in (finished, unfinished):
         write_json(folder.data_file, {**json.loads(folder.data_file.read_text()), **changed})
@@ -227,7 +227,7 @@ def test_a_damaged_note_of_the_data_is_named_where_no_scores_say_it(finished, un
 @pytest.mark.parametrize("images", [0, 10**15])
 @pytest.mark.parametrize("noted_of", ["split", "score"])
 def test_damaged_scores_are_named_where_nothing_else_says_how_many_images_there_were(finished, images, noted_of):
-    noted_by_an_older_version(finished)
+    recorded_by_an_older_version(finished)
     scores = json.loads(finished.scores_file.read_text())
     if noted_of == "split":
         scores["splits"]["train"]["images"] = images

@@ -4,18 +4,18 @@ import json
 import logging
 import re
 import shutil
-from contextlib import contextmanager
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from short_runs import interrupted
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from image_sets import digit, write_folder
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.contract import Needs, StepOutput
-from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, RunInterruptedError, UserError
+from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, UserError
 from selfkd.methods.base import Method
 from selfkd.methods.kd import KD
 from selfkd.methods.plain import Plain
@@ -47,21 +47,6 @@ def trained(recipe, runs, **options):
     return run(recipe, runs, show_progress=False, **options)
 
 
-@contextmanager
-def stopped_after_an_epoch(kind=KD):
-    """Training of this kind of method is interrupted when its second epoch begins."""
-
-    def stop(self, progress):
-        if progress.epoch == 1:
-            raise KeyboardInterrupt
-        Method.begin_epoch(self, progress)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kind, "begin_epoch", stop)
-        with pytest.raises(RunInterruptedError, match="stopped after epoch 1 of 2; the same command continues"):
-            yield
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A student that learnt from a recipe, beside its teacher."""
@@ -90,7 +75,7 @@ def test_the_teacher_is_trained_first_and_its_checksum_is_in_the_students_run(ru
     assert parameters["training"] == parameters["deployed"]
 
 
-def test_all_that_is_done_with_a_finished_student_needs_no_teacher(copied, caplog, monkeypatch):
+def test_a_finished_student_needs_no_teacher(copied, caplog, monkeypatch):
     shutil.rmtree(copied / "teacher")
     folder = RunFolder(copied / "student" / "seed-0")
     scores = evaluate_run(folder.path, "test", "last", {})
@@ -128,7 +113,7 @@ def test_equal_seeds_share_initial_weights_with_whoever_learns_alone(runs):
 
 @pytest.mark.parametrize("who", ["teacher", "student"])
 def test_whoever_is_interrupted_the_same_command_continues(runs, who, tmp_path):
-    with stopped_after_an_epoch({"teacher": Plain, "student": KD}[who]):
+    with interrupted(1, {"teacher": Plain, "student": KD}[who]):
         trained(student(), tmp_path)
     assert epochs_done(tmp_path / who / "seed-0" / "checkpoints") == 1
     trained(student(), tmp_path)
@@ -140,7 +125,7 @@ def test_whoever_is_interrupted_the_same_command_continues(runs, who, tmp_path):
 def unfinished(runs):
     """Let the student be a run that stopped after its first epoch."""
 
-    with stopped_after_an_epoch():
+    with interrupted(1, KD):
         trained(student(), runs, overwrite=True)
 
 
@@ -159,7 +144,7 @@ def test_a_run_does_not_continue_with_another_teacher(copied):
 
 
 def test_where_the_teacher_lies_may_change(runs, tmp_path):
-    with stopped_after_an_epoch():
+    with interrupted(1, KD):
         trained(of_run(runs / "teacher" / "seed-0"), tmp_path)
     moved = shutil.copytree(runs / "teacher" / "seed-0", tmp_path / "moved")
     assert trained(of_run(moved), tmp_path).is_finished
@@ -211,7 +196,7 @@ def test_a_student_that_cannot_be_trained_is_refused_before_its_teacher_is(tmp_p
         ({"teacher__path": "nowhere"}, "nowhere is no run folder"),
     ],
 )
-def test_a_run_that_cannot_teach_is_refused(runs, tmp_path, overrides, message):
+def test_a_run_that_does_not_suit_its_student_is_refused(runs, tmp_path, overrides, message):
     with pytest.raises((RunError, DataError), match=message):
         trained(of_run(runs / "teacher" / "seed-0", **overrides), tmp_path)
     assert not (tmp_path / "student").exists()
@@ -323,7 +308,7 @@ class Hinted(Method):
         return StepOutput(loss, {"loss": loss}, {"main": features.logits})
 
 
-def test_what_is_fitted_to_a_teacher_is_rebuilt_without_it(runs, tmp_path):
+def test_an_adapter_for_a_teacher_is_rebuilt_without_the_teacher(runs, tmp_path):
     moved = shutil.copytree(runs / "teacher" / "seed-0", tmp_path / "teacher")
     folder = trained(of_run(moved, method=f"{__name__}:Hinted", backbone__width=8), tmp_path / "runs")
     shutil.rmtree(moved)
@@ -337,7 +322,7 @@ def test_what_is_fitted_to_a_teacher_is_rebuilt_without_it(runs, tmp_path):
     assert scores == folder.scores()["last"]["scores"]["test"]
 
 
-def test_a_damaged_record_of_the_teacher_is_said(copied):
+def test_a_damaged_record_of_the_teacher_is_named(copied):
     folder = RunFolder(copied / "student" / "seed-0")
     record = json.loads(folder.teacher_file.read_text())
     for content, message in (
