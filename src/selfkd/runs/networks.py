@@ -64,7 +64,7 @@ def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
         if not is_out_of_memory(error):
             raise
         side = input_size[-1]
-        allowed = f"smaller: in this network one image of {side}x{side} pixels needs more memory than there is"
+        allowed = f"smaller: one image of {side}x{side} pixels needs more memory in this network than there is"
         raise OptionError("data.image_size", side, allowed) from error
 
 
