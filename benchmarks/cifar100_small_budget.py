@@ -54,7 +54,7 @@ def main() -> int:
 def measure(data_root: str, runs: Path, known: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """Train every method, or continue, and collect what the run folders hold; known records are kept as they are."""
     from selfkd.recipes.reader import resolve
-    from selfkd.runs.experiment import run
+    from selfkd.runs.train import run
     from selfkd.training.epoch_log import read_epoch_log
 
     by_method = {record["scores"]["method"]: record for record in known}

@@ -38,7 +38,7 @@ _IMPORTS = (
     "selfkd.reports.score_table",
     "selfkd.reports.seed_table",
     "selfkd.runs.checkup",
-    "selfkd.runs.experiment",
+    "selfkd.runs.train",
     "selfkd.runs.prediction",
     "selfkd.training.optimizers",
     "selfkd.training.schedules",

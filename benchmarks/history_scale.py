@@ -286,7 +286,7 @@ def _memory() -> dict[str, float]:
 def measure_accuracy(data_root: str, runs: Path) -> dict[str, Any]:
     """Train with every form and seed, or continue, and collect what the run folders hold."""
     from selfkd.recipes.reader import resolve
-    from selfkd.runs.experiment import run
+    from selfkd.runs.train import run
 
     records = []
     for seed in SEEDS:

@@ -240,7 +240,7 @@ def stage_of(stack: str) -> str:
     signs = {
         "writing a checkpoint": (" in save_checkpoint", " in write_best", " in keep_newest"),
         "evaluating": (" in evaluate",),
-        "finishing": (" in _finish",),
+        "finishing": ("/runs/finish.py",),
         "training": ("/fit_loop.py",),
     }
     return next((stage for stage, marks in signs.items() if any(mark in stack for mark in marks)), "starting")

@@ -76,7 +76,7 @@ def write_images(data_root: str, folder: Path) -> None:
 def measure(data_root: str, images: Path, runs: Path) -> dict[str, Any]:
     """Train by every path with every seed, or continue, and collect what the run folders hold."""
     from selfkd.recipes.reader import resolve
-    from selfkd.runs.experiment import run
+    from selfkd.runs.train import run
     from selfkd.training.epoch_log import read_epoch_log
 
     records = []

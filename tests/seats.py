@@ -12,7 +12,7 @@ from selfkd.backbones.staged import Staged
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 
 __all__ = ["another", "create_method", "overrides"]
 

@@ -16,8 +16,8 @@ from run_records import STOPPED, note_usage
 from selfkd.errors import RunInterruptedError
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
 
 
 def main(arguments: list[str]) -> int:

@@ -44,7 +44,7 @@ def test_the_section_says_what_was_equal_and_what_was_not(benchmark):
             '  File "/x/trainer.py", line 9 in save_checkpoint\n  File "/x/fit_loop.py", line 1\n',
             "writing a checkpoint",
         ),
-        ('  File "/x/experiment.py", line 9 in _finish\n', "finishing"),
+        ('  File "/x/runs/finish.py", line 9 in finish\n', "finishing"),
     ],
 )
 def test_stages_are_read_from_stacks(benchmark, stack, stage):

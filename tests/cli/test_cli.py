@@ -44,7 +44,7 @@ assert not heavy, heavy
 def test_the_help_of_verbs_that_take_a_run_says_the_same(command):
     for verb, flags in {"evaluate": (), "predict": ("--overwrite",), "export": ("--overwrite",)}.items():
         text = " ".join(command(verb, "--help")[1].split())
-        assert "A run that is not finished is taken from its newest whole checkpoint." in text
+        assert "If the run is not finished, its newest undamaged checkpoint is used." in text
         assert all(f"{flag} replace the file of --output if it exists" in text for flag in flags)
 
 
@@ -153,14 +153,14 @@ BAD = {
     "epochs": (["train", RECIPE, "trainer.epochs=0"], "trainer.epochs=0 is not allowed"),
     "no root": (["train", "dtskd/cifar100/resnet18/plain"], "data.root=None is not allowed"),
     "bad root": (["train", "dtskd/cifar100/resnet18/plain", "data.root=nowhere"], "nowhere' is not a folder"),
-    "form": (["train", RECIPE, "epochs"], "'epochs' is no override; after the recipe"),
+    "form": (["train", RECIPE, "epochs"], "'epochs' is not an override; after the recipe"),
     "run": (["evaluate", "nowhere"], "nowhere is no run folder"),
     "image": (["predict", "nowhere", "image.png"], "nowhere is no run folder"),
     "export": (["export", "nowhere"], "nowhere is no run folder"),
     "format": (["export", "nowhere", "--format", "pickle"], "invalid choice: 'pickle'"),
     "demo method": (["train", "method=ps_kd"], "method= needs a recipe"),
     "demo name": (["train", "name=mine"], "name= needs a recipe"),
-    "two recipes": (["train", RECIPE, "demo/digits/resnet18/plain"], "'demo/digits/resnet18/plain' is no override"),
+    "two recipes": (["train", RECIPE, "demo/digits/resnet18/plain"], "'demo/digits/resnet18/plain' is not an override"),
     "flag": (["train", RECIPE, "--faast"], "unrecognized arguments: --faast"),
     "near flag": (["train", RECIPE, "--overwite"], "unrecognized arguments: --overwite; nearest: --overwrite"),
     "near flag of another verb": (["predict", "run", "x.png", "--topp", "2"], "--topp 2; nearest: --top"),
@@ -185,7 +185,10 @@ BAD = {
         "'r\\udcff' cannot be used; with all folders above it, it must be",
     ),
     "a run that UTF-8 cannot write": (["evaluate", "r\udcff"], "in characters that UTF-8 can write"),
-    "somebody's runs": (["train", RECIPE, "--runs", "~nobody-of-this-name/x"], "begins with the name of nobody here"),
+    "somebody's runs": (
+        ["train", RECIPE, "--runs", "~nobody-of-this-name/x"],
+        "begins with the name of no user of this machine",
+    ),
     "somebody's home": (["check", "~nobody-of-this-name"], "~nobody-of-this-name cannot be read"),
     "a run too long": (
         ["evaluate", "x" * 300],

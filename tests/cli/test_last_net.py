@@ -102,7 +102,7 @@ def test_where_the_details_cannot_be_written_that_is_said(failing, temporary, ca
     failing(KeyError("x"))
     assert main(["list", "methods"]) == 1
     said = capsys.readouterr().err
-    assert "KeyError: 'x'; its details could not be written (FileNotFoundError); --debug shows them" in said
+    assert "KeyError: 'x'; the details could not be written (FileNotFoundError); --debug shows them" in said
     assert "Traceback" not in said
 
 

@@ -12,7 +12,7 @@ from selfkd.cli import main
 from selfkd.errors import CheckpointError, shown
 from selfkd.recipes.reader import resolve
 from selfkd.runs import prediction
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 from selfkd.training import threads
 
 RED, FORGED = "\x1b[31mred", "blue\nselfkd: all is well"
@@ -111,7 +111,7 @@ def test_a_bad_image_is_named_and_the_others_are_labelled(hostile_run, command, 
     assert [line for line in lines if line.startswith("selfkd: gone.png: not readable as an image")]
     assert "selfkd: nothing*.jpg: no file matches this pattern" in lines
     assert lines[-1] == (
-        "selfkd: 3 of 6 images could not be read, and not every folder and pattern could be listed, as said above; "
+        "selfkd: 3 of 6 images could not be read, and some folders or patterns could not be listed (see above); "
         "3 images were labelled"
     )
 
@@ -123,11 +123,11 @@ def test_problems_of_folders_are_not_counted_as_images(hostile_run, command, ima
     assert len([*csv.DictReader(io.StringIO(text))]) == 4
     assert errors.splitlines()[-2:] == [
         "selfkd: photos/system is not listed: /proc and /sys hold no files of a disk",
-        "selfkd: not every folder and pattern could be listed, as said above; 4 images were labelled",
+        "selfkd: some folders or patterns could not be listed (see above); 4 images were labelled",
     ]
     (images / "1.png").write_text("text")
     _, _, errors = command("predict", hostile_run, "photos/1.png", "photos/0.png")
-    assert errors.splitlines()[-1] == "selfkd: 1 of 2 images could not be read, as said above; 1 images were labelled"
+    assert errors.splitlines()[-1] == "selfkd: 1 of 2 images could not be read (see above); 1 images were labelled"
 
 
 def test_json_of_no_image_is_an_empty_list(hostile_run, command):

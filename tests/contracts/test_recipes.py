@@ -6,7 +6,7 @@ from selfkd.backbones import BACKBONES
 from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.teacher_recipes import teachers_first
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 from selfkd.training.checkpoint_files import newest_checkpoint, read_checkpoint
 
 WIDTHS = {"shufflenetv1_cifar": 6, "resnext152_cifar_grouped": 16}  # multiples of their groups; 8 for all others

@@ -20,7 +20,7 @@ from selfkd.memories import HistoryOptions
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import Experiment
+from selfkd.runs.build import Experiment
 from selfkd.runs.teachers import untrained_teacher
 from selfkd.supervision import SUPERVISIONS
 

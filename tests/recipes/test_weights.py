@@ -17,8 +17,9 @@ from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
 from selfkd.runs import checkup
 from selfkd.runs.checkup import check
-from selfkd.runs.experiment import evaluate_run, run
+from selfkd.runs.evaluate import evaluate_run
 from selfkd.runs.loading import load
+from selfkd.runs.train import run
 
 DEMO = "demo/digits/resnet18/plain"
 VIT = {"backbone": "vit_tiny_patch16_224", "backbone.pretrained": "true"}

@@ -3,7 +3,9 @@ from scipy import stats
 
 from selfkd.errors import RunError
 from selfkd.reports.score_table import score_table
-from selfkd.reports.seed_table import Estimate, rows_of, table
+from selfkd.reports.seed_table import Estimate, rows_of, table, training_report
+from selfkd.runs.records import write_json
+from selfkd.runs.run_folder import RunFolder
 
 
 def run(recipe, seed, last, best, seconds=1.0):
@@ -56,6 +58,20 @@ def test_the_table_says_what_was_measured():
 
 def test_two_recipes_of_one_method_are_told_apart():
     assert "q/plain" in table(rows_of([run("p/plain", 0, 90, 91), run("q/plain", 0, 90, 91)]))
+
+
+def test_the_report_of_runs_explains_its_table_and_names_their_folders(tmp_path):
+    folders = [RunFolder(tmp_path / f"seed-{seed}") for seed in range(2)]
+    for seed, folder in enumerate(folders):
+        write_json(folder.scores_file, run("p/plain", seed, 90, 91))
+    lines = training_report(folders).splitlines()
+    assert lines[:3] == table(rows_of(folder.scores() for folder in folders)).splitlines()
+    assert lines[3:] == [
+        "",
+        "Top-1 accuracy on 100 test images in each run. ± is the 95 % interval of the mean over the runs. Runs:",
+        *(f"  {folder.path}" for folder in folders),
+    ]
+    assert "±" not in training_report(folders[:1])
 
 
 def test_scores_of_one_run():

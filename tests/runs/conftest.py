@@ -1,17 +1,11 @@
-"""Short runs of the embedded default."""
-
 import shutil
 
 import pytest
+from short_runs import SHORT, interrupted, trained
 
-from selfkd.errors import RunInterruptedError
-from selfkd.methods.base import Method
-from selfkd.methods.dtskd import DTSKD
+from image_sets import write_folder
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
-
-SHORT = {"backbone.width": 8, "trainer.epochs": 4, "trainer.evaluate_every": 1}
 
 
 @pytest.fixture
@@ -24,23 +18,28 @@ def short():
     return make
 
 
+@pytest.fixture
+def photographed(short, tmp_path):
+    """`photographed(root)`: a recipe that learns three digits from image files, which lie in `tmp_path / "three"`."""
+
+    def make(root, **overrides):
+        options = {"data": "folder", "data.image_size": 16, "trainer.epochs": 1, "name": "photographed"}
+        return short("plain", **options, **{"data.root": str(root), **overrides})
+
+    for split, count, start in (("train", 6, 0), ("test", 2, 6)):
+        write_folder(tmp_path / "three" / split, count, digits=range(3), start=start)
+    return make
+
+
 @pytest.fixture(scope="session")
 def _runs(tmp_path_factory):
     """Two runs of one recipe: `finished`, and `unfinished` after two epochs of three."""
-    runs = tmp_path_factory.mktemp("runs")
-
-    def stop(self, progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-        Method.begin_epoch(self, progress)
-
+    folder = tmp_path_factory.mktemp("session")
     recipe = {**SHORT, "backbone.width": 4, "trainer.epochs": 3}
-    run(resolve("demo/digits/resnet18/dtskd", {**recipe, "name": "finished"}), runs, show_progress=False)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(DTSKD, "begin_epoch", stop)
-        with pytest.raises(RunInterruptedError):
-            run(resolve("demo/digits/resnet18/dtskd", {**recipe, "name": "unfinished"}), runs, show_progress=False)
-    return runs
+    trained(resolve("demo/digits/resnet18/dtskd", {**recipe, "name": "finished"}), folder)
+    with interrupted(2):
+        trained(resolve("demo/digits/resnet18/dtskd", {**recipe, "name": "unfinished"}), folder)
+    return folder / "runs"
 
 
 def _copy(runs, name, tmp_path):
@@ -49,11 +48,11 @@ def _copy(runs, name, tmp_path):
 
 @pytest.fixture
 def finished(_runs, tmp_path):
-    """A finished run of three epochs, to be spoiled."""
+    """A copy of a finished run of three epochs, which a test may damage."""
     return _copy(_runs, "finished", tmp_path)
 
 
 @pytest.fixture
 def unfinished(_runs, tmp_path):
-    """A run that stopped after two epochs of three, to be spoiled."""
+    """A copy of a run that was interrupted after two epochs of three, which a test may damage."""
     return _copy(_runs, "unfinished", tmp_path)

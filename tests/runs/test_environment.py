@@ -17,6 +17,6 @@ def test_a_source_tree_that_is_not_installed_has_no_version(monkeypatch):
     assert packages["torch"] == "1.0"
 
 
-def test_it_says_who_gives_the_memory(monkeypatch):
+def test_the_memory_allocator_is_recorded(monkeypatch):
     monkeypatch.setattr(module, "allocator_name", lambda: "jemalloc")
     assert module.environment(torch.device("cpu"))["allocator"] == "jemalloc"

@@ -1,39 +1,22 @@
-import json
-import os
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
 import selfkd
-from selfkd.cli import main
 from selfkd.errors import (
-    CheckpointError,
-    MemoryExhaustedError,
-    OptionError,
-    ParityError,
     RunError,
     RunInterruptedError,
     UserError,
-    shown,
 )
 from selfkd.methods.base import Method
-from selfkd.methods.dtskd import DTSKD
 from selfkd.methods.plain import Plain
-from selfkd.runs import loading
-from selfkd.runs.experiment import evaluate_run, run
-from selfkd.runs.loading import export_network
-from selfkd.runs.networks import plain_network
+from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.export import export_run
 from selfkd.runs.prediction import predict
-from selfkd.runs.records import write_json
-from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
 from selfkd.training.checkpoint_files import weights_file
-from selfkd.training.epoch_log import read_epoch_log
 
 
 @pytest.fixture
@@ -79,375 +62,9 @@ def test_16_bits_of_grey_are_predicted_as_8(folder, images):
         assert torch.equal(loaded.transform(other), loaded.transform(one))
 
 
-@pytest.mark.parametrize("which", ["last", "best"])
-def test_the_exported_file_is_the_trained_network(folder, which, tmp_path):
-    path, difference = export_network(folder.path, which, tmp_path / "out" / "net.safetensors")
-    assert difference <= 1e-6
-    network = selfkd.create_backbone("resnet18_cifar", 10, width=8).network
-    loading.load_network(network, path)
-    checkpoint = torch.load(weights_file(folder.checkpoints, which), weights_only=True)["state_dict"]
-    for key, value in network.state_dict().items():
-        assert torch.equal(value, checkpoint[f"method.backbone.network.{key}"])
-
-
-def test_an_export_that_differs_fails_loudly_and_leaves_nothing(folder, tmp_path, monkeypatch):
-    def spoiled(network, path, metadata):
-        network.fc.bias.data += 1e-3
-        save(network, path, metadata)
-        network.fc.bias.data -= 1e-3
-
-    save = loading.save_network
-    monkeypatch.setattr(loading, "save_network", spoiled)
-    with pytest.raises(ParityError, match="differ by 0.001"):
-        export_network(folder.path, "last", tmp_path / "out" / "net.safetensors")
-    assert list((tmp_path / "out").iterdir()) == []
-    (tmp_path / "older.safetensors").write_text("somebody's")
-    with pytest.raises(ParityError):
-        export_network(folder.path, "last", tmp_path / "older.safetensors", overwrite=True)
-    assert (tmp_path / "older.safetensors").read_text() == "somebody's"
-
-
 def test_folders_that_are_no_runs_are_refused(tmp_path):
     with pytest.raises(RunError, match="is no run folder"):
         selfkd.load(tmp_path)
-
-
-def flip_a_byte(folder, other):
-    content = bytearray(folder.network_file.read_bytes())
-    content[-100] ^= 0x7F  # of a weight, which may become NaN
-    folder.network_file.write_bytes(content)
-
-
-def take_another_runs(folder, other):
-    shutil.copy(other.network_file, folder.network_file)
-
-
-def lose(folder, other):
-    folder.network_file.unlink()
-
-
-def cut(folder, other):
-    folder.network_file.write_bytes(b"")
-
-
-def damage_the_checksum(folder, other):
-    folder.checksums_file.write_text("{")
-
-
-def lose_the_checksum(folder, other):
-    flip_a_byte(folder, other)
-    folder.checksums_file.unlink()
-
-
-def in_memory(folder):
-    selfkd.load(folder.path)
-
-
-def exported(folder):
-    export_network(folder.path, "last")
-
-
-def evaluated(folder):
-    evaluate_run(folder.path, "test", "last", {})
-
-
-def trained_again(folder):
-    run(folder.recipe(), folder.path.parents[1], show_progress=False)
-
-
-@pytest.mark.parametrize("use", [in_memory, exported, evaluated, trained_again])
-@pytest.mark.parametrize("spoil", [flip_a_byte, take_another_runs, lose, cut, damage_the_checksum, lose_the_checksum])
-def test_a_network_file_that_is_not_the_runs_is_made_again_from_the_checkpoint(finished, spoil, use, caplog, tmp_path):
-    other = RunFolder(shutil.copytree(finished.path, tmp_path / "other"))
-    network = selfkd.load(other.path).network
-    network.fc.bias.data += 1
-    loading.save_network(network, other.network_file, {})
-    whole = finished.network_file.read_bytes()
-    spoil(finished, other)
-    use(finished)
-    assert "it is made again from the checkpoint" in caplog.text
-    assert finished.network_file.read_bytes() == whole
-    assert finished.fault_of_network_file() is None
-    caplog.clear()
-    use(finished)
-    assert "made again" not in caplog.text
-
-
-def test_the_network_of_a_run_without_a_whole_checkpoint_comes_from_its_file_alone(finished):
-    shutil.rmtree(finished.checkpoints)
-    before = selfkd.load(finished.path).network.state_dict()
-    path, _ = export_network(finished.path, "last")
-    loaded = plain_network(finished.recipe(), 10)
-    loading.load_network(loaded, path)
-    assert all(torch.equal(value, before[key]) for key, value in loaded.state_dict().items())
-    finished.network_file.unlink()
-    with pytest.raises(
-        CheckpointError, match=r"model.safetensors is missing; it cannot be made again: .*no checkpoint"
-    ):
-        selfkd.load(finished.path)
-
-
-@pytest.fixture
-def older(finished):
-    """A finished run as older versions left it: no checksum of its network, and no names of classes beside its data."""
-    finished.checksums_file.unlink()
-    write_json(finished.data_file, {"fingerprint": json.loads(finished.data_file.read_text())["fingerprint"]})
-    return finished
-
-
-@pytest.mark.parametrize("use", [in_memory, exported, evaluated, trained_again])
-def test_an_older_runs_network_gets_its_checksum(older, use, caplog):
-    whole = older.network_file.read_bytes()
-    use(older)
-    assert "checksums.json is missing; it is made again from the checkpoint" in caplog.text
-    assert older.fault_of_network_file() is None
-    assert older.network_file.read_bytes() == whole
-    assert selfkd.load(older.path).class_names == tuple("0123456789")
-
-
-def test_an_older_runs_network_without_a_checkpoint_is_believed_as_long_as_it_loads(older):
-    bias = selfkd.load(older.path).network.fc.bias
-    older.checksums_file.unlink()
-    shutil.rmtree(older.checkpoints)
-    for use in (in_memory, exported, trained_again):
-        use(older)
-    assert torch.equal(selfkd.load(older.path).network.fc.bias, bias)
-    older.network_file.write_bytes(older.network_file.read_bytes()[:2000])
-    with pytest.raises(CheckpointError, match=r"model.safetensors cannot be loaded"):
-        selfkd.load(older.path)
-
-
-@pytest.mark.parametrize("spoil", [lose, lose_the_checksum])
-def test_where_the_network_cannot_be_written_again_it_is_used_all_the_same(finished, spoil, caplog):
-    spoil(finished, None)
-    before = {file: file.read_bytes() for file in finished.path.glob("*.*") if file.is_file()}
-    with finished.locked():  # as another process at work would
-        for use in (exported, evaluated):
-            use(finished)
-        loaded = selfkd.load(finished.path)
-    assert "the network is used all the same" in caplog.text
-    assert {file: file.read_bytes() for file in finished.path.glob("*.*") if file.is_file()} == before
-    checkpoint = torch.load(weights_file(finished.checkpoints, "last"), weights_only=True)["state_dict"]
-    assert torch.equal(loaded.network.fc.bias, checkpoint["method.backbone.network.fc.bias"])
-
-
-def test_a_damaged_history_blocks_nothing_but_continuing(finished, unfinished):
-    for folder in (finished, unfinished):
-        (history,) = set(folder.checkpoints.rglob("history.pt")) - set(folder.checkpoints.rglob("epoch-000001/*"))
-        history.write_bytes(b"damaged")
-        for use in (in_memory, exported, evaluated):
-            use(folder)
-        export_network(folder.path, "best")
-    trained_again(finished)
-    finished.scores_file.unlink()
-    with pytest.raises(CheckpointError, match="history.pt is damaged"):
-        trained_again(finished)
-
-
-def a_folder_for_a_note(file):
-    file.unlink()
-    (file / "inside").mkdir(parents=True)
-
-
-@pytest.mark.parametrize("spoil", [a_folder_for_a_note, lambda file: file.write_text("{")])
-def test_a_finished_run_is_used_whatever_became_of_the_note_of_its_data(finished, spoil, caplog):
-    scores = evaluate_run(finished.path, "test", "last", {})
-    spoil(finished.data_file)
-    assert selfkd.load(finished.path).class_names == tuple("0123456789")
-    exported(finished)
-    assert evaluate_run(finished.path, "test", "last", {}) == scores
-    assert "data.json cannot be read" in caplog.text
-    assert "whether the run was trained on the data that data=digits gives now is not known" in caplog.text
-
-
-@pytest.mark.parametrize("which", ["last", "best"])
-def test_an_unfinished_run_is_used_as_it_is_so_far_and_its_epoch_is_said(unfinished, which, caplog):
-    file = weights_file(unfinished.checkpoints, which)
-    checkpoint = torch.load(file, weights_only=True)
-    said = f"2 of 3 epochs are done; the weights after epoch {checkpoint['epoch'] + 1} are used"
-    path, _ = export_network(unfinished.path, which)
-    assert said in caplog.text
-    network = plain_network(unfinished.recipe(), 10)
-    loading.load_network(network, path)
-    assert torch.equal(network.fc.bias, checkpoint["state_dict"]["method.backbone.network.fc.bias"])
-    caplog.clear()
-    scores = evaluate_run(unfinished.path, "test", which, {})
-    assert said in caplog.text
-    row = read_epoch_log(unfinished.metrics_file)[checkpoint["epoch"]]
-    assert scores["main"]["top1"]["value"] == pytest.approx(row["test/top1/main"])
-    if which == "last":
-        caplog.clear()
-        assert torch.equal(selfkd.load(unfinished.path).network.fc.bias, network.fc.bias)
-        assert said in caplog.text
-    assert trained_again(unfinished) is None, "nothing was spoiled"
-
-
-def test_an_older_unfinished_run_is_evaluated_with_the_classes_of_its_data(unfinished, caplog):
-    expected = evaluate_run(unfinished.path, "test", "last", {})
-    fingerprint = json.loads(unfinished.data_file.read_text())["fingerprint"]
-    unfinished.data_file.write_text(json.dumps({"fingerprint": fingerprint}))
-    assert evaluate_run(unfinished.path, "test", "last", {}) == expected
-    caplog.clear()
-    for use in (in_memory, exported):
-        with pytest.raises(RunError, match="does not say yet which classes it has; the command that started it"):
-            use(unfinished)
-    assert "are used" not in caplog.text
-    unfinished.data_file.write_text('{"class_names": []}')
-    with pytest.raises(RunError, match="data.json is damaged: its class_names"):
-        evaluated(unfinished)
-    assert "are used" not in caplog.text
-
-
-def test_an_unfinished_run_without_what_is_wanted_says_so(unfinished):
-    newest = max(unfinished.checkpoints.glob("epoch-*"))
-    sums = json.loads((newest / "checksums.json").read_text())
-    del sums["best.ckpt"]
-    (newest / "checksums.json").write_text(json.dumps(sums))
-    (newest / "best.ckpt").unlink()
-    with pytest.raises(RunError, match="holds no best epoch: no epoch after trainer.best_after_epoch=0 has been "):
-        export_network(unfinished.path, "best")
-    shutil.rmtree(unfinished.checkpoints)
-    for use in (in_memory, exported, evaluated):
-        with pytest.raises(RunError, match="is not finished and has no checkpoint yet; the command that started it"):
-            use(unfinished)
-
-
-def test_a_finished_run_is_never_taken_from_an_older_checkpoint(finished):
-    (finished.checkpoints / "epoch-000003").rename(finished.checkpoints / "epoch-000002")
-    with pytest.raises(CheckpointError, match="finished after 3 epochs, but its newest whole checkpoint is of epoch 2"):
-        evaluated(finished)
-
-
-def a_device(finished):
-    return Path("/dev/null"), "an ordinary file"
-
-
-def a_folder(finished):
-    (finished.path.parent / "x.safetensors").mkdir()
-    return finished.path.parent / "x.safetensors", "an ordinary file"
-
-
-def a_pipe(finished):
-    os.mkfifo(finished.path.parent / "x.safetensors")
-    return finished.path.parent / "x.safetensors", "an ordinary file"
-
-
-def another_suffix(finished):
-    return finished.path.parent / "x.pth", "a name that ends in .safetensors"
-
-
-def no_suffix(finished):
-    return finished.path.parent / "x", "a name that ends in .safetensors"
-
-
-def the_recipe(finished):
-    return finished.recipe_file, "a name that ends in .safetensors"
-
-
-def the_network(finished):
-    return finished.network_file, "outside of the run folder"
-
-
-def among_checkpoints(finished):
-    return finished.checkpoints / "x.safetensors", "outside of the run folder"
-
-
-def another_run_by_a_link(finished):
-    (finished.path.parent / "link").symlink_to(finished.path)
-    return finished.path.parent / "link" / "x.safetensors", "outside of the run folder"
-
-
-def below_a_file(finished):
-    return finished.recipe_file / "x.safetensors", ""
-
-
-def a_link_to_itself(finished):
-    (finished.path.parent / "x.safetensors").symlink_to(finished.path.parent / "x.safetensors")
-    return finished.path.parent / "x.safetensors", "a file that can be written"
-
-
-@pytest.mark.parametrize(
-    "place",
-    [
-        a_device,
-        a_folder,
-        a_pipe,
-        another_suffix,
-        no_suffix,
-        the_recipe,
-        the_network,
-        among_checkpoints,
-        another_run_by_a_link,
-        below_a_file,
-        a_link_to_itself,
-    ],
-)
-def test_what_is_no_place_for_an_export_is_refused_and_stays(finished, place):
-    output, allowed = place(finished)
-    before = {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()}
-    with pytest.raises(OptionError) as refused:
-        export_network(finished.path, "last", output, overwrite=True)
-    assert str(refused.value).startswith(f"output={shown(str(output))} is not allowed")
-    assert allowed in str(refused.value)
-    assert {file: file.read_bytes() for file in finished.path.rglob("*") if file.is_file()} == before
-
-
-def test_an_export_replaces_a_file_only_when_told(finished, tmp_path):
-    for output in (tmp_path / "net.safetensors", finished.path / "export" / "mine.safetensors"):
-        export_network(finished.path, "best", output)
-        output.write_text("somebody's")
-        with pytest.raises(UserError, match=r"^output=.* a file that does not exist yet; --overwrite replaces"):
-            export_network(finished.path, "best", output)
-        assert output.read_text() == "somebody's"
-        export_network(finished.path, "best", output, overwrite=True)
-        loading.load_network(plain_network(finished.recipe(), 10), output)
-
-
-def test_an_export_leaves_what_lies_beside_it(finished, tmp_path):
-    output = tmp_path / "out" / "net.safetensors"
-    mine = output.with_name("net.safetensors.partial")
-    output.parent.mkdir()
-    mine.write_text("mine")
-    export_network(finished.path, "last", output)
-    assert mine.read_text() == "mine"
-    assert sorted(output.parent.iterdir()) == [output, mine]
-    leftover = finished.path / "export" / "last.safetensors.partial"
-    leftover.parent.mkdir()
-    leftover.write_text("of a process that was killed")
-    export_network(finished.path, "last")
-    assert not leftover.exists()
-
-
-def test_the_command_says_what_it_does_not_replace_with_status_2(finished, tmp_path, capsys):
-    for output, said in (
-        ("net.pth", "net.pth' is not allowed; --output must be a name that ends in .safetensors"),
-        ("net.safetensors", "--output must be a file that does not exist yet; --overwrite replaces this one"),
-    ):
-        (tmp_path / output).write_text("somebody's")
-        assert main(["export", str(finished.path), "--output", str(tmp_path / output)]) == 2
-        assert said in capsys.readouterr().err
-        assert (tmp_path / output).read_text() == "somebody's"
-    assert main(["export", str(finished.path), "--output", str(tmp_path / output), "--overwrite"]) == 0
-    assert "logits equal to the trained network's" in capsys.readouterr().out
-
-
-def test_an_export_to_its_own_place_is_repeatable(finished):
-    first, second = (export_network(finished.path, "last")[0] for _ in range(2))
-    assert first == second == finished.path / "export" / "last.safetensors"
-
-
-def test_an_export_to_its_own_place_replaces_nothing_behind_a_link(finished, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "last.safetensors").write_text("somebody's")
-    (finished.path / "export").symlink_to(tmp_path / "mine")
-    with pytest.raises(UserError, match="that does not exist yet; --overwrite replaces this one"):
-        export_network(finished.path, "last")
-    assert (tmp_path / "mine" / "last.safetensors").read_text() == "somebody's"
-
-
-def test_a_recipe_of_somebodys_own_beside_it_makes_no_run_of_a_folder(finished, tmp_path):
-    shutil.copy(finished.recipe_file, tmp_path / "recipe.yaml")
-    assert export_network(finished.path, "last", tmp_path / "net.safetensors")[0].is_file()
 
 
 def started(num_classes: int, *, weights: str | None = None, width: int = 4):
@@ -458,7 +75,7 @@ def started(num_classes: int, *, weights: str | None = None, width: int = 4):
     return network
 
 
-def test_a_run_that_began_from_a_file_needs_it_no_more(short, tmp_path, caplog, monkeypatch):
+def test_a_run_that_started_from_a_file_of_weights_continues_without_it(short, tmp_path, caplog, monkeypatch):
     file = tmp_path / "start.pth"
     torch.save(started(10).state_dict(), file)
     options = {"backbone": f"{__name__}:started", "backbone.weights": str(file), "backbone.width": 4, "name": "started"}
@@ -481,43 +98,9 @@ def test_a_run_that_began_from_a_file_needs_it_no_more(short, tmp_path, caplog, 
     checkpoint = torch.load(weights_file(folder.checkpoints, "last"), weights_only=True)["state_dict"]
     loaded = selfkd.load(folder.path, trust_imports=True).network
     assert torch.equal(loaded.fc.weight, checkpoint["method.backbone.network.fc.weight"])
-    assert export_network(folder.path, "best", trust_imports=True)[1] <= 1e-6
+    assert export_run(folder.path, "best", trust_imports=True)[1] <= 1e-6
     assert (
         evaluate_run(folder.path, "test", "last", {}, trust_imports=True) == folder.scores()["last"]["scores"]["test"]
     )
     with pytest.raises(UserError, match="raised FileNotFoundError"):
         run(short("plain", **{**options, "name": "new"}), tmp_path / "runs", show_progress=False)
-
-
-class Hungry(DTSKD):
-    """Needs more memory to evaluate than there is."""
-
-    def predict(self, images):
-        torch.empty(1 << 50)
-
-
-def hungry(num_classes: int):
-    """A network that needs more memory than there is."""
-    torch.empty(1 << 50)
-
-
-def test_too_little_memory_is_said_with_advice(finished):
-    def name_instead(section, own):
-        flat = yaml.safe_load(finished.recipe_file.read_text())
-        finished.recipe_file.write_text(yaml.safe_dump({**flat, section: f"{__name__}:{own}"}))
-
-    name_instead("method", "Hungry")
-    with pytest.raises(
-        MemoryExhaustedError, match=r"loader.evaluation_batch_size=.* needs more memory .* a smaller one might"
-    ):
-        evaluate_run(finished.path, "test", "last", {}, trust_imports=True)
-    flat = yaml.safe_load(finished.recipe_file.read_text())
-    finished.recipe_file.write_text(yaml.safe_dump({key: flat[key] for key in flat if not key.startswith("backbone.")}))
-    name_instead("backbone", "hungry")
-    for use, doing in (
-        (lambda: selfkd.load(finished.path, trust_imports=True), "loading the network"),
-        (lambda: export_network(finished.path, "last", trust_imports=True), "exporting"),
-        (lambda: evaluate_run(finished.path, "test", "last", {}, trust_imports=True), "building the network"),
-    ):
-        with pytest.raises(MemoryExhaustedError, match=f"{doing} needs more memory than there is"):
-            use()

@@ -36,16 +36,16 @@ def required(num_classes, weights):
 def test_weights_that_are_gone_are_left_out_where_others_follow(options, built, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     defaults = network(3).given
-    assert build_network(recipe(**options), 3, fresh=False).given == {**defaults, **built}
-    assert build_network(recipe(**options), 3, fresh=True).given == {**defaults, **options}
+    assert build_network(recipe(**options), 3, pretrained=False).given == {**defaults, **built}
+    assert build_network(recipe(**options), 3, pretrained=True).given == {**defaults, **options}
 
 
 def test_weights_that_are_there_are_read_as_before(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "start.pth").touch()
-    assert build_network(recipe(weights="start.pth"), 3, fresh=False).given["weights"] == "start.pth"
+    assert build_network(recipe(weights="start.pth"), 3, pretrained=False).given["weights"] == "start.pth"
 
 
 def test_a_file_that_must_be_named_is_asked_for(tmp_path):
     gone = str(tmp_path / "start.pth")
-    assert build_network(recipe("required", weights=gone), 3, fresh=False).given["weights"] == gone
+    assert build_network(recipe("required", weights=gone), 3, pretrained=False).given["weights"] == gone

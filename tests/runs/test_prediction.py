@@ -9,8 +9,8 @@ import selfkd
 from image_sets import digit
 from selfkd.errors import CheckpointError, DataError, MemoryExhaustedError, OptionError
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
 from selfkd.runs.prediction import images_of, predict
+from selfkd.runs.train import run
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_folders_patterns_and_files_in_the_order_given(photos, monkeypatch):
     assert named("photos/c[1].png") == ["photos/c[1].png"], "a name with brackets that exists is no pattern"
 
 
-def test_what_names_no_image_is_said_and_the_rest_goes_on(photos, tmp_path):
+def test_a_name_without_an_image_is_reported_and_the_others_go_on(photos, tmp_path):
     (tmp_path / "empty").mkdir()
     problems = []
     names = [str(tmp_path / "empty"), str(tmp_path / "*.tif"), str(photos / "a")]
@@ -94,7 +94,7 @@ def test_images_on_other_disks_are_listed(photos, monkeypatch):
     assert len(list(images_of([str(photos)]))) == 10
 
 
-def test_what_leads_round_the_whole_machine_is_not_listed(photos):
+def test_links_to_the_whole_machine_are_not_followed(photos):
     (photos / "up").symlink_to("/")
     (photos / "system").symlink_to("/proc/self")
     problems = []
@@ -164,7 +164,7 @@ def test_a_bad_image_is_named_and_the_next_are_labelled(loaded, photos):
         list(predict(loaded, images))
 
 
-def test_wrong_options_are_said_before_an_image_is_read(loaded):
+def test_wrong_options_are_refused_before_an_image_is_read(loaded):
     for options, message in (
         ({"top": 11}, "^top=11 is not allowed; top must be a whole number >= 1 and at most 10$"),
         ({"top": 1.5}, "top=1.5 .* a whole number"),
@@ -175,7 +175,7 @@ def test_wrong_options_are_said_before_an_image_is_read(loaded):
             predict(loaded, [], **options)
 
 
-def test_too_little_memory_is_said(loaded, photos, monkeypatch):
+def test_too_little_memory_ends_in_an_error(loaded, photos, monkeypatch):
     def too_large(images):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
@@ -201,7 +201,7 @@ def test_an_image_too_large_for_memory_is_one_bad_image(loaded, photos, monkeypa
     assert "4.png: the image is too large for this machine's memory" in str(problems[0])
 
 
-def test_what_is_no_probability_is_never_given(loaded, photos, monkeypatch):
+def test_a_probability_that_is_nan_is_never_returned(loaded, photos, monkeypatch):
     monkeypatch.setattr(loaded.network, "forward", lambda images: torch.full((len(images), 10), torch.nan))
     with pytest.raises(CheckpointError, match=r"no probabilities for .*0\.png: its weights are damaged"):
         list(predict(loaded, images_of([str(photos)])))

@@ -10,9 +10,13 @@ from selfkd.cli import main
 from selfkd.contract import DatasetInfo, Needs
 from selfkd.errors import CheckpointError, DataError, OptionError, RunError, UserError
 from selfkd.methods.plain import Plain
-from selfkd.runs.experiment import Experiment, evaluate_run, run
-from selfkd.runs.loading import export_network, load_method
+from selfkd.runs.build import Experiment
+from selfkd.runs.data_record import dataset_of
+from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.export import export_run
+from selfkd.runs.loading import load_method
 from selfkd.runs.records import write_json
+from selfkd.runs.train import run
 from selfkd.training.checkpoint_files import load_weights, weights_file
 
 METHODS = ("teskd", "loth")
@@ -67,7 +71,7 @@ def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys,
         assert list(logits) == list(expected[which])
         assert all(torch.equal(logits[head], values) for head, values in expected[which].items())
         assert "main" in method.exits()
-    assert export_network(folder.path, "best")[1] <= 1e-6
+    assert export_run(folder.path, "best")[1] <= 1e-6
     assert main(["predict", str(folder.path), str(image)]) == 0
     assert "digit" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"data.root='.*images' is not a folder"):
@@ -77,11 +81,11 @@ def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys,
     assert evaluate_run(folder.path, "test", "last", {"data.root": str(moved)}) == scores
 
 
-def test_what_a_method_was_told_of_its_data_is_noted(trained):
+def test_the_description_of_the_training_set_is_recorded(trained):
     folder = trained("plain")
     names = ("digit 0", "digit 1", "digit 2")
-    assert folder.dataset((3, 16, 16)) == DatasetInfo(18, 3, names, None, (3, 16, 16))
-    assert folder.dataset((3, 16, 16)) == Experiment.build(folder.recipe()).told
+    assert dataset_of(folder, (3, 16, 16)) == DatasetInfo(18, 3, names, None, (3, 16, 16))
+    assert dataset_of(folder, (3, 16, 16)) == Experiment.build(folder.recipe()).dataset
     assert set(json.loads(folder.data_file.read_text())) == {"fingerprint", "class_names", "num_samples", "input_size"}
 
 
@@ -95,7 +99,7 @@ class Balanced(Plain):
         self.counts = [data.labels.count(label) for label in range(data.num_classes)]
 
 
-def test_the_labels_are_noted_for_a_method_that_needs_them(trained, images, tmp_path):
+def test_the_labels_are_recorded_for_a_method_that_needs_them(trained, images, tmp_path):
     for split in ("train", "test"):
         write_folder(images / split, 4, digits=[3], start=2)
     folder = trained(f"{__name__}:Balanced")
@@ -104,17 +108,17 @@ def test_the_labels_are_noted_for_a_method_that_needs_them(trained, images, tmp_
     assert method.counts == [6, 6, 6, 4]
 
 
-def test_labels_that_a_run_did_not_note_come_from_its_data(trained, images):
+def test_labels_that_are_not_recorded_come_from_the_data(trained, images):
     folder = trained(f"{__name__}:Balanced")
-    noted_by_an_older_version(folder)
+    recorded_by_an_older_version(folder)
     with pytest.raises(
-        RunError, match=r"no note of the labels of its 18 training images, which its method .*:Balanced"
+        RunError, match=r"does not hold the labels of its 18 training images, which its method .*:Balanced"
     ):
         load_method(folder.path, trust_imports=True)
     scores = folder.scores()["last"]["scores"]["test"]
     assert evaluate_run(folder.path, "test", "last", {}, trust_imports=True) == scores
     next((images / "train" / "digit 0").iterdir()).unlink()
-    with pytest.raises(RunError, match="no note of the labels of its 18 training images"):
+    with pytest.raises(RunError, match="does not hold the labels of its 18 training images"):
         evaluate_run(folder.path, "test", "last", {}, trust_imports=True)
 
 
@@ -143,7 +147,7 @@ def test_images_of_other_splits_are_not_decoded_for_an_evaluation(trained, image
         evaluate_run(folder.path, "train", "last", {})
 
 
-def noted_by_an_older_version(folder, *, classes=True):
+def recorded_by_an_older_version(folder, *, classes=True):
     """Of its data only a fingerprint and, later, the names of the classes."""
     noted = json.loads(folder.data_file.read_text())
     write_json(folder.data_file, {key: noted[key] for key in ("fingerprint", *(["class_names"] if classes else []))})
@@ -152,13 +156,13 @@ def noted_by_an_older_version(folder, *, classes=True):
 @pytest.mark.parametrize(("classes", "lacking"), [(True, ()), (False, ("splits",))])
 def test_a_finished_run_of_an_older_version_says_it_in_its_scores(finished, classes, lacking):
     expected = load_method(finished.path).state_dict()
-    told = finished.dataset((3, 16, 16))
-    noted_by_an_older_version(finished, classes=classes)
+    told = dataset_of(finished, (3, 16, 16))
+    recorded_by_an_older_version(finished, classes=classes)
     scores = json.loads(finished.scores_file.read_text())
     selection = {key: scores["selection"][key] for key in ("rule", "after_epoch")}
     older = {**{key: scores[key] for key in scores if key not in lacking}, "selection": selection}
     write_json(finished.scores_file, older)
-    assert finished.dataset((3, 16, 16)) == told
+    assert dataset_of(finished, (3, 16, 16)) == told
     method = load_method(finished.path)
     assert all(torch.equal(value, expected[key]) for key, value in method.state_dict().items())
     assert evaluate_run(finished.path, "test", "last", {}) == finished.scores()["last"]["scores"]["test"]
@@ -166,13 +170,13 @@ def test_a_finished_run_of_an_older_version_says_it_in_its_scores(finished, clas
 
 def test_an_unfinished_run_of_an_older_version_is_evaluated_and_continued_with_its_data(unfinished):
     expected = evaluate_run(unfinished.path, "test", "last", {})
-    noted_by_an_older_version(unfinished)
-    with pytest.raises(RunError, match="does not say yet what it was trained on; the command that started it"):
+    recorded_by_an_older_version(unfinished)
+    with pytest.raises(RunError, match="does not say yet what it was trained on; continue it with the command"):
         load_method(unfinished.path)
     assert evaluate_run(unfinished.path, "test", "last", {}) == expected
     run(unfinished.recipe(), unfinished.path.parents[1], show_progress=False)
     assert load_method(unfinished.path) is not None
-    assert unfinished.dataset((3, 16, 16)).num_samples == 100
+    assert dataset_of(unfinished, (3, 16, 16)).num_samples == 100
 
 
 def test_an_unfinished_run_gives_its_newest_checkpoint(unfinished, caplog):
@@ -211,11 +215,11 @@ def test_a_method_needs_a_whole_checkpoint(finished):
     ],
     ids=str,
 )
-def test_a_damaged_note_of_the_data_is_named_where_no_scores_say_it(finished, unfinished, changed):
-    told = finished.dataset((3, 16, 16))
+def test_a_damaged_data_record_is_named_if_no_scores_replace_it(finished, unfinished, changed):
+    told = dataset_of(finished, (3, 16, 16))
     for folder in (finished, unfinished):
         write_json(folder.data_file, {**json.loads(folder.data_file.read_text()), **changed})
-    assert finished.dataset((3, 16, 16)) == told
+    assert dataset_of(finished, (3, 16, 16)) == told
     with pytest.raises(RunError, match=r"data.json is damaged: (it says|its (input_size|class_names|labels)) "):
         load_method(unfinished.path)
 
@@ -223,7 +227,7 @@ def test_a_damaged_note_of_the_data_is_named_where_no_scores_say_it(finished, un
 @pytest.mark.parametrize("images", [0, 10**15])
 @pytest.mark.parametrize("noted_of", ["split", "score"])
 def test_damaged_scores_are_named_where_nothing_else_says_how_many_images_there_were(finished, images, noted_of):
-    noted_by_an_older_version(finished)
+    recorded_by_an_older_version(finished)
     scores = json.loads(finished.scores_file.read_text())
     if noted_of == "split":
         scores["splits"]["train"]["images"] = images

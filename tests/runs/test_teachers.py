@@ -4,26 +4,29 @@ import json
 import logging
 import re
 import shutil
-from contextlib import contextmanager
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from short_runs import interrupted
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from image_sets import digit, write_folder
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.contract import Needs, StepOutput
-from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, RunInterruptedError, UserError
+from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, UserError
 from selfkd.methods.base import Method
 from selfkd.methods.kd import KD
 from selfkd.methods.plain import Plain
 from selfkd.recipes.reader import resolve
 from selfkd.runs import teachers
-from selfkd.runs.experiment import Experiment, evaluate_run, run
-from selfkd.runs.loading import export_network, load, load_method
+from selfkd.runs.build import Experiment
+from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.export import export_run
+from selfkd.runs.loading import load, load_method
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
 from selfkd.training.checkpoint_files import epochs_done, newest_checkpoint, read_checkpoint
 
 DEMO = "demo/digits/resnet18/plain"
@@ -42,21 +45,6 @@ def of_run(path, **overrides):
 
 def trained(recipe, runs, **options):
     return run(recipe, runs, show_progress=False, **options)
-
-
-@contextmanager
-def stopped_after_an_epoch(kind=KD):
-    """Training of this kind of method is interrupted when its second epoch begins."""
-
-    def stop(self, progress):
-        if progress.epoch == 1:
-            raise KeyboardInterrupt
-        Method.begin_epoch(self, progress)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(kind, "begin_epoch", stop)
-        with pytest.raises(RunInterruptedError, match="stopped after epoch 1 of 2; the same command continues"):
-            yield
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +75,14 @@ def test_the_teacher_is_trained_first_and_its_checksum_is_in_the_students_run(ru
     assert parameters["training"] == parameters["deployed"]
 
 
-def test_all_that_is_done_with_a_finished_student_needs_no_teacher(copied, caplog, monkeypatch):
+def test_a_finished_student_needs_no_teacher(copied, caplog, monkeypatch):
     shutil.rmtree(copied / "teacher")
     folder = RunFolder(copied / "student" / "seed-0")
     scores = evaluate_run(folder.path, "test", "last", {})
     assert scores == folder.scores()["last"]["scores"]["test"]
     loaded = load(folder.path)
     assert loaded.network(loaded.transform(digit(3)).unsqueeze(0)).shape == (1, 10)
-    export_network(folder.path, "best")
+    export_run(folder.path, "best")
     with caplog.at_level(logging.INFO, "selfkd"):
         trained(student(), copied)
     assert "is finished" in caplog.text
@@ -125,7 +113,7 @@ def test_equal_seeds_share_initial_weights_with_whoever_learns_alone(runs):
 
 @pytest.mark.parametrize("who", ["teacher", "student"])
 def test_whoever_is_interrupted_the_same_command_continues(runs, who, tmp_path):
-    with stopped_after_an_epoch({"teacher": Plain, "student": KD}[who]):
+    with interrupted(1, {"teacher": Plain, "student": KD}[who]):
         trained(student(), tmp_path)
     assert epochs_done(tmp_path / who / "seed-0" / "checkpoints") == 1
     trained(student(), tmp_path)
@@ -137,7 +125,7 @@ def test_whoever_is_interrupted_the_same_command_continues(runs, who, tmp_path):
 def unfinished(runs):
     """Let the student be a run that stopped after its first epoch."""
 
-    with stopped_after_an_epoch():
+    with interrupted(1, KD):
         trained(student(), runs, overwrite=True)
 
 
@@ -156,7 +144,7 @@ def test_a_run_does_not_continue_with_another_teacher(copied):
 
 
 def test_where_the_teacher_lies_may_change(runs, tmp_path):
-    with stopped_after_an_epoch():
+    with interrupted(1, KD):
         trained(of_run(runs / "teacher" / "seed-0"), tmp_path)
     moved = shutil.copytree(runs / "teacher" / "seed-0", tmp_path / "moved")
     assert trained(of_run(moved), tmp_path).is_finished
@@ -178,7 +166,7 @@ def test_a_finished_run_is_not_the_result_of_another_teacher(copied, tmp_path, c
         with caplog.at_level(logging.INFO, "selfkd"):
             assert trained(of_run(path), tmp_path).is_finished
         assert "is finished; --overwrite trains it again" in caplog.text
-        assert ("gone is gone; whether" in caplog.text) == (path == "gone")
+        assert ("gone is gone, so it is not checked" in caplog.text) == (path == "gone")
 
 
 def test_a_student_that_cannot_be_trained_is_refused_before_its_teacher_is(tmp_path):
@@ -191,7 +179,7 @@ def test_a_student_that_cannot_be_trained_is_refused_before_its_teacher_is(tmp_p
         ),
         ({"teacher.data.image_size": "32"}, "the teacher teacher takes images of 3x32x32, the student's are 3x16x16"),
         ({"teacher.data.classes": "[0,ten]"}, "the teacher's recipe: .*ten"),
-        ({"teacher.data.classes": "7"}, "the teacher teacher: 7 classes; the student has 10"),
+        ({"teacher.data.classes": "7"}, "the teacher teacher has 7 classes, and the student has 10"),
         ({"teacher.data.classes": "[9,1,2,3,4,5,6,7,8,0]"}, "the teacher teacher has other classes .*: class 0 is '9'"),
     ):
         with pytest.raises(UserError, match=message):
@@ -202,13 +190,13 @@ def test_a_student_that_cannot_be_trained_is_refused_before_its_teacher_is(tmp_p
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"data__classes": 7}, r"10 classes; the student has 7"),
+        ({"data__classes": 7}, r"has 10 classes, and the student has 7"),
         ({"data__classes": "[9,1,2,3,4,5,6,7,8,0]"}, "other classes than the student, or in another order: class 0 is"),
         ({"data__image_size": 24}, "takes images of 3x16x16, the student's are 3x24x24"),
         ({"teacher__path": "nowhere"}, "nowhere is no run folder"),
     ],
 )
-def test_a_run_that_cannot_teach_is_refused(runs, tmp_path, overrides, message):
+def test_a_run_that_does_not_suit_its_student_is_refused(runs, tmp_path, overrides, message):
     with pytest.raises((RunError, DataError), match=message):
         trained(of_run(runs / "teacher" / "seed-0", **overrides), tmp_path)
     assert not (tmp_path / "student").exists()
@@ -216,7 +204,7 @@ def test_a_run_that_cannot_teach_is_refused(runs, tmp_path, overrides, message):
 
 def test_an_unfinished_run_does_not_teach(copied, tmp_path):
     unfinished(copied)
-    with pytest.raises(RunError, match="is not finished; the command that started it continues it"):
+    with pytest.raises(RunError, match="is not finished; continue it with the command that started it"):
         trained(of_run(copied / "student" / "seed-0"), tmp_path)
 
 
@@ -262,11 +250,11 @@ def test_a_file_that_cannot_teach_is_refused(runs, tmp_path):
         with pytest.raises(error, match=re.compile(message, re.DOTALL)):
             trained(recipe, tmp_path / "runs")
 
-    said = r"is damaged or holds more than tensors; a teacher's file is what torch.save\(network.state_dict\(\), file\)"
+    said = r"is damaged or holds more than tensors; save it with torch.save\(network.state_dict\(\), file\)"
     for name in ("text.pt", "empty.pt", "half.pt", "module.pt"):
-        refused(name, f"/{name} {said} writes, or \\*.safetensors$")
+        refused(name, f"/{name} {said} or as \\*.safetensors$")
     for name in ("list.pt", "numbered.pt"):
-        refused(name, "is no state dict; a teacher's file is what")
+        refused(name, "is not a state dict; save it with")
     refused("diverged.pt", "the teacher's weight fc.bias is NaN or infinite")
     for name in ("nothing.pt", "nothing.safetensors"):
         refused(name, f"teacher.path='.*{name}' .* must be a file of weights that exists", OptionError)
@@ -283,10 +271,10 @@ def test_a_network_of_timm_teaches_with_its_own_classes_size_and_normalization(t
     data = {"data": "folder", "data.root": str(write_folder(tmp_path / "photos", 10))}
     options = {"method": "kd", "teacher": "timm", "teacher.backbone": "test_vit", "name": "student"}
     options |= {"backbone.width": 4, "trainer.epochs": 1, "data.image_size": expected.side}
-    with pytest.raises(DataError, match="the weights of test_vit: 1000 classes; the student has 3"):
+    with pytest.raises(DataError, match="the teacher test_vit has 1000 classes, and the student has 3"):
         trained(resolve(DEMO, {**data, **options}), tmp_path)
     monkeypatch.setattr(teachers, "published_classes", lambda name: 3 if name == "test_vit" else None)
-    with pytest.raises(DataError, match="for images of 160x160 pixels, the student's are 32x32; .*data.image_size=160"):
+    with pytest.raises(DataError, match="of 160x160 pixels, the student's are 32x32; .*set data.image_size=160"):
         trained(resolve(DEMO, {**data, **options, "data.image_size": 32}), tmp_path)
     with pytest.raises(RecipeError, match="teacher.backbone='resnet34_cifar' .* timm's name of"):
         trained(resolve(DEMO, {**data, **options, "teacher.backbone": "resnet34_cifar"}), tmp_path)
@@ -320,7 +308,7 @@ class Hinted(Method):
         return StepOutput(loss, {"loss": loss}, {"main": features.logits})
 
 
-def test_what_is_fitted_to_a_teacher_is_rebuilt_without_it(runs, tmp_path):
+def test_an_adapter_for_a_teacher_is_rebuilt_without_the_teacher(runs, tmp_path):
     moved = shutil.copytree(runs / "teacher" / "seed-0", tmp_path / "teacher")
     folder = trained(of_run(moved, method=f"{__name__}:Hinted", backbone__width=8), tmp_path / "runs")
     shutil.rmtree(moved)
@@ -334,7 +322,7 @@ def test_what_is_fitted_to_a_teacher_is_rebuilt_without_it(runs, tmp_path):
     assert scores == folder.scores()["last"]["scores"]["test"]
 
 
-def test_a_damaged_record_of_the_teacher_is_said(copied):
+def test_a_damaged_record_of_the_teacher_is_named(copied):
     folder = RunFolder(copied / "student" / "seed-0")
     record = json.loads(folder.teacher_file.read_text())
     for content, message in (
@@ -361,7 +349,7 @@ def test_mutual_learning_reports_its_peer_and_deploys_without_it(tmp_path, caplo
     assert not folder.teacher_file.exists()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Method, "__init__", None)
-        export_network(folder.path, "best")
+        export_run(folder.path, "best")
         assert load(folder.path).network is not None
 
 
@@ -374,7 +362,7 @@ def test_the_command_trains_evaluates_predicts_and_exports(selfkd, tmp_path, met
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / method / "seed-0"
     if method == "kd":
-        assert "the teacher comes first: runs/teacher/seed-0" in done.stderr
+        assert "the teacher is trained first: runs/teacher/seed-0" in done.stderr
         shutil.rmtree(tmp_path / "runs" / "teacher")
     evaluated = selfkd("evaluate", folder, "--json")
     heads = json.loads(evaluated.stdout)["scores"]

@@ -20,7 +20,7 @@ def rank():
 
 def train(files, runs):
     from selfkd.recipes.reader import resolve
-    from selfkd.runs.experiment import run
+    from selfkd.runs.train import run
 
     for file in files:
         run(resolve(str(file), trust_imports=True), runs, show_progress=False)

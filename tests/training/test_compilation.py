@@ -14,7 +14,7 @@ from selfkd.memories import History, HistoryOptions
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions

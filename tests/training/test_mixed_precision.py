@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 
 from selfkd.evaluation.metrics import HeadMetrics
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 from selfkd.training.step_meter import StepMeter
 
 

@@ -10,11 +10,11 @@ from selfkd.errors import BatchError, RunInterruptedError
 from selfkd.memories import History
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import Experiment, run
+from selfkd.runs.build import Experiment
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
 from selfkd.training.checkpoint_files import epochs_done
 from selfkd.training.module import MethodModule
-from selfkd.training.options import TrainerOptions
 
 
 def test_a_wrong_label_on_the_device_ends_a_run_at_the_next_look(tmp_path, monkeypatch):
@@ -40,7 +40,7 @@ def test_a_wrong_label_on_the_device_ends_a_run_at_the_next_look(tmp_path, monke
 def test_what_might_fit_is_said_once_however_many_histories_there_are():
     experiment = Experiment.build(resolve("demo/digits/resnet18/dtskd", {"backbone.width": 4}))
     experiment.method.memories["second"] = History(10, 10, ("main",))
-    options = TrainerOptions(**experiment.recipe.options["trainer"])
+    options = experiment.recipe.build("trainer")
     module = MethodModule(experiment.method, experiment.training_parts(), options)
     said = module.too_little_memory(torch.device("cuda:0"))
     assert "; it might continue with loader.device_share=0 or history.storage=pinned;" in said

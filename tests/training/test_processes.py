@@ -21,8 +21,8 @@ from selfkd.cores import available_cores
 from selfkd.errors import CheckpointError, OptionError, ProcessLostError, UserError
 from selfkd.methods import METHODS
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
 from selfkd.training import processes
 from selfkd.training.checkpoint_files import MEMORIES_KEY, newest_checkpoint, read_checkpoint
 from selfkd.training.epoch_log import read_epoch_log

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import seats
 from selfkd.methods import METHODS
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 from selfkd.training.module import MethodModule
 
 # What a GPU would have to be waited for: a number read by Python, or a shape that depends on numbers.

@@ -9,7 +9,9 @@ import torch
 import selfkd
 from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import Experiment, evaluate_run, run
+from selfkd.runs.build import Experiment
+from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.train import run
 from selfkd.training import threads
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions

@@ -1,6 +1,6 @@
-"""The command `selfkd`: `command` reads it and reports, one module per verb parses, calls and prints.
+"""The command `selfkd`: `command` parses it and reports errors; one module for each verb parses, calls and prints.
 
-Nothing is imported here before `main` runs: what stops it while it imports is reported as later on.
+Nothing is imported here before `main` runs, so that an interruption during the imports is reported like any other.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_STOPPED = 128  # above it, an exit status is that of a stop by a signal
+_STOPPED = 128  # a higher exit status means that a signal stopped the command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: without the program's name; None for those of the process, which a stop then ends here.
-    Returns: 0 done, 1 the work failed, 2 the user's input is wrong, 130 or 143 interrupted
-        by Ctrl-C or SIGTERM.
+        arguments: without the program's name. None stands for those of the process; a signal that stops the command
+            then also ends the process.
+    Returns: 0 done, 1 the work failed, 2 the input is wrong, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
     """
     try:
         from selfkd.cli.command import run
 
         status = run(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:  # while that was imported; later ones end there
+    except KeyboardInterrupt:  # during the import; later ones are handled in `run`
         sys.stderr.write("selfkd: interrupted\n")
         return 130
     if arguments is None and status > _STOPPED:

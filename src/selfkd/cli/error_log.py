@@ -1,4 +1,4 @@
-"""What is kept of an error that nobody foresaw, to be sent with a report."""
+"""Write a log file for an unexpected error, which the user can send with a report."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PACKAGES = ("selfkd", "torch", "pytorch-lightning", "timm")
 
 
 def error_log(error: BaseException, arguments: Sequence[str]) -> str:
-    """Write an error with its traceback to a new file, which its owner alone can read.
+    """Write an error with its traceback to a new file that only its owner can read.
 
     Args:
         error: what was raised.
         arguments: of the command.
-    Returns: where it stands, in words; or that it could not be written, and what to do then.
+    Returns: a sentence that names the file, or says that it could not be written.
     """
     try:
         versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
@@ -33,9 +33,9 @@ def error_log(error: BaseException, arguments: Sequence[str]) -> str:
         descriptor, path = tempfile.mkstemp(prefix="selfkd-error-", suffix=".log", text=True)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write("\n".join(lines))
-    except Exception as problem:  # the disk may be full, and the error to be kept may be one of memory
-        return f"its details could not be written ({type(problem).__name__}); --debug shows them"
-    return f"its details are in {path}, and --debug shows them"
+    except Exception as problem:  # the disk may be full, or memory may have run out
+        return f"the details could not be written ({type(problem).__name__}); --debug shows them"
+    return f"the details are in {path}; --debug shows them, too"
 
 
 def _version(package: str) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from selfkd.cli.path_arguments import path
-from selfkd.cli.wording import UNFINISHED
+from selfkd.cli.run_parser import add_checkpoint, add_run_parser
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -14,16 +13,22 @@ __all__ = ["add_parser"]
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
-    parser: argparse.ArgumentParser = verbs.add_parser(
+    parser = add_run_parser(
+        verbs,
         "evaluate",
-        help="top-1 and top-5 accuracy of every head of a run",
-        description="Evaluate every head of a run. " + UNFINISHED,
+        "measure the accuracy of a run",
+        "Measure the top-1 and top-5 accuracy of every head of a run.",
     )
-    parser.add_argument("run", type=path, metavar="RUN", help="run folder")
-    parser.add_argument("arguments", nargs="*", metavar="data.root=FOLDER", help="where the data lies now, if it moved")
-    parser.add_argument("--split", choices=("test", "train", "validation"), default="test", help="default: test")
-    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="default: last")
-    parser.add_argument("--trust-imports", action="store_true", help="let the run's recipe import somebody's own code")
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="key=value",
+        help="options of the machine, such as data.root=FOLDER if the data has moved",
+    )
+    parser.add_argument(
+        "--split", choices=("test", "train", "validation"), default="test", help="images to evaluate (default: test)"
+    )
+    add_checkpoint(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=_execute, takes="arguments")
 
@@ -33,13 +38,13 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.recipes.key_checks import split_overrides
 
     check_run(parsed.run)
-    places = split_overrides(parsed.arguments)
-    # What takes seconds to import comes after what can be told without it.
+    overrides = split_overrides(parsed.arguments)
+    # The imports take seconds, so they follow the checks that do without them.
 
     from selfkd.reports.score_table import score_table
-    from selfkd.runs.experiment import evaluate_run
+    from selfkd.runs.evaluate import evaluate_run
 
-    scores = evaluate_run(parsed.run, parsed.split, parsed.checkpoint, places, parsed.trust_imports)
+    scores = evaluate_run(parsed.run, parsed.split, parsed.checkpoint, overrides, parsed.trust_imports)
     if parsed.json:
         print(to_json({"split": parsed.split, "checkpoint": parsed.checkpoint, "scores": scores}))
     else:

@@ -15,9 +15,11 @@ _KINDS = ("methods", "backbones", "recipes", "datasets")
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser: argparse.ArgumentParser = verbs.add_parser(
-        "list", help="methods, backbones, recipes or data sets", description="What there is, a line each."
+        "list",
+        help="list methods, backbones, recipes or data sets",
+        description="List all names of a kind, each with a short description.",
     )
-    parser.add_argument("kind", choices=_KINDS, help="what to list")
+    parser.add_argument("kind", choices=_KINDS, help="kind of names")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=_execute)
 
@@ -32,11 +34,11 @@ def _execute(parsed: argparse.Namespace) -> None:
         print(f"{name:<{width}}  {summary}".rstrip())
     if parsed.kind == "backbones":
         print(
-            "\nEvery name of timm.list_models() works too, torchvision's as 'torchvision/resnet18', "
-            "and 'package.module:function' for your own."
+            "\nYou can also use every name of timm.list_models(), torchvision's networks as 'torchvision/resnet18', "
+            "and your own as 'package.module:function'."
         )
     if parsed.kind == "methods":
-        print("\n'package.module:Class' takes your own.")
+        print("\nYou can also use your own as 'package.module:Class'.")
 
 
 def _entries(kind: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ __all__ = ["not_empty", "path"]
 
 
 def not_empty(text: str) -> str:
-    """What was given, unless it is empty: as a path, that would be the current folder.
+    """Return the text, unless it is empty: an empty path would be the current folder.
 
     Raises: argparse.ArgumentTypeError: to which argparse adds the argument's name.
     """
@@ -21,13 +21,13 @@ def not_empty(text: str) -> str:
 
 
 def path(text: str) -> Path:
-    """What was given, as a path; `~` and `~name` at its beginning are somebody's home, if a shell has left them there.
+    """Return the text as a path, with `~` or `~name` at its beginning replaced by that user's home.
 
-    Raises: argparse.ArgumentTypeError: if it is empty, or nobody has that name.
+    Raises: argparse.ArgumentTypeError: if it is empty, or there is no such user.
     """
     try:
         return Path(not_empty(text)).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} begins with the name of nobody here; './~...' is a folder of that name"
+            f"{shown(text)} begins with the name of no user of this machine; write './~...' for a folder of that name"
         ) from error

@@ -1,1 +1,1 @@
-"""One pass over a split, metrics as functions of what it gives, and scores with their unit."""
+"""Predictions of a split in one pass, metrics of predictions, and scores with their unit."""

@@ -1,4 +1,4 @@
-"""Metrics: functions of predictions that add up over batches, and so need no logits of a whole split at once."""
+"""Metrics of predictions. They add up over batches, so that the logits of a whole split are never kept at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from selfkd.evaluation.predictions import Predictions, SplitBatches, refuse_non_finite, shared_predictions
+from selfkd.evaluation.predictions import Predictions, SplitBatches, predict_batches, refuse_non_finite
 from selfkd.evaluation.scores import Score, Scores, percent
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count
@@ -20,13 +20,13 @@ __all__ = ["METRICS", "ClassificationMetric", "HeadMetrics", "evaluate", "measur
 
 @dataclass(frozen=True)
 class ClassificationMetric:
-    """A figure of one head.
+    """A metric of one head.
 
     Args:
-        create: from the number of classes K to a metric of logits `[B, K]` and labels `[B]`, or to None where the
-            figure says nothing.
-        score: from what the metric gives and the number of samples to the figure with its unit: `percent` of a
-            fraction.
+        create: takes the number of classes K. Returns a metric of logits `[B, K]` and labels `[B]`, or None where the
+            metric says nothing.
+        score: takes the metric's value and the number of samples. Returns a score with its unit; for a fraction this
+            is `percent`.
     """
 
     create: Callable[[int], Metric | None]
@@ -34,7 +34,7 @@ class ClassificationMetric:
 
 
 def _accuracy(k: int) -> Callable[[int], Metric | None]:
-    """Whether the label is among the k likeliest classes; nothing where it always is."""
+    """The share of labels among the k likeliest classes. It says nothing where there are no more than k classes."""
 
     def create(num_classes: int) -> Metric | None:
         if k >= num_classes:
@@ -48,90 +48,89 @@ METRICS: Mapping[str, ClassificationMetric] = {
     "top1": ClassificationMetric(_accuracy(1), percent),
     "top5": ClassificationMetric(_accuracy(5), percent),
 }
-"""What is measured of every head, by name."""
+"""The metrics of every head, by name."""
 
 
 class HeadMetrics:
     """All metrics of several heads, accumulated over batches on their device.
 
-    Logits that are NaN or infinite have no accuracy, though a largest one would be found; that there are some is noted
-    on the device too, so that no batch waits for it.
+    Logits that are NaN or infinite have no accuracy, although one of them would be the largest. They are counted on the
+    device, so that no batch waits for it.
 
     Args:
         num_classes: K.
-        device: where the logits are.
-        shared: whether connected processes each see a share, which `compute` adds up.
+        device: of the logits.
+        sharded: whether each connected process sees a shard of the split. `compute` then adds up the shards.
     """
 
-    def __init__(self, num_classes: int, device: torch.device | str, shared: bool = True) -> None:
+    def __init__(self, num_classes: int, device: torch.device | str, sharded: bool = True) -> None:
         self.num_classes = num_classes
         self.device = device
-        self.shared = shared and process_count() > 1
+        self.sharded = sharded and process_count() > 1
         self._metrics: dict[str, dict[str, Metric]] = {}
-        self._wrong: dict[str, Tensor] = {}  # how many logits are NaN or infinite
+        self._non_finite: dict[str, Tensor] = {}  # number of logits that are NaN or infinite
         self._samples = 0
 
     def update(self, logits: Mapping[str, Tensor], labels: Tensor) -> None:
-        """Count one batch: `logits` by head `[B, K]`, `labels` `[B]`; B may be 0."""
+        """Add one batch: `logits` by head `[B, K]`, `labels` `[B]`. B may be 0."""
         self._samples += len(labels)
         for head, logits_BK in logits.items():
             if head not in self._metrics:
-                self._metrics[head] = self._fresh()
-                self._wrong[head] = torch.zeros((), dtype=torch.int64, device=self.device)
-            self._wrong[head] += (~logits_BK.isfinite()).sum()
+                self._metrics[head] = self._new_metrics()
+                self._non_finite[head] = torch.zeros((), dtype=torch.int64, device=self.device)
+            self._non_finite[head] += (~logits_BK.isfinite()).sum()
             for metric in self._metrics[head].values() if len(labels) else ():
                 metric.update(logits_BK, labels)
 
     def compute(self) -> Scores:
-        """The scores of everything counted so far, by all processes that evaluate together.
+        """The scores of all batches so far, of all processes that evaluate together.
 
-        Raises: NonFiniteLossError: in all of them, naming the heads, if a logit is NaN or infinite.
+        Raises: NonFiniteLossError: in all processes, naming the heads, if a logit is NaN or infinite.
         """
-        counted = torch.stack([torch.tensor(self._samples, device=self.device), *self._wrong.values()])
-        if self.shared:
+        counted = torch.stack([torch.tensor(self._samples, device=self.device), *self._non_finite.values()])
+        if self.sharded:
             distributed.all_reduce(counted)
-        samples, *wrong = counted.tolist()
-        refuse_non_finite(dict(zip(self._wrong, wrong, strict=True)))
+        samples, *non_finite = counted.tolist()
+        refuse_non_finite(dict(zip(self._non_finite, non_finite, strict=True)))
         return {
             head: {name: METRICS[name].score(float(metric.compute()), samples) for name, metric in metrics.items()}
             for head, metrics in self._metrics.items()
         }
 
-    def _fresh(self) -> dict[str, Metric]:
+    def _new_metrics(self) -> dict[str, Metric]:
         metrics = {name: metric.create(self.num_classes) for name, metric in METRICS.items()}
         for metric in metrics.values():
             if metric is not None:
-                metric.sync_on_compute = self.shared
+                metric.sync_on_compute = self.sharded
         return {name: metric.to(self.device) for name, metric in metrics.items() if metric is not None}
 
 
 def measure(predictions: Predictions) -> Scores:
-    """Scores of predictions that were collected; of a whole split, those that `evaluate` gives.
+    """The scores of collected predictions. For a whole split they equal those of `evaluate`.
 
     Args:
         predictions: on any device, the same in all processes.
     Raises: NonFiniteLossError: naming the heads, if a logit is NaN or infinite.
     """
     num_classes = next(iter(predictions.logits.values())).shape[1]
-    metrics = HeadMetrics(num_classes, predictions.labels.device, shared=False)
+    metrics = HeadMetrics(num_classes, predictions.labels.device, sharded=False)
     metrics.update(predictions.logits, predictions.labels)
     return metrics.compute()
 
 
 def evaluate(method: Method, loader: SplitBatches, device: torch.device | str) -> Scores:
-    """Scores of every head over a whole split, in eval mode and float32; every part's mode is restored.
+    """The scores of every head over a whole split, in eval mode and float32. Every module's mode is restored.
 
-    Metrics are accumulated batch by batch: a run evaluates every epoch, and the training split too, of which ImageNet's
-    logits would take 5 GB a head. Processes that are connected share out the split, and each gets the scores of all of
-    it.
+    Metrics are accumulated batch by batch, because the logits of ImageNet's training split would take 5 GB for each
+    head. Each connected process evaluates a shard of the split, and each gets the scores of the whole split.
 
     Args:
         method: on `device`.
-        loader: batches of a split; moved to `device`. Only images that have a label count.
-        device: where to compute.
-    Raises: NonFiniteLossError: in all processes, naming the heads, if a logit of theirs is NaN or infinite.
+        loader: batches of a split, which are moved to `device`. Only images with a label count.
+        device: on which to compute.
+    Raises: NonFiniteLossError: in all processes, naming the heads, if a logit is NaN or infinite.
     """
     metrics = HeadMetrics(method.num_classes, device)
-    for predictions in shared_predictions(method, loader, device):
+    for predictions in predict_batches(method, loader, device):
         metrics.update(predictions.logits, predictions.labels)
     return metrics.compute()

@@ -1,4 +1,4 @@
-"""A measured figure with its unit, as runs keep and show it."""
+"""A measured value with its unit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ _PERCENT = "%"
 
 
 class Score(TypedDict):
-    """One measured figure of any task.
+    """A measured value, of any task.
 
-    Keys: `value`, in its unit; `unit` ("%", or a name; empty for a bare number); `n`, how many samples it was measured
-    on.
+    Keys: `value`; `unit`, which is "%", another unit, or "" for none; `n`, the number of samples.
     """
 
     value: float
@@ -26,23 +25,20 @@ Scores = dict[str, dict[str, Score]]
 
 
 def percent(fraction: float, n: int) -> Score:
-    """A fraction as runs keep it: in percent, with four decimals. A figure of another unit is a `Score` as it is.
+    """The score of a fraction, in percent with four decimals.
 
     Args:
-        fraction: of 1.
+        fraction: from 0 to 1.
         n: number of samples.
     """
     return Score(value=round(100 * fraction, 4), unit=_PERCENT, n=n)
 
 
 def digits(value: float, unit: str) -> str:
-    """A figure without its unit, as progress and tables show it.
-
-    Percentages have two decimals, all others four significant digits.
-    """
+    """A value as text, without its unit: a percentage with two decimals, any other with four significant digits."""
     return f"{value:.2f}" if unit == _PERCENT else f"{value:.4g}"
 
 
 def in_words(measured: Score) -> str:
-    """A figure with its unit: "33.33 %", "0.1234 nat"."""
+    """A score as text, with its unit: "33.33 %", "0.1234 nat"."""
     return f"{digits(measured['value'], measured['unit'])} {measured['unit']}".rstrip()

@@ -1,6 +1,28 @@
-"""The embedded default: what `selfkd train` trains when it is told nothing."""
+"""The demo: what `selfkd train` trains without a recipe."""
 
-__all__ = ["DEMO_RECIPES", "DEMO_SEEDS"]
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from selfkd.errors import RecipeError
+from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import Recipe
+
+__all__ = ["DEMO_RECIPES", "DEMO_SEEDS", "demo_recipes"]
 
 DEMO_RECIPES = ("demo/digits/resnet18/plain", "demo/digits/resnet18/dtskd")
 DEMO_SEEDS = (0, 1, 2)
+
+
+def demo_recipes(overrides: Mapping[str, str]) -> list[Recipe]:
+    """Every recipe of the demo with every seed, or with the seed that the overrides set.
+
+    Raises:
+        RecipeError: if an override sets `name` or `method`, in which the recipes differ.
+        UserError: as `resolve`.
+    """
+    fixed = sorted({"name", "method"} & set(overrides))
+    if fixed:
+        raise RecipeError(f"{fixed[0]}= needs a recipe; without a recipe several methods are compared")
+    recipes = [resolve(name, overrides) for name in DEMO_RECIPES]
+    return recipes if "seed" in overrides else [recipe.with_seed(seed) for recipe in recipes for seed in DEMO_SEEDS]

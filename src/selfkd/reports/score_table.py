@@ -11,7 +11,7 @@ __all__ = ["score_table"]
 
 
 def score_table(scores: Scores) -> str:
-    """One line per head, one column per metric, as text that is also Markdown."""
+    """Write scores as a Markdown table: one line for each head, one column for each metric."""
     cells = [
         {"head": printable(head)}
         | {

@@ -1,4 +1,4 @@
-"""Several runs of several recipes as one table: mean over seeds with its 95 % interval, last and best epoch apart."""
+"""A table of several runs: one row for each recipe and head, with the mean over the seeds and its 95 % interval."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from tabulate import tabulate
 from selfkd.errors import RunError
 from selfkd.evaluation.scores import Score, digits
 from selfkd.runs.records import RunScores
+from selfkd.runs.run_folder import RunFolder
 from selfkd.terminal import printable
 
-__all__ = ["Estimate", "Row", "accuracy", "rows_of", "table"]
+__all__ = ["Estimate", "Row", "rows_of", "table", "training_report"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n runs, of a figure in percent.
+    """The mean of a percentage over n runs.
 
     Args:
         mean: arithmetic mean.
@@ -35,7 +36,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        """From one value per run, at least one."""
+        """The estimate from at least one value, one for each run."""
         n = len(values)
         if n == 1:
             return cls(values[0], None, 1)
@@ -49,18 +50,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Row:
-    """One head of one recipe, over its seeds; accuracies are top-1 in percent.
+    """One head of one recipe over its seeds. Accuracies are top-1 in percent.
 
     Args:
         recipe: name of the recipe.
         method: name of the method.
-        head: "main" is what is deployed.
+        head: name of the head; "main" is the deployed one.
         test_last: test accuracy after the last epoch.
         test_best: test accuracy at the epoch where the main head was best on the selecting split.
         train_last: accuracy on the unaugmented training set after the last epoch.
-        best_epochs: which epochs were best, counted from 1, in the order of the seeds.
-        seconds_per_epoch: median training time of an epoch, mean over seeds; None where it was not logged.
-        rule: how the best epoch was chosen.
+        best_epochs: the best epoch of each seed, counted from 1.
+        seconds_per_epoch: median training time of an epoch, mean over the seeds; None if a run did not log it.
+        rule: the rule that chose the best epoch.
     """
 
     recipe: str
@@ -75,11 +76,11 @@ class Row:
 
 
 def rows_of(scores: Iterable[RunScores]) -> list[Row]:
-    """One row per recipe and head, in the order of the runs.
+    """Make one row for each recipe and head, in the order of the runs.
 
     Args:
-        scores: contents of the runs' scores.json.
-    Raises: RunError: if a run has no top-1 accuracy of such a head, as those of other tasks.
+        scores: the content of each run's scores.json.
+    Raises: RunError: if a run has no top-1 accuracy of a head, as in another task.
     """
     by_recipe: dict[str, list[RunScores]] = {}
     for run in scores:
@@ -87,50 +88,32 @@ def rows_of(scores: Iterable[RunScores]) -> list[Row]:
     return [
         _row(recipe, head, runs)
         for recipe, runs in by_recipe.items()
-        for head in runs[0]["last"]["scores"].get("test", ["main"])  # whose accuracy is then missed in words
+        for head in runs[0]["last"]["scores"].get("test", ["main"])  # an error then says that its accuracy is missing
     ]
 
 
-def accuracy(run: RunScores, which: Literal["last", "best"], split: str, head: str = "main") -> Score:
-    """The top-1 accuracy of a head.
+def training_report(folders: Sequence[RunFolder]) -> str:
+    """The report of finished runs: their table, a legend, and the runs' folders.
 
     Args:
-        run: content of its scores.json.
-        which: of the "last" or the "best" epoch.
-        split: images that it was measured on.
-        head: its name.
-    Raises: RunError: if there is none, as in a run of another task.
+        folders: of at least one run.
+    Raises: RunError: as `rows_of`, and if a file of scores is damaged.
     """
-    try:
-        return run[which]["scores"][split][head]["top1"]
-    except KeyError as error:
-        raise RunError(
-            f"the run {run['recipe']} has no top-1 accuracy of {head} on the split {split}, which this table shows; "
-            "what it measured stands in its scores.json"
-        ) from error
-
-
-def _row(recipe: str, head: str, runs: Sequence[RunScores]) -> Row:
-    def top1(which: Literal["last", "best"], split: str) -> Estimate:
-        return Estimate.of([accuracy(run, which, split, head)["value"] for run in runs])
-
-    seconds = [run["seconds"]["train_epoch_median"] for run in runs]
-    logged = [value for value in seconds if value is not None]
-    return Row(
-        recipe=recipe,
-        method=runs[0]["method"],
-        head=head,
-        test_last=top1("last", "test"),
-        test_best=top1("best", "test"),
-        train_last=top1("last", "train"),
-        best_epochs=tuple(run["best"]["epoch"] for run in runs),
-        seconds_per_epoch=statistics.fmean(logged) if len(logged) == len(runs) else None,
-        rule=runs[0]["selection"]["rule"],
-    )
+    scores = [folder.scores() for folder in folders]
+    images = _top1(scores[0], "last", "test")["n"]
+    has_intervals = len(scores) > len({run["recipe"] for run in scores})
+    interval = " ± is the 95 % interval of the mean over the runs." if has_intervals else ""
+    lines = [
+        table(rows_of(scores)),
+        "",
+        f"Top-1 accuracy on {images} test images in each run.{interval} Runs:",
+        *(f"  {printable(str(folder.path))}" for folder in folders),
+    ]
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text that is also Markdown."""
+    """Write the rows as a Markdown table."""
     shared = len({row.method for row in rows}) == len({row.recipe for row in rows})
     cells = [
         {
@@ -146,3 +129,36 @@ def table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     return tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def _top1(run: RunScores, which: Literal["last", "best"], split: str, head: str = "main") -> Score:
+    """The top-1 accuracy of a head after the last or at the best epoch.
+
+    Raises: RunError: if the run has none, as in another task.
+    """
+    try:
+        return run[which]["scores"][split][head]["top1"]
+    except KeyError as error:
+        raise RunError(
+            f"the run {run['recipe']} has no top-1 accuracy of {head} on the split {split}, which this table shows; "
+            "its scores.json holds what was measured"
+        ) from error
+
+
+def _row(recipe: str, head: str, runs: Sequence[RunScores]) -> Row:
+    def estimate(which: Literal["last", "best"], split: str) -> Estimate:
+        return Estimate.of([_top1(run, which, split, head)["value"] for run in runs])
+
+    seconds = [run["seconds"]["train_epoch_median"] for run in runs]
+    logged = [value for value in seconds if value is not None]
+    return Row(
+        recipe=recipe,
+        method=runs[0]["method"],
+        head=head,
+        test_last=estimate("last", "test"),
+        test_best=estimate("best", "test"),
+        train_last=estimate("last", "train"),
+        best_epochs=tuple(run["best"]["epoch"] for run in runs),
+        seconds_per_epoch=statistics.fmean(logged) if len(logged) == len(runs) else None,
+        rule=runs[0]["selection"]["rule"],
+    )

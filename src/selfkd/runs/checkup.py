@@ -14,11 +14,11 @@ from selfkd.data import DATASETS
 from selfkd.data.doctor.checking import check_source
 from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.findings import Report
+from selfkd.data.sources.base import Source
 from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import Recipe
-from selfkd.runs.building import build_source
 from selfkd.runs.networks import build_network, staged_at
 from selfkd.training.memory import memory_for
 
@@ -48,11 +48,11 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     options = recipe.options["data"]
     if options.get("root") is not None and not options.get("download") and not _is_folder(options["root"]):
         raise DataError(f"data.root={options['root']!r} is not a folder")
-    source = build_source(recipe)
+    source: Source = recipe.build("data")
     source.check_image_size()
 
     def stem_at(num_classes: int, side: int) -> Stem:
-        network = build_network(recipe, num_classes, fresh=False)  # the shapes do not depend on weights
+        network = build_network(recipe, num_classes, pretrained=False)  # weights need not be fetched to know its shapes
         return stem_of(recipe, staged_at(network, (3, side, side)))
 
     with memory_for("checking this data set", _CHECKED_WITH_LESS), warnings.catch_warnings():

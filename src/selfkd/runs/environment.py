@@ -1,4 +1,4 @@
-"""What a result was made with."""
+"""The record of the environment in which a result was made."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PACKAGES = ("selfkd", "torch", "torchvision", "timm", "pytorch-lightning", "tor
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
-    """Versions, hardware, source commit and the time; no path and no name of a machine or person.
+    """Versions, hardware, source commit and the time, without paths and without names of machines or persons.
 
     Args:
-        device: what trained; None for the CPU.
+        device: on which the result was made; None for the CPU.
     """
     on_gpu = device is not None and device.type == "cuda"
     return {
@@ -38,7 +38,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    """A package's version; None for a source tree on the path that is not installed, whose commit says more."""
+    """A package's version; None if it is not installed, as a source tree on the path, whose commit says more."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -50,7 +50,7 @@ def _commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         where = ["git", "-C", str(here)]
-        # An installed copy may lie inside somebody else's repository, whose commit says nothing of it.
+        # An installed copy may lie inside another repository, whose commit does not describe it.
         subprocess.run([*where, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)  # noqa: S603
         commit = subprocess.run([*where, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603
         status = subprocess.run(  # noqa: S603

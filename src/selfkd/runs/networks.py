@@ -1,4 +1,4 @@
-"""A recipe's network, built to be trained or to take weights that exist."""
+"""Build a recipe's network, with its first weights or without them."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ from selfkd.training.memory import is_out_of_memory
 
 __all__ = ["build_network", "plain_network", "staged_at"]
 
-# Of files in which frameworks keep weights. A text without one and without a folder is a name, not a file.
+# Suffixes of files of weights. An option with neither such a suffix nor a folder is a name, not a file.
 _WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".h5", ".npz", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
 
 _log = logging.getLogger("selfkd")
 
 
 def build_network(
-    recipe: Recipe, num_classes: int, fresh: bool, section: Literal["backbone", "peer"] = "backbone"
+    recipe: Recipe, num_classes: int, pretrained: bool, section: Literal["backbone", "peer"] = "backbone"
 ) -> Any:
-    """What the recipe's backbone or its peer gives: a network or, of somebody's own, perhaps a `Staged`.
+    """Build the recipe's backbone or its peer: a network or, if it is the user's own, perhaps a `Staged`.
 
     Args:
-        recipe: whose network is built.
+        recipe: names the network.
         num_classes: K.
-        fresh: begin from the weights that the recipe names. Otherwise others follow, which are loaded strictly:
-            pretrained ones are not fetched, and a file to begin from may be gone.
-        section: that chooses the network.
+        pretrained: start from the weights that the recipe names. False where a checkpoint is loaded afterwards, which
+            is then strict: pretrained weights are not downloaded, and a file of weights may be missing.
+        section: "backbone" or "peer".
+    Raises: UserError: if there is no such network, or an option is not allowed.
     """
-    changed = {} if fresh else _without_first_weights(recipe, section)
+    changed = {} if pretrained else _options_without_weights(recipe, section)
     return recipe.build(section, num_classes, **changed)
 
 
 def plain_network(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's network, untouched by any method, to be given weights; none are fetched."""
-    network = build_network(recipe, num_classes, fresh=False)
+    """Build the recipe's network without any part of a method, ready to load weights. None are downloaded."""
+    network = build_network(recipe, num_classes, pretrained=False)
     plain: nn.Module = network.network if isinstance(network, Staged) else network
     return plain
 
 
 def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
-    """A network staged for images of one size, which it sees one of here.
+    """Stage a network for images of one size, which runs it on one image.
 
     Args:
-        network: what a factory of networks gave.
+        network: as `build_network` gave it.
         input_size: (channels, height, width) of an image.
     Raises:
         OptionError: if there is too little memory for one image.
-        BackboneError: if it is no network, or cannot be staged.
+        BackboneError: if it is not a network, or cannot be staged.
     """
     try:
         return as_staged(network, input_size)
@@ -67,8 +68,8 @@ def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
         raise OptionError("data.image_size", side, allowed) from error
 
 
-def _without_first_weights(recipe: Recipe, section: str) -> dict[str, Any]:
-    """The options of a network that change where its first weights are not wanted."""
+def _options_without_weights(recipe: Recipe, section: str) -> dict[str, Any]:
+    """The options that differ from the recipe's, so that the network is built without its first weights."""
     options = recipe.options[section]
     changed: dict[str, Any] = {"pretrained": False} if options.get("pretrained") else {}
     parameters = inspect.signature(recipe.target(section)).parameters
@@ -83,6 +84,5 @@ def _without_first_weights(recipe: Recipe, section: str) -> dict[str, Any]:
 def _names_a_missing_file(value: object) -> bool:
     if not isinstance(value, str | os.PathLike):
         return False
-    path = Path(value)
-    named = os.sep in str(value) or path.suffix.lower() in _WEIGHTS_SUFFIXES
-    return named and not os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111 (no name makes them fail)
+    is_path = os.sep in str(value) or Path(value).suffix.lower() in _WEIGHTS_SUFFIXES
+    return is_path and not os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111 (they accept any text)

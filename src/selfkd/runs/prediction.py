@@ -1,4 +1,4 @@
-"""Labels for image files, as many as there are: only one batch of them is in memory."""
+"""Label image files. Only one batch of them is in memory, so that there may be any number."""
 
 from __future__ import annotations
 
@@ -38,55 +38,56 @@ class ClassProbability(TypedDict):
 
 
 class Prediction(TypedDict):
-    """An image file and its likeliest classes, likeliest first."""
+    """An image file and its likeliest classes, the likeliest first."""
 
     image: str
     classes: list[ClassProbability]
 
 
-def _refused(problem: DataError) -> None:
+def _raise(problem: DataError) -> None:
     raise problem
 
 
-def images_of(named: Iterable[str], report: Callable[[DataError], None] = _refused) -> Iterator[Path]:
-    """The image files that a user names, in the order given, those of a folder or of a pattern sorted.
+def images_of(named: Iterable[str], report: Callable[[DataError], None] = _raise) -> Iterator[Path]:
+    """List the image files that a user names, in the order given. Those of a folder or a pattern are sorted.
 
     Args:
-        named: files, whatever they are called; folders, for every image file below them; patterns such as
-            `photos/**/*.jpg`, where a shell has not replaced them.
-        report: gets what names no image, and may let the listing go on; by default it ends.
-    Raises: DataError: by default, if there is no such file, or a folder without images, or one that cannot be listed.
+        named: files with any suffix; folders, which stand for every image file below them; patterns such as
+            `photos/**/*.jpg` that the shell has not replaced.
+        report: is called with an error for each name without an image. If it returns, the listing goes on. By default
+            it raises the error.
+    Raises: DataError: by default, if a pattern matches no file, or a folder holds no image or cannot be listed.
     """
     for name in named:
         yield from _images_of(name, report)
 
 
 def _images_of(name: str, report: Callable[[DataError], None]) -> Iterator[Path]:
-    nothing_came = True
+    is_silent = True  # neither an image nor an error has come
 
-    def say(problem: DataError) -> None:
-        nonlocal nothing_came
-        nothing_came = False
+    def note(problem: DataError) -> None:
+        nonlocal is_silent
+        is_silent = False
         report(problem)
 
-    # os.path asks without an error where a name is too long to exist.
+    # os.path raises no error for a name that is too long.
     if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
-        # A pattern may name a folder and also what lies in it.
+        # A pattern may match a folder and also the files in it.
         found = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207
-        files: Iterable[str] = dict.fromkeys(file for place in found for file in _images_at(place, say))
+        files: Iterable[str] = dict.fromkeys(file for place in found for file in _images_at(place, note))
         problem = "no file matches this pattern"
     else:
-        files = _images_at(name, say)
+        files = _images_at(name, note)
         problem = "a folder without an image file"
     for file in files:
-        nothing_came = False
+        is_silent = False
         yield Path(file)
-    if nothing_came:
+    if is_silent:
         report(DataError(f"{name}: {problem}"))
 
 
 def _images_at(place: str, report: Callable[[DataError], None]) -> Iterator[str]:
-    """The image files below a folder, or the file itself, whatever it is called."""
+    """The image files below a folder, or the file itself."""
     if os.path.isdir(place):  # noqa: PTH112
         yield from images_below(Path(place), report)
     else:
@@ -98,21 +99,22 @@ def predict(
     images: Iterable[Path],
     top: int = 1,
     batch_size: int = 64,
-    report: Callable[[DataError], None] = _refused,
+    report: Callable[[DataError], None] = _raise,
 ) -> Iterator[Prediction]:
-    """The likeliest classes of image files, one after the other, in their order.
+    """Label image files, one after the other, in their order.
 
     Args:
         run: the network, its class names and its transform.
         images: files that PIL can read.
-        top: how many classes, at least 1 and at most K.
-        batch_size: images that are read and labelled together, which changes no label.
-        report: gets what cannot be read, and may let the labelling go on with the next; by default it ends.
+        top: number of classes for each image, from 1 to K.
+        batch_size: number of images that are read and labelled together. It changes no label.
+        report: is called with an error for each image that cannot be read. If it returns, the labelling goes on. By
+            default it raises the error.
     Raises:
-        OptionError: at once, if `top` or `batch_size` is out of range.
-        DataError: by default, if a file is missing or no readable image.
+        OptionError: at the call, if `top` or `batch_size` is out of range.
+        DataError: by default, if a file is missing or not a readable image.
         MemoryExhaustedError: if a batch needs more memory than there is.
-        CheckpointError: if the network gives something else than probabilities, so that its weights are damaged.
+        CheckpointError: if a probability is NaN or infinite, so that the weights are damaged.
     """
     at_least("top", top, 1, len(run.class_names))
     at_least("batch_size", batch_size, 1, _LARGEST_BATCH)
@@ -126,7 +128,7 @@ def _predictions(
     with ThreadPoolExecutor() as pool:  # PIL decodes outside the interpreter lock
         while paths := list(islice(images, batch_size)):
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks, without a name, on files that it decodes
+                warnings.filterwarnings("ignore", module=r"PIL\.")  # name no file, and it is decoded
                 images_or_problems = list(pool.map(partial(_read, run), paths))
             read: list[tuple[Path, Tensor]] = []
             for path, image in zip(paths, images_or_problems, strict=True):
@@ -136,7 +138,7 @@ def _predictions(
                     read.append((path, image))
             if not read:
                 continue
-            # Not around the yield, where the number of threads would reach the caller.
+            # The yield is outside, because the caller keeps its own number of threads.
             with (
                 memory_for(f"labelling {len(read)} images together", "a smaller --batch-size might fit"),
                 threads_restored(),

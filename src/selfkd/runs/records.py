@@ -1,10 +1,9 @@
-"""What a run notes in files of its own, and how they are written and read."""
+"""The records that a run writes as JSON: its scores and its teacher."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast, get_type_hints
@@ -12,8 +11,8 @@ from typing import Any, NotRequired, TypedDict, cast, get_type_hints
 from jsonargparse import ArgumentParser
 
 from selfkd.atomic_files import written_whole
-from selfkd.contract import DatasetInfo, TeacherRecord
-from selfkd.errors import RunError, shown
+from selfkd.contract import TeacherRecord
+from selfkd.errors import RunError
 from selfkd.evaluation.scores import Scores
 from selfkd.json_text import to_json
 
@@ -23,10 +22,6 @@ __all__ = [
     "RunScores",
     "Selection",
     "SplitRecord",
-    "class_names_noted",
-    "data_record",
-    "dataset_noted",
-    "images_trained_on",
     "read_json",
     "read_record",
     "read_scores",
@@ -36,13 +31,11 @@ __all__ = [
     "write_text",
 ]
 
-_FEWEST_CLASSES = 2
-_MOST_IMAGES = 10**10  # a damaged number must not ask for memory; LAION-5B, the largest public set, has 5.85 * 10**9
 _ALWAYS_SCORED = ("recipe", "method", "selection", "last", "best", "seconds")
 
 
 class EpochScores(TypedDict):
-    """What an epoch's weights are worth: `epoch` counted from 1, `scores` by split."""
+    """The scores of one epoch's weights: `epoch` is counted from 1, `scores` are by split."""
 
     epoch: int
     scores: dict[str, Scores]
@@ -51,8 +44,8 @@ class EpochScores(TypedDict):
 class Selection(TypedDict):
     """How the best epoch was chosen.
 
-    Keys: `rule` names the split; only epochs after `after_epoch` counted; `metric`, of the main head, and
-    `higher_is_better`, its direction, which older runs do not note: theirs was top1.
+    Keys: `rule` names the split. Only epochs after `after_epoch` counted. `metric` is that of the main head,
+    `higher_is_better` its direction; older runs lack both, and used top1.
     """
 
     rule: str
@@ -69,17 +62,17 @@ class OwnBest(TypedDict):
 
 
 class SplitRecord(TypedDict):
-    """How many images a split had, and where they came from, in words."""
+    """The number of images in a split, and a phrase that says where they came from."""
 
     images: int
     origin: str
 
 
 class RunScores(TypedDict):
-    """A run's scores.json.
+    """The content of a run's scores.json.
 
-    `best` holds all heads at the epoch where main was best, `own_best` each at its own. `class_names` are in label
-    order.
+    `best` holds all heads at the epoch where the main head was best, `own_best` each head at its own best epoch.
+    `class_names` are in label order.
     """
 
     recipe: str
@@ -96,7 +89,7 @@ class RunScores(TypedDict):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text, visible under its name only once it is whole.
+    """Write a text file, which appears under its name only when it is complete.
 
     Raises: StorageError: if it cannot be written.
     """
@@ -105,12 +98,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """JSON, visible under its name only once it is whole; numbers that are not finite are null."""
+    """Write a JSON file, as `write_text` does. Numbers that are NaN or infinite become null."""
     write_text(path, to_json(content) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote.
+    """Read what `write_json` wrote.
 
     Raises: RunError: if the file is damaged.
     """
@@ -121,139 +114,58 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """A JSON object that a run wrote.
+    """Read a JSON object that a run wrote.
 
     Raises: RunError: if the file is damaged.
     """
     content = read_json(file)
     if not isinstance(content, dict):
-        raise RunError(f"{file} is damaged: it is not what a run writes")
+        raise RunError(f"{file} is damaged: it holds no JSON object")
     return content
 
 
-def data_record(fingerprint: str, told: DatasetInfo) -> dict[str, Any]:
-    """What a run notes of its data.
-
-    Args:
-        fingerprint: of the data.
-        told: what the method was told of it.
-    """
-    labels = {} if told.labels is None else {"labels": told.labels}
-    return {
-        "fingerprint": fingerprint,
-        "class_names": told.class_names,
-        "num_samples": told.num_samples,
-        "input_size": told.input_size,
-        **labels,
-    }
-
-
-def dataset_noted(
-    file: Path, noted: Mapping[str, Any], class_names: tuple[str, ...], input_size: tuple[int, int, int]
-) -> DatasetInfo:
-    """What a method was told of its data.
-
-    Args:
-        file: that has it.
-        noted: its content, with `num_samples`.
-        class_names: K names in label order.
-        input_size: (channels, height, width) of the images of the run's recipe, which must be noted too.
-    Raises: RunError: if the file is damaged.
-    """
-    num_samples, labels = _number_of_images(file, noted["num_samples"]), noted.get("labels")
-    if noted.get("input_size") != list(input_size):
-        size, expected = shown(noted.get("input_size")), list(input_size)
-        raise RunError(f"{file} is damaged: its input_size is {size}, and the run's recipe gives {expected}")
-    if labels is not None and not _are_labels(labels, num_samples, len(class_names)):
-        raise RunError(f"{file} is damaged: its labels are no {num_samples} labels of {len(class_names)} classes")
-    return DatasetInfo(
-        num_samples,
-        len(class_names),
-        class_names,
-        labels=None if labels is None else tuple(labels),
-        input_size=input_size,
-    )
-
-
-def images_trained_on(file: Path, scores: RunScores) -> int | None:
-    """How many training images a finished run had; None where its scores do not say.
-
-    Args:
-        file: that has the scores.
-        scores: its content.
-    Raises: RunError: if the file is damaged.
-    """
-    split = scores.get("splits", {}).get("train")
-    if split is not None:
-        return _number_of_images(file, split["images"])
-    heads = scores["last"]["scores"].get("train", {})
-    counted = next((score["n"] for metrics in heads.values() for score in metrics.values()), None)
-    return None if counted is None else _number_of_images(file, counted)
-
-
-def class_names_noted(file: Path) -> tuple[str, ...] | None:
-    """The names of the classes in label order that a file of a run has; None if it has none.
-
-    Raises: RunError: if the file is damaged.
-    """
-    names = read_record(file).get("class_names")
-    if names is None:
-        return None
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise RunError(f"{file} is damaged: its class_names are no list of names")
-    if len(names) < _FEWEST_CLASSES:
-        raise RunError(f"{file} is damaged: its class_names are fewer than {_FEWEST_CLASSES}")
-    return tuple(names)
-
-
-def _number_of_images(file: Path, number: object) -> int:
-    if not (type(number) is int and 1 <= number <= _MOST_IMAGES):
-        raise RunError(f"{file} is damaged: it says that the training set had {shown(number)} images")
-    return number
-
-
-def _are_labels(values: object, count: int, classes: int) -> bool:
-    listed = isinstance(values, list) and len(values) == count
-    return listed and all(type(value) is int and 0 <= value < classes for value in cast(list[Any], values))
-
-
 def write_teacher(file: Path, record: TeacherRecord) -> None:
-    """Write what is known of a run's teacher."""
+    """Write the record of a run's teacher.
+
+    Raises: StorageError: if it cannot be written.
+    """
     write_json(file, asdict(record))
 
 
 def read_teacher(file: Path) -> TeacherRecord:
-    """What `write_teacher` wrote.
+    """Read what `write_teacher` wrote.
 
     Raises: RunError: if the file is damaged.
     """
-    parser = ArgumentParser(exit_on_error=False)
-    for key, kind in get_type_hints(TeacherRecord).items():
-        parser.add_argument(f"--{key}", type=kind, required=True)
-    try:
-        return TeacherRecord(**parser.parse_object(read_record(file)).as_dict())
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
-        raise RunError(f"{file} is damaged: it is not what a run writes") from error
+    record = read_record(file)
+    return TeacherRecord(**_parsed(file, record, TeacherRecord, required=True))
 
 
 def read_scores(file: Path) -> RunScores:
-    """A run's scores, of any task: their form is checked, not which heads and metrics there are.
+    """Read the scores of a run of any task. Their form is checked, not which heads and metrics there are.
 
-    Of older runs, keys that are newer may be missing.
+    Scores of an older version may lack keys.
 
     Raises: RunError: if the file is damaged.
     """
-    kinds = get_type_hints(RunScores)
+    scores = read_record(file)
+    known = {key: value for key, value in scores.items() if key in get_type_hints(RunScores)}
+    _parsed(file, known, RunScores, required=False)
+    missing = [key for key in _ALWAYS_SCORED if known.get(key) is None]
+    if missing:
+        raise RunError(f"{file} is damaged: it lacks {', '.join(missing)}")
+    return cast(RunScores, scores)
+
+
+def _parsed(file: Path, record: dict[str, Any], kind: type, required: bool) -> dict[str, Any]:
+    """A record's values, checked against the annotated types of a class.
+
+    Raises: RunError: if the file is damaged.
+    """
     parser = ArgumentParser(exit_on_error=False)
-    for key, kind in kinds.items():
-        parser.add_argument(f"--{key}", type=kind)
-    content = read_record(file)
-    known = {key: value for key, value in content.items() if key in kinds}
+    for key, annotation in get_type_hints(kind).items():
+        parser.add_argument(f"--{key}", type=annotation, required=required)
     try:
-        parser.parse_object(known)
+        return dict(parser.parse_object(record).as_dict())
     except (argparse.ArgumentError, TypeError, ValueError) as error:
-        raise RunError(f"{file} is damaged: it is not what a run writes") from error
-    lacking = [key for key in _ALWAYS_SCORED if known.get(key) is None]
-    if lacking:
-        raise RunError(f"{file} is damaged: it lacks {', '.join(lacking)}")
-    return cast(RunScores, content)
+        raise RunError(f"{file} is damaged: a run writes other keys or values") from error

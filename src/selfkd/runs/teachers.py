@@ -1,8 +1,7 @@
-"""A run's teacher: from wherever its recipe says, with its weights and its images' normalization."""
+"""Load the teacher that a recipe names: a network with its weights and with the normalization of its images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -20,115 +19,151 @@ from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import naming_the_teacher, network_recipe, origin_of, teachers_first
-from selfkd.runs.building import build_source
-from selfkd.runs.loading import SavedRun
 from selfkd.runs.networks import build_network, plain_network, staged_at
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.saved_run import SavedRun
 from selfkd.teachers.origins import FromFile, FromRecipe, FromRun, FromTimm, Origin
 from selfkd.teachers.teacher import Teacher
 from selfkd.training.memory import is_out_of_memory
 
 __all__ = ["load_teacher", "record_at_hand", "untrained_teacher"]
 
-_SAVED_RIGHT = "a teacher's file is what torch.save(network.state_dict(), file) writes, or *.safetensors"
+_FILE_FORMAT = "save it with torch.save(network.state_dict(), file) or as *.safetensors"
 
 
 @dataclass(frozen=True)
-class _Student:
-    """Whom a teacher must suit: its recipe, its K classes in label order, and the (C, H, W) of its images."""
+class _Task:
+    """What a teacher and its student must share.
 
-    recipe: Recipe
+    Args:
+        class_names: K names in label order.
+        input_size: (channels, height, width) of an image.
+    """
+
     class_names: tuple[str, ...]
     input_size: tuple[int, int, int]
 
+    @classmethod
+    def of(cls, splits: Splits) -> _Task:
+        return cls(splits.class_names, splits.train.input_size)
+
+    def check(self, teacher: str, theirs: _Task) -> None:
+        """Refuse a teacher of another task.
+
+        Args:
+            teacher: what an error calls it.
+            theirs: the teacher's task; this one is the student's.
+        Raises: DataError, RunError: naming the difference.
+        """
+        self.check_number(teacher, len(theirs.class_names))
+        for label, (name, own) in enumerate(zip(theirs.class_names, self.class_names, strict=True)):
+            if name != own:
+                raise RunError(
+                    f"{teacher} has other classes than the student, or in another order: class {label} is "
+                    f"{shown(name)} there and {shown(own)} here"
+                )
+        if theirs.input_size != self.input_size:
+            size, own_size = ("x".join(map(str, task.input_size)) for task in (theirs, self))
+            raise RunError(f"{teacher} takes images of {size}, the student's are {own_size}")
+
+    def check_number(self, teacher: str, num_classes: int) -> None:
+        """Refuse a teacher of another number of classes.
+
+        Raises: DataError: naming both numbers.
+        """
+        if num_classes != len(self.class_names):
+            raise DataError(
+                f"{teacher} has {num_classes} classes, and the student has {len(self.class_names)}; both must have the "
+                "same"
+            )
+
 
 def load_teacher(student: Recipe, runs: Path, trust_imports: bool, source: Source, splits: Splits) -> Teacher:
-    """The teacher that a recipe names.
+    """Load the teacher that a recipe names.
 
     Args:
         student: the recipe.
-        runs: the folder of all runs, where the run of a teacher's recipe lies, finished.
+        runs: the folder of all runs. If the teacher is a recipe, its finished run lies there.
         trust_imports: let a teacher's recipe name `package.module:Name`, whose import runs code.
         source: the student's data set, which says how its images are normalised.
-        splits: the student's images, whose size and classes the teacher must share.
+        splits: the student's images. The teacher must have the same classes and size of images.
     Raises:
-        RunError: if there is no such run, it is not finished, or its classes or images are others.
-        CheckpointError: if its weights are damaged or of another network.
+        RunError: if the teacher's run does not exist, is not finished, or has other classes or images.
+        CheckpointError: if its weights are damaged or belong to another network.
         UserError: if its network cannot be built or staged.
     """
-    needed = _Student(student, splits.class_names, splits.train.input_size)
-    recipe, network = _network(origin_of(student), needed, runs, trust_imports)
-    return _teacher(network, build_source(recipe), source, splits)
+    recipe, network = _load(origin_of(student), student, _Task.of(splits), runs, trust_imports)
+    return _teacher(network, recipe.build("data"), source, splits)
 
 
 def record_at_hand(run: SavedRun, runs: Path, trust_imports: bool) -> TeacherRecord | None:
-    """The record of the teacher that a recipe names by its path; None if nothing lies there.
+    """The record of the teacher that a recipe names by its path; None if there is no path, or nothing lies there.
 
     Args:
-        run: a student's finished run, with the recipe that asks for it now.
+        run: a student's finished run, with the recipe that the user gives now.
         runs, trust_imports: as for `load_teacher`.
     Raises: RunError, CheckpointError, UserError: as `load_teacher`.
     """
     origin = origin_of(run.recipe)
-    if not isinstance(origin, FromRun | FromFile) or not _is_there(Path(str(origin.path))):
+    if not isinstance(origin, FromRun | FromFile) or not _exists(Path(str(origin.path))):
         return None
-    needed = _Student(run.recipe, run.class_names, run.input_size)
-    _, network = _network(origin, needed, runs, trust_imports)
+    _, network = _load(origin, run.recipe, _Task(run.class_names, run.input_size), runs, trust_imports)
     return Teacher(staged_at(network, run.input_size)).record
 
 
 def untrained_teacher(recipe: Recipe, source: Source, splits: Splits) -> Teacher:
-    """The teacher of a recipe that is still to be trained: all but its weights is known.
+    """Build the teacher of a recipe that is not trained yet, with random weights.
 
     Args:
         recipe: the teacher's own.
         source: the student's data set.
-        splits: the student's images, whose size and classes the teacher must share.
+        splits: the student's images. The teacher must have the same classes and size of images.
     Raises:
         RunError, DataError: if its classes or images are others.
         RecipeError: if its data cannot be read.
         UserError: if its network cannot be built or staged.
     """
-    own = build_source(recipe)
+    own_source: Source = recipe.build("data")
     with naming_the_teacher():
-        theirs = splits if own == source else own.load(recipe.seed, whole_images=True)
-    needed = (splits.class_names, splits.train.input_size)
-    _check_fits(f"the teacher {recipe.name}", (theirs.class_names, theirs.train.input_size), needed)
-    return _teacher(plain_network(recipe, len(splits.class_names)), own, source, splits)
+        own_splits = splits if own_source == source else own_source.load(recipe.seed, whole_images=True)
+    _Task.of(splits).check(f"the teacher {recipe.name}", _Task.of(own_splits))
+    return _teacher(plain_network(recipe, len(splits.class_names)), own_source, source, splits)
 
 
-def _teacher(network: Any, own: Source, source: Source, splits: Splits) -> Teacher:
+def _teacher(network: Any, own_source: Source, source: Source, splits: Splits) -> Teacher:
     return Teacher(
         staged_at(network, splits.train.input_size),
-        Normalization(tuple(own.mean), tuple(own.std)),
+        Normalization(tuple(own_source.mean), tuple(own_source.std)),
         Normalization(tuple(source.mean), tuple(source.std)),
     )
 
 
 @singledispatch
-def _network(origin: Origin, student: _Student, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
-    """The teacher's network with its weights, and the recipe whose data say how its images are normalised."""
+def _load(origin: Origin, student: Recipe, task: _Task, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
+    """Load the teacher's network. Also returns the recipe whose data say how its images are normalised."""
     raise TypeError(f"unknown origin of a teacher: {type(origin).__name__}")
 
 
-@_network.register
-def _of_recipe(origin: FromRecipe, student: _Student, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
-    *_, recipe = teachers_first(student.recipe, trust_imports)
-    return _trained(SavedRun(RunFolder.of(recipe, runs), recipe, origin.weights), student)
+@_load.register
+def _from_recipe(
+    origin: FromRecipe, student: Recipe, task: _Task, runs: Path, trust_imports: bool
+) -> tuple[Recipe, Any]:
+    *_, recipe = teachers_first(student, trust_imports)
+    return _from_finished(SavedRun(RunFolder.of(recipe, runs), recipe, origin.weights), task)
 
 
-@_network.register
-def _of_run(origin: FromRun, student: _Student, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
-    return _trained(SavedRun.open(str(origin.path), origin.weights, trust_imports=trust_imports), student)
+@_load.register
+def _from_run(origin: FromRun, student: Recipe, task: _Task, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
+    return _from_finished(SavedRun.open(str(origin.path), origin.weights, trust_imports=trust_imports), task)
 
 
-@_network.register
-def _of_file(origin: FromFile, student: _Student, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
-    recipe = network_recipe(student.recipe, origin)
-    network = plain_network(recipe, len(student.class_names))
+@_load.register
+def _from_file(origin: FromFile, student: Recipe, task: _Task, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
+    recipe = network_recipe(student, origin)
+    network = plain_network(recipe, len(task.class_names))
     path = Path(str(origin.path))
     check_path(path)
-    if not _is_there(path) or path.is_dir():
+    if not _exists(path) or path.is_dir():
         raise OptionError("teacher.path", str(path), "a file of weights that exists")
     if path.suffix == SUFFIX:
         load_network(network, path)
@@ -137,62 +172,37 @@ def _of_file(origin: FromFile, student: _Student, runs: Path, trust_imports: boo
     return recipe, network
 
 
-@_network.register
-def _of_timm(origin: FromTimm, student: _Student, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
-    recipe = network_recipe(student.recipe, origin)
-    name, side = recipe.parts["backbone"], student.input_size[-1]
-    published, classes = preprocessing_of(name), published_classes(name)
-    if published is None or classes is None:
+@_load.register
+def _from_timm(origin: FromTimm, student: Recipe, task: _Task, runs: Path, trust_imports: bool) -> tuple[Recipe, Any]:
+    recipe = network_recipe(student, origin)
+    name, side = recipe.parts["backbone"], task.input_size[-1]
+    published, num_classes = preprocessing_of(name), published_classes(name)
+    if published is None or num_classes is None:
         raise RecipeError(
-            f"teacher.backbone={shown(name)} has no published weights; teacher=timm needs a network of timm that has"
+            f"teacher.backbone={shown(name)} has no published weights; teacher=timm needs a timm network that has some"
         )
-    if classes != len(student.class_names):
-        raise _other_classes(f"the weights of {name}", classes, len(student.class_names))
+    task.check_number(f"the teacher {name}", num_classes)
     if published.side != side:
         raise DataError(
             f"the weights of {name} are for images of {published.side}x{published.side} pixels, the student's are "
-            f"{side}x{side}; they must be equal: data.image_size={published.side}"
+            f"{side}x{side}; they must be equal: set data.image_size={published.side}"
         )
-    return recipe, build_network(recipe, classes, fresh=True)
+    return recipe, build_network(recipe, num_classes, pretrained=True)
 
 
-def _trained(run: SavedRun, student: _Student) -> tuple[Recipe, nn.Module]:
-    """The network of a finished run whose classes and images are the student's."""
-    folder = run.folder
-    if not folder.is_finished:
-        raise RunError(f"the teacher {folder.path} is not finished; the command that started it continues it")
-    needed = (student.class_names, student.input_size)
-    _check_fits(f"the teacher {folder.path}", (run.class_names, run.input_size), needed)
+def _from_finished(run: SavedRun, task: _Task) -> tuple[Recipe, nn.Module]:
+    path = run.folder.path
+    if not run.folder.is_finished:
+        raise RunError(f"the teacher {path} is not finished; continue it with the command that started it")
+    task.check(f"the teacher {path}", _Task(run.class_names, run.input_size))
     network, _ = run.network()
     return run.recipe, network
 
 
-def _check_fits(
-    whose: str,
-    own: tuple[tuple[str, ...], tuple[int, int, int]],
-    needed: tuple[tuple[str, ...], tuple[int, int, int]],
-) -> None:
-    """Refuse a teacher whose classes, or whose (channels, height, width) of images, are not the student's.
-
-    Raises: DataError, RunError: naming both.
-    """
-    (classes, size), (needed_classes, needed_size) = own, needed
-    if len(classes) != len(needed_classes):
-        raise _other_classes(whose, len(classes), len(needed_classes))
-    if classes != needed_classes:
-        number, (theirs, ours) = _first_difference(classes, needed_classes)
-        raise RunError(
-            f"{whose} has other classes than the student, or in another order: class {number} is {shown(theirs)} there "
-            f"and {shown(ours)} here"
-        )
-    if size != needed_size:
-        raise RunError(f"{whose} takes images of {_shown_size(size)}, the student's are {_shown_size(needed_size)}")
-
-
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a folder above it must not be looked into
+    except OSError:  # a folder above it must not be read
         return False
 
 
@@ -205,26 +215,14 @@ def _load_state_dict(network: nn.Module, path: Path) -> None:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from error
-    except Exception as error:  # torch's reader fails in any way on a file that was made up, and advises to trust it
+    except Exception as error:  # torch's reader raises anything on a forged file, and advises to trust it
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(f"{path} is damaged or holds more than tensors; {_SAVED_RIGHT}") from error
-    named = isinstance(weights, dict) and all(isinstance(key, str) for key in weights)
-    if not named or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CheckpointError(f"{path} is no state dict; {_SAVED_RIGHT}")
+        raise CheckpointError(f"{path} is damaged or holds more than tensors; {_FILE_FORMAT}") from error
+    has_names = isinstance(weights, dict) and all(isinstance(key, str) for key in weights)
+    if not has_names or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path} is not a state dict; {_FILE_FORMAT}")
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"{path} cannot be loaded into {type(network).__name__}: {error}") from error
-
-
-def _other_classes(whose: str, classes: int, needed: int) -> DataError:
-    return DataError(f"{whose}: {classes} classes; the student has {needed}. Teacher and student must have the same")
-
-
-def _first_difference(own: Sequence[str], needed: Sequence[str]) -> tuple[int, tuple[str, str]]:
-    return next((number, pair) for number, pair in enumerate(zip(own, needed, strict=True)) if pair[0] != pair[1])
-
-
-def _shown_size(size: tuple[int, int, int]) -> str:
-    return "x".join(map(str, size))

@@ -16,7 +16,7 @@ from selfkd.cli import main
 from selfkd.errors import DataError, OptionError, RecipeError
 from selfkd.recipes.reader import resolve
 from selfkd.runs.checkup import check, recognised
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 
 
 def found(report, subject, severity=None):

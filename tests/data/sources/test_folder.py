@@ -12,7 +12,7 @@ from selfkd.data.sources.folder import Folder
 from selfkd.data.splits import ImageSet
 from selfkd.errors import DataError, OptionError, RunError
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 
 
 def load(root, seed=0, whole_images=False, **options):

@@ -9,7 +9,7 @@ from image_sets import positions_of, save_digit
 from selfkd.data.sources.tiny_imagenet import TinyImageNet
 from selfkd.errors import DataError, OptionError
 from selfkd.recipes.reader import resolve
-from selfkd.runs.experiment import run
+from selfkd.runs.train import run
 
 WNIDS = ("n03", "n01", "n02")  # as wnids.txt has them: unsorted
 

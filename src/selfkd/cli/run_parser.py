@@ -1,0 +1,55 @@
+"""The arguments of the verbs that use a run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from selfkd.cli.path_arguments import path
+
+__all__ = ["add_checkpoint", "add_output", "add_run_parser"]
+
+
+def add_run_parser(verbs: Any, name: str, summary: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """Add a verb that uses a run, with the arguments RUN and --trust-imports.
+
+    Args:
+        verbs: the command's verbs.
+        name: of the verb.
+        summary: one line for the list of verbs.
+        description: a sentence or two, which begin the verb's help.
+        epilog: ends it.
+    """
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{description}\nIf the run is not finished, its newest undamaged checkpoint is used.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=path, metavar="RUN", help="folder of a run")
+    parser.add_argument(
+        "--trust-imports", action="store_true", help="allow the run's recipe to import code that is not part of selfkd"
+    )
+    return parser
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add --checkpoint."""
+    parser.add_argument(
+        "--checkpoint",
+        choices=("last", "best"),
+        default="last",
+        help="use the weights of the last or of the best epoch (default: last)",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add --output and --overwrite.
+
+    Args:
+        parser: of the verb.
+        meaning: the help of --output.
+    """
+    parser.add_argument("--output", type=path, metavar="FILE", help=meaning)
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")

@@ -1,0 +1,140 @@
+"""A run's record of its training data, from which its method is built again without the data.
+
+The record is `data.json`. Older versions wrote less into it; then `scores.json` gives the rest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from selfkd.contract import DatasetInfo
+from selfkd.errors import RunError, shown
+from selfkd.runs.records import read_record, write_json
+from selfkd.runs.run_folder import RunFolder
+
+__all__ = ["class_names_of", "dataset_of", "read_fingerprint", "write_data_record"]
+
+_FEWEST_CLASSES = 2
+_MOST_IMAGES = 10**10  # a damaged number must not ask for memory; LAION-5B, the largest public set, has 5.85 * 10**9
+
+
+def write_data_record(folder: RunFolder, fingerprint: str, dataset: DatasetInfo) -> None:
+    """Write a run's record of its data.
+
+    Args:
+        folder: of the run.
+        fingerprint: of the data.
+        dataset: the description of the training set that the method gets.
+    Raises: StorageError: if it cannot be written.
+    """
+    labels = {} if dataset.labels is None else {"labels": dataset.labels}
+    record = {
+        "fingerprint": fingerprint,
+        "class_names": dataset.class_names,
+        "num_samples": dataset.num_samples,
+        "input_size": dataset.input_size,
+        **labels,
+    }
+    write_json(folder.data_file, record)
+
+
+def read_fingerprint(folder: RunFolder) -> str | None:
+    """The fingerprint of the data that a run was trained on; None if there is no record.
+
+    Raises: RunError: if the record is damaged.
+    """
+    if not folder.data_file.exists():
+        return None
+    fingerprint = read_record(folder.data_file).get("fingerprint")
+    if not isinstance(fingerprint, str):
+        raise RunError(f"{folder.data_file} is damaged: it holds no fingerprint")
+    return fingerprint
+
+
+def class_names_of(folder: RunFolder) -> tuple[str, ...] | None:
+    """K names of a run's classes in label order; None in a run that an older version left unfinished.
+
+    Raises: RunError: if a file is damaged and no other file has the names.
+    """
+    damage: RunError | None = None
+    for file in (folder.data_file, folder.scores_file):  # older versions wrote the names into the scores alone
+        try:
+            names = _class_names_in(file) if file.exists() else None
+        except RunError as error:
+            damage = damage or error
+        else:
+            if names is not None:
+                return names
+    if damage is not None:
+        raise damage
+    return None
+
+
+def dataset_of(folder: RunFolder, input_size: tuple[int, int, int]) -> DatasetInfo | None:
+    """The description of its training set that a run's method got; None in a run that an older version left unfinished.
+
+    Where the record is damaged or lacks it, the scores of a finished run give it, without the labels.
+
+    Args:
+        folder: of the run.
+        input_size: (channels, height, width) of the images of the run's recipe, which older records lack.
+    Raises: RunError: if a file is damaged and no other file has it.
+    """
+    names = class_names_of(folder)
+    if names is None:
+        return None
+    try:
+        record = read_record(folder.data_file)
+        if "num_samples" in record:
+            return _dataset_in(folder.data_file, record, names, input_size)
+    except RunError:
+        if not folder.is_finished:
+            raise
+    num_samples = _num_samples_in_scores(folder) if folder.is_finished else None
+    return None if num_samples is None else DatasetInfo(num_samples, len(names), names, input_size=input_size)
+
+
+def _class_names_in(file: Path) -> tuple[str, ...] | None:
+    names = read_record(file).get("class_names")
+    if names is None:
+        return None
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise RunError(f"{file} is damaged: its class_names are no list of names")
+    if len(names) < _FEWEST_CLASSES:
+        raise RunError(f"{file} is damaged: its class_names are fewer than {_FEWEST_CLASSES}")
+    return tuple(names)
+
+
+def _dataset_in(
+    file: Path, record: dict[str, Any], names: tuple[str, ...], input_size: tuple[int, int, int]
+) -> DatasetInfo:
+    num_samples, labels = _checked_number(file, record["num_samples"]), record.get("labels")
+    if record.get("input_size") != list(input_size):
+        size, expected = shown(record.get("input_size")), list(input_size)
+        raise RunError(f"{file} is damaged: its input_size is {size}, and the run's recipe gives {expected}")
+    if labels is not None and not _are_labels(labels, num_samples, len(names)):
+        raise RunError(f"{file} is damaged: its labels are not {num_samples} labels of {len(names)} classes")
+    labels = None if labels is None else tuple(labels)
+    return DatasetInfo(num_samples, len(names), names, labels, input_size)
+
+
+def _num_samples_in_scores(folder: RunFolder) -> int | None:
+    scores = folder.scores()
+    split = scores.get("splits", {}).get("train")
+    if split is not None:
+        return _checked_number(folder.scores_file, split["images"])
+    heads = scores["last"]["scores"].get("train", {})
+    counted = next((score["n"] for metrics in heads.values() for score in metrics.values()), None)
+    return None if counted is None else _checked_number(folder.scores_file, counted)
+
+
+def _checked_number(file: Path, number: object) -> int:
+    if not (type(number) is int and 1 <= number <= _MOST_IMAGES):
+        raise RunError(f"{file} is damaged: it says that the training set had {shown(number)} images")
+    return number
+
+
+def _are_labels(values: object, count: int, classes: int) -> bool:
+    are_enough = isinstance(values, list) and len(values) == count
+    return are_enough and all(type(value) is int and 0 <= value < classes for value in cast(list[Any], values))

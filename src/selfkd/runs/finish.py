@@ -1,0 +1,116 @@
+"""Finish a run: score the last and the best epoch, and write the network and the records."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from selfkd.data.splits import Splits
+from selfkd.process_group import broadcast_from_main
+from selfkd.runs.build import Experiment
+from selfkd.runs.environment import environment
+from selfkd.runs.evaluate import evaluate_split
+from selfkd.runs.network_file import write_network_file
+from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
+from selfkd.runs.run_folder import RunFolder
+from selfkd.training.checkpoint_files import keep_newest, load_weights, weights_file
+from selfkd.training.epoch_log import read_epoch_log
+from selfkd.training.module import METHOD, MethodModule
+from selfkd.training.processes import World, is_main_process
+from selfkd.training.training_module import SelectionMetric
+
+__all__ = ["finish"]
+
+
+def finish(folder: RunFolder, experiment: Experiment, module: MethodModule, device: torch.device) -> None:
+    """Finish a trained run. All processes evaluate; the main process writes.
+
+    Args:
+        folder: of the run.
+        experiment: has the method and the images.
+        module: trained the method.
+        device: on which it trained, and on which it is evaluated.
+    Raises:
+        CheckpointError: if a checkpoint is damaged.
+        MemoryExhaustedError: if a batch of the evaluation needs too much memory.
+        StorageError: if a file cannot be written.
+    """
+    method, splits = experiment.method.to(device), experiment.splits
+
+    def score(which: str) -> EpochScores:
+        # All processes load the main process's file, because their batch normalisation saw different images last.
+        weights = broadcast_from_main(lambda: weights_file(folder.checkpoints, which))
+        epoch = load_weights(method, weights, METHOD)
+        scores = {name: evaluate_split(experiment, split, device, weights) for name, split in splits.by_name.items()}
+        return EpochScores(epoch=epoch, scores=scores)
+
+    last = score("last")
+    if is_main_process():
+        write_network_file(folder, method.deployed(), splits.class_names, splits.train.input_size, last["epoch"])
+    best = score("best")
+    if is_main_process():
+        scores = _run_scores(folder, experiment, module, last, best)
+        keep_newest(folder.checkpoints, 1)
+        write_json(folder.environment_file, {**environment(device), "processes": World.of(module.options).size})
+        write_json(folder.scores_file, scores)  # last, because its presence says that the run is finished
+    broadcast_from_main(lambda: None)  # no process leaves before the run is finished
+
+
+def _run_scores(
+    folder: RunFolder, experiment: Experiment, module: MethodModule, last: EpochScores, best: EpochScores
+) -> RunScores:
+    recipe, method, splits = experiment.recipe, experiment.method, experiment.splits
+    selecting, after_epoch = module.selection_metric, module.options.best_after_epoch
+    if best["epoch"] <= after_epoch:
+        after_epoch = 0  # the run was too short for the rule, so that all epochs counted
+    return RunScores(
+        recipe=recipe.name,
+        method=recipe.parts["method"],
+        seed=recipe.seed,
+        selection=Selection(
+            rule=f"best-on-{selecting.split}",
+            after_epoch=after_epoch,
+            metric=selecting.metric,
+            higher_is_better=selecting.higher_is_better,
+        ),
+        last=last,
+        best=best,
+        own_best=_own_best(folder.metrics_file, selecting, last["scores"][selecting.split]),
+        class_names=list(splits.class_names),
+        splits=_split_records(splits),
+        seconds=_seconds(folder.metrics_file),
+        parameters={
+            "deployed": sum(parameter.numel() for parameter in method.deployed().parameters()),
+            "training": sum(parameter.numel() for parameter in method.parameters()),
+        },
+    )
+
+
+def _split_records(splits: Splits) -> dict[str, SplitRecord]:
+    return {name: SplitRecord(images=len(split), origin=splits.origin(name)) for name, split in splits.by_name.items()}
+
+
+def _own_best(metrics_file: Path, selecting: SelectionMetric, heads: Iterable[str]) -> dict[str, OwnBest]:
+    """The best evaluated epoch of each head, from the run's log; empty where the log was switched off."""
+    rows = [row for row in read_epoch_log(metrics_file) if selecting.column in row]
+    if not rows:
+        return {}
+    choose = max if selecting.higher_is_better else min
+    best: dict[str, OwnBest] = {}
+    for head in heads:
+        column = replace(selecting, head=head).column
+        row = choose(rows, key=lambda row: row[column])
+        best[head] = OwnBest(epoch=int(row["epoch"]), value=row[column])
+    return best
+
+
+def _seconds(metrics_file: Path) -> dict[str, float | None]:
+    """Training times, from the run's log; None where the log was switched off."""
+    train = [row["seconds/train"] for row in read_epoch_log(metrics_file)]
+    if not train:
+        return {"train_epoch_median": None, "train_total": None}
+    return {"train_epoch_median": statistics.median(train), "train_total": sum(train)}

@@ -1,0 +1,163 @@
+"""Train a recipe: begin its run, continue it, or keep it where it is finished."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from selfkd.data.doctor.checking import training_warnings
+from selfkd.data.loading.streaming import killed_workers_named
+from selfkd.data.sources.base import Source
+from selfkd.errors import DataError
+from selfkd.given_paths import check_path
+from selfkd.process_group import broadcast_from_main
+from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.teacher_recipes import teachers_first
+from selfkd.runs.build import Experiment, TeacherLoader
+from selfkd.runs.checkup import stem_of
+from selfkd.runs.finish import finish
+from selfkd.runs.overwrite import check_overwritable
+from selfkd.runs.prepare import check_data, check_recipe, check_teacher, prepare
+from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.saved_run import MORE_MEMORY, SavedRun
+from selfkd.runs.teachers import load_teacher, record_at_hand, untrained_teacher
+from selfkd.training.checkpoint_files import has_checkpoints
+from selfkd.training.fit import check_hardware, connect, fit
+from selfkd.training.memory import memory_for
+from selfkd.training.module import MethodModule
+from selfkd.training.options import TrainerOptions
+from selfkd.training.processes import World, is_main_process, start
+from selfkd.training.signals import stopping_on_signals
+from selfkd.training.threads import threads_restored
+
+__all__ = ["run"]
+
+_BUILDING = "reading the data and building the network"
+_BUILD_SMALLER = "a smaller network or smaller images might fit, as a run of its own"
+
+_log = logging.getLogger("selfkd")
+
+
+def run(
+    recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True, trust_imports: bool = False
+) -> RunFolder:
+    """Train a recipe to its end and return the finished run's folder.
+
+    An unfinished run is continued, a finished one is kept. If the recipe's teacher is a recipe, the teacher is trained
+    first, in the same way. With `trainer.devices` above 1, as many new processes train; started by torchrun or srun,
+    their processes train.
+
+    Args:
+        recipe: what to train.
+        runs: the folder of all runs.
+        overwrite: delete the run that is there and begin anew. A teacher's run is kept all the same.
+        show_progress: show a progress bar; otherwise log a line for each evaluated epoch.
+        trust_imports: let the recipe of a teacher name `package.module:Name`, whose import runs code.
+    Raises:
+        RunError: if the folder holds another experiment or other data, if another process trains in it, or if
+            `overwrite` would delete something else than a run.
+        UserError: if data, network, options or the folder's path cannot be used.
+        RunInterruptedError, NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError: as `fit` does.
+        WorkerKilledError: if a process that reads images was killed. The last checkpoint is complete.
+        ProcessLostError: if one of several training processes was killed. The last checkpoint is complete.
+    """
+    folder = RunFolder.of(recipe, runs)
+    check_path(folder.path)
+    if overwrite:
+        check_overwritable(folder)
+    else:
+        check_recipe(folder, recipe)
+        if folder.is_finished:
+            if is_main_process():
+                _keep(folder, recipe, runs, trust_imports)
+            return folder
+    options: TrainerOptions = recipe.build("trainer")
+    world = World.of(options)
+    check_hardware(options)
+    for teacher in teachers_first(recipe, trust_imports)[-1:]:  # the call of `run` trains the teacher's own teacher
+        teachers_folder = RunFolder.of(teacher, runs)
+        if is_main_process() and not teachers_folder.is_finished:
+            _check_student(recipe, teacher)
+        _log.info("the teacher is trained first: %s", teachers_folder.path)
+        run(teacher, runs, show_progress=show_progress, trust_imports=trust_imports)
+    if world.size > 1 and not world.launched:
+        start(_train, world.size, recipe, runs, overwrite, show_progress, trust_imports)
+    else:
+        with stopping_on_signals():
+            _train(recipe, runs, overwrite, show_progress, trust_imports)
+    return folder
+
+
+def _keep(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports: bool) -> None:
+    """Keep a finished run. If the recipe says where data or teacher lie, check that they are those of the run.
+
+    Raises:
+        RunError: if they are not.
+        DataError: if the data cannot be read.
+        CheckpointError: if the teacher is damaged.
+    """
+    if recipe.options["data"].get("root") is not None:
+        source: Source = recipe.build("data")
+        with memory_for("reading the data", "the run is finished; without data.root its data is not checked"):
+            check_data(folder, recipe, source.load(recipe.seed, whole_images=True))
+    saved = SavedRun(folder, recipe)
+    if (path := recipe.options.get("teacher", {}).get("path")) is not None:
+        with memory_for("loading the teacher", MORE_MEMORY):
+            teacher = record_at_hand(saved, runs, trust_imports)
+        if teacher is None:
+            _log.info("the teacher %s is gone, so it is not checked against that of %s", path, folder.path)
+        else:
+            check_teacher(folder, teacher)
+    saved.restore_network_file()
+    _log.info("%s is finished; --overwrite trains it again", folder.path)
+
+
+def _check_student(recipe: Recipe, teacher: Recipe) -> None:
+    """Refuse a student that cannot be trained before its teacher is trained."""
+    with memory_for(_BUILDING, _BUILD_SMALLER):
+        Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher)).training_parts()
+
+
+def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool) -> None:
+    """Begin or continue a run, in each of its processes; the main process writes."""
+    folder = RunFolder.of(recipe, runs)
+    options: TrainerOptions = recipe.build("trainer")
+    connect(options)
+    with memory_for(_BUILDING, _BUILD_SMALLER):
+        begins = overwrite or not has_checkpoints(folder.checkpoints)
+        experiment = _build(recipe, pretrained=begins, teacher=partial(load_teacher, recipe, runs, trust_imports))
+        experiment.configure_history(folder.path)
+        parts = experiment.training_parts()
+    if options.channels_last and not experiment.channels_last:
+        _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
+        options = replace(options, channels_last=False)
+    for finding in training_warnings(experiment.source, experiment.splits, stem_of(recipe, experiment.method.backbone)):
+        _log.warning("%s", finding.line())
+    teacher = experiment.method.teacher.record if experiment.method.needs.teacher else None
+    splits = experiment.splits
+    with folder.locked() if is_main_process() else nullcontext():
+        broadcast_from_main(lambda: prepare(folder, recipe, splits, experiment.dataset, overwrite, teacher))
+        for name, split in splits.by_name.items():
+            _log.info("%s: %d images (%s)", name, len(split), splits.origin(name))
+        title = f"{recipe.parts['method']} seed {recipe.seed}"
+        try:
+            with killed_workers_named(), threads_restored():
+                module = MethodModule(experiment.method, parts, options)
+                device = fit(module, folder.path, title, show_progress)
+                finish(folder, experiment, module, device)
+        except DataError as error:
+            advice = "once it is mended, the same command continues from the last checkpoint"
+            raise DataError(f"{error}; {advice}") from error
+
+
+def _build(recipe: Recipe, pretrained: bool, teacher: TeacherLoader) -> Experiment:
+    """Build the parts. If data may have to be downloaded, the main process does it for all."""
+    build = partial(Experiment.build, recipe, pretrained, teacher)
+    if not recipe.options["data"].get("download"):
+        return build()
+    experiment = build() if is_main_process() else None
+    broadcast_from_main(lambda: None)  # the others wait here for the download
+    return experiment or build()
