@@ -142,7 +142,7 @@ def test_weights_that_cannot_be_had_are_said(monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(type(get_model_weights("resnet18").DEFAULT), "get_state_dict", without_network)
-    with pytest.raises(BackboneError, match="weights of torchvision network 'resnet18' cannot be had: Network is unr"):
+    with pytest.raises(BackboneError, match="weights of torchvision network 'resnet18' cannot be loaded: Network is "):
         network_factory("torchvision/resnet18")(7, pretrained=True)
 
 
@@ -152,7 +152,7 @@ def test_what_it_does_not_know_is_said():
     with pytest.raises(OptionError, match="widht"):
         selfkd.create_backbone("torchvision/resnet18", 7, widht=3)
     with pytest.raises(
-        UserError, match="^torchvision's vit_b_16 gives no maps of its stages; timm's does: backbone=vit_base_"
+        UserError, match="^torchvision's vit_b_16 gives no stage maps; timm's network does: backbone=vit_base_"
     ):
         selfkd.create_backbone("torchvision/vit_b_16", 7)
 
