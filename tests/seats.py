@@ -1,4 +1,4 @@
-"""Methods with a second network on each seat that they have."""
+"""Every method of the table, with what it needs: a teacher, a peer, a run of a teacher; and small networks for them."""
 
 import copy
 from pathlib import Path
@@ -14,7 +14,18 @@ from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.experiment import run
 
-__all__ = ["another", "create_method", "overrides"]
+__all__ = ["FORGETTING", "REMEMBERING", "another", "create_method", "overrides", "small_width"]
+
+REMEMBERING = [name for name in METHODS if METHODS.load(name).needs.sample_index]
+"""Methods with a history of predictions."""
+FORGETTING = [name for name in METHODS if name not in REMEMBERING]
+_WIDTHS = {
+    "resnext18_cifar_grouped": 32,
+    "resnext34_cifar_grouped": 32,
+    "resnext152_cifar_grouped": 16,
+    "shufflenetv1_cifar": 6,
+}
+"""As narrow as the groups of a network allow."""
 
 
 def create_method(name: str, backbone: Staged, data: selfkd.DatasetInfo, **options: Any) -> Method:
@@ -34,6 +45,11 @@ def overrides(name: str, folder: Path) -> dict[str, Any]:
     options = {"backbone.width": 4, "trainer.epochs": 1, "name": "teacher"}
     teacher = run(resolve("demo/digits/resnet18/plain", options), folder, show_progress=False)
     return {"teacher": "run", "teacher.path": str(teacher.path)}
+
+
+def small_width(backbone: str) -> int:
+    """A width with which one of our networks is small; its groups must divide it."""
+    return _WIDTHS.get(backbone, 8)
 
 
 def another(backbone: Staged) -> Staged:

@@ -25,8 +25,3 @@ def test_the_command_soaks_and_writes_the_section(elsewhere, tmp_path, monkeypat
     assert "| open files " in page
     assert page.count("<!-- end soak -->") == 1
     assert str(tmp_path) not in elsewhere.REPORT.results_file.read_text()
-
-
-def test_a_section_that_is_missing_is_named(benchmark):
-    with pytest.raises(ValueError, match="no lines '<!-- begin soak -->'"):
-        benchmark.with_section("a page", "soak", "text")
