@@ -16,9 +16,6 @@ from selfkd.runs.experiment import run
 
 __all__ = ["FORGETTING", "REMEMBERING", "another", "create_method", "overrides", "small_width"]
 
-REMEMBERING = [name for name in METHODS if METHODS.load(name).needs.sample_index]
-"""Methods with a history of predictions."""
-FORGETTING = [name for name in METHODS if name not in REMEMBERING]
 _WIDTHS = {
     "resnext18_cifar_grouped": 32,
     "resnext34_cifar_grouped": 32,
@@ -61,3 +58,14 @@ def another(backbone: Staged) -> Staged:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.reset_parameters()
     return network
+
+
+def _remembers(name: str) -> bool:
+    with torch.random.fork_rng():
+        backbone = selfkd.create_backbone("resnet18_cifar", 2, width=8, input_size=16)
+        return bool(create_method(name, backbone, selfkd.DatasetInfo(2, 2)).memories)
+
+
+REMEMBERING = [name for name in METHODS if _remembers(name)]
+"""Methods that remember predictions by default."""
+FORGETTING = [name for name in METHODS if name not in REMEMBERING]
