@@ -2,23 +2,21 @@
 
     python benchmarks/cifar100_small_budget.py DATA_ROOT [--runs runs]
 
-writes results/cifar100_small_budget.json and docs/small-budget.md; interrupted, it continues where it stopped, and what
-the results hold already is not measured again (remove it there to do so). `--page` only writes the page again from the
-results. One training at a time: set OMP_NUM_THREADS to share a machine.
+Writes results/cifar100_small_budget.json and docs/small-budget.md. After an interruption the same command continues.
+Methods whose results are there are not measured again. One training runs at a time; set OMP_NUM_THREADS to share a
+machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "cifar100_small_budget.json"
-PAGE = ROOT / "docs" / "small-budget.md"
+from report import Report, machine
+
 METHODS = ("plain", "ps_kd", "dtskd", "loth", "teskd")
 RECIPE = "dtskd/cifar100/resnet18/plain"
 OVERRIDES = {"backbone.width": 16, "trainer.epochs": 15, "trainer.best_after_epoch": 0}
@@ -34,25 +32,14 @@ system and what an epoch costs; correctness is shown by golden values in the tes
 """
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", nargs="?", help="folder with CIFAR-100's Parquet files")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--page", action="store_true", help="only write the page from the results")
-    arguments = parser.parse_args()
-    if not arguments.page:
-        if arguments.data_root is None:
-            parser.error("DATA_ROOT is needed")
-        known = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
-        results = measure(arguments.data_root, arguments.runs, known)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(page(json.loads(RESULTS.read_text())))
-    return 0
-
-
 def measure(data_root: str, runs: Path, known: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Train every method, or continue, and collect what the run folders hold; known records are kept as they are."""
+    """Train every method, or continue its run, and collect what the run folders hold.
+
+    Args:
+        data_root: folder with CIFAR-100's Parquet files.
+        runs: folder of the runs.
+        known: records of earlier measurements, which are kept.
+    """
     from selfkd.recipes.reader import resolve
     from selfkd.runs.train import run
     from selfkd.training.epoch_log import read_epoch_log
@@ -67,29 +54,36 @@ def measure(data_root: str, runs: Path, known: Sequence[dict[str, Any]] = ()) ->
             "environment": json.loads(folder.environment_file.read_text()),
             "epochs": read_epoch_log(folder.metrics_file),
         }
-    return {
-        "command": "python benchmarks/cifar100_small_budget.py DATA_ROOT",
-        "runs": [by_method[method] for method in METHODS],
-    }
+    return {"runs": [by_method[method] for method in METHODS]}
 
 
 def page(results: dict[str, Any]) -> str:
-    """The documentation page, made of nothing but the results."""
+    """The documentation page."""
     from selfkd.reports.seed_table import rows_of, table
 
     runs = results["runs"]
-    environment = runs[0]["environment"]
-    packages = environment["packages"]
     seconds = ", ".join(
         f"{run['scores']['method']} {run['scores']['seconds']['train_epoch_median']:.1f} s" for run in runs
     )
     return (
         f"{_INTRODUCTION}\n{table(rows_of(run['scores'] for run in runs))}\n\n"
         f"Seed {runs[0]['scores']['seed']}, one run each; test accuracy on 10,000 images, training accuracy on the "
-        f"50,000 unaugmented. bf16 autocast, channels-last, {environment['threads']} CPU thread(s), torch "
-        f"{packages['torch']}. An epoch of training, evaluation apart: {seconds}.\n\n"
-        f"Written by `{results['command']}` from `results/{RESULTS.name}`.\n"
+        f"50,000 unaugmented. bf16 autocast, channels-last, {machine(runs[0]['environment'])}. An epoch of training "
+        f"without evaluation took: {seconds}."
     )
+
+
+REPORT = Report("cifar100_small_budget", "small-budget.md", page, arguments="DATA_ROOT")
+
+
+def main() -> int:
+    parser = REPORT.parser(__doc__)
+    parser.add_argument("data_root", help="folder with CIFAR-100's Parquet files")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    arguments = parser.parse_args()
+    known = REPORT.read() or {"runs": []}
+    REPORT.write(measure(arguments.data_root, arguments.runs, known["runs"]))
+    return 0
 
 
 if __name__ == "__main__":

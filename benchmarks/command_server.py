@@ -1,12 +1,11 @@
-"""Starts `selfkd` commands, each as a process of its own, without paying the imports of torch for each.
+"""Starts `selfkd` commands, each in a process of its own, without importing torch for each.
 
-A server process imports what commands need and nothing more: it has one thread, has computed nothing, and forks one
-command after the other. A command is a real process, in a process group of its own with the workers it starts.
+A server process imports the modules that commands need, and nothing more. It has one thread, has computed nothing, and
+forks one command after the other. A command is a real process, in its own process group with the workers it starts.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import importlib
 import json
@@ -15,7 +14,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -49,34 +47,30 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-"""What keeps the server at one thread; a fork copies no other. pyarrow, which scikit-learn imports, would have one."""
-_LONGEST_SECONDS = 300  # that the server takes to import, or a command to be started
-_STACK_SIGNAL = signal.SIGRTMIN + 3  # makes a command write down where it is; nothing else uses it
-_STACK_SECONDS = 0.5  # within which it has done so, on a busy machine too
+"""Keeps the server at one thread, because a fork copies only one. pyarrow, which scikit-learn imports, starts more."""
+_LONGEST_SECONDS = 300  # for the server's imports, or the start of a command
 
 
 class Command:
     """A started command.
 
     Args:
-        server: that forked it, and says when it has ended.
-        pid: of the process, and of its group.
-        log: file that gets what it prints.
-        stack: file that gets where it was when it was killed.
+        server: forked it, and says when it has ended.
+        pid: number of its process and of its process group.
+        log: file that gets its output.
     """
 
-    def __init__(self, server: CommandServer, pid: int, log: Path, stack: Path) -> None:
+    def __init__(self, server: CommandServer, pid: int, log: Path) -> None:
         self._server = server
         self.pid = pid
         self.log = log
-        self._stack = stack
 
     def ended(self, seconds: float) -> bool:
-        """Whether it has ended by so many seconds from now, at most."""
+        """Wait for its end, at most so many seconds; whether it has ended."""
         return self._server.has_answer(seconds)
 
     def wait(self, seconds: float = 600) -> int:
-        """Its exit status, minus the signal that killed it.
+        """Wait for its end; its exit status, or minus the signal that killed it.
 
         Raises: TimeoutError: if it still runs after so many seconds.
         """
@@ -85,29 +79,19 @@ class Command:
             raise TimeoutError(f"a command still ran after {seconds} s: {self.log.read_text()}")
         return int(self._server.answer())
 
-    def kill(self) -> str:
-        """Kill it and its workers with SIGKILL; where it was, as a stack of all threads, empty if it had just begun."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, _STACK_SIGNAL)
-            latest = time.perf_counter() + _STACK_SECONDS
-            while self._stack.exists() and not self._stack_is_written() and time.perf_counter() < latest:
-                time.sleep(0.0001)
-        for kill in (os.killpg, os.kill):  # one that has just begun is in no group of its own yet
+    def kill(self) -> None:
+        """Kill it and its workers with SIGKILL."""
+        for kill in (os.killpg, os.kill):  # a command that has just begun has no group of its own yet
             with suppress(ProcessLookupError):
                 kill(self.pid, signal.SIGKILL)
-        return self._stack.read_text() if self._stack.exists() else ""
-
-    def _stack_is_written(self) -> bool:
-        # The server's own frames are the outermost of the thread that is written last.
-        return self._stack.read_text().rstrip().endswith("in <module>")
 
 
 class CommandServer:
-    """The server, seen from the process that uses it; a context manager. It runs one command at a time.
+    """The server, as its user sees it; a context manager. It runs one command at a time.
 
     Args:
-        prepare: is called in the server's process before it begins, to set its limits for example.
-        variables: of the environment, beside this process's.
+        prepare: called in the server's process before it begins, for example to set limits.
+        variables: further variables of the server's environment.
     """
 
     def __init__(
@@ -143,40 +127,33 @@ class CommandServer:
         """Start a command.
 
         Args:
-            arguments: what follows `selfkd` on a command line.
-            log: file that what it prints is added to.
-            folder: in which it runs; by default the server's.
+            arguments: the words behind `selfkd` on a command line.
+            log: its output is appended to this file.
+            folder: its working folder; by default the server's.
         """
-        stack = log.with_name(log.name + ".stack")
-        stack.unlink(missing_ok=True)
         assert self._process.stdin is not None
-        order = {
-            "arguments": [*map(str, arguments)],
-            "log": str(log),
-            "stack": str(stack),
-            "folder": str(folder or "."),
-        }
+        order = {"arguments": [*map(str, arguments)], "log": str(log), "folder": str(folder or ".")}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        return Command(self, int(self.answer()), log, stack)
+        return Command(self, int(self.answer()), log)
 
     def has_answer(self, seconds: float) -> bool:
-        """Whether the server says something within so many seconds."""
+        """Whether the server writes a line within so many seconds."""
         return bool(select.select([self._process.stdout], [], [], max(seconds, 0))[0])
 
     def answer(self) -> str:
-        """The server's next line; it is waited for.
+        """Wait for the server's next line.
 
         Raises:
-            TimeoutError: if it says nothing for too long; it is killed.
-            RuntimeError: if it has ended.
+            TimeoutError: if the server writes nothing for too long; it is killed.
+            RuntimeError: if the server has ended.
         """
         assert self._process.stdout is not None
         if not self.has_answer(_LONGEST_SECONDS):
             self._process.kill()
-            raise TimeoutError(f"the server of commands said nothing for {_LONGEST_SECONDS} s")
+            raise TimeoutError(f"the command server wrote nothing for {_LONGEST_SECONDS} s and was killed")
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the server of commands has ended; what it printed stands above")
+            raise RuntimeError("the command server has ended; its output above says why")
         return line.decode()
 
 
@@ -184,26 +161,23 @@ def _serve() -> None:
     """Import, then fork a command for every line of standard input, one after the other."""
     for name in _IMPORTS:
         importlib.import_module(name)
-    signal.signal(_STACK_SIGNAL, signal.SIG_IGN)  # until a command listens to it; it must die of SIGKILL alone
-    gc.freeze()  # a collection in a command would touch, and so copy, every page of what was imported
+    gc.freeze()  # a garbage collection in a command would copy every page of the imported modules
     print(len(list(Path("/proc/self/task").iterdir())), flush=True)
     while line := sys.stdin.readline():
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(line))
+            _run(json.loads(line))
         print(pid, flush=True)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
-    os._exit(0)  # without tearing down what was imported, which takes as long as a short training
+    os._exit(0)  # a regular exit would tear down all imported modules, which takes as long as a short training
 
 
-def _become(order: dict[str, Any]) -> NoReturn:
-    """Run the command to its end, in the process just forked."""
+def _run(order: dict[str, Any]) -> NoReturn:
+    """Run a command to its end, in the forked process."""
     from selfkd.cli import main
 
     os.setsid()
-    stack = Path(order["stack"]).open("w")  # noqa: SIM115  # open as long as the process lives
-    faulthandler.register(_STACK_SIGNAL, file=stack, all_threads=True)
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for source, descriptor in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
         os.dup2(source, descriptor)
@@ -214,7 +188,7 @@ def _become(order: dict[str, Any]) -> NoReturn:
         traceback.print_exc()
         status = 1
     sys.stdout.flush()
-    os._exit(status)  # as the server does
+    os._exit(status)  # as the server ends
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ results/fuzz.json and lists what failed; the exit status is 1 if anything did.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import resource
 import shutil
@@ -28,10 +26,9 @@ from typing import Any
 
 from command_server import CommandServer
 from fuzz_inputs import Ground, Input, inputs
+from report import Report
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "fuzz.json"
-
+REPORT = Report("fuzz")
 LONGEST_SECONDS = 60.0
 STATUSES = frozenset({0, 1, 2})
 NET = "unforeseen error"
@@ -92,7 +89,7 @@ def without_places(text: str, folder: Path) -> str:
         text: that a command was given or printed.
         folder: where the inputs lie.
     """
-    places = {folder: "INPUTS", ROOT: "REPOSITORY", Path(sys.prefix): "PYTHON", Path(sys.base_prefix): "PYTHON"}
+    places = {folder: "INPUTS", REPORT.root: "REPOSITORY", Path(sys.prefix): "PYTHON", Path(sys.base_prefix): "PYTHON"}
     for place in sorted(places, key=lambda each: -len(str(each))):
         text = text.replace(str(place), places[place])
     return text
@@ -178,15 +175,14 @@ def measure(seed: int, folder: Path, servers: int = 2, number: int | None = None
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = REPORT.parser(__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--folder", type=Path, default=Path("runs") / "fuzz", help="emptied before and afterwards")
     parser.add_argument("--number", type=int, help="only the first so many inputs; nothing is written to results/")
     arguments = parser.parse_args()
     results = measure(arguments.seed, arguments.folder, number=arguments.number)
     if arguments.number is None:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        REPORT.write(results)
     failed, caught = len(results["failed"]), len(results["caught_by_the_net"])
     print(f"{results['inputs']} inputs in {results['seconds']} s: {failed} failed, {caught} were caught by the net")
     return int(failed > 0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from command_server import CommandServer
-from killed_runs import write_images
+from digit_images import write_images
 
 __all__ = ["Ground", "Input", "inputs"]
 

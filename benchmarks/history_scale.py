@@ -4,8 +4,8 @@
 
 `scale`: a history of 1,281,167 samples, 1,000 classes and 4 heads, of synthetic predictions, beside a training step of
 a plain ResNet-18 on 224x224 images. `accuracy`: DTSKD on 100 images of each class of CIFAR-100, whose Parquet files
-DATA_ROOT holds; interrupted, it continues. Writes results/history_scale.json, each part for itself, and the section
-`history_scale` of docs/scaling.md; `--page` only writes the section, `--tiny` measures something small and prints it.
+DATA_ROOT holds; after an interruption the same command continues. Writes results/history_scale.json, as soon as a part
+is measured, and the section `history_scale` of docs/scaling.md. `--tiny` measures something small and prints it.
 """
 
 from __future__ import annotations
@@ -25,17 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tabulate import tabulate
 from torch import Tensor
 
-from generated_section import with_section
+from report import Report, machine, table
 from selfkd.memories import History, HistoryOptions
 from selfkd.memories.row_formats import TopClasses
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "history_scale.json"
-PAGE = ROOT / "docs" / "scaling.md"
-COMMAND = "python benchmarks/history_scale.py DATA_ROOT"
 HEADS = ("main", "branch1", "branch2", "branch3")
 PLACES = {"device": "main memory", "memmap": "files"}
 DENSE = {"all, float32": {"top_k": 0}, "all, float16": {"top_k": 0, "dtype": "float16"}}
@@ -56,16 +51,16 @@ OVERRIDES = {
 
 @dataclass(frozen=True)
 class Size:
-    """How large everything is.
+    """The sizes of what is measured.
 
     Args:
-        samples: of the training set.
+        samples: number of samples of the training set.
         classes: K.
         batch: B.
-        pass_of: images that the network takes at a time; gradients of several passes are summed for one step.
-        side: of the images.
-        top_k: the numbers of classes kept.
-        predictions: synthetic ones, made once and reused.
+        pass_of: images in one forward pass; the gradients of several passes are summed for one step.
+        side: side of the images in pixels.
+        top_k: numbers of classes to keep.
+        predictions: number of synthetic predictions, which are made once and reused.
     """
 
     samples: int = 1_281_167
@@ -97,7 +92,7 @@ def synthetic_predictions(count: int, classes: int, seed: int) -> Tensor:
 
 
 def shape_of(rows: Tensor) -> dict[str, float]:
-    """Figures by which predictions can be compared with a real network's."""
+    """Figures that compare predictions with a real network's."""
     ordered = rows.sort(dim=1, descending=True).values
     return {
         "top1_mass": round(ordered[:, 0].mean().item(), 4),
@@ -107,7 +102,7 @@ def shape_of(rows: Tensor) -> dict[str, float]:
 
 
 def error_of(rows: Tensor, top_k: int) -> dict[str, float]:
-    """What the top classes keep of predictions, and the divergence of what is read from what was written."""
+    """The mass that the top classes keep, and the divergence of the predictions read from those written."""
     form = TopClasses(1, rows.shape[1], top_k)
     read = form.decode(form.encode(rows[:, None]))[:, 0]
     divergence = (rows * ((rows + EPSILON).log() - (read + EPSILON).log())).sum(dim=1)
@@ -119,7 +114,7 @@ def error_of(rows: Tensor, top_k: int) -> dict[str, float]:
 
 
 class PlainStep:
-    """A training step of ResNet-18 alone: what everything is compared with."""
+    """A training step of ResNet-18 alone, the yardstick."""
 
     def __init__(self, size: Size) -> None:
         import timm
@@ -142,7 +137,7 @@ class PlainStep:
 
 
 class HistoryStep:
-    """What a history adds to a step: one read and one write of random samples, full tables behind it."""
+    """What a history adds to a step: one read and one write of random samples, in full tables."""
 
     def __init__(self, size: Size, top_k: int, storage: str, rows: Tensor, folder: Path) -> None:
         self.size, self.rows = size, rows
@@ -163,7 +158,7 @@ class HistoryStep:
 
 
 def filled(size: Size, top_k: int, storage: str, rows: Tensor, folder: Path) -> History:
-    """A history whose rows all were written, in both generations."""
+    """A history with all rows written, in both generations."""
     history = History(size.samples, size.classes, HEADS)
     history.configure(HistoryOptions(top_k=top_k, storage=storage), folder)
     sample = History(len(rows), size.classes, HEADS, HistoryOptions(top_k=top_k))
@@ -233,7 +228,7 @@ def measure_scale(size: Size, rounds: int) -> dict[str, Any]:
 
 
 def memory_of(size: Size, top_k: int, storage: str) -> dict[str, float]:
-    """Megabytes that a process takes for a history alone, measured in one of its own."""
+    """Megabytes that a history takes, measured in a process of its own."""
     tiny = ["--tiny"] if size == TINY else []
     command = [sys.executable, __file__, "--memory-of", f"{top_k},{storage}", *tiny]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -241,12 +236,12 @@ def memory_of(size: Size, top_k: int, storage: str) -> dict[str, float]:
 
 
 def print_memory(size: Size, top_k: int, storage: str) -> None:
-    """What `memory_of` asks of its process: a history whose tables are all touched, and a hundred steps."""
+    """Print, in the process of `memory_of`, the memory of a history with all tables in use, after a hundred steps."""
     history = History(size.samples, size.classes, HEADS)
     rows = synthetic_predictions(size.batch, size.classes, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         step = HistoryStep(TINY, 4, "device", synthetic_predictions(TINY.batch, TINY.classes, seed=0), Path(folder))
-        step()  # so that what torch takes for itself is there before
+        step()  # torch takes its own memory before the measurement
         before = _memory()
         history.configure(HistoryOptions(top_k=top_k, storage=storage), Path(folder))
         state = History(1, size.classes, HEADS, HistoryOptions(top_k=top_k)).to("cpu")
@@ -276,7 +271,7 @@ def print_memory(size: Size, top_k: int, storage: str) -> None:
 
 
 def _memory() -> dict[str, float]:
-    """What Linux says that this process holds, in megabytes."""
+    """The memory of this process in megabytes, as Linux counts it."""
     status = Path("/proc/self/status").read_text()
     return {
         key: int(kilobytes) * 1024 / 1e6 for key, kilobytes in re.findall(r"(VmHWM|VmRSS|RssAnon):\s*(\d+) kB", status)
@@ -284,7 +279,7 @@ def _memory() -> dict[str, float]:
 
 
 def measure_accuracy(data_root: str, runs: Path) -> dict[str, Any]:
-    """Train with every form and seed, or continue, and collect what the run folders hold."""
+    """Train with every number of classes and seed, or continue these runs, and collect what the run folders hold."""
     from selfkd.recipes.reader import resolve
     from selfkd.runs.train import run
 
@@ -307,14 +302,13 @@ def measure_accuracy(data_root: str, runs: Path) -> dict[str, Any]:
 
 
 def section(results: Mapping[str, Any]) -> str:
-    """What stands between the marks of the page, made of nothing but the results."""
-    parts = [_scale(results["scale"])] if "scale" in results else []
-    parts += [_accuracy(results["accuracy"])] if "accuracy" in results else []
-    return "\n\n".join([*parts, f"Written by `{COMMAND}` from `results/{RESULTS.name}`."])
+    """The section of the page."""
+    parts = {"scale": _scale, "accuracy": _accuracy}
+    return "\n\n".join(text(results[part]) for part, text in parts.items() if part in results)
 
 
 def _scale(scale: Mapping[str, Any]) -> str:
-    size, top, made, machine = scale["size"], scale["top_k"], scale["synthetic"], scale["environment"]
+    size, top, made = scale["size"], scale["top_k"], scale["synthetic"]
     forms = [[name, _gigabytes(taken), "", "", ""] for name, taken in scale["dense_bytes"].items()]
     for k, row in top.items():
         error = [f"{row['kept_mass']:.2%}", f"{row['kl_mean']:.4f}", f"{row['kl_99th']:.4f}"]
@@ -346,7 +340,7 @@ def _scale(scale: Mapping[str, Any]) -> str:
                 accuracy that torchvision states for ResNet-18 (69.8 % and 89.1 % on ImageNet's validation images), as
                 they would in a calibrated network; their mean entropy is {made["entropy_nat"]:.2f} nat. The error is
                 KL(written || read) in nat, {EPSILON:g} added to both as DTSKD's loss does."""),
-            _table(forms, ["kept", "both generations (GB)", "mass kept", "KL, mean", "KL, 99th percentile"]),
+            table(forms, ["kept", "both generations (GB)", "mass kept", "KL, mean", "KL, 99th percentile"]),
             _paragraph(f"""
                 One read and one write of a batch of {size["batch"]}, beside a training step of a plain ResNet-18 on
                 images of {size["side"]}x{size["side"]} in float32, which took
@@ -355,15 +349,14 @@ def _scale(scale: Mapping[str, Any]) -> str:
                 {len(scale["plain_seconds"])} rounds; medians. Memory is that of a process of its own with the history
                 alone: at its peak, with the pages of mapped files, which the system can take back; and what is its own
                 at the end."""),
-            _table(costs, ["kept", "where", "ms a step", "of a plain step", "peak (MB)", "its own (MB)"]),
+            table(costs, ["kept", "where", "ms a step", "of a plain step", "peak (MB)", "its own (MB)"]),
             _paragraph(f"""
                 Aims: at most {AIM_GB} GB for both generations by default (top 12), {
                 _verdict(default["bytes"] <= AIM_GB * 1e9)
             } ({_gigabytes(default["bytes"])} GB); below {AIM_SHARE:.0%} of a plain step,
                 {_verdict(worst < AIM_SHARE)} (at most {worst:.3%}). Files were in the page cache; where they exceed
                 main memory, reading waits for the disk. On a GPU a step takes a fraction of this time, and rows in main
-                memory travel: not measured yet. {machine["device"]}, {machine["threads"]} thread(s), torch
-                {machine["packages"]["torch"]}."""),
+                memory travel: not measured yet. {machine(scale["environment"])}."""),
         ]
     )
 
@@ -397,7 +390,7 @@ def _accuracy(accuracy: Mapping[str, Any]) -> str:
                 DTSKD with a quarter-width ResNet-18 on {images["train"]:,} images of CIFAR-100,
                 {options["trainer.epochs"]} epochs, bf16; accuracy on the {images["test"]:,} test images after the last
                 epoch, in %. The paired difference is that to all classes with the same seed."""),
-            _table(rows, ["classes kept", *(f"seed {seed}" for seed in everything), "mean ± std", "paired difference"]),
+            table(rows, ["classes kept", *(f"seed {seed}" for seed in everything), "mean ± std", "paired difference"]),
             _paragraph(f"{verdict} {len(everything)} seeds of so small a run show that nothing breaks, no more."),
         ]
     )
@@ -420,19 +413,17 @@ def _verdict(met: bool) -> str:
     return "met" if met else "missed"
 
 
-def _table(rows: list[list[str]], headers: list[str]) -> str:
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+REPORT = Report("history_scale", "scaling.md", section, is_section=True, arguments="DATA_ROOT")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = REPORT.parser(__doc__)
     parser.add_argument("data_root", nargs="?", help="folder with CIFAR-100's Parquet files")
     parser.add_argument("--parts", nargs="+", default=["scale", "accuracy"], choices=["scale", "accuracy"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
     parser.add_argument("--tiny", action="store_true", help="measure something small, print it and write nothing")
-    parser.add_argument("--page", action="store_true", help="only write the section from the results")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -444,18 +435,15 @@ def main() -> int:
     if arguments.tiny:
         print(json.dumps(measure_scale(size, 2), indent=1))
         return 0
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for part in [] if arguments.page else arguments.parts:
-        if part == "accuracy" and arguments.data_root is None:
-            parser.error("DATA_ROOT is needed")
-        measured = (
-            measure_scale(size, arguments.rounds)
-            if part == "scale"
-            else measure_accuracy(arguments.data_root, arguments.runs)
-        )
-        results[part] = measured
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(with_section(PAGE.read_text(), "history_scale", section(results) + "\n"))
+    if "accuracy" in arguments.parts and arguments.data_root is None:
+        parser.error("DATA_ROOT is needed")
+    results = REPORT.read() or {}
+    if "scale" in arguments.parts:
+        results["scale"] = measure_scale(size, arguments.rounds)
+        REPORT.write(results)
+    if "accuracy" in arguments.parts:
+        results["accuracy"] = measure_accuracy(arguments.data_root, arguments.runs)
+        REPORT.write(results)
     return 0
 
 

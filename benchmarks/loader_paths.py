@@ -4,23 +4,19 @@
 
 DATA_ROOT holds CIFAR-100's Parquet files; its images are first written as PNG files, one folder per class, below
 --images. A quarter-width ResNet-18 trains for 3 epochs of all 50,000, plain, with 3 seeds by each path. Writes
-results/loader_paths.json and docs/loader-paths.md; interrupted, it continues. `--page` only writes the page.
+results/loader_paths.json and docs/loader-paths.md. After an interruption the same command continues.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
+from report import Report, table
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "loader_paths.json"
-PAGE = ROOT / "docs" / "loader-paths.md"
 RECIPE = "dtskd/cifar100/resnet18/plain"
 SEEDS = (0, 1, 2)
 OVERRIDES = {"backbone.width": 16, "trainer.epochs": 3, "trainer.best_after_epoch": 0, "loader.workers": 1}
@@ -41,23 +37,6 @@ last digit; Parquet files list them in another order than sorted folders, which 
 """
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_root", nargs="?", help="folder with CIFAR-100's Parquet files")
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--images", type=Path, default=Path("runs") / "cifar100-images", help="gets the PNG files")
-    parser.add_argument("--page", action="store_true", help="only write the page from the results")
-    arguments = parser.parse_args()
-    if not arguments.page:
-        if arguments.data_root is None:
-            parser.error("DATA_ROOT is needed")
-        write_images(arguments.data_root, arguments.images)
-        results = measure(arguments.data_root, arguments.images, arguments.runs)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(page(json.loads(RESULTS.read_text())))
-    return 0
-
-
 def write_images(data_root: str, folder: Path) -> None:
     """CIFAR-100 as `<split>/<class>/<position>.png`, without loss; what is there is kept."""
     from torchvision.transforms.v2.functional import to_pil_image
@@ -74,7 +53,7 @@ def write_images(data_root: str, folder: Path) -> None:
 
 
 def measure(data_root: str, images: Path, runs: Path) -> dict[str, Any]:
-    """Train by every path with every seed, or continue, and collect what the run folders hold."""
+    """Train by every path with every seed, or continue these runs, and collect what the run folders hold."""
     from selfkd.recipes.reader import resolve
     from selfkd.runs.train import run
     from selfkd.training.epoch_log import read_epoch_log
@@ -97,11 +76,11 @@ def measure(data_root: str, images: Path, runs: Path) -> dict[str, Any]:
                     "environment": json.loads(folder.environment_file.read_text()),
                 }
             )
-    return {"command": "python benchmarks/loader_paths.py DATA_ROOT", "runs": records}
+    return {"runs": records}
 
 
 def page(results: dict[str, Any]) -> str:
-    """The documentation page, made of nothing but the results."""
+    """The documentation page."""
     rows = []
     for path in PATHS:
         runs = [record for record in results["runs"] if record["path"] == path]
@@ -112,11 +91,24 @@ def page(results: dict[str, Any]) -> str:
     environment = results["runs"][0]["environment"]
     headers = ["path", *(f"seed {seed}" for seed in SEEDS), "mean ± std", "s an epoch"]
     return (
-        f"{_INTRODUCTION}\n{tabulate(rows, headers, tablefmt='github', disable_numparse=True)}\n\n"
+        f"{_INTRODUCTION}\n{table(rows, headers)}\n\n"
         f"Test accuracy in % after the last epoch, {len(SEEDS)} seeds. bf16 autocast, channels-last, "
-        f"{environment['threads']} CPU thread(s), torch {environment['packages']['torch']}.\n\n"
-        f"Written by `{results['command']}` from `results/{RESULTS.name}`.\n"
+        f"{environment['threads']} CPU thread(s), torch {environment['packages']['torch']}."
     )
+
+
+REPORT = Report("loader_paths", "loader-paths.md", page, arguments="DATA_ROOT")
+
+
+def main() -> int:
+    parser = REPORT.parser(__doc__)
+    parser.add_argument("data_root", help="folder with CIFAR-100's Parquet files")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    parser.add_argument("--images", type=Path, default=Path("runs") / "cifar100-images", help="gets the PNG files")
+    arguments = parser.parse_args()
+    write_images(arguments.data_root, arguments.images)
+    REPORT.write(measure(arguments.data_root, arguments.images, arguments.runs))
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,14 +4,12 @@
 
 PHOTOGRAPHS is a folder of JPEG photographs, from which files of ImageNet's size are made. All variants of a table take
 turns in one process on one thread, so that what else the machine does hits all alike; a ratio is the median over the
-rounds. Writes results/loader_speed.json and docs/loader-speed.md; `--page` only writes the page.
+rounds. Writes results/loader_speed.json and docs/loader-speed.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
 import statistics
 import sys
@@ -24,12 +22,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tabulate import tabulate
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
+from report import Report, machine, table
 from selfkd.contract import Needs
 from selfkd.data.augmentation.augmentations import CropFlip, RandomResizedCrop
 from selfkd.data.augmentation.regularization import Regularization
@@ -38,10 +36,6 @@ from selfkd.data.loading.loaders import training_loader
 from selfkd.data.reading.image_files import ImageFiles
 from selfkd.data.splits import ImageSet, Split
 from selfkd.runs.environment import environment
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "loader_speed.json"
-PAGE = ROOT / "docs" / "loader-speed.md"
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASSES, SIDE, LARGE_SIDE = 100, 32, 224
@@ -246,23 +240,20 @@ def measure_all(photographs: Path, rounds: int, resident: int, per_image: int, f
 
 
 def page(results: Mapping[str, Any]) -> str:
-    """The documentation page, made of nothing but the results."""
+    """The documentation page."""
 
-    def table(rows: Mapping[str, Any]) -> str:
+    def speeds(rows: Mapping[str, Any]) -> str:
         cells = [[name, f"{row['images_per_second']:,.0f}", f"{row['relative']:.2f}"] for name, row in rows.items()]
-        header = ["variant", "images/s and core", "relative"]
-        return tabulate(cells, header, tablefmt="github", disable_numparse=True) + "\n"
+        return table(cells, ["variant", "images/s and core", "relative"]) + "\n"
 
     width, height = PHOTOGRAPH
     speed = results["large"][WORKER]["images_per_second"]
     needed = [[f"{taken:,}", f"{taken / speed:.1f}"] for taken in (500, 1000, 2000, 4000)]
-    cores = tabulate(needed, ["images/s", "cores"], tablefmt="github", disable_numparse=True)
-    machine = results["environment"]
     return "\n".join(
         [
             _INTRODUCTION,
             _SMALL.format(side=SIDE, batch=BATCH),
-            table(results["small"]),
+            speeds(results["small"]),
             _LARGE.format(
                 **results["files"],
                 width=width,
@@ -272,33 +263,28 @@ def page(results: Mapping[str, Any]) -> str:
                 side=LARGE_SIDE,
                 worker=WORKER,
             ),
-            table(results["large"]),
-            _CORES.format(speed=speed, table=cores, side=LARGE_SIDE),
-            f"{machine['device']}, {machine['threads']} thread(s), torch {machine['packages']['torch']}, "
-            f"{results['rounds']} rounds, load average {results['load']:.1f} at the start.\n",
-            f"Written by `python benchmarks/loader_speed.py PHOTOGRAPHS` from `results/{RESULTS.name}`.\n",
+            speeds(results["large"]),
+            _CORES.format(speed=speed, table=table(needed, ["images/s", "cores"]), side=LARGE_SIDE),
+            f"{machine(results['environment'])}, {results['rounds']} rounds, load average {results['load']:.1f} at the "
+            "start.",
         ]
     )
 
 
+REPORT = Report("loader_speed", "loader-speed.md", page, arguments="PHOTOGRAPHS")
+
+
 def main(given: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path, nargs="?", metavar="PHOTOGRAPHS")
+    parser = REPORT.parser(__doc__)
+    parser.add_argument("photographs", type=Path, metavar="PHOTOGRAPHS")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--resident", type=int, default=50_000, help="images of an epoch in memory")
     parser.add_argument("--per-image", type=int, default=5_000, help="images of an epoch taken one by one")
-    parser.add_argument("--files", type=int, default=300)
-    parser.add_argument("--page", action="store_true", help="only write the page from the results")
+    parser.add_argument("--files", type=int, default=300, help="photographs at most")
     arguments = parser.parse_args(given)
     torch.set_num_threads(1)
-    if not arguments.page:
-        if arguments.photographs is None:
-            parser.error("name a folder of photographs")
-        sizes = {"resident": arguments.resident, "per_image": arguments.per_image, "files": arguments.files}
-        results = measure_all(arguments.photographs, arguments.rounds, **sizes)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+    sizes = {"resident": arguments.resident, "per_image": arguments.per_image, "files": arguments.files}
+    REPORT.write(measure_all(arguments.photographs, arguments.rounds, **sizes))
     return 0
 
 

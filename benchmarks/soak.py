@@ -3,14 +3,12 @@
     python benchmarks/soak.py [--epochs 1000] [--folder runs/soak]
 
 A tiny network learns digits by DTSKD with the real command, once from images in memory and once from files that a
-worker process reads. A second process looks at the first whenever a row is added to metrics.csv. Writes
-results/soak.json and its section of docs/resume.md, and says what grew; `--page` only writes the section.
+worker process reads. A second process measures the first whenever a row is added to metrics.csv. Writes
+results/soak.json and its section of docs/resume.md, and says what grew.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import statistics
@@ -22,20 +20,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
-from generated_section import with_section
-from killed_runs import FILES, MEMORY, write_images
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "soak.json"
-PAGE = ROOT / "docs" / "resume.md"
+from digit_images import write_images
+from report import Report, machine, table
 
 RECIPE = "demo/digits/resnet18/dtskd"
 OPTIONS = {"backbone.width": 4, "trainer.evaluate_every": 10}
-VARIANTS = {"memory": MEMORY, "files, 1 worker": {**FILES, "loader.workers": 1}}
+VARIANTS = {
+    "memory": {"data.classes": "[0,1,2,3,4]", "data.train_per_class": 40},
+    "files, 1 worker": {"data": "folder", "data.image_size": 16, "data.memory_gb": 0, "loader.workers": 1},
+}
 STEPS = 10
-"""Of an epoch: 200 images in batches of 20."""
+"""Steps in an epoch: 200 images in batches of 20."""
 
 
 def _count(folder: str) -> Callable[[int], float]:
@@ -52,12 +47,12 @@ def _children(pid: int) -> float:
 
 
 def _processor_ms(pid: int) -> float:
-    """Of the process, and of those children that have ended, since its start."""
+    """Processor time of the process and of its ended children, since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return 1000 * sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
-LOOKS: dict[str, Callable[[int], float]] = {
+MEASURES: dict[str, Callable[[int], float]] = {
     "resident memory (MB)": _resident,
     "open files": _count("fd"),
     "threads": _count("task"),
@@ -74,23 +69,23 @@ TOLERANCES: dict[str, float | None] = {
     "child processes": 0.0,
     "load of the machine": None,
 }
-"""By which share the median of the last quarter of the epochs may lie above that of the second; None is not judged."""
+"""The share by which the median of the last quarter may exceed that of the second; None is not judged."""
 EPOCHS_A_POINT = dict.fromkeys(("ms an epoch", "processor's ms an epoch"), OPTIONS["trainer.evaluate_every"])
-"""Of those series that do not have one point an epoch."""
+"""For the series that do not have one point an epoch."""
 
 
 def soak(options: dict[str, Any], epochs: int, folder: Path) -> dict[str, list[float]]:
-    """Train, and look at the process whenever an epoch has ended.
+    """Train, and measure the process whenever an epoch has ended.
 
-    Returns: what was seen, by name; an epoch that ended during another's look is missed.
+    Returns: the measurements by name. An epoch that ends while another is measured is missed.
     """
     overrides = [f"{key}={value}" for key, value in {**OPTIONS, **options, "trainer.epochs": epochs}.items()]
     command = [sys.executable, "-m", "selfkd", "train", RECIPE, *overrides, "name=soak", "--no-progress"]
     log = folder / "log.txt"
     metrics = folder / "soak" / "seed-0" / "metrics.csv"
-    series: dict[str, list[float]] = {name: [] for name in LOOKS}
-    ends: dict[int, float] = {}  # by epoch: when it ended, and after how much work
-    work: dict[int, float] = {}
+    series: dict[str, list[float]] = {name: [] for name in MEASURES}
+    ends: dict[int, float] = {}  # by epoch: the time of its end in ms
+    work: dict[int, float] = {}  # by epoch: the processor time until then in ms
     with log.open("w") as output:
         process = subprocess.Popen([*command, "--runs", str(folder)], stdout=output, stderr=output)
         latest = 0
@@ -103,8 +98,8 @@ def soak(options: dict[str, Any], epochs: int, folder: Path) -> dict[str, list[f
             ends[rows] = latest / 1e6
             with suppress(FileNotFoundError, ProcessLookupError, IndexError):  # it has just ended
                 work[rows] = _processor_ms(process.pid)
-                looks = {name: look(process.pid) for name, look in LOOKS.items()}
-                for name, value in looks.items():
+                values = {name: measure(process.pid) for name, measure in MEASURES.items()}
+                for name, value in values.items():
                     series[name].append(value)
     if process.returncode:
         raise RuntimeError(f"the run ended with {process.returncode}: {log.read_text()}")
@@ -127,7 +122,7 @@ def _step_times(metrics: Path) -> list[float]:
 
 
 def _an_epoch(totals: dict[int, float]) -> list[float]:
-    """Means over as many epochs as hold one evaluation, logs and checkpoints included."""
+    """Means over as many epochs as have one evaluation, with logs and checkpoints."""
     every = OPTIONS["trainer.evaluate_every"]
     tens = [row for row in sorted(totals) if row % every == 0 and row + every in totals]
     return [(totals[row + every] - totals[row]) / every for row in tens]
@@ -154,7 +149,7 @@ def judged(series: Sequence[float], tolerance: float | None) -> dict[str, Any]:
 
 
 def measure(epochs: int, folder: Path) -> dict[str, Any]:
-    """Soak every variant."""
+    """Train every variant and judge what was measured."""
     from selfkd.runs.environment import environment
 
     variants = {}
@@ -167,7 +162,6 @@ def measure(epochs: int, folder: Path) -> dict[str, Any]:
         series = soak(options, epochs, place)
         variants[name] = {measured: judged(values, TOLERANCES[measured]) for measured, values in series.items()}
     return {
-        "command": f"python benchmarks/soak.py --epochs {epochs}",
         "epochs": epochs,
         "variants": variants,
         "environment": environment(),
@@ -175,23 +169,21 @@ def measure(epochs: int, folder: Path) -> dict[str, Any]:
 
 
 def section(results: dict[str, Any]) -> str:
-    """The section of the page, made of nothing but the results."""
+    """The section of the page."""
     parts = []
     for name, variant in results["variants"].items():
         rows = [_row(measured, of) for measured, of in variant.items()]
         headers = ["", *(f"quarter {i}" for i in range(1, 5)), "growth", "slope", "at most", "flat"]
-        parts.append(f"Images from {name}:\n\n{tabulate(rows, headers, tablefmt='github', disable_numparse=True)}\n")
-    environment = results["environment"]
+        parts.append(f"Images from {name}:\n\n{table(rows, headers)}\n")
     return (
         f"DTSKD trains a tiny ResNet-18 on digits for {results['epochs']:,} epochs of {STEPS} steps in one process, "
         f"evaluated every {OPTIONS['trainer.evaluate_every']} epochs, with a checkpoint every epoch. Another process "
-        "looks at it once an epoch. Shown are medians over quarters of the run; *growth* is that of the last quarter "
-        "over the second, *slope* that of a straight line through the last three, in a thousand epochs, both as a "
-        "share of the second quarter's median. An epoch's time holds its log, checkpoint and share of evaluations; a "
-        "growth up to *at most* counts as flat.\n\n"
+        "measures it once an epoch. The table shows medians over quarters of the run. *Growth* is that of the last "
+        "quarter over the second, *slope* that of a straight line through the last three quarters in a thousand "
+        "epochs, both as a share of the second quarter's median. The time of an epoch includes its log, its checkpoint "
+        "and its share of the evaluations. A growth up to *at most* counts as flat.\n\n"
         + "\n".join(parts)
-        + f"\ntorch {environment['packages']['torch']}, {environment['device']}, {environment['threads']} thread(s)."
-        f"\n\nWritten by `{results['command']}` from `results/{RESULTS.name}`.\n"
+        + f"\n{machine(results['environment'])}."
     )
 
 
@@ -203,18 +195,16 @@ def _row(measured: str, of: dict[str, Any]) -> list[str]:
     return [measured, *medians, f"{100 * of['growth']:+.1f} %", f"{100 * slope:+.1f} %", *verdict]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+REPORT = Report("soak", "resume.md", section, is_section=True)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    parser = REPORT.parser(__doc__)
     parser.add_argument("--epochs", type=int, default=1000, help="at least 40, so that every quarter has evaluations")
     parser.add_argument("--folder", type=Path, default=Path("runs") / "soak", help="for the runs")
-    parser.add_argument("--page", action="store_true", help="only write the section from the results")
-    parsed = parser.parse_args(arguments)
-    if not parsed.page:
-        results = measure(parsed.epochs, parsed.folder)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    results = json.loads(RESULTS.read_text())
-    PAGE.write_text(with_section(PAGE.read_text(), "soak", section(results)))
+    arguments = parser.parse_args(given)
+    results = measure(arguments.epochs, arguments.folder)
+    REPORT.write(results)
     print(section(results))
     return int(not all(of["flat"] for variant in results["variants"].values() for of in variant.values()))
 

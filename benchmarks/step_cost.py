@@ -3,10 +3,10 @@
     python benchmarks/step_cost.py [--methods plain dtskd] [--precision bf16-mixed] [--compile MODE] [--rounds 5]
 
 A step is forward, backward, optimiser and history, on CIFAR-sized random images with ResNet-18. Each variant takes
-turns with the plain step in one process, so that what else the machine does hits both alike; the ratio is the median
-over the rounds. Says what it measured as soon as it has it, and keeps it: a record in results/step_cost.json for each
-device, precision, compilation, batch and width, and docs/step-cost.md made of them. `--page` only writes the page,
-`--merge FILE` first adds what another machine measured.
+turns with the plain step in one process, so that other work of the machine slows both alike; the ratio is the median
+over the rounds. Prints and keeps each measurement at once: results/step_cost.json has a record for each device,
+precision, compilation, batch and width, and docs/step-cost.md is made of them. `--merge FILE` only adds the records of
+another machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +31,21 @@ from selfkd import process_environment
 os.environ.update(process_environment.variables())  # as the selfkd command does
 
 import torch
-from tabulate import tabulate
 
 import selfkd
-from literal_teskd import literal
-from selfkd.atomic_files import written_whole
+from report import Report, machine, table
 from selfkd.methods.base import Method
 from selfkd.runs.environment import environment
 from selfkd.training.allocator import allocator_name
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "step_cost.json"
-PAGE = ROOT / "docs" / "step-cost.md"
 _INTRODUCTION = """\
 # What a training step costs
 
 A step is forward, backward, optimiser and history: ResNet-18 on 32x32 images, 100 classes. Each variant takes turns
 with the plain step in one process; `relative` is the median over the rounds of a step's time by the plain step's in the
-same round. Peak memory holds weights, optimiser and activations; on a CPU it is that of a process of its own. `teskd,
-literal` computes the same function in the order of paper and release. Layouts are channels-last where nothing else is
-said.
+same round. Peak memory includes weights, optimiser and activations; on a CPU it is that of a process of its own.
+Layouts are channels-last where nothing else is said. `teskd, literal` computes the same function in the order of paper
+and release (`tests/literal_teskd.py`). It is no longer measured; its rows are those of the commits that they name.
 
 On a CPU, PyTorch takes its large tensors in huge pages here (`THP_MEM_ALLOC_ENABLE=1`), as under the `selfkd` command;
 in your own script set it before torch is imported.
@@ -100,8 +94,6 @@ VARIANTS = {
     "dtskd": Variant("dtskd"),
     "loth": Variant("loth"),
     "teskd": Variant("teskd"),
-    "teskd, literal": Variant("teskd", change=lambda method: literal(method.students)),
-    "teskd, literal, contiguous": Variant("teskd", channels_last=False, change=lambda method: literal(method.students)),
 }
 
 
@@ -294,15 +286,6 @@ def merged(records: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[d
     return [record for record in records if key_of(record) not in keys] + newer
 
 
-def _keep(before: list[dict[str, Any]], *newer: dict[str, Any]) -> None:
-    """Write results and page, each whole or not at all: a time limit may end this at any moment."""
-    records = merged(before, list(newer))
-    for file, text in ((RESULTS, json.dumps(records, indent=1) + "\n"), (PAGE, page(records))):
-        file.parent.mkdir(exist_ok=True)
-        with written_whole(file) as unfinished:
-            unfinished.write_text(text)
-
-
 def _form(record: dict[str, Any]) -> str:
     """How it was compiled and who gave the memory, in words; early records say true for the default mode."""
     mode = record["compiled"]
@@ -320,28 +303,25 @@ def _megabytes(value: float | None) -> str:
 
 
 def page(records: list[dict[str, Any]]) -> str:
-    """The documentation page, made of nothing but the results."""
+    """The documentation page."""
     sections = [_INTRODUCTION]
     for record in records:
-        machine = record["environment"]
+        environment = record["environment"]
         title = f"## {record['device']}, {record['precision']}, {_form(record)}, batch {record['batch_size']}\n"
         rows = [
             [name, _milliseconds(row), f"{row['relative']:.2f}", _megabytes(row["peak_memory_mb"])]
             for name, row in record["rows"].items()
         ]
         rounds = len(record["rows"][YARDSTICK]["rounds"])
-        torch_version = machine["packages"]["torch"]
-        where = f"{machine['device']}, {machine['threads']} thread(s), torch {torch_version}, {rounds} rounds"
-        where += f", code of {machine['commit'][:7]}." if machine.get("commit") else "."
+        commit = f", code of {environment['commit'][:7]}" if environment.get("commit") else ""
+        where = f"{machine(environment)}, {rounds} rounds{commit}."
         header = ["variant", "ms a step", "relative", "peak memory (MB)"]
-        sections += [title, tabulate(rows, header, tablefmt="github", disable_numparse=True), "", where, ""]
-    sections += ["## Aims\n", _against_aims(records), ""]
-    sections.append(f"Written by `python benchmarks/step_cost.py` from `results/{RESULTS.name}`.\n")
-    return "\n".join(sections)
+        sections += [title, table(rows, header), "", where, ""]
+    return "\n".join([*sections, "## Aims\n", _against_aims(records)])
 
 
 def _against_aims(records: Sequence[dict[str, Any]]) -> str:
-    """What was aimed at, and the records that meet or miss it."""
+    """The aims, and the records that meet or miss them."""
     rows = []
     for (method, compiled), aim in AIMS.items():
         for record in records:
@@ -349,12 +329,14 @@ def _against_aims(records: Sequence[dict[str, Any]]) -> str:
                 relative = record["rows"][method]["relative"]
                 form = f"{record['device']}, {_form(record)}, {record['precision']}, batch {record['batch_size']}"
                 rows.append([method, form, f"{aim:g}", f"{relative:.2f}", "met" if relative <= aim else "missed"])
-    header = ["variant", "form", "at most", "relative", ""]
-    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    return table(rows, ["variant", "form", "at most", "relative", ""])
+
+
+REPORT = Report("step_cost", "step-cost.md", page)
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = REPORT.parser(__doc__)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -363,7 +345,6 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", default="both", choices=["32", "bf16-mixed", "both"])
     parser.add_argument("--methods", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="in which forms")
     parser.add_argument("--compile", choices=MODES, metavar="MODE", help=f"compile the method: {', '.join(MODES)}")
-    parser.add_argument("--page", action="store_true", help="only write the page from the results")
     parser.add_argument("--merge", type=Path, help="only add the records of another machine's step_cost.json")
     parser.add_argument("--memory-of", choices=list(VARIANTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
@@ -371,17 +352,16 @@ def main(given: Sequence[str] | None = None) -> int:
     if arguments.memory_of:
         print_memory(arguments.memory_of, arguments.batch, arguments.precision, arguments.width)
         return 0
-    records = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    if arguments.page:
-        PAGE.write_text(page(records))
-    elif arguments.merge:
-        _keep(records, *json.loads(arguments.merge.read_text()))
-    else:
-        sizes = {"batch_size": arguments.batch, "width": arguments.width, "rounds": arguments.rounds}
-        how = {"mode": arguments.compile, **sizes}
-        for precision in ["32", "bf16-mixed"] if arguments.precision == "both" else [arguments.precision]:
-            record = measure(arguments.methods, precision, arguments.device, keep=partial(_keep, records), **how)
-            records = merged(records, [record])
+
+    def keep(*newer: dict[str, Any]) -> None:
+        REPORT.write(merged(REPORT.read() or [], list(newer)))
+
+    if arguments.merge:
+        keep(*json.loads(arguments.merge.read_text()))
+        return 0
+    sizes = {"batch_size": arguments.batch, "width": arguments.width, "rounds": arguments.rounds}
+    for precision in ["32", "bf16-mixed"] if arguments.precision == "both" else [arguments.precision]:
+        measure(arguments.methods, precision, arguments.device, mode=arguments.compile, keep=keep, **sizes)
     return 0
 
 

@@ -6,8 +6,7 @@
 way of waiting and under ours: the threshold of the rule in `selfkd.training.threads` is read from it. *command* times
 `selfkd train`, the command of `make train`, with fewer epochs: as it is, and as it was before there was a rule. Both
 are taken quiet, and beside one process that this one starts and that keeps a core busy. About ten minutes on two cores.
-Writes results/thread_choice.json, each part as soon as it is measured, and the section of docs/threads.md; `--page`
-only writes the section.
+Writes results/thread_choice.json, each part as soon as it is measured, and the section of docs/threads.md.
 """
 
 from __future__ import annotations
@@ -22,24 +21,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from tabulate import tabulate
 
 import selfkd
-from generated_section import with_section
+from report import Report, table
 from selfkd.cores import available_cores
 from selfkd.recipes.demo import DEMO_SEEDS
 from selfkd.recipes.reader import resolve
 from selfkd.runs.environment import environment
 from selfkd.training.threads import MULTIPLY_ADDS_PER_THREAD, count_multiply_adds, worthwhile_threads
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "results" / "thread_choice.json"
-PAGE = ROOT / "docs" / "threads.md"
-SECTION = "thread_choice"
 
 CLASSES, SAMPLES = 10, 1000
 Case = tuple[int, int, int]
@@ -200,16 +192,15 @@ def measure_command(threads: int, epochs: int) -> dict[str, Any]:
 
 
 def section(results: Mapping[str, Any]) -> str:
-    """The section of the page, made of nothing but the results."""
-    machine = results["environment"]
+    """The section of the page."""
     parts = []
     if "steps" in results:
         parts.append(_steps_in_words(results["steps"], results["cores"]))
     if "command" in results:
         parts.append(_command_in_words(results))
     parts.append(
-        f"{results['cores']} cores, torch {machine['packages']['torch']}, load average {results['load']:.1f} at the "
-        "start.\n\nWritten by `python benchmarks/thread_choice.py` from `results/thread_choice.json`.\n"
+        f"{results['cores']} cores, torch {results['environment']['packages']['torch']}, load average "
+        f"{results['load']:.1f} at the start."
     )
     return "\n".join(parts)
 
@@ -234,12 +225,12 @@ def _steps_in_words(steps: Mapping[str, Any], cores: int) -> str:
             ]
         )
     header = ["ResNet-18", "billion multiply-adds", "ms, 1 thread", *columns, "the rule"]
-    table = tabulate(cells, header, tablefmt="github", disable_numparse=True)
     return (
         f"Training steps of the plain method: by what factor {many} threads are faster than {few} (below 1: slower). "
         f"*{ACTIVE}* is how GNU's OpenMP waits where nobody says otherwise, *{PASSIVE}* is how selfkd's threads wait; "
         "*busy* is beside one process that computes all the time. *The rule* is the number of threads that it takes "
-        f"on this machine: one for every {MULTIPLY_ADDS_PER_THREAD / 1e9:g} billion multiply-adds.\n\n{table}\n"
+        f"on this machine: one for every {MULTIPLY_ADDS_PER_THREAD / 1e9:g} billion multiply-adds."
+        f"\n\n{table(cells, header)}\n"
     )
 
 
@@ -251,42 +242,34 @@ def _command_in_words(results: Mapping[str, Any]) -> str:
         return f"{taken:.0f}" if taken is not None else f"more than {_LIMIT_SECONDS:.0f}"
 
     rows = [[form, *(seconds(form, place) for place in PLACES)] for form in (OLD, NEW)]
-    table = tabulate(rows, ["", *(f"{place}, s" for place in PLACES)], tablefmt="github", disable_numparse=True)
     return (
         f"`selfkd train`, which is the command of `make train`, with {command['epochs']} epochs instead of "
         f"{command['default_epochs']}: {2 * len(DEMO_SEEDS)} trainings of a small ResNet-18, start of the process "
         f"included. *{OLD}* is {command['threads_before']} threads, {ACTIVE}; *{NEW}* is the command as it is."
-        f"\n\n{table}\n"
+        f"\n\n{table(rows, ['', *(f'{place}, s' for place in PLACES)])}\n"
     )
 
 
-def _keep(results: Mapping[str, Any]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(with_section(PAGE.read_text(), SECTION, section(results)))
+REPORT = Report("thread_choice", "threads.md", section, is_section=True)
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = REPORT.parser(__doc__)
     parser.add_argument("--parts", nargs="+", default=["steps", "command"], choices=["steps", "command"])
     parser.add_argument("--rounds", type=int, default=7, help="steps that are timed of each network")
     parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the networks, the smallest first")
     parser.add_argument("--epochs", type=int, default=30, help="of each training of the command")
-    parser.add_argument("--page", action="store_true", help="only write the section from the results")
     parser.add_argument("--time-steps", type=int, nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     if arguments.time_steps:
         print(json.dumps(time_steps(CASES[: arguments.cases], arguments.time_steps, arguments.rounds)))
         return 0
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if arguments.page:
-        _keep(results)
-        return 0
+    results = REPORT.read() or {}
     threads = threads_before()
     results |= {"environment": environment(), "cores": available_cores(), "load": round(os.getloadavg()[0], 2)}
     if "steps" in arguments.parts:
         results["steps"] = measure_steps([1, max(2, threads)], arguments.rounds, arguments.cases)
-        _keep(results)
+        REPORT.write(results)
     if "command" in arguments.parts:
         results["command_settings"] = {
             "epochs": arguments.epochs,
@@ -294,7 +277,7 @@ def main(given: Sequence[str] | None = None) -> int:
             "threads_before": threads,
         }
         results["command"] = measure_command(threads, arguments.epochs)
-        _keep(results)
+        REPORT.write(results)
     return 0
 
 

@@ -25,22 +25,24 @@ def own_modules_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
+def _shared(name: str) -> Path:
+    """A folder of real data; the test is skipped where there is none."""
+    folder = SHARED_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"{name}/ is not there; set SELFKD_SHARED_DATA to the folder that holds it")
+    return folder
+
+
 @pytest.fixture
 def cifar100_root() -> Path:
-    """The real CIFAR-100, where it is at hand (SELFKD_SHARED_DATA names the folder that holds cifar100/)."""
-    root = SHARED_DATA / "cifar100"
-    if not root.is_dir():
-        pytest.skip("CIFAR-100 is not at hand; set SELFKD_SHARED_DATA to the folder that holds cifar100/")
-    return root
+    """The real CIFAR-100."""
+    return _shared("cifar100")
 
 
 @pytest.fixture
 def bccd_root() -> Path:
-    """Real photographs of blood cells with a box around each, where they are at hand."""
-    root = SHARED_DATA / "bccd"
-    if not root.is_dir():
-        pytest.skip("the photographs are not at hand; set SELFKD_SHARED_DATA to the folder that holds bccd/")
-    return root
+    """Real photographs of blood cells, with a box around each cell."""
+    return _shared("bccd")
 
 
 @pytest.fixture

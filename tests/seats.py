@@ -1,4 +1,4 @@
-"""Methods with a second network on each seat that they have."""
+"""Every method of the table, with what it needs: a teacher, a peer, a run of a teacher; and small networks for them."""
 
 import copy
 from pathlib import Path
@@ -14,7 +14,15 @@ from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.train import run
 
-__all__ = ["another", "create_method", "overrides"]
+__all__ = ["FORGETTING", "REMEMBERING", "another", "create_method", "overrides", "small_width"]
+
+_WIDTHS = {
+    "resnext18_cifar_grouped": 32,
+    "resnext34_cifar_grouped": 32,
+    "resnext152_cifar_grouped": 16,
+    "shufflenetv1_cifar": 6,
+}
+"""As narrow as the groups of a network allow."""
 
 
 def create_method(name: str, backbone: Staged, data: selfkd.DatasetInfo, **options: Any) -> Method:
@@ -36,6 +44,11 @@ def overrides(name: str, folder: Path) -> dict[str, Any]:
     return {"teacher": "run", "teacher.path": str(teacher.path)}
 
 
+def small_width(backbone: str) -> int:
+    """A width with which one of our networks is small; its groups must divide it."""
+    return _WIDTHS.get(backbone, 8)
+
+
 def another(backbone: Staged) -> Staged:
     """A network of the same form, with weights of its own, the same whenever it is called."""
     network = copy.deepcopy(backbone)
@@ -45,3 +58,14 @@ def another(backbone: Staged) -> Staged:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.reset_parameters()
     return network
+
+
+def _remembers(name: str) -> bool:
+    with torch.random.fork_rng():
+        backbone = selfkd.create_backbone("resnet18_cifar", 2, width=8, input_size=16)
+        return bool(create_method(name, backbone, selfkd.DatasetInfo(2, 2)).memories)
+
+
+REMEMBERING = [name for name in METHODS if _remembers(name)]
+"""Methods that remember predictions by default."""
+FORGETTING = [name for name in METHODS if name not in REMEMBERING]

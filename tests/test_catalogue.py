@@ -4,9 +4,11 @@ from selfkd.backbones import BACKBONES
 from selfkd.data import AUGMENTATIONS, DATASETS
 from selfkd.errors import UnknownNameError, UserError
 from selfkd.methods import METHODS
+from selfkd.supervision import SUPERVISIONS
+from selfkd.teachers import TEACHERS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
-CATALOGUES = [BACKBONES, AUGMENTATIONS, DATASETS, METHODS, OPTIMIZERS, SCHEDULES]
+CATALOGUES = [AUGMENTATIONS, BACKBONES, DATASETS, METHODS, OPTIMIZERS, SCHEDULES, SUPERVISIONS, TEACHERS]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -23,10 +24,14 @@ _NOT_OWN = (f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).pare
 
 @dataclass(frozen=True)
 class Entry:
-    """One member: `target` is `module:attribute`, `summary` one line for `selfkd list`."""
+    """One member: `target` is `module:attribute`, `summary` one line for `selfkd list`.
+
+    The target takes `arguments` before all others; so one constructor gives several members.
+    """
 
     target: str
     summary: str
+    arguments: tuple[Any, ...] = ()
 
 
 class Catalogue(Mapping[str, Entry]):
@@ -74,7 +79,8 @@ class Catalogue(Mapping[str, Entry]):
         """
         target = self.target(name)
         if name in self._entries:
-            return import_target(target)
+            arguments = self._entries[name].arguments
+            return functools.partial(import_target(target), *arguments) if arguments else import_target(target)
         try:
             _search_working_folder()
             return import_target(target)

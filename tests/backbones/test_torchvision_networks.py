@@ -4,11 +4,13 @@ import torch
 import torchvision
 from torchvision.models import get_model, get_model_weights, list_models
 
+import seats
 import selfkd
 from selfkd.backbones import network_factory
 from selfkd.backbones.torchvision_stages import TIMM_NAMES, TORCHVISION_STAGES
 from selfkd.cli import main
 from selfkd.errors import BackboneError, OptionError, UserError
+from selfkd.methods import METHODS
 from selfkd.recipes.options_help import options_help
 from selfkd.recipes.reader import resolve
 
@@ -105,8 +107,8 @@ def test_methods_train_on_it():
     torch.manual_seed(0)
     staged = selfkd.create_backbone("torchvision/resnet18", 7, input_size=64)
     batch = selfkd.Batch(torch.randn(2, 3, 64, 64), torch.tensor([1, 3]), torch.tensor([0, 2]))
-    for name in ("teskd", "dtskd", "loth"):
-        method = selfkd.create_method(name, staged, selfkd.DatasetInfo(4, 7))
+    for name in METHODS:
+        method = seats.create_method(name, staged, selfkd.DatasetInfo(4, 7))
         method.begin_epoch(selfkd.Progress(0, 2))
         method(batch, selfkd.Progress(0, 2)).loss.backward()
         assert torch.isfinite(staged.network.conv1.weight.grad).all()
@@ -142,7 +144,7 @@ def test_weights_that_cannot_be_had_are_said(monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(type(get_model_weights("resnet18").DEFAULT), "get_state_dict", without_network)
-    with pytest.raises(BackboneError, match="weights of torchvision network 'resnet18' cannot be had: Network is unr"):
+    with pytest.raises(BackboneError, match="weights of torchvision network 'resnet18' cannot be loaded: Network is "):
         network_factory("torchvision/resnet18")(7, pretrained=True)
 
 
@@ -152,7 +154,7 @@ def test_what_it_does_not_know_is_said():
     with pytest.raises(OptionError, match="widht"):
         selfkd.create_backbone("torchvision/resnet18", 7, widht=3)
     with pytest.raises(
-        UserError, match="^torchvision's vit_b_16 gives no maps of its stages; timm's does: backbone=vit_base_"
+        UserError, match="^torchvision's vit_b_16 gives no stage maps; timm's network does: backbone=vit_base_"
     ):
         selfkd.create_backbone("torchvision/vit_b_16", 7)
 

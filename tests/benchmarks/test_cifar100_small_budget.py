@@ -2,13 +2,6 @@ import json
 
 import pytest
 
-from benchmark_files import load_benchmark
-
-
-@pytest.fixture
-def benchmark():
-    return load_benchmark("cifar100_small_budget")
-
 
 @pytest.mark.slow
 def test_it_measures_every_method_and_the_page_says_so(benchmark, digits_as_cifar100, tmp_path, monkeypatch):
@@ -24,7 +17,3 @@ def test_it_measures_every_method_and_the_page_says_so(benchmark, digits_as_cifa
     assert "whose direction is not the papers'" in page
     for run in results["runs"]:
         assert f"{run['scores']['last']['scores']['train']['main']['top1']['value']:.2f}" in page
-
-
-def test_the_page_in_the_docs_is_made_of_the_results(benchmark):
-    assert benchmark.page(json.loads(benchmark.RESULTS.read_text())) == benchmark.PAGE.read_text()

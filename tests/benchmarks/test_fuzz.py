@@ -1,18 +1,10 @@
-import json
 import sys
 from collections import Counter
 
 import pytest
 
-from benchmark_files import load_benchmark
-
 VERBS = {"train", "evaluate", "predict", "export", "check", "list"}
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1\nKeyError: 1\n'
-
-
-@pytest.fixture
-def benchmark():
-    return load_benchmark("fuzz")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +41,7 @@ def test_the_seed_draws_the_inputs(benchmark, tmp_path):
 
 
 def test_the_committed_result_has_no_fault(benchmark):
-    results = json.loads(benchmark.RESULTS.read_text())
+    results = benchmark.REPORT.read()
     assert results["inputs"] >= 300
     assert set(results["by_verb"]) == VERBS
     assert [each["about"] for each in results["failed"]] == []
@@ -57,7 +49,7 @@ def test_the_committed_result_has_no_fault(benchmark):
 
 
 def test_results_name_no_folder_of_this_machine(benchmark, tmp_path):
-    said = f"{tmp_path}/input-3/a.png, {benchmark.ROOT}/src/selfkd/x.py, {sys.prefix}/lib/y.py, runs/tiny"
+    said = f"{tmp_path}/input-3/a.png, {benchmark.REPORT.root}/src/selfkd/x.py, {sys.prefix}/lib/y.py, runs/tiny"
     assert (
         benchmark.without_places(said, tmp_path)
         == "INPUTS/input-3/a.png, REPOSITORY/src/selfkd/x.py, PYTHON/lib/y.py, runs/tiny"

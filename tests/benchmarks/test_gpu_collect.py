@@ -3,29 +3,17 @@ import json
 import pytest
 from gpu_records import made_up_record
 
-from benchmark_files import load_benchmark
-
 NAME = "loth/cifar100/resnet18/loth"
 
 
 @pytest.fixture
-def module():
-    return load_benchmark("gpu/collect")
-
-
-@pytest.fixture
-def records(module):
-    return load_benchmark("gpu/run_records")
-
-
-@pytest.fixture
-def collect(module, tmp_path):
+def collect(benchmark, tmp_path):
     """The command on one file with these records and paces; gives its exit status."""
 
     def collect(*runs, paces=()):
         file = tmp_path / "queue.json"
         file.write_text(json.dumps({"runs": runs, "paces": paces, "side_by_side": []}))
-        return module.main([str(file), "--results", str(tmp_path / "gpu")])
+        return benchmark.main([str(file), "--results", str(tmp_path / "gpu")])
 
     return collect
 
@@ -116,10 +104,10 @@ def test_another_run_of_the_same_or_on_other_data_is_refused(collect, records, c
     assert "other data" in capsys.readouterr().out
 
 
-def test_a_truncated_file_is_refused(module, tmp_path, capsys):
+def test_a_truncated_file_is_refused(benchmark, tmp_path, capsys):
     file = tmp_path / "queue.json"
     file.write_text('{"runs": [')
-    assert module.main([str(file), "--results", str(tmp_path / "gpu")]) == 1
+    assert benchmark.main([str(file), "--results", str(tmp_path / "gpu")]) == 1
     assert "damaged" in capsys.readouterr().out
 
 
@@ -137,10 +125,10 @@ def test_the_latest_pace_of_a_recipe_is_kept_and_no_trials(collect, records, tmp
     assert kept.seconds_per_epoch(f"tiny/{NAME}", 1) is None
 
 
-def test_the_commit_is_added_only_where_the_source_is_the_same(module, records, monkeypatch):
-    monkeypatch.setattr(module, "_commit_of_source", lambda: "1" * 40)
+def test_the_commit_is_added_only_where_the_source_is_the_same(benchmark, records, monkeypatch):
+    monkeypatch.setattr(benchmark, "_commit_of_source", lambda: "1" * 40)
     record = made_up_record(records, NAME)
-    assert module.with_commit(record) == record, "a commit that is known stays"
+    assert benchmark.with_commit(record) == record, "a commit that is known stays"
     record["environment"]["commit"] = None
-    assert module.with_commit(record)["environment"]["commit"] == "1" * 40
-    assert module.with_commit({**record, "source": "other"})["environment"]["commit"] is None
+    assert benchmark.with_commit(record)["environment"]["commit"] == "1" * 40
+    assert benchmark.with_commit({**record, "source": "other"})["environment"]["commit"] is None

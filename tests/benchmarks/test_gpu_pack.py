@@ -1,18 +1,12 @@
 import pytest
 
-from benchmark_files import load_benchmark
 from selfkd.data.sources.cifar import CIFAR100
 
 
-@pytest.fixture
-def module():
-    return load_benchmark("gpu/pack")
-
-
-def test_parts_keep_to_their_size_and_hold_the_same_data(module, digits_as_cifar100, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "ROWS", 16)
+def test_parts_keep_to_their_size_and_hold_the_same_data(benchmark, digits_as_cifar100, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "ROWS", 16)
     limit = 16_000
-    parts = module.pack_data(digits_as_cifar100, tmp_path / "out", limit)
+    parts = benchmark.pack_data(digits_as_cifar100, tmp_path / "out", limit)
     assert len(parts) > 1
     together = tmp_path / "together"
     together.mkdir()
@@ -23,9 +17,9 @@ def test_parts_keep_to_their_size_and_hold_the_same_data(module, digits_as_cifar
     before, after = (CIFAR100(root=str(root)).load(0) for root in (digits_as_cifar100, together))
     assert after.fingerprint() == before.fingerprint()
     assert after.class_names == before.class_names
-    assert module.pack_data(digits_as_cifar100, tmp_path / "out", limit) == parts, "older parts are replaced"
+    assert benchmark.pack_data(digits_as_cifar100, tmp_path / "out", limit) == parts, "older parts are replaced"
 
 
-def test_a_file_that_fits_no_part_is_refused(module, digits_as_cifar100, tmp_path):
+def test_a_file_that_fits_no_part_is_refused(benchmark, digits_as_cifar100, tmp_path):
     with pytest.raises(ValueError, match="lower ROWS"):
-        module.pack_data(digits_as_cifar100, tmp_path / "out", 100)
+        benchmark.pack_data(digits_as_cifar100, tmp_path / "out", 100)

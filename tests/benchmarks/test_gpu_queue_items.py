@@ -1,14 +1,4 @@
-import pytest
-
-from benchmark_files import load_benchmark
-
-
-@pytest.fixture
-def module():
-    return load_benchmark("gpu/queue_items")
-
-
-def test_order_patterns_and_missing_recipes(module, tmp_path):
+def test_order_patterns_and_missing_recipes(benchmark, tmp_path):
     file = tmp_path / "queue.yaml"
     file.write_text(
         """
@@ -20,7 +10,7 @@ def test_order_patterns_and_missing_recipes(module, tmp_path):
   recipes: [loth/cifar100/vgg1*/plain, nowhere/*]
 """
     )
-    items, missing = module.read_queue(file)
+    items, missing = benchmark.read_queue(file)
     assert [str(item) for item in items] == [
         "dtskd/cifar100/vgg16/dtskd seed 0",
         "loth/cifar100/vgg16/plain seed 0",
@@ -31,8 +21,8 @@ def test_order_patterns_and_missing_recipes(module, tmp_path):
     assert missing == ["dtskd/cifar100/vgg16/nothing", "nowhere/*"]
 
 
-def test_the_queue_begins_with_the_claims_that_matter(module):
-    items, missing = module.read_queue()
+def test_the_queue_begins_with_the_claims_that_matter(benchmark):
+    items, missing = benchmark.read_queue()
     assert [str(item) for item in items[:7]] == [
         "dtskd/cifar100/resnet18/plain seed 0",
         "dtskd/cifar100/resnet18/dtskd seed 0",
@@ -47,10 +37,10 @@ def test_the_queue_begins_with_the_claims_that_matter(module):
     assert all("*" not in name for name in missing), "a pattern that matches nothing is a mistake"
 
 
-def test_a_trial_never_takes_the_recipes_name(module):
-    item = module.Item("loth/cifar100/shufflenetv1/loth", 2)
-    tiny, full = (module.recipe_of(item, module.Place("nowhere", tiny)) for tiny in (True, False))
-    assert tiny.name == module.run_name(item, tiny=True) != full.name == item.recipe
+def test_a_trial_never_takes_the_recipes_name(benchmark):
+    item = benchmark.Item("loth/cifar100/shufflenetv1/loth", 2)
+    tiny, full = (benchmark.recipe_of(item, benchmark.Place("nowhere", tiny)) for tiny in (True, False))
+    assert tiny.name == benchmark.run_name(item, tiny=True) != full.name == item.recipe
     assert (tiny.seed, full.seed) == (2, 2)
     assert full.options["trainer"]["epochs"] == 200
     assert full.published

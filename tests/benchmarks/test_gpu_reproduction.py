@@ -4,7 +4,6 @@ import pytest
 import yaml
 from gpu_records import made_up_record
 
-from benchmark_files import load_benchmark
 from selfkd.recipes.files import recipe_names
 
 DTSKD, PLAIN = "dtskd/cifar100/resnet18/dtskd", "dtskd/cifar100/resnet18/plain"  # published 80.46, 76.27
@@ -12,18 +11,8 @@ LOTH = "loth/cifar100/resnet18/loth"
 
 
 @pytest.fixture
-def module():
-    return load_benchmark("gpu/reproduction")
-
-
-@pytest.fixture
-def records(module):
-    return load_benchmark("gpu/run_records")
-
-
-@pytest.fixture
-def logs(module):
-    return yaml.safe_load(module.LOTH_LOGS.read_text())
+def logs(benchmark):
+    return yaml.safe_load(benchmark.LOTH_LOGS.read_text())
 
 
 def row(page, name, head="main"):
@@ -37,23 +26,23 @@ def row(page, name, head="main"):
     ("best", "verdict"),
     [(80.46, "reproduced"), (80.76, "reproduced"), (80.77, "above"), (80.16, "reproduced"), (80.15, "below")],
 )
-def test_verdicts_at_their_limits(module, records, logs, best, verdict):
-    page = module.page([made_up_record(records, DTSKD, last=80.0, best=best)], [DTSKD, PLAIN], logs)
+def test_verdicts_at_their_limits(benchmark, records, logs, best, verdict):
+    page = benchmark.page([made_up_record(records, DTSKD, last=80.0, best=best)], [DTSKD, PLAIN], logs)
     assert row(page, DTSKD) == ["80.46", "80.00", f"{best:.2f}", "0", verdict]
     assert row(page, PLAIN) == ["76.27", "not run", "not run", "none", "not run"]
     assert f"1 {verdict}" in page
     assert "1 not run" in page
 
 
-def test_seeds_are_averaged_and_the_verdict_is_that_of_the_mean(module, records, logs):
+def test_seeds_are_averaged_and_the_verdict_is_that_of_the_mean(benchmark, records, logs):
     runs = [made_up_record(records, DTSKD, seed, 80.0, best) for seed, best in ((2, 80.9), (0, 80.1), (1, 80.5))]
-    published, last, selected, seeds, verdict = row(module.page(runs, [DTSKD], logs), DTSKD)
+    published, last, selected, seeds, verdict = row(benchmark.page(runs, [DTSKD], logs), DTSKD)
     assert (published, last, seeds, verdict) == ("80.46", "80.00 ± 0.00", "0, 1, 2", "reproduced")
     assert selected == "80.50 ± 0.99", "Student's t at 2 degrees of freedom: 4.303 * 0.4 / sqrt(3)"
 
 
-def test_loth_selects_its_fusion_by_itself_and_shows_its_curve(module, records, logs):
-    page = module.page([made_up_record(records, LOTH, last=78.0, best=81.0)], [LOTH], logs)
+def test_loth_selects_its_fusion_by_itself_and_shows_its_curve(benchmark, records, logs):
+    page = benchmark.page([made_up_record(records, LOTH, last=78.0, best=81.0)], [LOTH], logs)
     assert row(page, LOTH)[2] == "81.00"
     assert row(page, LOTH, "branch1")[2] == "81.00"
     assert row(page, LOTH, "fusion")[2] == "82.00"
@@ -64,39 +53,39 @@ def test_loth_selects_its_fusion_by_itself_and_shows_its_curve(module, records, 
     )
 
 
-def test_another_rule_of_selection_is_followed_or_refused(module, records):
+def test_another_rule_of_selection_is_followed_or_refused(benchmark, records):
     record = made_up_record(records, DTSKD, last=80.0, best=81.0)
-    published = next(module.published_figures([DTSKD]))
-    assert module.rule_of(published)(record, "main") == 81.0
-    assert module.rule_of(replace(published, selection="last epoch"))(record, "main") == 80.0
+    published = next(benchmark.published_figures([DTSKD]))
+    assert benchmark.rule_of(published)(record, "main") == 81.0
+    assert benchmark.rule_of(replace(published, selection="last epoch"))(record, "main") == 80.0
     with pytest.raises(ValueError, match="must begin with best-on-test or last"):
-        module.rule_of(replace(published, selection="by a feeling"))
+        benchmark.rule_of(replace(published, selection="by a feeling"))
 
 
-def test_the_rule_of_every_published_figure_is_known(module):
-    figures = list(module.published_figures(recipe_names()))
+def test_the_rule_of_every_published_figure_is_known(benchmark):
+    figures = list(benchmark.published_figures(recipe_names()))
     assert figures
-    assert all(module.rule_of(figure) for figure in figures)
+    assert all(benchmark.rule_of(figure) for figure in figures)
 
 
-def test_the_authors_logs_are_whole(module, logs):
+def test_the_authors_logs_are_whole(benchmark, logs):
     for name, log in logs["logs"].items():
         rows = [*log["epochs"].values(), log["mean_of_last_10"], log["own_best"], log["own_best_epochs"]]
         assert all(len(values) == len(logs["heads"]) for values in rows)
-        figures = {figure.head: figure.value for figure in module.published_figures([name])}
+        figures = {figure.head: figure.value for figure in benchmark.published_figures([name])}
         best = dict(zip(logs["heads"], log["own_best"], strict=True))
         assert (best["main"], best["fusion"]) == (figures["main"], figures["fusion"]), "as the poster's table has it"
 
 
-def test_what_waits_in_the_queue_is_said_and_what_is_not_queued(module, logs):
+def test_what_waits_in_the_queue_is_said_and_what_is_not_queued(benchmark, logs):
     taught = "dtskd/cifar100/resnet18/kd"
-    figures = len(list(module.published_figures([DTSKD, PLAIN, taught])))
-    page = module.page([], [DTSKD, PLAIN, taught], logs, {PLAIN})
+    figures = len(list(benchmark.published_figures([DTSKD, PLAIN, taught])))
+    page = benchmark.page([], [DTSKD, PLAIN, taught], logs, {PLAIN})
     assert f"None of the {figures} figures" in page
     assert "1 of them wait in the queue in `benchmarks/gpu/`. Recipes with a second network are not queued." in page
-    assert "not queued" not in module.page([], [DTSKD, taught], logs, {taught})
-    assert "not queued" not in module.page([], [DTSKD, PLAIN], logs, {PLAIN})
+    assert "not queued" not in benchmark.page([], [DTSKD, taught], logs, {taught})
+    assert "not queued" not in benchmark.page([], [DTSKD, PLAIN], logs, {PLAIN})
 
 
-def test_the_page_in_the_docs_is_made_of_the_results(module):
-    assert module.page_of_results() == module.PAGE.read_text(), "run: python benchmarks/gpu/reproduction.py"
+def test_the_page_in_the_docs_is_made_of_the_results(benchmark):
+    assert benchmark.page_of_results() == benchmark.PAGE.read_text(), "run: python benchmarks/gpu/reproduction.py"

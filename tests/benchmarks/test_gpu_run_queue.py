@@ -26,14 +26,14 @@ def queue_file(tmp_path):
 def call(tmp_path, queue_file, digits_as_cifar100, monkeypatch):
     """The command, in this process; its trainings have their own."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    module = load_benchmark("gpu/run_queue")
+    benchmark = load_benchmark("gpu/run_queue")
     monkeypatch.setattr("signal.signal", lambda *_: None)  # SIGTERM stays this process's own
     paths = {"data": digits_as_cifar100, "runs": tmp_path / "runs", "queue": queue_file, "results": tmp_path / "gpu"}
 
     def call(out, *more, clock=time.monotonic):
         arguments = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
         arguments += ["--minutes", "5", "--probe", "0", "--tiny", "--out", str(tmp_path / out), *more]
-        return module.main(arguments, clock)
+        return benchmark.main(arguments, clock)
 
     return call
 
@@ -92,21 +92,21 @@ def test_an_interrupted_training_continues_and_equals_an_unbroken_one(
 
 
 def test_nothing_is_trained_on_a_part_of_the_data(queue_file, digits_as_cifar100, tmp_path, capsys, monkeypatch):
-    module = load_benchmark("gpu/run_queue")
+    benchmark = load_benchmark("gpu/run_queue")
     monkeypatch.setattr("signal.signal", lambda *_: None)
     paths = {"data": digits_as_cifar100, "runs": tmp_path / "runs", "queue": queue_file, "out": tmp_path / "out"}
     arguments = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
-    assert module.main([*arguments, "--minutes", "5"]) == 2
+    assert benchmark.main([*arguments, "--minutes", "5"]) == 2
     assert "images of the train split, CIFAR-100 has 50000" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_whole_data_set_lacks_nothing(digits_as_cifar100, tmp_path, monkeypatch):
-    module = load_benchmark("gpu/run_queue")
+    benchmark = load_benchmark("gpu/run_queue")
     rows = {}
     for split in ("train", "test"):
         files = digits_as_cifar100.rglob(f"{split}-*.parquet")
         rows[split] = sum(parquet.read_metadata(file).num_rows for file in files)
-    monkeypatch.setattr(module, "WHOLE", rows)
-    assert module.what_is_lacking(digits_as_cifar100) is None
-    assert module.what_is_lacking(tmp_path) is None, "other files have checks of their own"
+    monkeypatch.setattr(benchmark, "WHOLE", rows)
+    assert benchmark.what_is_lacking(digits_as_cifar100) is None
+    assert benchmark.what_is_lacking(tmp_path) is None, "other files have checks of their own"

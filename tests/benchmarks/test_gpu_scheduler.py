@@ -4,38 +4,26 @@ import signal
 import pytest
 from simulated_device import SimulatedDevice
 
-from benchmark_files import load_benchmark
-
 PLAIN, DTSKD = "dtskd/cifar100/resnet18/plain", "dtskd/cifar100/resnet18/dtskd"  # 300 epochs
 LOTH = "loth/cifar100/resnet18/loth"  # 200 epochs
 
 
 @pytest.fixture
-def module():
-    return load_benchmark("gpu/scheduler")
-
-
-@pytest.fixture
-def records(module):
-    return load_benchmark("gpu/run_records")
-
-
-@pytest.fixture
-def call(module, records, tmp_path):
+def call(benchmark, records, tmp_path):
     """One call of the queue on a device; returns what it brings back."""
     bundles = []
 
     def call(device, recipes, known=None, place=None, poll=1.0, retry=False, **limits):
-        bundles.append(module.Bundle(tmp_path / f"out{len(bundles)}"))
-        items = [module.Item(name, 0) for name in recipes]
-        paces = known or module.Paces("simulated", [module.Pace(**vars(p)) for p in records.read_paces(tmp_path)])
-        scheduler = module.Scheduler(
+        bundles.append(benchmark.Bundle(tmp_path / f"out{len(bundles)}"))
+        items = [benchmark.Item(name, 0) for name in recipes]
+        paces = known or benchmark.Paces("simulated", [benchmark.Pace(**vars(p)) for p in records.read_paces(tmp_path)])
+        scheduler = benchmark.Scheduler(
             items,
-            module.Limits(**{"grace": 20, "start": 15, "end": 15, "probe": 60, **limits}),
+            benchmark.Limits(**{"grace": 20, "start": 15, "end": 15, "probe": 60, **limits}),
             tmp_path,
             bundles[-1],
             paces,
-            place or module.Place("nowhere"),
+            place or benchmark.Place("nowhere"),
             start=device.start,
             clock=device.clock,
             sleep=device.sleep,
@@ -68,17 +56,17 @@ def test_items_are_trained_in_their_order_as_long_as_they_fit(call, records, cap
     assert "stopped" in capsys.readouterr().out
 
 
-def test_what_is_known_not_to_finish_is_not_started(call, module, records, capsys):
+def test_what_is_known_not_to_finish_is_not_started(call, benchmark, records, capsys):
     device = SimulatedDevice(records, seconds_per_epoch=2.0)
-    paces = module.Paces("simulated", [module.Pace(PLAIN, "simulated", 1, 2.0, 300)])
+    paces = benchmark.Paces("simulated", [benchmark.Pace(PLAIN, "simulated", 1, 2.0, 300)])
     content, _ = call(device, [PLAIN], known=paces, now=600)
     assert device.started == []
     assert content["runs"] == []
     assert "not started" in capsys.readouterr().out
 
 
-def test_paces_of_another_device_say_nothing(module):
-    paces = module.Paces("simulated", [module.Pace(PLAIN, "another", 1, 2.0, 300)])
+def test_paces_of_another_device_say_nothing(benchmark):
+    paces = benchmark.Paces("simulated", [benchmark.Pace(PLAIN, "another", 1, 2.0, 300)])
     assert paces.seconds_per_epoch(PLAIN, 1) is None
 
 
@@ -111,20 +99,20 @@ def test_what_just_fits_is_not_stopped(call, records, seconds_per_epoch, fits):
 
 
 @pytest.mark.parametrize("seconds_per_epoch", [1.65, 1.7])
-def test_where_it_is_close_more_epochs_are_measured(call, module, records, seconds_per_epoch, monkeypatch):
+def test_where_it_is_close_more_epochs_are_measured(call, benchmark, records, seconds_per_epoch, monkeypatch):
     """Within its error the pace does not decide."""
-    monkeypatch.setattr(module.Training, "error_of_pace", lambda *_: 0.1)
+    monkeypatch.setattr(benchmark.Training, "error_of_pace", lambda *_: 0.1)
     device = SimulatedDevice(records, seconds_per_epoch, waits=(25,))
     content, _ = call(device, [DTSKD], now=552, start=25, end=20, poll=0.25)
-    assert content["paces"][0]["epochs"] >= module.CLOSE_EPOCHS
+    assert content["paces"][0]["epochs"] >= benchmark.CLOSE_EPOCHS
 
 
-def test_the_error_of_a_pace_falls_with_the_epochs_seen(module, records, tmp_path):
+def test_the_error_of_a_pace_falls_with_the_epochs_seen(benchmark, records, tmp_path):
     device = SimulatedDevice(records, seconds_per_epoch=1.0)
-    item, place = module.Item(PLAIN, 0), module.Place("nowhere")
-    recipe = module.recipe_of(item, place)
-    folder = module.RunFolder.of(recipe, tmp_path)
-    training = module.Training(item, recipe, folder, device.start(item, folder, tmp_path, place), 0.0, unknown=True)
+    item, place = benchmark.Item(PLAIN, 0), benchmark.Place("nowhere")
+    recipe = benchmark.recipe_of(item, place)
+    folder = benchmark.RunFolder.of(recipe, tmp_path)
+    training = benchmark.Training(item, recipe, folder, device.start(item, folder, tmp_path, place), 0.0, unknown=True)
     errors = {}
     for _ in range(80):
         device.sleep(0.3)
@@ -136,10 +124,10 @@ def test_the_error_of_a_pace_falls_with_the_epochs_seen(module, records, tmp_pat
     assert errors[20] == pytest.approx(0.3 / 20, abs=0.001)
 
 
-def test_compilation_is_no_part_of_a_pace_and_has_paces_of_its_own(call, module, records):
+def test_compilation_is_no_part_of_a_pace_and_has_paces_of_its_own(call, benchmark, records):
     device = SimulatedDevice(records, seconds_per_epoch=1.2, waits=(50, 40))
-    eager = module.Paces("simulated", [module.Pace(DTSKD, "simulated", 1, 9.0, 300)])
-    place = module.Place("nowhere", compiled="true")
+    eager = benchmark.Paces("simulated", [benchmark.Pace(DTSKD, "simulated", 1, 9.0, 300)])
+    place = benchmark.Place("nowhere", compiled="true")
     content, _ = call(device, [DTSKD], known=eager, place=place, now=552, compilation=90)
     assert names(content) == [DTSKD]
     (pace,) = content["paces"]
@@ -148,13 +136,13 @@ def test_compilation_is_no_part_of_a_pace_and_has_paces_of_its_own(call, module,
     assert pace["seconds_to_start"] == pytest.approx(90, abs=2)
 
 
-def test_a_compiled_training_is_not_started_without_time_to_compile(call, module, records, capsys):
-    place = module.Place("nowhere", compiled="reduce-overhead")
+def test_a_compiled_training_is_not_started_without_time_to_compile(call, benchmark, records, capsys):
+    place = benchmark.Place("nowhere", compiled="reduce-overhead")
     device = SimulatedDevice(records, seconds_per_epoch=1.0)
     call(device, [PLAIN], place=place, now=140, compilation=120)
     assert device.started == []
     assert "takes 135 s to start" in capsys.readouterr().out
-    known = module.Paces("simulated", [module.Pace(PLAIN, "simulated", 1, 0.1, 9, "reduce-overhead", 30.0)])
+    known = benchmark.Paces("simulated", [benchmark.Pace(PLAIN, "simulated", 1, 0.1, 9, "reduce-overhead", 30.0)])
     call(device, [PLAIN], known=known, place=place, now=140, compilation=120)
     assert len(device.started) == 1, "measured, a start is known to be quicker"
 
@@ -204,9 +192,9 @@ def test_side_by_side_is_chosen_where_it_is_measured_to_be_faster(call, records,
     assert (device.now < 420) == faster
 
 
-def test_no_second_training_is_started_that_could_make_the_first_miss_its_time(call, module, records):
+def test_no_second_training_is_started_that_could_make_the_first_miss_its_time(call, benchmark, records):
     device = SimulatedDevice(records, seconds_per_epoch=1.0)
-    paces = module.Paces("simulated", [module.Pace(DTSKD, "simulated", 1, 0.1, 300)])
+    paces = benchmark.Paces("simulated", [benchmark.Pace(DTSKD, "simulated", 1, 0.1, 300)])
     content, _ = call(device, [PLAIN, DTSKD], known=paces, now=400, parallel=2)
     assert names(content)[0] == PLAIN
     _, start = device.started[1]
@@ -221,16 +209,16 @@ def test_one_failure_does_not_stop_the_others(call, records, capsys):
     assert "out of memory" in capsys.readouterr().out
 
 
-def test_a_failed_training_is_not_repeated_by_every_call(call, module, records, capsys, monkeypatch):
+def test_a_failed_training_is_not_repeated_by_every_call(call, benchmark, records, capsys, monkeypatch):
     device = SimulatedDevice(records, seconds_per_epoch=1.0, fails=(PLAIN,))
     call(device, [PLAIN, LOTH], now=600)
     call(device, [PLAIN], now=600)
     assert [name for name, _ in device.started] == [PLAIN, LOTH]
     assert "failed in an earlier call" in capsys.readouterr().out
     call(device, [PLAIN], now=600, retry=True)
-    call(device, [PLAIN], now=600, place=module.Place("nowhere", compiled="true"))
+    call(device, [PLAIN], now=600, place=benchmark.Place("nowhere", compiled="true"))
     assert len(device.started) == 4, "told to, or trained otherwise, it is tried again"
-    monkeypatch.setattr(module, "source_digest", lambda: "mended")
+    monkeypatch.setattr(benchmark, "source_digest", lambda: "mended")
     call(device, [PLAIN], now=600)
     assert len(device.started) == 5
 
@@ -245,17 +233,17 @@ def test_where_everything_fails_the_call_ends_soon(call, records, capsys):
     assert names(content) == [PLAIN], "which was not held against it"
 
 
-def test_the_call_begins_with_its_process(module, records, tmp_path):
+def test_the_call_begins_with_its_process(benchmark, records, tmp_path):
     device = SimulatedDevice(records, seconds_per_epoch=1.0)
     times = {"clock": device.clock, "sleep": device.sleep, "started": -400.0}
-    limits, bundle = module.Limits(now=600), module.Bundle(tmp_path / "out")
-    paces = module.Paces("simulated", [module.Pace(PLAIN, "simulated", 1, 1.0, 9)])
-    items, place = [module.Item(PLAIN, 0)], module.Place("nowhere")
-    module.Scheduler(items, limits, tmp_path, bundle, paces, place, start=device.start, **times).work()
+    limits, bundle = benchmark.Limits(now=600), benchmark.Bundle(tmp_path / "out")
+    paces = benchmark.Paces("simulated", [benchmark.Pace(PLAIN, "simulated", 1, 1.0, 9)])
+    items, place = [benchmark.Item(PLAIN, 0)], benchmark.Place("nowhere")
+    benchmark.Scheduler(items, limits, tmp_path, bundle, paces, place, start=device.start, **times).work()
     assert device.started == [], "400 of the 600 s are gone"
 
 
-def test_all_that_do_not_stop_have_one_grace_together(call, module, records):
+def test_all_that_do_not_stop_have_one_grace_together(call, benchmark, records):
     device = SimulatedDevice(records, seconds_per_epoch=1.0, slowdown=lambda count: 1.0, deaf=True)
     call(device, [PLAIN, DTSKD], now=200, later=900, parallel=2)
     assert [process.signals for process in device.processes] == [[signal.SIGINT, signal.SIGKILL]] * 2

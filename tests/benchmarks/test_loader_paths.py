@@ -2,14 +2,7 @@ import json
 
 import pytest
 
-from benchmark_files import load_benchmark
-
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture
-def benchmark():
-    return load_benchmark("loader_paths")
 
 
 @pytest.mark.slow
@@ -30,10 +23,10 @@ def test_a_folder_gives_the_same_from_memory_and_from_disk(benchmark, digits_as_
     assert "| folder, read from disk |" in benchmark.page(results)
 
 
-def test_the_page_in_the_docs_is_made_of_the_results(benchmark):
-    results = json.loads(benchmark.RESULTS.read_text())
-    assert benchmark.page(results) == benchmark.PAGE.read_text()
-    by_path = {
-        path: [record["accuracy"] for record in results["runs"] if record["path"] == path] for path in benchmark.PATHS
-    }
-    assert by_path["folder, in memory"] == by_path["folder, read from disk"]
+def test_in_the_results_a_folder_gives_the_same_from_memory_and_from_disk(benchmark):
+    runs = benchmark.REPORT.read()["runs"]
+    held, read = (
+        [record["accuracy"] for record in runs if record["path"] == path]
+        for path in ("folder, in memory", "folder, read from disk")
+    )
+    assert held == read

@@ -1,13 +1,4 @@
-import json
-
 import pytest
-
-from benchmark_files import load_benchmark
-
-
-@pytest.fixture
-def benchmark():
-    return load_benchmark("soak")
 
 
 def test_growth_is_noticed_and_warming_up_is_not(benchmark):
@@ -22,28 +13,15 @@ def test_growth_is_noticed_and_warming_up_is_not(benchmark):
 
 
 @pytest.mark.slow
-def test_the_command_soaks_and_writes_the_section(benchmark, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results" / "soak.json")
-    monkeypatch.setattr(benchmark, "PAGE", tmp_path / "resume.md")
-    monkeypatch.setattr(benchmark, "VARIANTS", {"memory": benchmark.MEMORY})
-    monkeypatch.setitem(benchmark.OPTIONS, "trainer.evaluate_every", 2)
-    benchmark.PAGE.write_text("before\n<!-- begin soak -->\n<!-- end soak -->\nafter\n")
-    assert benchmark.main(["--epochs", "16", "--folder", str(tmp_path / "runs")]) in (0, 1)
-    (variant,) = json.loads(benchmark.RESULTS.read_text())["variants"].values()
-    assert set(variant) == set(benchmark.TOLERANCES)
+def test_the_command_soaks_and_writes_the_section(elsewhere, tmp_path, monkeypatch):
+    monkeypatch.setattr(elsewhere, "VARIANTS", {"memory": elsewhere.VARIANTS["memory"]})
+    monkeypatch.setitem(elsewhere.OPTIONS, "trainer.evaluate_every", 2)
+    assert elsewhere.main(["--epochs", "16", "--folder", str(tmp_path / "runs")]) in (0, 1)
+    (variant,) = elsewhere.REPORT.read()["variants"].values()
+    assert set(variant) == set(elsewhere.TOLERANCES)
     assert all(len(of["quarters"]) == 4 for of in variant.values())
     assert variant["resident memory (MB)"]["quarters"][3] > 100
-    page = benchmark.PAGE.read_text()
+    page = elsewhere.REPORT.page_file.read_text()
     assert "| open files " in page
-    assert page.endswith("<!-- end soak -->\nafter\n")
-    assert str(tmp_path) not in benchmark.RESULTS.read_text()
-
-
-def test_the_section_in_the_docs_is_made_of_the_results(benchmark):
-    written = load_benchmark("generated_section").section_of(benchmark.PAGE.read_text(), "soak")
-    assert benchmark.section(json.loads(benchmark.RESULTS.read_text())) == written
-
-
-def test_a_section_that_is_missing_is_named(benchmark):
-    with pytest.raises(ValueError, match="no lines '<!-- begin soak -->'"):
-        benchmark.with_section("a page", "soak", "text")
+    assert page.count("<!-- end soak -->") == 1
+    assert str(tmp_path) not in elsewhere.REPORT.results_file.read_text()

@@ -1,30 +1,11 @@
-import json
-import shutil
-
 import pytest
 
-from benchmark_files import load_benchmark
 from selfkd.training.threads import threads_restored
 
 ROWS = [
     {"case": [32, 64, 64], "multiply_adds": 35_550_000_000, "seconds": {"1": 0.9, "2": 0.5}},
     {"case": [16, 16, 20], "multiply_adds": 180_000_000, "seconds": {"1": 0.01, "2": 0.04}},
 ]
-
-
-@pytest.fixture
-def benchmark():
-    return load_benchmark("thread_choice")
-
-
-@pytest.fixture
-def elsewhere(benchmark, tmp_path, monkeypatch):
-    """The benchmark, writing into an empty folder."""
-    page = tmp_path / "threads.md"
-    shutil.copy(benchmark.PAGE, page)
-    monkeypatch.setattr(benchmark, "PAGE", page)
-    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results" / "thread_choice.json")
-    return benchmark
 
 
 @pytest.fixture
@@ -50,10 +31,10 @@ def test_steps_are_timed_by_turns_with_each_number_of_threads(benchmark):
 
 
 def test_the_section_says_what_was_measured_and_what_the_rule_takes(elsewhere, results):
-    elsewhere.RESULTS.parent.mkdir()
-    elsewhere.RESULTS.write_text(json.dumps(results))
-    assert elsewhere.main(["--page"]) == 0
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in elsewhere.PAGE.read_text().splitlines()]
+    elsewhere.REPORT.write(results)
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in elsewhere.REPORT.page_file.read_text().splitlines()
+    ]
     small = lines.index(["16x16, width 16, batch 20", "0.18", "10", *["0.25"] * 4, "1"])
     assert lines[small + 1] == ["32x32, width 64, batch 64", "35.55", "900", *["1.80"] * 4, "2"], "less work first"
     assert ["before", "40", "more than 300"] in lines
@@ -65,12 +46,7 @@ def test_it_measures_in_processes_of_its_own(elsewhere, monkeypatch):
     monkeypatch.setattr(elsewhere, "COMMAND", ("train", "demo/digits/resnet18/plain", "backbone.width=8"))
     monkeypatch.setattr(elsewhere, "_LIMIT_SECONDS", 100)  # a machine that does much else leaves some unmeasured
     assert elsewhere.main(["--rounds", "1", "--cases", "1", "--epochs", "1"]) == 0
-    results = json.loads(elsewhere.RESULTS.read_text())
+    results = elsewhere.REPORT.read()
     assert len(results["steps"]) == len(results["command"]) == 4
     assert all(seconds is None or seconds > 0 for seconds in results["command"].values())
-    assert elsewhere.section(results) in elsewhere.PAGE.read_text()
-
-
-def test_the_section_in_the_docs_is_made_of_the_results(benchmark):
-    written = load_benchmark("generated_section").section_of(benchmark.PAGE.read_text(), benchmark.SECTION)
-    assert written == benchmark.section(json.loads(benchmark.RESULTS.read_text()))
+    assert elsewhere.section(results) in elsewhere.REPORT.page_file.read_text()

@@ -7,11 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, relu
 
-from benchmark_files import load_benchmark
+from literal_teskd import literal
 from selfkd.branches import TopDownStudents
 from selfkd.errors import OptionError
-
-literal = load_benchmark("literal_teskd").literal
 
 PYRAMIDS = {
     "residual": ((4, 16, 16), (6, 8, 8), (8, 4, 4), (10, 2, 2)),

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+import seats
 import selfkd
 from selfkd.backbones import BACKBONES, network_factory
 from selfkd.errors import BackboneError
@@ -32,13 +33,6 @@ FAMILIES = {
     "mixer_s32_224": 224,
 }
 OURS = dict.fromkeys(BACKBONES, 32)
-# As narrow as the groups of a network let it be; 8 for all others.
-WIDTHS = {
-    "resnext18_cifar_grouped": 32,
-    "resnext34_cifar_grouped": 32,
-    "resnext152_cifar_grouped": 16,
-    "shufflenetv1_cifar": 6,
-}
 
 
 def size_of(name):
@@ -46,7 +40,7 @@ def size_of(name):
 
 
 def options_of(name):
-    return {"width": WIDTHS.get(name, 8)} if name in OURS else {}
+    return {"width": seats.small_width(name)} if name in OURS else {}
 
 
 def built(name):

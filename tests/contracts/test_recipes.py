@@ -2,14 +2,13 @@
 
 import pytest
 
+import seats
 from selfkd.backbones import BACKBONES
 from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.train import run
 from selfkd.training.checkpoint_files import newest_checkpoint, read_checkpoint
-
-WIDTHS = {"shufflenetv1_cifar": 6, "resnext152_cifar_grouped": 16}  # multiples of their groups; 8 for all others
 
 
 def family(name):
@@ -49,9 +48,9 @@ def test_it_trains(name, tmp_path, request):
     data, backbone = recipe.parts["data"], recipe.parts["backbone"]
     overrides = {"trainer.epochs": 1, "loader.workers": 0, **SMALL[data]}
     if backbone in BACKBONES:
-        overrides["backbone.width"] = WIDTHS.get(backbone, 8)
+        overrides["backbone.width"] = seats.small_width(backbone)
     for teacher in teachers_first(recipe):
-        overrides["teacher.backbone.width"] = WIDTHS.get(teacher.parts["backbone"], 8)
+        overrides["teacher.backbone.width"] = seats.small_width(teacher.parts["backbone"])
     if data != "digits":
         root = request.getfixturevalue("digits_as_cifar100" if data == "cifar100" else "digits_as_imagenet")
         overrides["data.root"] = str(root)

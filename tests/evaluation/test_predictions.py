@@ -1,12 +1,14 @@
 import pytest
 import torch
 
+import seats
 import selfkd
 from selfkd.data.loading.resident import EvaluationLoader
 from selfkd.data.splits import ImageSet
 from selfkd.errors import BackboneError, NonFiniteLossError
 from selfkd.evaluation.metrics import evaluate, measure
 from selfkd.evaluation.predictions import collect
+from selfkd.methods import METHODS
 from selfkd.methods.plain import Plain
 
 CLASSES, SAMPLES = 7, 10
@@ -30,10 +32,10 @@ def loader(images, labels, batch_size):
 def method_named(name):
     torch.manual_seed(0)
     backbone = selfkd.create_backbone("resnet18_cifar", CLASSES, width=8, input_size=16)
-    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, CLASSES))
+    return seats.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, CLASSES))
 
 
-@pytest.mark.parametrize("name", ["plain", "teskd", "loth"])
+@pytest.mark.parametrize("name", METHODS)
 def test_one_pass_collects_every_head_the_pooled_features_and_the_labels(name, images, labels):
     method = method_named(name)
     predictions = collect(method, loader(images, labels, 4), "cpu", pooled=True)

@@ -2,11 +2,7 @@
 
 import copy
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,11 +11,11 @@ from feature_queue import FeatureQueue, Queued
 
 import own_loop
 import selfkd
+from real_runs import differences, finish, outcome, start, wait_for_epoch
 from selfkd.errors import CheckpointError, UserError
 from selfkd.runs.run_folder import RunFolder
 from selfkd.supervision.historical import Historical
 from selfkd.training.checkpoint_files import CheckpointFiles, checkpoint_folder, newest_checkpoint
-from selfkd.training.epoch_log import read_epoch_log
 
 SAMPLES, CLASSES, EPOCHS = 12, 5, 4
 
@@ -219,55 +215,24 @@ def test_a_second_memory_does_not_hide_that_the_supervisions_is_empty():
         method.begin_epoch(selfkd.Progress(2, EPOCHS))
 
 
-def command(runs):
-    arguments = [
-        "train",
-        "demo/digits/resnet18/plain",
-        "method=feature_queue:Queued",
-        "name=queued",
-        "trainer.epochs=5",
-    ]
-    arguments += ["backbone.width=8", "--runs", str(runs), "--no-progress", "--json"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "selfkd", *arguments],
-        cwd=Path(__file__).parent,  # where the method is
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(runs):
-    process = command(runs)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return RunFolder(runs / "queued" / "seed-0")
-
-
-def killed_after(epoch, runs):
-    """A run, killed once it has logged an epoch."""
-    folder, process = RunFolder(runs / "queued" / "seed-0"), command(runs)
-    deadline = time.monotonic() + 120
-    while not any(row["epoch"] >= epoch for row in read_epoch_log(folder.metrics_file)):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    return folder
+def train(runs):
+    overrides = ("method=feature_queue:Queued", "name=queued", "trainer.epochs=5", "backbone.width=8")
+    return start("demo/digits/resnet18/plain", runs, *overrides, folder=Path(__file__).parent)  # where the method is
 
 
 @pytest.mark.slow
 def test_a_killed_run_continues_with_every_memory_which_has_a_file_of_its_own(tmp_path):
-    unbroken = finished(tmp_path / "unbroken")
-    broken = killed_after(3, tmp_path / "broken")
+    unbroken, broken = (RunFolder(tmp_path / runs / "queued" / "seed-0") for runs in ("unbroken", "broken"))
+    assert finish(train(tmp_path / "unbroken"))[0] == 0
+    process = train(tmp_path / "broken")
+    wait_for_epoch(broken, 3, process)
+    process.kill()
+    assert finish(process)[0] == -signal.SIGKILL
     newest = newest_checkpoint(broken.checkpoints)
     assert {"history.pt", "memory-queue.pt"} <= set(json.loads((newest / "checksums.json").read_text()))
     broken.check_overwritable()  # it knows them as its own
-    (newest / "memory-queue.pt").write_bytes(b"damaged")  # so that it goes back to the set before
-    finished(tmp_path / "broken")
-    assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()
+    (newest / "memory-queue.pt").write_bytes(b"damaged")  # so that it goes back to the checkpoint before
+    assert finish(train(tmp_path / "broken"))[0] == 0
+    assert differences(outcome(unbroken), outcome(broken)) == []
     for name, key in (("memory-queue.pt", "kept"), ("history.pt", "probabilities")):
         assert torch.equal(*(torch.load(newest_checkpoint(run.checkpoints) / name)[key] for run in (broken, unbroken)))

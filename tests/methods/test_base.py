@@ -218,7 +218,7 @@ def test_of_a_state_that_is_refused_nothing_is_remembered(damaged, placed):
     assert train(method, optimizer_of(method), until=1), "a new training can begin"
 
 
-@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+@pytest.mark.parametrize("name", seats.REMEMBERING)
 def test_a_loop_without_begin_epoch_is_noticed_at_its_first_batch(name):
     method, progress = own(name), selfkd.Progress(0, EPOCHS)
     with pytest.raises(UserError, match=r"batch of epoch 0 came, but begin_epoch\(progress\) was not called"):
@@ -232,7 +232,7 @@ def test_a_loop_without_begin_epoch_is_noticed_at_its_first_batch(name):
         method.end_epoch(selfkd.Progress(1, EPOCHS))
 
 
-@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+@pytest.mark.parametrize("name", seats.REMEMBERING)
 @pytest.mark.parametrize(("remembered", "said"), [((), 0), ((2,), 4)], ids=["never", "after the last batch alone"])
 def test_a_loop_without_after_step_is_noticed_with_its_first_epoch(name, remembered, said):
     method, progress = own(name), selfkd.Progress(0, EPOCHS)
@@ -255,7 +255,7 @@ def test_a_loss_asked_for_twice_and_a_step_left_out_are_no_mistake():
     method.end_epoch(progress)
 
 
-@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+@pytest.mark.parametrize("name", seats.REMEMBERING)
 def test_a_loop_without_end_epoch_is_noticed_with_its_second(name):
     method = own(name)
     for after_step in (True, False):
@@ -276,7 +276,7 @@ def steps(method, progress, epoch=0):
 FOREVER = "epoch 0 saw 28 samples, more than twice a training set of 12, and was not ended.*end_epoch"
 
 
-@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+@pytest.mark.parametrize("name", seats.REMEMBERING)
 @pytest.mark.parametrize("begins", [1, EPOCHS], ids=["begun once", "begun each time"])
 def test_a_loop_whose_epoch_never_changes_is_noticed_in_its_third_pass(name, begins):
     method, progress = own(name), selfkd.Progress(0, EPOCHS)
@@ -331,7 +331,7 @@ def test_followers_are_allowed_for_in_the_length_of_an_epoch(backbone):
         method(with_followers(batch), progress)
 
 
-@pytest.mark.parametrize("name", ["ps_kd", "dtskd"])
+@pytest.mark.parametrize("name", seats.REMEMBERING)
 def test_an_epoch_that_was_ended_does_not_begin_again_unless_the_method_goes_back(name):
     method = own(name)
     train(method, optimizer_of(method), until=1)

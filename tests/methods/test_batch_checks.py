@@ -179,9 +179,9 @@ def test_what_no_end_of_an_epoch_looked_at_is_looked_at_when_one_begins(
     method.end_epoch(START)
 
 
-@pytest.mark.parametrize("name", ["plain", "loth", "teskd"])
+@pytest.mark.parametrize("name", seats.FORGETTING)
 def test_a_loop_without_hooks_hears_of_a_wrong_label_when_its_epoch_changes(name, backbone, batch, data, on_a_device):
-    method = selfkd.create_method(name, backbone, data)
+    method = seats.create_method(name, backbone, data)
     method(batch, START)
     for _ in range(2):
         with_a_wrong_label_last(method, batch, selfkd.Progress(1, 4))

@@ -6,10 +6,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import golden
 import golden_steps
 import selfkd
-from benchmark_files import load_benchmark
+from literal_teskd import literal
 from selfkd.errors import BackboneError, BatchError, OptionError
 
-literal = load_benchmark("literal_teskd").literal
 HEADS = ("main", "branch1", "branch2", "branch3")
 START = selfkd.Progress(0, 200)
 

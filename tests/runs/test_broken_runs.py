@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from test_resume import finish, start, wait_for_epoch
 
+from real_runs import children, finish, start, wait_for_epoch
 from selfkd.recipes.reader import resolve
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_done
@@ -73,11 +73,10 @@ def test_a_file_that_becomes_unreadable_is_named_and_the_run_continues_once_it_i
 def test_a_killed_worker_ends_the_run_with_a_message_and_it_continues(train, folder):
     process = train()
     wait_for_epoch(folder, 1, process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    idle = set(children.read_text().split())  # what served the finished epoch
-    while not (working := set(children.read_text().split()) - idle):
+    idle = children(process)  # the workers of the finished epoch
+    while not (working := children(process) - idle):
         assert process.poll() is None
-    (worker,) = map(int, working)
+    (worker,) = working
     os.kill(worker, signal.SIGSTOP)  # so that it cannot end its work before it is killed
     os.kill(worker, signal.SIGKILL)
     status, errors = finish(process)
@@ -95,9 +94,8 @@ def test_a_stop_that_reaches_the_workers_too_is_a_stop_without_a_traceback(train
     for epoch in (1, 2, 3):
         process = train(group=True)
         wait_for_epoch(folder, epoch, process)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        idle = set(children.read_text().split())
-        while not set(children.read_text().split()) - idle:
+        idle = children(process)
+        while not children(process) - idle:
             assert process.poll() is None
         os.killpg(process.pid, number)
         status, errors = finish(process)

@@ -2,62 +2,18 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
+from real_runs import differences, finish, outcome, start, trainers, wait_for_epoch
 from selfkd.recipes.reader import resolve
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_done
-from selfkd.training.epoch_log import read_epoch_log
 
 EPOCHS = 12
-
-
-def start(recipe, runs, *overrides, largest_file=None, launcher=(), group=False):
-    arguments = ["train", str(recipe), *overrides, "--runs", str(runs), "--no-progress", "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def prepare():
-        # A shell's background job, such as a CI run, hands an ignored SIGINT down.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-    return subprocess.Popen(
-        [sys.executable, "-m", *launcher, "selfkd", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=prepare,
-        start_new_session=group,
-    )
-
-
-def finish(process):
-    """Exit status and standard error of a process at its end, which must come."""
-    try:
-        _, errors = process.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return process.returncode, errors
-
-
-def wait_for_epoch(folder, epoch, process):
-    deadline = time.monotonic() + 120
-    while not any(row["epoch"] >= epoch for row in read_epoch_log(folder.metrics_file)):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +32,6 @@ def unbroken(recipe_file, tmp_path_factory):
     return RunFolder(runs / "killed" / "seed-0")
 
 
-def without_times(folder):
-    rows = read_epoch_log(folder.metrics_file)
-    return [{key: value for key, value in row.items() if not key.startswith("seconds/")} for row in rows]
-
-
 def test_a_killed_run_ends_as_if_it_never_was(recipe_file, unbroken, tmp_path):
     every = 3
     option = f"trainer.checkpoint_every={every}"
@@ -97,11 +48,8 @@ def test_a_killed_run_ends_as_if_it_never_was(recipe_file, unbroken, tmp_path):
     status, errors = finish(start(recipe_file, tmp_path / "broken", option))
     assert status == 0, errors
     assert "continues after epoch" in errors
-    assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()
-    assert without_times(broken) == without_times(unbroken)
-    ours, theirs = dict(broken.scores()), dict(unbroken.scores())
-    assert ours.pop("seconds") != theirs.pop("seconds")
-    assert ours == theirs
+    assert differences(outcome(unbroken), outcome(broken)) == []
+    assert broken.scores()["seconds"] != unbroken.scores()["seconds"]
 
 
 @pytest.mark.slow
@@ -125,8 +73,7 @@ def test_a_killed_run_with_a_supervision_ends_as_if_it_never_was(overrides, tmp_
     status, errors = finish(start(recipe, tmp_path / "broken", *overrides))
     assert status == 0, errors
     assert "continues after epoch" in errors
-    assert broken.network_file.read_bytes() == unbroken.network_file.read_bytes()
-    assert without_times(broken) == without_times(unbroken)
+    assert differences(outcome(unbroken), outcome(broken)) == []
     assert {file.name for file in unbroken.checkpoints.rglob("*.pt")} == (
         {"history.pt"} if "supervision=historical" in overrides else set()
     )
@@ -192,10 +139,9 @@ def test_one_of_several_processes_is_killed_and_the_run_continues(recipe_file, t
     folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
     process = start(recipe_file, tmp_path / "runs", "trainer.devices=2")
     wait_for_epoch(folder, 2, process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    trainers = [int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
-    assert len(trainers) == 2
-    os.kill(trainers[1], signal.SIGKILL)
+    processes = trainers(process)
+    assert len(processes) == 2
+    os.kill(processes[1], signal.SIGKILL)
     status, errors = finish(process)
     assert status == 1
     assert "of 2 was lost (SIGKILL); the same command continues" in errors

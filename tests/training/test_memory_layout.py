@@ -2,8 +2,10 @@ import timm
 import torch
 from torch import nn
 
-from selfkd.backbones.resnet_cifar import resnet18_cifar
+from selfkd.backbones import network_factory
 from selfkd.training.memory_layout import trains_in_channels_last
+
+resnet18_cifar = network_factory("resnet18_cifar")
 
 
 def test_networks_of_usual_width_train_in_channels_last():

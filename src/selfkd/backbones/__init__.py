@@ -1,6 +1,6 @@
 """Networks and the staged view that methods have of them.
 
-A name is one of ours, `torchvision/<name>`, `package.module:function` for somebody's own, or else timm's.
+A name is one of ours, `torchvision/<name>`, `package.module:function` for a user's own network, or a timm name.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from selfkd.backbones.timm_sources import is_timm_name, timm_names
@@ -24,57 +24,65 @@ if TYPE_CHECKING:
 __all__ = ["BACKBONES", "TORCHVISION", "as_staged", "create_backbone", "network_factory", "network_target"]
 
 TORCHVISION = "torchvision/"
-"""Begins the names of torchvision's networks; no name of a module or of a timm network does."""
+"""Prefix of the names of torchvision's networks. No name of a module or of a timm network begins so."""
 
-# Module, then its networks: the function of that name, and what it gives.
-_FAMILIES = {
-    "resnet_cifar": {
-        "resnet18_cifar": "ResNet-18 with a 3x3 stem, for small images",
-        "resnet34_cifar": "ResNet-34 with a 3x3 stem, for small images",
-        "resnet50_cifar": "ResNet-50 with a 3x3 stem, for small images",
-        "resnet101_cifar": "ResNet-101 with a 3x3 stem, for small images",
-        "resnet152_cifar": "ResNet-152 with a 3x3 stem, for small images",
+# The constructor of a family, then its networks: a summary, and the arguments that tell the networks apart.
+_FAMILIES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "resnet_cifar:resnet_cifar": {
+        "resnet18_cifar": ("ResNet-18 with a 3x3 stem, for small images", "basic", (2, 2, 2, 2)),
+        "resnet34_cifar": ("ResNet-34 with a 3x3 stem, for small images", "basic", (3, 4, 6, 3)),
+        "resnet50_cifar": ("ResNet-50 with a 3x3 stem, for small images", "bottleneck", (3, 4, 6, 3)),
+        "resnet101_cifar": ("ResNet-101 with a 3x3 stem, for small images", "bottleneck", (3, 4, 23, 3)),
+        "resnet152_cifar": ("ResNet-152 with a 3x3 stem, for small images", "bottleneck", (3, 8, 36, 3)),
     },
-    "seresnet_cifar": {
-        "seresnet18_cifar": "SE-ResNet-18 for small images, as in TESKD and DTSKD",
-        "seresnet34_cifar": "SE-ResNet-34 for small images, as in TESKD and DTSKD",
+    "seresnet_cifar:seresnet_cifar": {
+        "seresnet18_cifar": ("SE-ResNet-18 for small images, as in TESKD and DTSKD", (2, 2, 2, 2)),
+        "seresnet34_cifar": ("SE-ResNet-34 for small images, as in TESKD and DTSKD", (3, 4, 6, 3)),
     },
-    "resnext_cifar": {
-        "resnext18_cifar": "ResNeXt-18 for small images, without groups, as in TESKD and DTSKD",
-        "resnext34_cifar": "ResNeXt-34 for small images, without groups, as in TESKD and DTSKD",
-        "resnext18_cifar_grouped": "ResNeXt-18 for small images, with 32 groups",
-        "resnext34_cifar_grouped": "ResNeXt-34 for small images, with 32 groups",
-        "resnext152_cifar_grouped": "ResNeXt-152 for small images, with 32 groups",
+    "resnext_cifar:resnext_cifar": {
+        "resnext18_cifar": (
+            "ResNeXt-18 for small images, without groups, as in TESKD and DTSKD",
+            "ungrouped",
+            (2, 2, 2, 2),
+        ),
+        "resnext34_cifar": (
+            "ResNeXt-34 for small images, without groups, as in TESKD and DTSKD",
+            "ungrouped",
+            (3, 4, 6, 3),
+        ),
+        "resnext18_cifar_grouped": ("ResNeXt-18 for small images, with 32 groups", "grouped", (2, 2, 2, 2)),
+        "resnext34_cifar_grouped": ("ResNeXt-34 for small images, with 32 groups", "grouped", (3, 4, 6, 3)),
+        "resnext152_cifar_grouped": ("ResNeXt-152 for small images, with 32 groups", "bottleneck", (3, 8, 36, 3)),
     },
-    "vgg_cifar": {
-        "vgg11_cifar": "VGG-11 for small images, as in TESKD and DTSKD",
-        "vgg16_cifar": "VGG-16 for small images, as in TESKD and DTSKD",
-        "vgg19_cifar": "VGG-19 for small images, as in TESKD and DTSKD",
-        "vgg11_cifar_loth": "VGG-11 for small images, as in LOTH",
-        "vgg16_cifar_loth": "VGG-16 for small images, as in LOTH",
-        "vgg19_cifar_loth": "VGG-19 for small images, as in LOTH",
+    "vgg_cifar:VggCifar": {
+        "vgg11_cifar": ("VGG-11 for small images, as in TESKD and DTSKD", "teskd", (1, 1, 2, 2, 2)),
+        "vgg16_cifar": ("VGG-16 for small images, as in TESKD and DTSKD", "teskd", (2, 2, 3, 3, 3)),
+        "vgg19_cifar": ("VGG-19 for small images, as in TESKD and DTSKD", "teskd", (2, 2, 4, 4, 4)),
+        "vgg11_cifar_loth": ("VGG-11 for small images, as in LOTH", "loth", (1, 1, 2, 2, 2)),
+        "vgg16_cifar_loth": ("VGG-16 for small images, as in LOTH", "loth", (2, 2, 3, 3, 3)),
+        "vgg19_cifar_loth": ("VGG-19 for small images, as in LOTH", "loth", (2, 2, 4, 4, 4)),
     },
-    "mobilenetv1_cifar": {
-        "mobilenetv1_cifar": "MobileNetV1 for small images, as in LOTH",
+    "mobilenetv1_cifar:MobileNetV1Cifar": {
+        "mobilenetv1_cifar": ("MobileNetV1 for small images, as in LOTH",),
     },
-    "mobilenetv2_cifar": {
-        "mobilenetv2_cifar": "MobileNetV2 for small images, as in LOTH",
+    "mobilenetv2_cifar:MobileNetV2Cifar": {
+        "mobilenetv2_cifar": ("MobileNetV2 for small images, as in LOTH",),
     },
-    "shufflenetv1_cifar": {
-        "shufflenetv1_cifar": "ShuffleNetV1 with three groups for small images, as in LOTH",
+    "shufflenetv1_cifar:ShuffleNetV1Cifar": {
+        "shufflenetv1_cifar": ("ShuffleNetV1 with three groups for small images, as in LOTH",),
     },
-    "shufflenetv2_cifar": {
-        "shufflenetv2_cifar": "ShuffleNetV2 for small images, as in DTSKD",
-        "shufflenetv2_cifar_loth": "ShuffleNetV2 for small images, as in LOTH",
+    "shufflenetv2_cifar:ShuffleNetV2Cifar": {
+        "shufflenetv2_cifar": ("ShuffleNetV2 for small images, as in DTSKD", "dtskd"),
+        "shufflenetv2_cifar_loth": ("ShuffleNetV2 for small images, as in LOTH", "loth"),
     },
 }
 
 BACKBONES = Catalogue(
     "backbone",
     {
-        name: Entry(f"{__name__}.{module}:{name}", summary)
-        for module, networks in _FAMILIES.items()
-        for name, summary in networks.items()
+        name: Entry(f"{__name__}.{constructor}", summary, tuple(arguments))
+        for constructor, networks in _FAMILIES.items()
+        for name, (summary, *arguments) in networks.items()
     },
     listing="'selfkd list backbones' shows ours, timm.list_models() timm's; torchvision's are 'torchvision/resnet18'",
     takes_own=True,
@@ -82,22 +90,23 @@ BACKBONES = Catalogue(
 
 
 def network_target(name: str) -> str:
-    """`module:attribute` in whose signature a network's options stand, found without importing anything heavy.
+    """`module:attribute` of the function or class whose signature has a network's options. Imports nothing heavy.
 
     Raises:
-        UnknownNameError: if nobody has the name; the nearest of ours, timm's and torchvision's are named.
-        UserError: if it is a function of timm or torchvision, whose networks have names of their own here.
+        UnknownNameError: if no network has the name; the message gives the nearest of ours, timm's and torchvision's.
+        UserError: if the name is that of a function of timm or torchvision, or of a torchvision network that has no
+            stage maps; the message gives the name that works.
     """
     if name in BACKBONES:
         return BACKBONES[name].target
     if is_own(name):
-        _refuse_if_it_has_a_name(name)
+        _refuse_library_function(name)
         return name
     if name.startswith(TORCHVISION):
         network = name.removeprefix(TORCHVISION)
         if network in TIMM_NAMES:
             raise UserError(
-                f"torchvision's {network} gives no maps of its stages; timm's does: backbone={TIMM_NAMES[network]}"
+                f"torchvision's {network} gives no stage maps; timm's network does: backbone={TIMM_NAMES[network]}"
             )
         if network in TORCHVISION_STAGES:
             return f"{__name__}.torchvision_networks:torchvision_network"
@@ -108,13 +117,13 @@ def network_target(name: str) -> str:
 
 
 def network_factory(name: str) -> Callable[..., nn.Module]:
-    """What builds the network of that name: `factory(num_classes, **options)`.
+    """The function that builds the network of that name: `factory(num_classes, **options)`.
 
-    Somebody's own (`package.module:function`) may give a plain network that knows its stages, or a `Staged`.
+    A user's own function (`package.module:function`) may return a plain network that knows its stages, or a `Staged`.
 
     Raises:
-        UnknownNameError: if nobody has the name; the nearest of ours, timm's and torchvision's are named.
-        UserError: if somebody's own cannot be imported, or its first parameter is no number of classes.
+        UnknownNameError: if no network has the name; the message gives the nearest of ours, timm's and torchvision's.
+        UserError: if a user's own function cannot be imported, or does not take the number of classes first.
     """
     target = network_target(name)
     if name in BACKBONES:
@@ -125,50 +134,50 @@ def network_factory(name: str) -> Callable[..., nn.Module]:
     return functools.partial(import_target(target), name.removeprefix(TORCHVISION))
 
 
-def _refuse_if_it_has_a_name(name: str) -> None:
-    """The functions of timm and torchvision take other arguments first; some would begin a download."""
+def _refuse_library_function(name: str) -> None:
+    """Refuse the functions of timm and torchvision: they take other arguments first, and some start a download."""
     module, _, function = name.partition(":")
     library = module.partition(".")[0]
     offered = {"torchvision": f"{TORCHVISION}{function}", "timm": function}.get(library)
     if offered is not None and (function in TORCHVISION_STAGES if library == "torchvision" else is_timm_name(function)):
         raise UserError(
-            f"backbone {name!r} takes no number of classes first; {library}'s network is backbone={offered}"
+            f"backbone {name!r} does not take the number of classes first; {library}'s network is backbone={offered}"
         )
 
 
 def _checked_own(name: str, factory: Any) -> Callable[..., nn.Module]:
-    """Somebody's own function or class, if it can be called with a number of classes; it is not called for that."""
+    """A user's own function or class, once its signature shows that it takes a number of classes first."""
     if not callable(factory):
-        raise UserError(f"backbone {name!r} is {shown(factory)}; it must be a function of num_classes")
-    fault = _fault_of_own(name, factory)
+        raise UserError(f"backbone {name!r} is {shown(factory)}; it must be a function that takes num_classes")
+    fault = _signature_fault(name, factory)
     if fault is not None:
         raise UserError(
-            f"backbone {name!r} cannot be used: it would be called with the number of classes first, but {fault}"
+            f"backbone {name!r} cannot be used: it must take the number of classes as its first argument, but {fault}"
         )
     checked: Callable[..., nn.Module] = factory
     return checked
 
 
-def _fault_of_own(name: str, factory: Callable[..., Any]) -> str | None:
-    """Why a function takes no number of classes first, as far as can be told without calling it."""
+def _signature_fault(name: str, factory: Callable[..., Any]) -> str | None:
+    """Why a function cannot take a number of classes first; None if its signature allows it."""
     if name.partition(".")[0].partition(":")[0] in sys.stdlib_module_names:
-        return "it belongs to Python itself"
+        return "it belongs to Python's standard library"
     try:
         first = next(iter(inspect.signature(factory).parameters.values()), None)
-    except (TypeError, ValueError):  # something built in, which has no signature
-        return "Python cannot tell what it takes"
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return "Python cannot read its parameters"
     if first is None or first.kind not in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
         return "it takes no positional argument"
     unknown = inspect.Parameter.empty
     if first.annotation is not unknown and "int" not in str(first.annotation):
-        return f"its first parameter is {first.name!r} of another type, {inspect.formatannotation(first.annotation)}"
+        return f"its first parameter {first.name!r} has the type {inspect.formatannotation(first.annotation)}"
     if first.annotation is unknown and first.default is not unknown and not isinstance(first.default, int):
-        return f"its first parameter is {first.name!r}, by default {shown(first.default)}"
+        return f"its first parameter {first.name!r} has the default {shown(first.default)}"
     return None
 
 
 def as_staged(network: Any, input_size: int | tuple[int, int, int] | None) -> Staged:
-    """What a network factory gave, staged if it is not yet.
+    """A staged view of what a network factory returned, which may be one already.
 
     Raises: BackboneError: if it is no network, or cannot be staged.
     """
@@ -195,15 +204,15 @@ def create_backbone(
             (32 for the `*_cifar` networks).
         options: arguments of the network (`width`, `pretrained`, ...).
     Raises:
-        UnknownNameError: if nobody knows the name.
+        UnknownNameError: if no network has the name.
         OptionError: if the network has no such option.
-        BackboneError: if the network cannot be built or staged so.
+        BackboneError: if the network cannot be built with these options, or cannot be staged.
     """
     factory = network_factory(name)
     try:
         inspect.signature(factory).bind(num_classes, **options)
     except TypeError as error:
-        raise OptionError("backbone options", options, f"arguments of {name!r}: {error}") from error
+        raise OptionError("backbone options", options, f"options that {name!r} has: {error}") from error
     if input_size is None and name in BACKBONES:
         input_size = 32
     return as_staged(factory(num_classes, **options), input_size)

@@ -1,4 +1,4 @@
-"""How the papers' networks start, where they do not start as PyTorch does."""
+"""Initial weights of the papers' networks, where they differ from PyTorch's."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ __all__ = ["FAN_OUT", "FAN_OUT_SMALL_LINEAR", "LOTH_VGG", "TESKD_VGG", "Initiali
 class Initialization:
     """Draws every convolution of a module from N(0, sqrt(2 / (kernel height * kernel width * output channels))).
 
-    The output channels are not divided by the groups, so depthwise kernels start small. Batch normalisation gets the
-    bias 0; what is not said here stays as it is.
+    The output channels are not divided by the groups, so depthwise kernels start small. The biases of batch
+    normalisation become 0. Everything else keeps its values.
 
     Args:
         zero_conv_bias: set the biases of convolutions to 0.
-        norm_weight: weight of every batch normalisation.
-        linear_std: standard deviation of the weights of linear layers, whose biases become 0; None leaves both.
+        norm_weight: every weight of batch normalisation.
+        linear_std: standard deviation of the weights of linear layers, whose biases become 0; None leaves both as they
+            are.
     """
 
     zero_conv_bias: bool = False

@@ -1,6 +1,7 @@
-"""MobileNetV1 for small images, as LOTH has it.
+"""MobileNetV1 for small images, as in LOTH.
 
-Shapes for a 32x32 image and width 32: stem 32@32, stages 128@32, 256@16, 512@8, 1024@4. Initialisation is PyTorch's.
+Shapes for a 32x32 image and width 32: stem 32@32, stages 128@32, 256@16, 512@8, 1024@4.
+The initialisation is PyTorch's.
 Source: Howard et al. 2017, arXiv:1704.04861; the small-image form as in the release of LOTH.
 """
 
@@ -11,7 +12,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes
 
-__all__ = ["MobileNetV1Cifar", "mobilenetv1_cifar"]
+__all__ = ["MobileNetV1Cifar"]
 
 
 class MobileNetV1Cifar(SmallImageNetwork):
@@ -19,12 +20,12 @@ class MobileNetV1Cifar(SmallImageNetwork):
 
     Args:
         num_classes: K.
-        width: channels of the stem.
+        width: channels of the stem, which all others follow; the paper's is 32.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1.
     """
 
-    def __init__(self, num_classes: int, width: int = 32, in_channels: int = 3) -> None:
+    def __init__(self, num_classes: int, *, width: int = 32, in_channels: int = 3) -> None:
         check_sizes(num_classes, width, in_channels)
         super().__init__(
             num_classes,
@@ -44,14 +45,3 @@ def _separable_convolution(in_channels: int, out_channels: int, stride: int) -> 
         Conv2dNormActivation(in_channels, in_channels, 3, stride, groups=in_channels),
         Conv2dNormActivation(in_channels, out_channels, 1),
     )
-
-
-def mobilenetv1_cifar(num_classes: int, *, width: int = 32, in_channels: int = 3) -> MobileNetV1Cifar:
-    """MobileNetV1 for small images: 3,309,476 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem, which all others follow; the paper's is 32.
-        in_channels: channels of the images.
-    """
-    return MobileNetV1Cifar(num_classes, width, in_channels)

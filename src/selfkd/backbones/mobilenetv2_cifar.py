@@ -1,7 +1,7 @@
-"""MobileNetV2 for small images, as LOTH has it: ReLU in the place of ReLU6.
+"""MobileNetV2 for small images, as in LOTH, with ReLU instead of ReLU6.
 
-Shapes for a 32x32 image and width 32: stem 16@32 (with the first block, which expands nothing), stages 24@32, 32@16,
-96@8, 320@4, all linear; the map that is pooled is 1280@4.
+Shapes for a 32x32 image and width 32: stem 16@32 (it contains the first block, which does not expand), stages 24@32,
+32@16, 96@8, 320@4, all linear. The classifier pools a map of 1280@4.
 Source: Sandler et al. 2018, arXiv:1801.04381; the small-image form as in the release of LOTH.
 """
 
@@ -16,7 +16,7 @@ from torchvision.ops import Conv2dNormActivation
 from selfkd.backbones.initialization import FAN_OUT_SMALL_LINEAR
 from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes, nearest_multiple
 
-__all__ = ["MobileNetV2Cifar", "mobilenetv2_cifar"]
+__all__ = ["MobileNetV2Cifar"]
 
 _STEM_WIDTH = 32
 
@@ -26,13 +26,13 @@ class MobileNetV2Cifar(SmallImageNetwork):
 
     Args:
         num_classes: K.
-        width: channels of the stem's convolution; the others are as many times the paper's as this is of 32, rounded,
-            the inner ones of the blocks to a multiple of 8.
+        width: channels of the stem's convolution; the paper's is 32. All other widths are scaled by the same factor and
+            rounded, the inner ones of the blocks to a multiple of 8.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1.
     """
 
-    def __init__(self, num_classes: int, width: int = _STEM_WIDTH, in_channels: int = 3) -> None:
+    def __init__(self, num_classes: int, *, width: int = _STEM_WIDTH, in_channels: int = 3) -> None:
         check_sizes(num_classes, width, in_channels)
         scaled = functools.partial(_scaled, factor=width / _STEM_WIDTH)
         stem = nn.Sequential(
@@ -63,14 +63,3 @@ def _scaled(channels: int, factor: float) -> int:
 
 def _inverted_residual(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     return InvertedResidual(in_channels, out_channels, stride=stride, exp_ratio=6, act_layer=nn.ReLU)
-
-
-def mobilenetv2_cifar(num_classes: int, *, width: int = _STEM_WIDTH, in_channels: int = 3) -> MobileNetV2Cifar:
-    """MobileNetV2 for small images: 2,351,972 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem's convolution, which all others follow; the paper's is 32.
-        in_channels: channels of the images.
-    """
-    return MobileNetV2Cifar(num_classes, width, in_channels)

@@ -1,4 +1,4 @@
-"""What published weights expect of images."""
+"""How published weights expect images to be prepared, and how many classes they have."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["preprocessing_of", "published_classes"]
 
 
 def preprocessing_of(name: str) -> Preprocessing | None:
-    """How images were prepared when the published weights of a network were made and measured.
+    """How images were prepared when the published weights of a network were trained and measured.
 
     Args:
-        name: of the network, as recipes have it.
-    Returns: None where no published weights are known: for our own networks and for somebody's.
+        name: the network's name in recipes.
+    Returns: None if no published weights are known: for our own networks and for a user's own.
     Source: of the weights that `pretrained=True` fetches, timm's `pretrained_cfg` or torchvision's `transforms`.
     """
     published = None if name in BACKBONES or is_own(name) else _published(name)
@@ -35,11 +35,11 @@ def preprocessing_of(name: str) -> Preprocessing | None:
 
 
 def published_classes(name: str) -> int | None:
-    """How many classes the published weights of a timm network tell apart.
+    """The number of classes of the published weights of a timm network.
 
     Args:
-        name: of the network, as recipes have it.
-    Returns: None where no published weights are known, and for networks that are not timm's.
+        name: the network's name in recipes.
+    Returns: None if no published weights are known, and for networks that are not timm's.
     """
     if name in BACKBONES or is_own(name) or name.startswith(TORCHVISION):
         return None

@@ -7,31 +7,58 @@ Source: He et al. 2016, arXiv:1512.03385; the small-image form as in the release
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 from torch.nn import functional
 
-from selfkd.backbones.initialization import FAN_OUT
+from selfkd.backbones.initialization import FAN_OUT, Initialization
 from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes
 from selfkd.option_checks import one_of
 
-__all__ = [
-    "ResNetCifar",
-    "ResidualBlock",
-    "resnet18_cifar",
-    "resnet34_cifar",
-    "resnet50_cifar",
-    "resnet101_cifar",
-    "resnet152_cifar",
-]
+__all__ = ["ResNetCifar", "ResidualBlock", "resnet_cifar"]
 
+_BLOCKS: Mapping[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 _INITIALIZATIONS = {"pytorch": None, "fan_out": FAN_OUT}
 
 Block = Callable[[int, int, int, nn.Module | None], nn.Module]
-"""`block(in_channels, planes, stride, shortcut)`; the shortcut is None where the input itself is added."""
+"""`block(in_channels, planes, stride, shortcut)`; without a shortcut (None) the block adds its input as it is."""
+
+
+def resnet_cifar(
+    block: Literal["basic", "bottleneck"],
+    layers: Sequence[int],
+    num_classes: int,
+    *,
+    width: int = 64,
+    in_channels: int = 3,
+    initialization: Literal["pytorch", "fan_out"] = "pytorch",
+) -> ResNetCifar:
+    """A ResNet for small images.
+
+    Args:
+        block: which residual block the stages are built of.
+        layers: blocks in each of the four stages.
+        num_classes: K.
+        width: channels of the stem; the papers' is 64. The first stage has as many, or four times as many with
+            bottlenecks (ResNet-50 and deeper).
+        in_channels: channels of the images.
+        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
+    Raises: OptionError: if a size is below 1, or `initialization` has another value.
+    """
+    one_of("initialization", initialization, _INITIALIZATIONS)
+    block_class = _BLOCKS[block]
+    return ResNetCifar(
+        block_class,
+        layers,
+        num_classes,
+        width,
+        in_channels,
+        expansion=block_class.expansion,
+        initialize=_INITIALIZATIONS[initialization],
+    )
 
 
 class ResNetCifar(SmallImageNetwork):
@@ -45,10 +72,9 @@ class ResNetCifar(SmallImageNetwork):
         in_channels: channels of the images.
         expansion: output channels of a block for each of its planes.
         bias: whether the convolutions of stem and shortcuts have biases.
-        width_multiple: what the blocks need `width` to be a multiple of.
-        initialization: "pytorch" for its defaults; "fan_out" draws convolutions from N(0, sqrt(2 / (9 * channels)))
-            and the like.
-    Raises: OptionError: if a size is below 1, or `width` or `initialization` is not allowed.
+        width_multiple: `width` must be a multiple of it.
+        initialize: the family's initialisation of a module; None leaves PyTorch's.
+    Raises: OptionError: if a size is below 1, or `width` is no multiple of `width_multiple`.
     """
 
     def __init__(
@@ -62,10 +88,9 @@ class ResNetCifar(SmallImageNetwork):
         expansion: int = 1,
         bias: bool = False,
         width_multiple: int = 1,
-        initialization: str = "pytorch",
+        initialize: Initialization | None = None,
     ) -> None:
         check_sizes(num_classes, width, in_channels, width_multiple)
-        one_of("initialization", initialization, _INITIALIZATIONS)
         build = functools.partial(_with_shortcut, block=block, expansion=expansion, bias=bias)
         super().__init__(
             num_classes,
@@ -84,16 +109,16 @@ class ResNetCifar(SmallImageNetwork):
                 )
                 for index, depth in enumerate(layers)
             ],
-            initialize=_INITIALIZATIONS[initialization],
+            initialize=initialize,
         )
 
 
 class ResidualBlock(nn.Module):
-    """`relu(residual(x) + shortcut(x))`, for the forms that timm's `BasicBlock` does not take.
+    """`relu(residual(x) + shortcut(x))`, for the residuals that timm's `BasicBlock` cannot build.
 
     Args:
-        residual: the layers that are added to the input.
-        shortcut: what makes the input fit; None if it fits.
+        residual: its output is added to the input.
+        shortcut: brings the input to the shape of the residual's output; None if it has that shape already.
     """
 
     def __init__(self, residual: nn.Module, shortcut: nn.Module | None) -> None:
@@ -115,131 +140,3 @@ def _with_shortcut(
             nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=bias), nn.BatchNorm2d(out_channels)
         )
     return block(in_channels, out_channels // expansion, stride, shortcut)
-
-
-def resnet18_cifar(
-    num_classes: int,
-    *,
-    width: int = 64,
-    in_channels: int = 3,
-    initialization: Literal["pytorch", "fan_out"] = "pytorch",
-) -> ResNetCifar:
-    """ResNet-18 for small images: 11,220,132 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and the first stage; the papers' is 64.
-        in_channels: channels of the images.
-        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
-    """
-    return ResNetCifar(
-        BasicBlock,
-        (2, 2, 2, 2),
-        num_classes,
-        width,
-        in_channels,
-        initialization=initialization,
-    )
-
-
-def resnet34_cifar(
-    num_classes: int,
-    *,
-    width: int = 64,
-    in_channels: int = 3,
-    initialization: Literal["pytorch", "fan_out"] = "pytorch",
-) -> ResNetCifar:
-    """ResNet-34 for small images: 21,328,292 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and the first stage; the papers' is 64.
-        in_channels: channels of the images.
-        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
-    """
-    return ResNetCifar(
-        BasicBlock,
-        (3, 4, 6, 3),
-        num_classes,
-        width,
-        in_channels,
-        initialization=initialization,
-    )
-
-
-def resnet50_cifar(
-    num_classes: int,
-    *,
-    width: int = 64,
-    in_channels: int = 3,
-    initialization: Literal["pytorch", "fan_out"] = "pytorch",
-) -> ResNetCifar:
-    """ResNet-50 for small images: 23,705,252 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and a quarter of the first stage's; the papers' is 64.
-        in_channels: channels of the images.
-        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
-    """
-    return ResNetCifar(
-        Bottleneck,
-        (3, 4, 6, 3),
-        num_classes,
-        width,
-        in_channels,
-        expansion=Bottleneck.expansion,
-        initialization=initialization,
-    )
-
-
-def resnet101_cifar(
-    num_classes: int,
-    *,
-    width: int = 64,
-    in_channels: int = 3,
-    initialization: Literal["pytorch", "fan_out"] = "pytorch",
-) -> ResNetCifar:
-    """ResNet-101 for small images: 42,697,380 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and a quarter of the first stage's; the papers' is 64.
-        in_channels: channels of the images.
-        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
-    """
-    return ResNetCifar(
-        Bottleneck,
-        (3, 4, 23, 3),
-        num_classes,
-        width,
-        in_channels,
-        expansion=Bottleneck.expansion,
-        initialization=initialization,
-    )
-
-
-def resnet152_cifar(
-    num_classes: int,
-    *,
-    width: int = 64,
-    in_channels: int = 3,
-    initialization: Literal["pytorch", "fan_out"] = "pytorch",
-) -> ResNetCifar:
-    """ResNet-152 for small images: 58,341,028 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and a quarter of the first stage's; the papers' is 64.
-        in_channels: channels of the images.
-        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
-    """
-    return ResNetCifar(
-        Bottleneck,
-        (3, 8, 36, 3),
-        num_classes,
-        width,
-        in_channels,
-        expansion=Bottleneck.expansion,
-        initialization=initialization,
-    )

@@ -1,32 +1,54 @@
 """ResNeXts for small images: as TESKD and DTSKD released them, and with the grouped convolutions of the name.
 
-Shapes as in the ResNets of the same depth. `resnext18_cifar` and `resnext34_cifar` are the papers': twice the inner
-width of a ResNet and no groups at all. The `_grouped` networks split the second convolution into 32 groups, so their
-width must be a multiple of what 32 groups need. All draw convolutions from N(0, sqrt(2 / (k * k * output channels))).
+The shapes are those of the ResNets of the same depth. `resnext18_cifar` and `resnext34_cifar` are the papers': they
+have twice the inner width of a ResNet and no groups at all. The `_grouped` networks split the second convolution of a
+block into 32 groups, so their width must be a multiple of 32 (of 16 with bottlenecks). No paper uses ResNeXt-18 and -34
+with groups. `resnext152_cifar_grouped` (32x4d) is a teacher for TESKD's two-stage comparison (its Table 3), whose text
+does not say whether its own ResNeXt-152 was grouped. All draw convolutions from N(0, sqrt(2 / (k * k * output
+channels))).
 Source: Xie et al. 2017, arXiv:1611.05431; the ungrouped form as in the release of TESKD.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import Literal
 
 from timm.models.resnet import Bottleneck
 from torch import nn
 from torchvision.ops import Conv2dNormActivation
 
+from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.resnet_cifar import ResidualBlock, ResNetCifar
 
-__all__ = [
-    "resnext18_cifar",
-    "resnext18_cifar_grouped",
-    "resnext34_cifar",
-    "resnext34_cifar_grouped",
-    "resnext152_cifar_grouped",
-]
+__all__ = ["resnext_cifar"]
 
 _GROUPS = 32
 _GROUP_WIDTH = 4
 """Inner channels of a bottleneck's group for 64 planes."""
+
+
+def resnext_cifar(
+    form: Literal["ungrouped", "grouped", "bottleneck"],
+    layers: Sequence[int],
+    num_classes: int,
+    *,
+    width: int = 64,
+    in_channels: int = 3,
+) -> ResNetCifar:
+    """A ResNeXt for small images.
+
+    Args:
+        form: which residual block the stages are built of; "grouped" and "bottleneck" have 32 groups.
+        layers: blocks in each of the four stages.
+        num_classes: K.
+        width: channels of the stem; the papers' is 64. The first stage has as many, in ResNeXt-152 four times as many.
+            With groups the width must be a multiple of 32, in ResNeXt-152 of 16.
+        in_channels: channels of the images.
+    Raises: OptionError: if a size is below 1, or `width` is no multiple of what the groups need.
+    """
+    return _FORMS[form](layers, num_classes, width, in_channels, initialize=FAN_OUT)
 
 
 def _double_width_block(
@@ -39,73 +61,15 @@ def _double_width_block(
     return ResidualBlock(residual, shortcut)
 
 
-_grouped_block = functools.partial(_double_width_block, groups=_GROUPS)
-_grouped_network = functools.partial(ResNetCifar, _grouped_block, width_multiple=_GROUPS, initialization="fan_out")
-_grouped_bottleneck = functools.partial(Bottleneck, cardinality=_GROUPS, base_width=_GROUP_WIDTH)
-
-
-def resnext18_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
-    """The papers' ResNeXt-18, which has no grouped convolutions: 22,209,444 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and the first stage; the papers' is 64.
-        in_channels: channels of the images.
-    """
-    return ResNetCifar(_double_width_block, (2, 2, 2, 2), num_classes, width, in_channels, initialization="fan_out")
-
-
-def resnext34_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
-    """The papers' ResNeXt-34, which has no grouped convolutions: 42,422,052 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and the first stage; the papers' is 64.
-        in_channels: channels of the images.
-    """
-    return ResNetCifar(_double_width_block, (3, 4, 6, 3), num_classes, width, in_channels, initialization="fan_out")
-
-
-def resnext18_cifar_grouped(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
-    """ResNeXt-18 with 32 groups: 10,067,364 parameters at 100 classes. No paper's network.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and the first stage, a multiple of 32.
-        in_channels: channels of the images.
-    """
-    return _grouped_network((2, 2, 2, 2), num_classes, width, in_channels)
-
-
-def resnext34_cifar_grouped(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
-    """ResNeXt-34 with 32 groups: 20,494,884 parameters at 100 classes. No paper's network.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and the first stage, a multiple of 32.
-        in_channels: channels of the images.
-    """
-    return _grouped_network((3, 4, 6, 3), num_classes, width, in_channels)
-
-
-def resnext152_cifar_grouped(num_classes: int, *, width: int = 64, in_channels: int = 3) -> ResNetCifar:
-    """ResNeXt-152 (32x4d) for small images: 58,099,620 parameters at 100 classes.
-
-    A teacher for TESKD's two-stage comparison (its Table 3), whose text does not settle whether its own ResNeXt-152 was
-    grouped.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem and a quarter of the first stage's, a multiple of 16.
-        in_channels: channels of the images.
-    """
-    return ResNetCifar(
-        _grouped_bottleneck,
-        (3, 8, 36, 3),
-        num_classes,
-        width,
-        in_channels,
+_FORMS = {
+    "ungrouped": functools.partial(ResNetCifar, _double_width_block),
+    "grouped": functools.partial(
+        ResNetCifar, functools.partial(_double_width_block, groups=_GROUPS), width_multiple=_GROUPS
+    ),
+    "bottleneck": functools.partial(
+        ResNetCifar,
+        functools.partial(Bottleneck, cardinality=_GROUPS, base_width=_GROUP_WIDTH),
         expansion=Bottleneck.expansion,
         width_multiple=64 // _GROUP_WIDTH,
-        initialization="fan_out",
-    )
+    ),
+}

@@ -1,4 +1,4 @@
-"""ShuffleNetV1 with three groups for small images, as LOTH has it.
+"""ShuffleNetV1 with three groups for small images, as in LOTH.
 
 Shapes for a 32x32 image and width 24: stages 24@32 (the stem), 240@16, 480@8, 960@4. All convolutions have biases, and
 the first unit is grouped like the others. Convolutions start from N(0, sqrt(2 / (k * k * output channels))).
@@ -17,7 +17,7 @@ from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes
 from selfkd.errors import OptionError
 
-__all__ = ["GroupedShuffleUnit", "ShuffleNetV1Cifar", "shufflenetv1_cifar"]
+__all__ = ["GroupedShuffleUnit", "ShuffleNetV1Cifar"]
 
 _GROUPS = 3
 _BOTTLENECK = 4
@@ -29,12 +29,13 @@ class ShuffleNetV1Cifar(SmallImageNetwork):
 
     Args:
         num_classes: K.
-        width: channels of the stem, a multiple of 6; the stages have 10, 20 and 40 times as many.
+        width: channels of the stem, a multiple of 6; the paper's is 24. The other stages have 10, 20 and 40 times as
+            many.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1 or `width` is no multiple of 6.
     """
 
-    def __init__(self, num_classes: int, width: int = 24, in_channels: int = 3) -> None:
+    def __init__(self, num_classes: int, *, width: int = 24, in_channels: int = 3) -> None:
         check_sizes(num_classes, width, in_channels, width_multiple=6)
         channel_multiple = _GROUPS * _BOTTLENECK
         super().__init__(
@@ -52,13 +53,13 @@ class ShuffleNetV1Cifar(SmallImageNetwork):
 
 
 class GroupedShuffleUnit(nn.Module):
-    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; the input is added, or with stride 2 averaged and kept beside.
+    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1. Stride 1 adds the input; stride 2 concatenates its average.
 
     Args:
         in_channels: a multiple of 3.
-        out_channels: a multiple of 12; that of the input without stride, above it with stride.
+        out_channels: a multiple of 12; equal to `in_channels` with stride 1, above it with stride 2.
         stride: 1 or 2.
-    Raises: OptionError: if a unit with stride would have no channels of its own.
+    Raises: OptionError: if `out_channels` leaves no channels beside the input's.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -89,14 +90,3 @@ class GroupedShuffleUnit(nn.Module):
 
 def _stem(in_channels: int, out_channels: int, stride: int) -> Conv2dNormActivation:
     return Conv2dNormActivation(in_channels, out_channels, 3, stride, bias=True)
-
-
-def shufflenetv1_cifar(num_classes: int, *, width: int = 24, in_channels: int = 3) -> ShuffleNetV1Cifar:
-    """ShuffleNetV1 with three groups for small images: 1,012,108 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem, which all others follow, a multiple of 6; the paper's is 24.
-        in_channels: channels of the images.
-    """
-    return ShuffleNetV1Cifar(num_classes, width, in_channels)

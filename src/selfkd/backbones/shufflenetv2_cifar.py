@@ -1,13 +1,15 @@
-"""ShuffleNetV2 1x for small images: one network, staged differently in DTSKD and in LOTH.
+"""ShuffleNetV2 1x for small images: one network, whose stages DTSKD and LOTH choose differently.
 
 Shapes for a 32x32 image and width 24: stem 24@32, units 116@16, 232@8, 464@4, then a 1x1 convolution to 1024@4, which
-is pooled. In `shufflenetv2_cifar`, DTSKD's, that convolution is the fourth stage, the stem has no ReLU and
-initialisation is PyTorch's. In `shufflenetv2_cifar_loth` the stem is the first stage and has a ReLU, and convolutions
-start from N(0, sqrt(2 / (k * k * output channels))). All convolutions have biases.
+the classifier pools. `shufflenetv2_cifar` is DTSKD's: that convolution is the fourth stage, the stem has no ReLU, and
+the initialisation is PyTorch's. `shufflenetv2_cifar_loth` is LOTH's: the stem is the first stage and has a ReLU, and
+convolutions start from N(0, sqrt(2 / (k * k * output channels))). All convolutions have biases.
 Source: Ma et al. 2018, arXiv:1807.11164; the small-image forms as in the releases of DTSKD and LOTH.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from torchvision.ops import Conv2dNormActivation
 from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes, nearest_multiple
 
-__all__ = ["ShuffleNetV2Cifar", "SplitShuffleUnit", "shufflenetv2_cifar", "shufflenetv2_cifar_loth"]
+__all__ = ["ShuffleNetV2Cifar", "SplitShuffleUnit"]
 
 _STEM_WIDTH = 24
 
@@ -26,15 +28,17 @@ class ShuffleNetV2Cifar(SmallImageNetwork):
     """Split-and-shuffle units behind a 3x3 stem, in the form of DTSKD or in that of LOTH.
 
     Args:
+        form: "dtskd" or "loth".
         num_classes: K.
-        width: channels of the stem; the others are as many times the paper's as this is of 24, rounded, those of the
-            units to even numbers.
+        width: channels of the stem; the papers' is 24. All other widths are scaled by the same factor and rounded,
+            those of the units to even numbers.
         in_channels: channels of the images.
-        loth: LOTH's form.
     Raises: OptionError: if a size is below 1.
     """
 
-    def __init__(self, num_classes: int, width: int = _STEM_WIDTH, in_channels: int = 3, *, loth: bool = False) -> None:
+    def __init__(
+        self, form: Literal["dtskd", "loth"], num_classes: int, *, width: int = _STEM_WIDTH, in_channels: int = 3
+    ) -> None:
         check_sizes(num_classes, width, in_channels)
         factor = width / _STEM_WIDTH
         units = [
@@ -42,7 +46,7 @@ class ShuffleNetV2Cifar(SmallImageNetwork):
             for channels, depth in ((116, 4), (232, 8), (464, 4))
         ]
         num_features = nearest_multiple(factor * 1024)
-        if loth:
+        if form == "loth":
             super().__init__(
                 num_classes,
                 stem={},
@@ -62,13 +66,13 @@ class ShuffleNetV2Cifar(SmallImageNetwork):
 
 
 class SplitShuffleUnit(nn.Module):
-    """Half of the channels pass by, the other half goes through 1x1, depthwise 3x3, 1x1; then both are shuffled.
+    """One half of the channels stays, the other goes through 1x1, depthwise 3x3, 1x1; then both are shuffled.
 
-    With stride 2 both paths see all channels, and the passing one has a depthwise 3x3 and a 1x1 of its own.
+    With stride 2 both paths get all channels, and the first has a depthwise 3x3 and a 1x1 of its own.
 
     Args:
-        in_channels: even without stride.
-        out_channels: even; that of the input without stride.
+        in_channels: even with stride 1.
+        out_channels: even; equal to `in_channels` with stride 1.
         stride: 1 or 2.
     """
 
@@ -92,8 +96,8 @@ class SplitShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """A map `[B, out_channels, H / stride, W / stride]`."""
-        passing, worked = x.chunk(2, dim=1) if self.splits else (x, x)
-        joined: Tensor = channel_shuffle(torch.cat((self.shortcut(passing), self.residual(worked)), dim=1), 2)
+        kept, changed = x.chunk(2, dim=1) if self.splits else (x, x)
+        joined: Tensor = channel_shuffle(torch.cat((self.shortcut(kept), self.residual(changed)), dim=1), 2)
         return joined
 
 
@@ -109,25 +113,3 @@ def _pointwise_convolution(in_channels: int, out_channels: int, stride: int) -> 
 
 def _depthwise_convolution(channels: int, stride: int) -> Conv2dNormActivation:
     return Conv2dNormActivation(channels, channels, 3, stride, groups=channels, activation_layer=None, bias=True)
-
-
-def shufflenetv2_cifar(num_classes: int, *, width: int = _STEM_WIDTH, in_channels: int = 3) -> ShuffleNetV2Cifar:
-    """ShuffleNetV2 1x for small images in DTSKD's form: 1,360,896 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem, which all others follow; the papers' is 24.
-        in_channels: channels of the images.
-    """
-    return ShuffleNetV2Cifar(num_classes, width, in_channels)
-
-
-def shufflenetv2_cifar_loth(num_classes: int, *, width: int = _STEM_WIDTH, in_channels: int = 3) -> ShuffleNetV2Cifar:
-    """ShuffleNetV2 1x for small images in LOTH's form: 1,360,896 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the stem, which all others follow; the papers' is 24.
-        in_channels: channels of the images.
-    """
-    return ShuffleNetV2Cifar(num_classes, width, in_channels, loth=True)

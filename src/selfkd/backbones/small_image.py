@@ -1,4 +1,4 @@
-"""What the papers' networks for small images share: a stem, four stages, a classifier on the pooled last map."""
+"""The common form of the papers' networks for small images: a stem, four stages, a classifier on pooled features."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["SmallImageNetwork", "StagePlan", "check_sizes", "nearest_multiple"]
 
 @dataclass(frozen=True)
 class StagePlan:
-    """How one stage is built.
+    """The description of one stage.
 
     Args:
         block: `block(in_channels, out_channels, stride)` builds one block.
         channels: output channels of each block, in order.
-        stride: by what the stage divides the height and width of its input.
-        strided: position of the block that does so, -1 for the last.
-        channel_multiple: what the output channels must be a multiple of.
+        stride: the stage divides the height and width of its input by it.
+        strided: position of the block that has the stride, -1 for the last.
+        channel_multiple: output channels are rounded to a multiple of it.
     """
 
     block: Callable[[int, int, int], nn.Module]
@@ -34,9 +34,10 @@ class StagePlan:
     channel_multiple: int = 1
 
     def build(self, in_channels: int, depth: int | None = None, width_factor: float = 1) -> nn.Sequential:
-        """The stage, or one of another depth and width.
+        """The stage, or a variant with another depth and width.
 
-        A shallower stage has the first blocks, a deeper one repeats the last block; the output stays that of the stage.
+        A shallower variant has the stage's first blocks, a deeper one repeats the last block. The last block always has
+        the stage's output channels.
         """
         channels = self.channels
         if depth is not None:
@@ -53,7 +54,7 @@ class StagePlan:
 
 
 class SmallImageNetwork(nn.Module, ABC):
-    """A classifier of small images that knows its stages; `forward_intermediates` and its kin follow timm's protocol.
+    """A classifier of small images that knows its stages, with the methods of timm's networks.
 
     The stages are the modules `layer1` to `layer4`, the classifier is `fc`.
 
@@ -61,18 +62,18 @@ class SmallImageNetwork(nn.Module, ABC):
         num_classes: K.
         stem: the layers before the first stage by name, in order; empty if the first stage takes the images.
         stem_channels: channels of the stem's map.
-        stem_reduction: by what the stem divides height and width.
+        stem_reduction: the stem divides height and width by it.
         stages: the four stages, shallow to deep.
-        final: what stands between the last stage and the pooling; None for nothing.
+        final: the layers between the last stage and the pooling; None for none.
         num_features: D, channels of the map that is pooled; None for those of the last stage.
-        classifier: `classifier(D, K)` builds what follows the pooling.
+        classifier: `classifier(D, K)` builds the layers after the pooling.
         initialize: the family's initialisation of a module; None leaves PyTorch's.
 
     Attributes:
         num_classes: K.
         num_features: D.
-        feature_info: for each stage its channels (`num_chs`), by what it divides the image's sides (`reduction`) and
-            its name (`module`).
+        feature_info: for each stage its channels (`num_chs`), the image's side by the map's (`reduction`) and its name
+            (`module`).
     """
 
     @abstractmethod
@@ -114,21 +115,21 @@ class SmallImageNetwork(nn.Module, ABC):
     def new_stage(self, index: int, depth: int | None = None, width_factor: float = 1) -> nn.Sequential:
         """A freshly initialised stage; arguments as in `Staged.new_stage`.
 
-        Returns: a module from stage `index - 1`'s map (for index 0 the stem's, or the images where there is no stem)
-            to a map like stage `index`'s.
+        Returns: a module that takes the map of stage `index - 1` (for index 0 that of the stem, or the images if there
+            is no stem) and gives a map like that of stage `index`.
         """
         stage = self._plans[index].build(self._in_channels[index], depth, width_factor)
         self.initialize_branches(stage)
         return stage
 
     def new_classifier(self) -> nn.Module:
-        """A freshly initialised classifier, from the pooled `[B, D]` to logits `[B, K]`."""
+        """A freshly initialised classifier from pooled features `[B, D]` to logits `[B, K]`."""
         classifier = self._classifier(self.num_features, self.num_classes)
         self.initialize_branches(classifier)
         return classifier
 
     def initialize_branches(self, branches: nn.Module) -> None:
-        """Give all layers of a module the family's initialisation, in place; PyTorch's stays if it has none."""
+        """Initialise all layers of a module, in place, as the family does; without a rule of its own they stay."""
         if self._initialize is not None:
             self._initialize(branches)
 
@@ -140,14 +141,14 @@ class SmallImageNetwork(nn.Module, ABC):
         intermediates_only: bool = False,
         **ignored: Any,
     ) -> Any:
-        """The map that is pooled, and maps of stages, as timm's networks give them.
+        """The map that is pooled and the maps of stages, as timm's networks return them.
 
         Args:
             x: images `[B, C, H, W]`.
-            indices: the wanted stages, negative ones counted from the end; None for all four.
-            output_fmt: "NCHW", the only layout there is.
-            intermediates_only: leave out what comes after the deepest wanted stage.
-            ignored: what timm's protocol knows and these networks do not need (`norm`, `stop_early`).
+            indices: the wanted stages; negative numbers count from the end; None for all four.
+            output_fmt: "NCHW", the only layout that these networks have.
+            intermediates_only: stop after the deepest wanted stage.
+            ignored: further arguments of timm's networks, which change nothing here (`norm`, `stop_early`).
         Returns: (pooled map, maps of the wanted stages), or the maps alone if `intermediates_only`.
         """
         one_of("output_fmt", output_fmt, ["NCHW"])
@@ -176,8 +177,8 @@ class SmallImageNetwork(nn.Module, ABC):
 
         Args:
             indices: the stages to keep.
-            prune_norm: of timm's protocol; there is no norm of its own after the last stage.
-            prune_head: also drop what comes between the last stage and the logits.
+            prune_norm: an argument of timm's networks without effect here: no norm follows the last stage.
+            prune_head: drop also the layers between the last stage and the logits.
         Returns: the indices, none negative.
         """
         kept = self._stage_indices(indices)
@@ -193,7 +194,7 @@ class SmallImageNetwork(nn.Module, ABC):
 
 
 def check_sizes(num_classes: int, width: int, in_channels: int, width_multiple: int = 1) -> None:
-    """What every network for small images asks of its sizes.
+    """Check the sizes of a network for small images.
 
     Raises: OptionError: if a size is too small or too large, or `width` is no multiple of `width_multiple`.
     """
@@ -203,7 +204,7 @@ def check_sizes(num_classes: int, width: int, in_channels: int, width_multiple: 
 
 
 def nearest_multiple(value: float, multiple: int = 1) -> int:
-    """The multiple nearest to a value, at least the multiple itself: 0.3 and 1 give 1, 58 and 12 give 60."""
+    """The multiple that is nearest to a value, at least `multiple`: 0.3 and 1 give 1, 58 and 12 give 60."""
     return max(1, round(value / multiple)) * multiple
 
 

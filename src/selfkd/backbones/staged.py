@@ -1,4 +1,4 @@
-"""A staged view of any network: its stage maps, pooled feature and logits, without touching the network."""
+"""A staged view of any network: its stage maps, pooled features and logits. The network itself is not changed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from selfkd.option_checks import at_least, positive
 __all__ = ["NUM_STAGES", "Staged", "stage"]
 
 NUM_STAGES = 4
-"""Stages that every method sees, shallow to deep."""
+"""Number of stages that every method sees."""
 
 
 class Staged(nn.Module, ABC):
-    """A network seen as four stages and a classifier. `staged.network` is the very network that was given.
+    """A view of a network as four stages and a classifier.
 
-    Nothing is added to the network: what is deployed has exactly its state-dict keys.
+    `staged.network` is the given network itself. It is not changed, and deployed with its own state-dict keys.
 
     Attributes:
         network: the wrapped network.
@@ -51,7 +51,7 @@ class Staged(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Features:
-        """The network's maps, pooled feature and logits.
+        """The network's maps, pooled features and logits.
 
         Args:
             images: `[B, C, H, W]`, normalised.
@@ -64,11 +64,11 @@ class Staged(nn.Module, ABC):
             index: 0 for the shallowest stage.
             depth: number of blocks; None for as many as the stage has.
             width_factor: multiplies the stage's inner and output channels; its input stays as it is.
-        Returns: a module from stage `index - 1`'s map (for index 0: from what the network's first stage takes) to a map
-            like stage `index`'s.
+        Returns: a module that takes the map of stage `index - 1` (for index 0 the input of the network's first stage)
+            and gives a map like that of stage `index`.
         Raises:
             OptionError: if an argument is out of range.
-            BackboneError: if the network's family cannot grow stages; the message names the networks that can.
+            BackboneError: if the network's family cannot build new stages; the message names the networks that can.
         """
         self._check_index(index)
         if depth is not None:
@@ -77,18 +77,18 @@ class Staged(nn.Module, ABC):
         return self._family_part("new_stage")(index, depth, width_factor)  # type: ignore[no-any-return]
 
     def new_classifier(self) -> nn.Module:
-        """A freshly initialised copy of the classifier, from pooled `[B, D]` to logits `[B, K]`.
+        """A freshly initialised copy of the classifier, from pooled features `[B, D]` to logits `[B, K]`.
 
-        Raises: BackboneError: if the network's family cannot say; the message names the networks that can.
+        Raises: BackboneError: if the network's family cannot build one; the message names the networks that can.
         """
         return self._family_part("new_classifier")()  # type: ignore[no-any-return]
 
     def up_to(self, index: int) -> nn.Module:
-        """The part of the network that computes one stage's map, for an exit that is deployed from there.
+        """The part of the network that computes one stage's map, on which an exit is deployed.
 
         Args:
             index: 0 for the shallowest stage.
-        Returns: a module from images `[B, C, H, W]` to the stage's map; it holds the very tensors of this network, and
+        Returns: a module from images `[B, C, H, W]` to the stage's map. It shares the tensors of this network, and has
             none that the map does not need.
         Raises:
             OptionError: if `index` is out of range.
@@ -96,18 +96,18 @@ class Staged(nn.Module, ABC):
         """
         self._check_index(index)
         raise BackboneError(
-            f"{type(self.network).__name__}, staged by the names of its modules, cannot be cut after a stage; "
-            "networks that know their stages can (timm's and ours)"
+            f"{type(self.network).__name__} cannot be cut after a stage: its stages were given by module names; "
+            "timm's networks and ours can"
         )
 
     def initialize_branches(self, branches: nn.Module) -> None:
-        """Give branches the initialisation that the network's family gives its own layers.
+        """Initialise branches as the network's family initialises its own layers.
 
-        PyTorch's defaults stay where a family has none of its own.
+        A family without a rule of its own leaves PyTorch's initialisation.
         """
-        own = getattr(self.network, "initialize_branches", None)
-        if own is not None:
-            own(branches)
+        initialize = getattr(self.network, "initialize_branches", None)
+        if initialize is not None:
+            initialize(branches)
 
     def _check_index(self, index: int) -> None:
         at_least("index", index, 0)
@@ -118,13 +118,13 @@ class Staged(nn.Module, ABC):
         part = getattr(self.network, name, None)
         if part is None:
             raise BackboneError(
-                f"{type(self.network).__name__} does not offer {name}(), which this method needs to grow branches "
-                f"from the network's own blocks; the networks that do: {', '.join(BACKBONES)}"
+                f"{type(self.network).__name__} has no {name}(), which this method needs to build branches from the "
+                f"network's own blocks; these networks have it: {', '.join(BACKBONES)}"
             )
         return part
 
     def _measure(self, input_size: tuple[int, int, int]) -> None:
-        """One forward pass of zeros in eval mode fixes all shapes before training; modes are restored."""
+        """Find all shapes before training, by one forward pass of zeros in eval mode. Modes are restored."""
         parameter = next(self.network.parameters(), None)
         images = torch.zeros(1, *input_size)
         if parameter is not None:
@@ -134,7 +134,7 @@ class Staged(nn.Module, ABC):
                 features = self(images)
         except BackboneError:
             raise
-        except Exception as error:  # a foreign network may fail in any way
+        except Exception as error:  # a user's network may fail in any way
             raise BackboneError(
                 f"{type(self.network).__name__} cannot be staged with one image of shape {input_size}: {error}"
             ) from error
@@ -149,17 +149,17 @@ class Staged(nn.Module, ABC):
         name = type(self.network).__name__
         shapes = [_shape(stage_map) for stage_map in features.stages]
         if any(later[1] > earlier[1] for earlier, later in pairwise(shapes)):
-            raise BackboneError(f"the stages of {name} must go from shallow to deep; their maps are {shapes}")
+            raise BackboneError(f"the stages of {name} must be listed from shallow to deep; their maps are {shapes}")
         square = input_size[1] == input_size[2]
         if square and any(height != width for _, height, width in shapes):
             raise BackboneError(
-                f"the maps of {name} look channels-last, {shapes}; stages must give [B, C, H, W] "
-                "(timm's networks of this kind work by their timm name)"
+                f"the maps of {name} look channels-last, {shapes}; a stage must give [B, C, H, W] "
+                "(timm's networks of this kind work under their timm name)"
             )
 
 
 class IntermediatesStaged(Staged):
-    """A network with timm's `forward_intermediates` and `forward_head` (our own networks have them too)."""
+    """A network with timm's `forward_intermediates` and `forward_head`, which our own networks have too."""
 
     def __init__(self, network: nn.Module, input_size: tuple[int, int, int]) -> None:
         super().__init__(network)
@@ -174,7 +174,7 @@ class IntermediatesStaged(Staged):
             final = _channels_first(output, network)
             pooled = final.mean(dim=(2, 3))
         else:
-            # Tokens: the head knows whether it pools a class token or the mean, so it is asked.
+            # Tokens: only the head knows whether it pools a class token or the mean.
             final = _tokens_to_map(output, network, maps[-1])
             pooled = network.forward_head(output, pre_logits=True)
         return Features(stages=tuple(maps), final=final, pooled=pooled, logits=logits)
@@ -182,14 +182,14 @@ class IntermediatesStaged(Staged):
     def up_to(self, index: int) -> nn.Module:
         self._check_index(index)
         tensors = (*self.network.parameters(), *self.network.buffers())
-        # A copy of the structure around the same tensors: what the network learns later, the part knows.
+        # The copy shares the tensors, so it follows what the network learns later.
         network: Any = copy.deepcopy(self.network, memo={id(tensor): tensor for tensor in tensors})
         network.prune_intermediate_layers([self.indices[index]], prune_norm=False, prune_head=True)
         return _StageMap(network, self.indices[index])
 
 
 class _StageMap(nn.Module):
-    """From images to one stage's map."""
+    """The part of a network from the images to one stage's map."""
 
     def __init__(self, network: nn.Module, index: int) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class _StageMap(nn.Module):
 
 
 class HookedStaged(Staged):
-    """Any network, by the names of the modules whose outputs are its stages."""
+    """Any network; the names of modules say whose outputs are its stage maps."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class HookedStaged(Staged):
         super().__init__(network)
         self.channels_last = channels_last
         if isinstance(stages, str) or len(set(stages)) < len(stages):
-            raise BackboneError(f"stages={stages!r} must be a list of different names, shallow to deep")
+            raise BackboneError(f"stages={stages!r} must be a list of different names, from shallow to deep")
         if len(stages) < NUM_STAGES:
             raise BackboneError(f"stages={list(stages)} names {len(stages)} modules; {NUM_STAGES} are needed")
         self.stage_names = tuple(stages)[-NUM_STAGES:]
@@ -242,7 +242,7 @@ class HookedStaged(Staged):
 
             return hook
 
-        # Hooks live for this call only, so the network is left exactly as it came.
+        # The hooks exist during this call only, so the network stays as it was.
         handles = [module.register_forward_hook(capture(name)) for name, module in self._stage_modules.items()]
         try:
             logits = self.network(images)
@@ -254,8 +254,7 @@ class HookedStaged(Staged):
             if not isinstance(output, Tensor) or output.ndim != 4:
                 came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise BackboneError(
-                    f"stage {name!r} must give a map [B, C, H, W]; it gave {came} "
-                    "(transformers are staged by timm, under their timm name)"
+                    f"stage {name!r} must give a map [B, C, H, W]; it gave {came} (for a transformer use its timm name)"
                 )
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise BackboneError(f"{type(self.network).__name__} must return logits [B, K]")
@@ -270,29 +269,30 @@ def stage(
     input_size: int | tuple[int, int, int] | None = None,
     final: str | None = None,
 ) -> Staged:
-    """Wrap a network without touching it.
+    """Wrap a network without changing it.
 
     Args:
         network: any classifier `[B, C, H, W] -> [B, K]`.
-        stages: dotted names of the submodules whose outputs are the stage maps, shallow to deep; the last four count.
-            None for networks of timm (and ours), which know their stages, and for torchvision's that were created by
-            name, `create_backbone("torchvision/resnet18", ...)`.
-        input_size: side of a square RGB image, or (channels, height, width); None where the network knows it.
-        final: with `stages`: name of the submodule whose output the classifier pools; None for the last stage.
-    Raises: BackboneError: if the network has no four stages, a name is unknown, or the size does not fit.
+        stages: dotted names of the submodules whose outputs are the stage maps, from shallow to deep; of more than four
+            the last four are used. None for networks that know their stages: timm's, ours, and torchvision's that were
+            created by name, `create_backbone("torchvision/resnet18", ...)`.
+        input_size: side of a square RGB image, or (channels, height, width); None if the network knows it.
+        final: name of the submodule whose output the classifier pools, given together with `stages`; None for the last
+            stage.
+    Raises: BackboneError: if the network has fewer than four stages, a name is unknown, or the size does not fit.
     """
     size = _input_size(network, input_size)
     if stages is not None:
         return HookedStaged(network, stages, final, size)
     if final is not None:
-        raise BackboneError("final= goes with stages=; without stages the network's own final map is used")
+        raise BackboneError("final= needs stages=; without stages= the network's own final map is used")
     known = getattr(network, "stages", None)
     if isinstance(known, StageModules):
         return HookedStaged(network, known.stages, known.final, size, known.channels_last)
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "forward_head")):
         raise BackboneError(
-            f"{type(network).__name__} does not know its stages; name four submodules, shallow to deep, for example "
-            'stage(network, stages=["layer1", "layer2", "layer3", "layer4"], input_size=224)'
+            f"{type(network).__name__} does not know its stages; name four submodules from shallow to deep, "
+            'for example stage(network, stages=["layer1", "layer2", "layer3", "layer4"], input_size=224)'
         )
     return IntermediatesStaged(network, size)
 
@@ -306,12 +306,12 @@ def _input_size(network: nn.Module, given: int | tuple[int, int, int] | None) ->
         return given
     own = getattr(network, "pretrained_cfg", {}).get("input_size")
     if own is None:
-        raise BackboneError(f"{type(network).__name__} does not say its input size; give input_size= (for example 32)")
+        raise BackboneError(f"{type(network).__name__} does not say its input size; add input_size=, for example 32")
     return (int(own[0]), int(own[1]), int(own[2]))
 
 
 def _four_of(network: Any) -> list[int]:
-    """Which of a timm network's maps are the four stages: the deepest four, or four evenly spaced blocks."""
+    """Indices of the maps of a timm network that are its stages: the deepest four, or four evenly spaced blocks."""
     info = network.feature_info
     reductions = [entry["reduction"] for entry in (info if isinstance(info, list) else info.info)]
     count = len(reductions)

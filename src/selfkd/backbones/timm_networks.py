@@ -1,4 +1,4 @@
-"""Networks of timm by their timm names."""
+"""timm's networks by their timm names."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ def timm_network(
     img_size: int | None = None,
     zero_init_last: bool | None = None,
 ) -> nn.Module:
-    """A network of timm with a fresh classifier.
+    """A timm network with a new classifier.
 
     Args:
         name: a name of `timm.list_models()`.
         num_classes: K.
-        pretrained: start from timm's published weights (downloaded by timm).
+        pretrained: start from timm's published weights, which timm downloads.
         in_channels: channels of the images.
         drop_rate: dropout before the classifier; None for the network's own default.
-        drop_path_rate: stochastic depth; None for the network's own default.
-        img_size: side of the images, for networks that fix it when built (transformers); None for their default.
-        zero_init_last: start the last normalisation of every residual block at 0, for networks that know this option
+        drop_path_rate: rate of stochastic depth; None for the network's own default.
+        img_size: side of the images in pixels, for networks that are built for one size (transformers); None for their
+            default.
+        zero_init_last: start the last normalisation of every residual block at 0, for networks that have this option
             (ResNets); None for their default, which is true in timm and false in torchvision and the papers.
-    Raises: BackboneError: if timm has no such network, it refuses an option, or its weights cannot be had.
+    Raises: BackboneError: if timm has no such network, it refuses an option, or its weights cannot be loaded.
     """
     given: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "img_size": img_size}
     given["zero_init_last"] = zero_init_last

@@ -1,4 +1,4 @@
-"""Classification networks of torchvision by their torchvision names, with the stages that torchvision does not name."""
+"""torchvision's classification networks by their torchvision names, with stages, which torchvision does not name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from selfkd.errors import BackboneError
 
 __all__ = ["published_cfg", "torchvision_network"]
 
-# What is only there while the network trains in torchvision's own way.
+# Auxiliary classifiers, which torchvision's own training uses and the methods here do not.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _WITHOUT_AUXILIARY = {"aux_logits": False, "init_weights": True, "transform_input": False}
 _ALWAYS: Mapping[str, Mapping[str, Any]] = {"googlenet": _WITHOUT_AUXILIARY, "inception_v3": _WITHOUT_AUXILIARY}
-# torchvision gives them images normalised as ImageNet's, which they scale to this themselves once they are pretrained.
+# These networks, when pretrained in torchvision, change ImageNet's normalisation into this one themselves.
 _HALVES = (0.5, 0.5, 0.5)
-_OLD_DENSENET = r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"  # names that its weights still have
+_OLD_DENSENET = r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"  # former names, which the published weights have
 
 
 def torchvision_network(
@@ -31,19 +31,20 @@ def torchvision_network(
     dropout: float | None = None,
     img_size: int | None = None,
 ) -> nn.Module:
-    """A classification network of torchvision with a fresh classifier.
+    """A classification network of torchvision with a new classifier.
 
-    It has two attributes more than torchvision's, which `selfkd.stage` reads: `stages` (see `StageModules`), and
-    `pretrained_cfg` with the input size and the normalisation of torchvision's weights, as timm's networks have it.
+    It has two further attributes, which `selfkd.stage` reads: `stages` (see `StageModules`), and `pretrained_cfg` with
+    the input size and the normalisation of torchvision's weights, in the form of timm's networks.
 
     Args:
         name: a name of `torchvision.models.list_models(torchvision.models)`.
         num_classes: K.
-        pretrained: start from torchvision's published weights, the best of several (downloaded by torchvision); with
-            1,000 classes the classifier's too.
-        dropout: dropout before the classifier, for networks that have some; None for their own default.
-        img_size: side of the images, for networks that fix it when built (maxvit_t); None for their default.
-    Raises: BackboneError: if the network has no such option, or its weights cannot be had.
+        pretrained: start from torchvision's published weights, which torchvision downloads; of several the best. With
+            1,000 classes the classifier has them too.
+        dropout: rate of dropout before the classifier, for networks that have dropout; None for their own default.
+        img_size: side of the images in pixels, for networks that are built for one size (maxvit_t); None for their
+            default.
+    Raises: BackboneError: if the network has no such option, or its weights cannot be loaded.
     """
     options = dict(_ALWAYS.get(name, {}))
     if dropout is not None:
@@ -57,7 +58,7 @@ def torchvision_network(
             f"torchvision network {name!r} cannot be built with {options or 'these options'}: {error}"
         ) from error
     if name.startswith("densenet"):
-        # torchvision's applies this function outside its modules; twice it changes nothing.
+        # torchvision applies ReLU outside the modules; a second one changes nothing and gives a map to hook.
         network.features.add_module("relu5", nn.ReLU(inplace=True))
     if pretrained:
         _load_published(network, name, num_classes)
@@ -71,8 +72,8 @@ def _load_published(network: nn.Module, name: str, num_classes: int) -> None:
     try:
         weights = get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
-        raise BackboneError(f"the weights of torchvision network {name!r} cannot be had: {error}") from error
-    # In place, since some networks read a version that this mapping carries.
+        raise BackboneError(f"the weights of torchvision network {name!r} cannot be loaded: {error}") from error
+    # Changed in place: the mapping carries a version, which some networks read.
     for key in list(weights):
         weight = weights.pop(key)
         if not key.startswith(_AUXILIARY):
@@ -87,10 +88,10 @@ def _load_published(network: nn.Module, name: str, num_classes: int) -> None:
 
 
 def published_cfg(name: str) -> dict[str, Any]:
-    """What torchvision's best weights expect of images, in the form of timm's `pretrained_cfg`.
+    """How torchvision's best weights expect images to be prepared, in the form of timm's `pretrained_cfg`.
 
     Args:
-        name: as `torchvision_network` takes it.
+        name: the network's name in torchvision.
     """
     transform = get_model_weights(name).DEFAULT.transforms()
     (side,), (resized,) = transform.crop_size, transform.resize_size

@@ -3,7 +3,7 @@
 The first group of convolutions is the stem, the other four are the stages. In the networks of TESKD and DTSKD every
 group ends with a max-pool, which belongs to its stage: for a 32x32 image and width 64 the stages are 128@8, 256@4,
 512@2, 512@1. In those of LOTH (`_loth`) a stage begins with the max-pool and the last one has none: 128@16, 256@8,
-512@4, 512@2.
+512@4, 512@2. DTSKD names a VGG-11 and releases none; ours follows the release's VGG-16. LOTH uses no VGG-11.
 Source: Simonyan and Zisserman 2015, arXiv:1409.1556; the small-image forms as in the releases of TESKD and LOTH.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 from torchvision.ops import Conv2dNormActivation
@@ -19,41 +20,36 @@ from torchvision.ops import Conv2dNormActivation
 from selfkd.backbones.initialization import LOTH_VGG, TESKD_VGG
 from selfkd.backbones.small_image import SmallImageNetwork, StagePlan, check_sizes
 
-__all__ = [
-    "VggCifar",
-    "vgg11_cifar",
-    "vgg11_cifar_loth",
-    "vgg16_cifar",
-    "vgg16_cifar_loth",
-    "vgg19_cifar",
-    "vgg19_cifar_loth",
-]
+__all__ = ["VggCifar"]
 
 _MULTIPLES = (1, 2, 4, 8, 8)
 """Channels of the groups, in widths."""
-
-_VGG11 = (1, 1, 2, 2, 2)
-_VGG16 = (2, 2, 3, 3, 3)
-_VGG19 = (2, 2, 4, 4, 4)
 
 
 class VggCifar(SmallImageNetwork):
     """A VGG for small images, in the form of TESKD and DTSKD or in that of LOTH.
 
     Args:
+        form: "teskd", or "loth": max-pools before the stages, no biases in convolutions, dropout between the layers of
+            the classifier, and weight 0.5 in batch normalisation at the start.
         layers: convolutions in each of the five groups.
         num_classes: K.
-        width: channels of the first group; the others have 2, 4, 8 and 8 times as many.
+        width: channels of the first group; the others have 2, 4, 8 and 8 times as many; the papers' is 64.
         in_channels: channels of the images.
-        loth: LOTH's form: max-pools before the stages, no biases in convolutions, dropout between the layers of the
-            classifier, and weight 0.5 in batch normalisation at the start.
     Raises: OptionError: if a size is below 1.
     """
 
     def __init__(
-        self, layers: Sequence[int], num_classes: int, width: int = 64, in_channels: int = 3, *, loth: bool = False
+        self,
+        form: Literal["teskd", "loth"],
+        layers: Sequence[int],
+        num_classes: int,
+        *,
+        width: int = 64,
+        in_channels: int = 3,
     ) -> None:
         check_sizes(num_classes, width, in_channels)
+        loth = form == "loth"
         block = _pool_and_convolution if loth else _convolution_and_pool
         stem, *stages = (
             StagePlan(block, channels=[width * multiple] * depth, strided=0 if loth else -1)
@@ -87,71 +83,3 @@ def _perceptron(num_features: int, num_classes: int, *, dropout: float) -> nn.Se
     for _ in range(2):
         layers += [nn.Linear(num_features, num_features), nn.ReLU(inplace=True), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear(num_features, num_classes))
-
-
-def vgg11_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> VggCifar:
-    """VGG-11 for small images in the form of TESKD and DTSKD: 9,802,596 parameters at 100 classes.
-
-    DTSKD names it without releasing it; this one follows the release's VGG-16.
-
-    Args:
-        num_classes: K.
-        width: channels of the first convolutions; the papers' is 64.
-        in_channels: channels of the images.
-    """
-    return VggCifar(_VGG11, num_classes, width, in_channels)
-
-
-def vgg16_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> VggCifar:
-    """VGG-16 for small images in the form of TESKD and DTSKD: 15,299,748 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the first convolutions; the papers' is 64.
-        in_channels: channels of the images.
-    """
-    return VggCifar(_VGG16, num_classes, width, in_channels)
-
-
-def vgg19_cifar(num_classes: int, *, width: int = 64, in_channels: int = 3) -> VggCifar:
-    """VGG-19 for small images in the form of TESKD and DTSKD: 20,612,004 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the first convolutions; the papers' is 64.
-        in_channels: channels of the images.
-    """
-    return VggCifar(_VGG19, num_classes, width, in_channels)
-
-
-def vgg11_cifar_loth(num_classes: int, *, width: int = 64, in_channels: int = 3) -> VggCifar:
-    """VGG-11 for small images in LOTH's form: 9,799,844 parameters at 100 classes. LOTH itself does not use it.
-
-    Args:
-        num_classes: K.
-        width: channels of the first convolutions; the papers' is 64.
-        in_channels: channels of the images.
-    """
-    return VggCifar(_VGG11, num_classes, width, in_channels, loth=True)
-
-
-def vgg16_cifar_loth(num_classes: int, *, width: int = 64, in_channels: int = 3) -> VggCifar:
-    """VGG-16 for small images in LOTH's form: 15,295,524 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the first convolutions; the papers' is 64.
-        in_channels: channels of the images.
-    """
-    return VggCifar(_VGG16, num_classes, width, in_channels, loth=True)
-
-
-def vgg19_cifar_loth(num_classes: int, *, width: int = 64, in_channels: int = 3) -> VggCifar:
-    """VGG-19 for small images in LOTH's form: 20,606,500 parameters at 100 classes.
-
-    Args:
-        num_classes: K.
-        width: channels of the first convolutions; the papers' is 64.
-        in_channels: channels of the images.
-    """
-    return VggCifar(_VGG19, num_classes, width, in_channels, loth=True)

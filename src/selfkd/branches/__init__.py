@@ -1,4 +1,4 @@
-"""Modules that methods hang on a backbone's stages while it trains."""
+"""Modules that methods add to a backbone's stages for training."""
 
 from selfkd.branches.exit_chains import DeployedExit, ExitChains
 from selfkd.branches.exit_fusion import ExitFusion

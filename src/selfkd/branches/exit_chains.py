@@ -1,6 +1,6 @@
-"""Auxiliary exits (LOTH): from each shallow stage a chain of blocks to the size of the last map, and a classifier.
+"""Auxiliary exits (LOTH): a chain of blocks from each shallow stage to the size of the last map, and a classifier.
 
-Every block is one step of the network's own way down, so all chains end where the network's last map is.
+Every block reduces the map as one stage of the network does, so all chains end with a map of the last map's size.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ BLOCKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
 
 
 class ExitOutput(NamedTuple):
-    """What an exit computes: `feature` `[B, P, H, W]`, the end of its chain, and `logits` `[B, K]`."""
+    """The output of an exit: `feature` `[B, P, H, W]`, the last map of its chain, and `logits` `[B, K]`."""
 
     feature: Tensor
     logits: Tensor
@@ -58,7 +58,7 @@ class Exit(nn.Module):
     """A chain of blocks, global average pooling, a linear classifier.
 
     Args:
-        in_channels: channels of the stage map that it starts from.
+        in_channels: channels of the stage map at its start.
         chain_channels: output channels of each block; the last is P.
         strides: stride of each block.
         num_classes: K.
@@ -85,12 +85,12 @@ class Exit(nn.Module):
 
 
 class DeployedExit(nn.Module):
-    """A network that ends at an exit: images to logits.
+    """A network that ends at an exit: from images to logits.
 
     Args:
-        trunk: from images `[B, C, H, W]` to the stage map that the exit starts from (`Staged.up_to`).
-        exit_: what follows; copied in structure around the very same tensors, so that its mode is its own while what
-            the original learns is known here.
+        trunk: from images `[B, C, H, W]` to the stage map at the start of the exit (`Staged.up_to`).
+        exit_: the exit. A copy that shares its tensors is used: the copy follows what the original learns, and has its
+            own mode (training or evaluation).
     """
 
     def __init__(self, trunk: nn.Module, exit_: nn.Module) -> None:
@@ -106,7 +106,7 @@ class DeployedExit(nn.Module):
 
 
 class ExitChains(nn.Module):
-    """One exit on each shallow stage; the exit of stage i has the last blocks of the deepest chain.
+    """One exit on each shallow stage. The exit of stage i has the last blocks of the longest chain.
 
     Exit i (from 1) starts with `stage_channels[i - 1]` channels and has the blocks `chain_channels[i - 1:]`, of strides
     `strides[i - 1:]`. No two exits share a parameter.
@@ -118,7 +118,7 @@ class ExitChains(nn.Module):
         num_classes: K.
         block: "bn", "gbn" or "dsc".
     Raises: OptionError: if `block` is unknown.
-    Source: LOTH's poster, Tables 1 and 2 and Fig. 4; every published parameter count is met (tests).
+    Source: LOTH's poster, Tables 1 and 2 and Fig. 4; tests compare every published parameter count.
     """
 
     def __init__(

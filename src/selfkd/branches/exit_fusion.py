@@ -1,4 +1,4 @@
-"""The virtual teacher (LOTH): the last feature maps of all exits, fused, and a classifier of their own.
+"""The virtual teacher (LOTH): it fuses the last feature maps of all exits and classifies the result.
 
 N is the number of channels of all maps together: 4 C for four exits.
 """
@@ -32,23 +32,23 @@ def attention_kernel(channels: int) -> int:
 
 
 def _along_channels(width: int, channels: int) -> nn.Conv1d:
-    """A convolution whose sequence is the channels; `width` values each, bias-free, length kept."""
+    """A convolution along the channels, without bias; every channel has `width` values, and the length stays."""
     kernel = attention_kernel(channels)
     return nn.Conv1d(width, width, kernel, padding=kernel // 2, bias=False)
 
 
 class GlobalLocalAttention(nn.Module):
-    """Scales every value of a map by what its channel's neighbours say, as a whole (global) and in each place (local).
+    """Scales every value of a map by weights from the neighbouring channels, per map (global) and position (local).
 
     `g = conv1d(channel means)`, `l = conv1d` with the H*W positions as its channels and the N channels as its sequence;
     `y = x * sigmoid(2 (1 - m) l + 2 m g)`. With `learned_balance`, `m = sigmoid(gamma)`; else m is 1/2: `l + g`.
 
     Args:
         channels: N.
-        size: height and width of the maps, fixed, since the positions are channels of a convolution.
+        size: height and width of the maps. They are fixed, because the positions are channels of a convolution.
         learned_balance: gamma is a parameter that starts at 0.
-    Source: LOTH's release: the last generation (August 2024), and without `learned_balance` the one before (July).
-        That one also declares a gamma, which has no effect; it is left out here.
+    Source: LOTH's release, the last generation (August 2024); without `learned_balance` the generation before (July).
+        That one also has a gamma without effect, which is left out here.
     """
 
     def __init__(self, channels: int, size: tuple[int, int], learned_balance: bool) -> None:
@@ -66,7 +66,7 @@ class GlobalLocalAttention(nn.Module):
         if tuple(x.shape[2:]) != self.size:
             raise BatchError(
                 f"LOTH's attention was built for maps of {self.size[0]}x{self.size[1]}, got {x.shape[2]}x{x.shape[3]}; "
-                "train with images of the backbone's input_size, or take a fusion without local attention (concat, sum)"
+                "train with images of the backbone's input_size, or use a fusion without local attention (concat, sum)"
             )
         local_BPN = self.conv_local(x.flatten(2).transpose(1, 2))  # P positions; with channels-last maps no copy
         global_B1N = self.conv_global(x.mean(dim=(2, 3)).unsqueeze(1))
@@ -82,7 +82,7 @@ class GlobalLocalAttention(nn.Module):
 class GlobalAttention(nn.Module):
     """`y = x * sigmoid(conv1d(channel means) + conv1d'(channel means))`.
 
-    Two convolutions over the same averages: the release calls the second one max, yet it averages too.
+    Both convolutions take the same averages. The release calls the second one max, but it averages too.
 
     Args:
         channels: N.
@@ -103,21 +103,21 @@ class GlobalAttention(nn.Module):
 
 
 class Concatenation(nn.Module):
-    """Maps `[B, C, H, W]` of all exits, shallowest first, to one of `[B, N, H, W]`."""
+    """Concatenates the maps `[B, C, H, W]` of all exits, shallowest first, to one map `[B, N, H, W]`."""
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(maps), dim=1)
 
 
 class PooledConcatenation(nn.Module):
-    """Maps `[B, C, H, W]` of all exits to the concatenation of their averages, `[B, N, 1, 1]`."""
+    """Concatenates the averages of the maps `[B, C, H, W]` of all exits, to `[B, N, 1, 1]`."""
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         return torch.cat([each.mean(dim=(2, 3), keepdim=True) for each in maps], dim=1)
 
 
 class Summation(nn.Module):
-    """Maps `[B, C, H, W]` of all exits to their sum."""
+    """Adds the maps `[B, C, H, W]` of all exits."""
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         total = maps[0]
@@ -131,7 +131,7 @@ class SampleAttention(nn.Module):
 
     Args:
         channels: C of each map; the hidden layer has C / 16 units.
-    Source: LOTH's poster, Table 5, "Att-Sample"; that this is the candidate of the release which it names is unsure.
+    Source: LOTH's poster, Table 5, "Att-Sample". It is not certain that this candidate of the release is meant there.
     """
 
     def __init__(self, channels: int) -> None:
@@ -160,7 +160,7 @@ def _depthwise(channels: int) -> nn.Module:
 
 
 def deca(channels: int, size: tuple[int, int]) -> nn.Sequential:
-    """Concatenation, global and local attention in a learned balance. The last generation of the release."""
+    """Concatenation, global and local attention with a learned balance. The last generation of the release."""
     width = NUM_EXITS * channels
     return nn.Sequential(
         Concatenation(), GlobalLocalAttention(width, size, learned_balance=True), _reduced(width, channels)
@@ -168,7 +168,7 @@ def deca(channels: int, size: tuple[int, int]) -> nn.Sequential:
 
 
 def deca_g2(channels: int, size: tuple[int, int]) -> nn.Sequential:
-    """As `deca`, both kinds of attention alike. The second generation."""
+    """As `deca`, with equal weights for both kinds of attention. The second generation of the release."""
     width = NUM_EXITS * channels
     return nn.Sequential(
         Concatenation(), GlobalLocalAttention(width, size, learned_balance=False), _reduced(width, channels)
@@ -176,7 +176,7 @@ def deca_g2(channels: int, size: tuple[int, int]) -> nn.Sequential:
 
 
 def deca_g1(channels: int, size: tuple[int, int]) -> nn.Sequential:
-    """Concatenation, global attention, ReLU, a depthwise 3x3. The first generation, of the published logs' days."""
+    """Concatenation, global attention, ReLU, a depthwise 3x3. The first generation, as in the published logs."""
     width = NUM_EXITS * channels
     return nn.Sequential(
         Concatenation(), GlobalAttention(width), nn.ReLU(inplace=True), _depthwise(width), _reduced(width, channels)
@@ -222,7 +222,7 @@ FUSIONS: Mapping[str, Callable[[int, tuple[int, int]], nn.Module]] = {
 """Fusions by name: `(channels C, (height, width)) -> module` from four maps `[B, C, H, W]` to one of C channels."""
 
 VECTOR_FUSIONS = frozenset({"pooled_concat", "sample_attention"})
-"""Fusions that normalise vectors over the batch, so that a training batch needs two samples."""
+"""Fusions that normalise vectors over the batch; they need training batches of at least two samples."""
 
 _START_AS_PYTORCH = frozenset({"sample_attention"})
 """Fusions that the release does not initialise."""
@@ -231,8 +231,8 @@ _START_AS_PYTORCH = frozenset({"sample_attention"})
 class ExitFusion(nn.Module):
     """Fuses the last maps of four exits; pools and classifies the result.
 
-    Convolutions start with normal weights of deviation `sqrt(2 / (k * k * out_channels))`, also where they are
-    depthwise; 1-d convolutions and linear layers as PyTorch's. All layers of "sample_attention" start as PyTorch's.
+    Convolutions, also depthwise ones, start with normal weights of deviation `sqrt(2 / (k * k * out_channels))`. 1-d
+    convolutions and linear layers start as in PyTorch, and so do all layers of "sample_attention".
 
     Args:
         channels: C of every map.
@@ -240,7 +240,7 @@ class ExitFusion(nn.Module):
         num_classes: K.
         fusion: a name of `FUSIONS`.
     Raises: OptionError: if `fusion` is unknown.
-    Source: LOTH's poster, "virtual teacher", and Table 5 for what it is compared with; released code for the layers.
+    Source: LOTH's poster, "virtual teacher", and Table 5 for the other fusions; released code for the layers.
     """
 
     def __init__(self, channels: int, size: tuple[int, int], num_classes: int, fusion: str = "deca") -> None:
@@ -256,7 +256,7 @@ class ExitFusion(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Logits `[B, K]` of four maps `[B, C, H, W]`, shallowest exit first.
 
-        Raises: BatchError: if a fusion of a fixed size gets maps of another.
+        Raises: BatchError: if a fusion for maps of one size gets maps of another size.
         """
         logits_BK: Tensor = self.classifier(self.fuse(maps).mean(dim=(2, 3)))
         return logits_BK

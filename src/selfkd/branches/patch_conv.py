@@ -11,8 +11,9 @@ __all__ = ["PatchConv2d"]
 class PatchConv2d(nn.Conv2d):
     """`Conv2d(in_channels, out_channels, size, stride=size)`: the same function and parameters.
 
-    Written as a product because the backward pass of large strided kernels is slow in cuDNN and oneDNN (four times the
-    product's on the CPU measured, for TESKD's 8x8). In channels-last layout the weight is a view, not a copy.
+    It is computed as a matrix product, because cuDNN and oneDNN have a slow backward pass for large strided kernels
+    (for TESKD's 8x8 four times that of the product, on the CPU measured). With channels-last layout the weight is a
+    view, not a copy.
 
     Args:
         in_channels: C of the maps.
@@ -24,7 +25,7 @@ class PatchConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, size, stride=size)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """`[B, C, H, W]` to `[B, out, H // size, W // size]`; what no whole window covers is left out."""
+        """`[B, C, H, W]` to `[B, out, H // size, W // size]`; pixels outside the last whole window are left out."""
         batch, channels, height, width = maps.shape
         size, _ = self.kernel_size
         rows, columns = height // size, width // size

@@ -1,4 +1,4 @@
-"""Feather-weight branches on pooled feature vectors (DTSKD).
+"""Small branches on pooled feature vectors (DTSKD).
 
 Features are vectors, maps of one pixel, so the paper's 1x1 convolutions on them are computed as linear layers: the same
 function, the same parameters, less overhead.
@@ -20,7 +20,7 @@ __all__ = ["FUSIONS", "LATERALS", "DirectBranches", "PooledFusionBranches"]
 
 
 class _VectorConv(nn.Conv2d):
-    """A 1x1 convolution of vectors `[B, C]`; a convolution by its type, so that it is initialised as one."""
+    """A 1x1 convolution of vectors `[B, C]`. It is a `Conv2d`, so it is initialised like other convolutions."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1, bias=False)
@@ -131,7 +131,7 @@ LATERALS: Mapping[str, Callable[[int, int], nn.Module]] = {"pooled": PooledLater
 
 
 class PooledFusionBranches(nn.Module):
-    """Three classifiers grown from the deepest feature towards the shallowest stage.
+    """Three classifiers on a path from the deepest feature to the shallowest stage.
 
     At level b = 3, 2, 1: `u = f_s(F_{b+1})`, `t = f_t(pooled stage b)`, `F_b = fuse(u, t)`, `z_b = linear(F_b)`, where
     `F_4` is the backbone's pooled feature and `f_s`, `f_t` are 1x1 convolution, batch normalisation and ReLU.
@@ -141,7 +141,8 @@ class PooledFusionBranches(nn.Module):
         width: D, length of every feature; that of `F_4`.
         num_classes: K.
         fusion: "mixed" (the paper's), "concat" or "add".
-        lateral: `f_t`, "pooled" before its convolution, or "convolved" at full resolution, pooled and convolved again.
+        lateral: `f_t`: "pooled" pools before the convolution; "convolved" convolves at full resolution, pools, and
+            convolves again.
     Raises: OptionError: if `fusion` or `lateral` is unknown.
     Source: Li et al. (DTSKD), section 3.3 and equation 8; the release keeps the width constant.
     """
@@ -181,7 +182,7 @@ class PooledFusionBranches(nn.Module):
 
 
 class DirectBranches(nn.Module):
-    """Three classifiers, each straight on its stage, without any top-down path: what the fusion is compared with.
+    """Three classifiers, each directly on its stage, without a top-down path, as a comparison for the fusion.
 
     Branch b: 1x1 convolution, batch normalisation, ReLU, average pooling, a linear classifier.
 

@@ -1,8 +1,8 @@
-"""Students grown from the deepest stage towards the shallowest at full resolution (TESKD).
+"""Students on a path from the deepest stage to the shallowest at full resolution (TESKD).
 
-The function is the paper's; its order of operations is not. A 1x1 convolution commutes with bilinear upsampling, so it
-runs on a quarter of the pixels; and a 1x1 convolution of a concatenation is a sum of two, so neither the concatenation
-nor the sum before it is ever held in memory. Batch normalisation sees the same maps as in the literal order.
+The function is the paper's, the order of operations is not. A 1x1 convolution commutes with bilinear upsampling, so it
+runs first, on a quarter of the pixels. A 1x1 convolution of a concatenation is a sum of two convolutions, so neither
+the concatenation nor the sum before it is stored. Batch normalisation gets the same maps as in the literal order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["MAP_FUSIONS", "TopDownStudents"]
 
 
 class _Upsampling(nn.Module):
-    """Bilinear upsampling, then 1x1 convolution, batch normalisation and ReLU; convolved before it is upsampled."""
+    """Bilinear upsampling, 1x1 convolution, batch normalisation and ReLU, computed with the convolution first."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _Upsampling(nn.Module):
 
 
 class _ReducingFusion(nn.Module):
-    """A 1x1 convolution from twice the width to the width, batch normalisation, ReLU, without the concatenation."""
+    """A 1x1 convolution from two maps to one, batch normalisation and ReLU, computed without a concatenation."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _Student(nn.Module):
 
 
 class _Level(nn.Module):
-    """One step of the top-down path: upsampled, then fused with the stage's own map where the two are fused at all."""
+    """One step of the top-down path: upsampling, then fusion with the stage's own map, if there is a fusion."""
 
     def __init__(
         self, deeper_channels: int, channels: int, width: int, fusion: Callable[[int], nn.Module] | None
@@ -113,23 +113,23 @@ def _lateral(channels: int, width: int) -> nn.Module:
 
 
 class TopDownStudents(nn.Module):
-    """Student classifiers on the three shallower stages, each helped by everything deeper.
+    """Student classifiers on the three shallower stages; each gets the features of all deeper stages.
 
     `S_4 = L_4(T_4)`, or `S_4 = T_4`; at level b = 3, 2, 1: `u = U_b(S_{b+1})`, `t = L_b(T_b)`, `S_b = fuse(u, t)`.
     `U_b` is bilinear upsampling to the size of `T_b` (corners aligned), 1x1 convolution, batch normalisation, ReLU;
-    `L_b` the latter three. Student b: convolution with non-overlapping windows that brings `S_b` to the size of `T_4`
-    (to two pixels a side where `T_4` has one), 1x1 convolution, each with bias, batch normalisation, ReLU; average
+    `L_b` the latter three. Student b: a convolution with non-overlapping windows that brings `S_b` to the size of `T_4`
+    (to two pixels a side if `T_4` has one) and a 1x1 convolution, each with bias, batch normalisation and ReLU; average
     pooling; a linear classifier.
 
     Args:
         stage_shapes: (channels, height, width) of the four stages, shallow to deep, each half the size of the last.
         width: channels of every student map.
-        num_features: D, length of every student's pooled feature; that of the teacher, with which it is compared.
+        num_features: D, length of every student's pooled feature, equal to that of the teacher.
         num_classes: K.
-        students: which students exist, out of 1 (shallowest) to 3; levels below the shallowest are not built.
+        students: numbers of the students, out of 1 (shallowest) to 3; levels below the shallowest are not built.
         fusion: "mixed" (the paper's), "concat", "add" or "none".
-        convolutions: of each student before its pooling: 2 (the release's) or 1 (the paper's text).
-        top_lateral: whether there is an `L_4` (the release's), or the last stage is upsampled as it is.
+        convolutions: number of convolutions of each student before its pooling: 2 (release) or 1 (the paper's text).
+        top_lateral: whether `L_4` exists (as in the release); else the last stage is upsampled as it is.
     Raises: OptionError: if `fusion` is unknown.
     Source: Li et al. (TESKD), section 3.2 and its release.
     """

@@ -1,7 +1,7 @@
-"""Bilinear upsampling as one operation to the compiler.
+"""Bilinear upsampling as one operation for the compiler.
 
-Inductor would take PyTorch's operation apart into gathers, whose gradient it then adds up element by element: on a CPU
-TESKD was slower compiled than eager. As an operation of its own it keeps PyTorch's kernels, forward and backward.
+Inductor splits PyTorch's operation into gathers and adds up their gradient element by element; on a CPU compiled TESKD
+was slower than eager TESKD. A custom operation keeps PyTorch's kernels, forward and backward.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _backward(gradient: Tensor, size: list[int]) -> Tensor:
 
 _upsample = torch.library.custom_op("selfkd::upsample_bilinear", _forward, mutates_args=())
 _upsample_backward = torch.library.custom_op("selfkd::upsample_bilinear_backward", _backward, mutates_args=())
-# Shapes and layouts, without computing: PyTorch knows them of its own operations.
+# The fake versions give shapes and layouts without computing; PyTorch knows them for its own operations.
 _upsample.register_fake(_forward)
 _upsample_backward.register_fake(_backward)
 

@@ -1,7 +1,7 @@
 """Divergences between a prediction and a target distribution.
 
 The released code of TESKD, DTSKD and LOTH adds `epsilon` = 1e-7 to the target probabilities after the softmax, without
-renormalising; the comparison methods do not. It is an argument here, never a default above 0.
+renormalising. The methods that the papers compare with do not. Here it is an argument with the default 0.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ __all__ = ["masked_squared_distance"]
 def masked_squared_distance(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     """Sum of squared differences wherever student or teacher is positive.
 
-    Summed over batch and channels alike, not averaged, so it grows with the batch: TESKD's weight of 1e-7 is for
-    batches of 128 in one process.
+    The sum runs over batch and channels, so it grows with the batch: TESKD's weight of 1e-7 is for batches of 128 in
+    one process.
 
     Args:
         student_features: `[B, D]`.

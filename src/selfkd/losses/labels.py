@@ -12,7 +12,7 @@ def label_probabilities(labels: Tensor, num_classes: int, dtype: torch.dtype = t
     """Labels as distributions.
 
     Args:
-        labels: `[B]` int64 class indices, or soft `[B, K]`, which are returned as they are, in `dtype`.
+        labels: `[B]` int64 class indices, or soft `[B, K]`, which are only converted to `dtype`.
         num_classes: K.
         dtype: floating type of the result.
     Returns: `[B, K]`.
