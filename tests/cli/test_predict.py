@@ -168,7 +168,7 @@ def test_an_output_replaces_nothing_of_a_run(hostile_run, command, tmp_path):
     for place in places:
         status, text, errors = command("predict", copied, "photos", "--output", place, "--overwrite")
         assert (status, text) == (2, "")
-        assert f"--output={shown(str(place))} is not allowed; --output must be outside of the run folder" in errors
+        assert f"--output={shown(str(place))} is not allowed; it lies in the run folder" in errors
         assert {file: file.read_bytes() for file in copied.rglob("*") if file.is_file()} == before
     assert command("predict", copied, "photos", "--output", copied / "export" / "labels.txt")[0] == 0
 

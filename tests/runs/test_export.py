@@ -73,16 +73,16 @@ def the_recipe(finished):
 
 
 def the_network(finished):
-    return finished.network_file, "outside of the run folder"
+    return finished.network_file, "it lies in the run folder"
 
 
 def among_checkpoints(finished):
-    return finished.checkpoints / "x.safetensors", "outside of the run folder"
+    return finished.checkpoints / "x.safetensors", "it lies in the run folder"
 
 
 def another_run_by_a_link(finished):
     (finished.path.parent / "link").symlink_to(finished.path)
-    return finished.path.parent / "link" / "x.safetensors", "outside of the run folder"
+    return finished.path.parent / "link" / "x.safetensors", "it lies in the run folder"
 
 
 def below_a_file(finished):

@@ -203,7 +203,7 @@ def test_an_older_unfinished_run_is_evaluated_with_the_classes_of_its_data(unfin
     assert evaluate_run(unfinished.path, "test", "last", {}) == expected
     caplog.clear()
     for use in (in_memory, exported):
-        with pytest.raises(RunError, match="does not say yet which classes it has; continue it with the command"):
+        with pytest.raises(RunError, match="does not say yet which classes it has; an older version of selfkd left it"):
             use(unfinished)
     assert "are used" not in caplog.text
     unfinished.data_file.write_text('{"class_names": []}')

@@ -1,5 +1,6 @@
 """What a run folder must hold so that a run continues in it."""
 
+import json
 import shutil
 
 import pytest
@@ -107,6 +108,31 @@ def test_the_place_of_the_history_does_not_identify_the_run(short, tmp_path):
     check_recipe(folders[1], short(**{"history.storage": "pinned", "trainer.epochs": 2}))
     with pytest.raises(RunError, match="history.top_k: None there, 3 now"):
         check_recipe(folders[1], short(**{"history.top_k": 3, "trainer.epochs": 2}))
+
+
+@pytest.mark.parametrize("version", ["0.0.1", None])
+def test_a_run_that_another_version_began_says_so_when_it_continues(unfinished, tmp_path, caplog, version):
+    record = json.loads(unfinished.data_file.read_text())
+    record.pop("selfkd_version")
+    write_json(unfinished.data_file, record if version is None else {**record, "selfkd_version": version})
+    caplog.set_level("INFO", "selfkd")
+    trained(unfinished.recipe(), tmp_path)
+    assert f"was begun by selfkd {version or 'of an unknown version'}; selfkd " in caplog.text
+    assert json.loads(unfinished.data_file.read_text()).get("selfkd_version") == version
+
+
+def test_a_run_that_its_own_version_continues_says_nothing_of_versions(unfinished, tmp_path, caplog):
+    caplog.set_level("INFO", "selfkd")
+    trained(unfinished.recipe(), tmp_path)
+    assert "continues after epoch 2" in caplog.text
+    assert "was begun by" not in caplog.text
+
+
+def test_a_version_that_is_no_text_is_refused(unfinished, tmp_path):
+    record = json.loads(unfinished.data_file.read_text())
+    write_json(unfinished.data_file, {**record, "selfkd_version": 1})
+    with pytest.raises(RunError, match=r"data.json is damaged: its selfkd_version is 1"):
+        trained(unfinished.recipe(), tmp_path)
 
 
 def test_two_processes_do_not_share_a_folder(short, tmp_path):

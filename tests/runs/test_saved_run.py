@@ -86,7 +86,13 @@ def test_the_description_of_the_training_set_is_recorded(trained):
     names = ("digit 0", "digit 1", "digit 2")
     assert dataset_of(folder, (3, 16, 16)) == DatasetInfo(18, 3, names, None, (3, 16, 16))
     assert dataset_of(folder, (3, 16, 16)) == Experiment.build(folder.recipe()).dataset
-    assert set(json.loads(folder.data_file.read_text())) == {"fingerprint", "class_names", "num_samples", "input_size"}
+    assert set(json.loads(folder.data_file.read_text())) == {
+        "fingerprint",
+        "class_names",
+        "num_samples",
+        "input_size",
+        "selfkd_version",
+    }
 
 
 class Balanced(Plain):
@@ -171,7 +177,7 @@ def test_a_finished_run_of_an_older_version_says_it_in_its_scores(finished, clas
 def test_an_unfinished_run_of_an_older_version_is_evaluated_and_continued_with_its_data(unfinished):
     expected = evaluate_run(unfinished.path, "test", "last", {})
     recorded_by_an_older_version(unfinished)
-    with pytest.raises(RunError, match="does not say yet what it was trained on; continue it with the command"):
+    with pytest.raises(RunError, match="does not say yet what it was trained on; an older version of selfkd left it"):
         load_method(unfinished.path)
     assert evaluate_run(unfinished.path, "test", "last", {}) == expected
     run(unfinished.recipe(), unfinished.path.parents[1], show_progress=False)

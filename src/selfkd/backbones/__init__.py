@@ -212,7 +212,7 @@ def create_backbone(
     try:
         inspect.signature(factory).bind(num_classes, **options)
     except TypeError as error:
-        raise OptionError("backbone options", options, f"options that {name!r} has: {error}") from error
+        raise OptionError("backbone options", options, reason=f"{name!r} does not take them: {error}") from error
     if input_size is None and name in BACKBONES:
         input_size = 32
     return as_staged(factory(num_classes, **options), input_size)

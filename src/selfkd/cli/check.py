@@ -22,7 +22,7 @@ def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         "check",
-        help="find what is wrong in a data set before training",
+        help="find mistakes in a data set before training",
         description="Open every image of a data set and report what is wrong or strange.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,7 +16,7 @@ def add_parser(verbs: Any) -> None:
     parser = add_run_parser(
         verbs,
         "evaluate",
-        "measure the accuracy of a run",
+        "measure the accuracy of every head of a run",
         "Measure the top-1 and top-5 accuracy of every head of a run.",
     )
     parser.add_argument(

@@ -17,7 +17,7 @@ def add_parser(verbs: Any) -> None:
     parser: argparse.ArgumentParser = verbs.add_parser(
         "list",
         help="list methods, backbones, recipes or data sets",
-        description="List all names of a kind, each with a short description.",
+        description="Print one line for each.",
     )
     parser.add_argument("kind", choices=_KINDS, help="kind of names")
     parser.add_argument("--json", action="store_true", help="print JSON")

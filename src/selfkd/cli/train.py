@@ -38,7 +38,7 @@ def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         "train",
-        help="train a recipe, or the demo",
+        help="train a recipe; without one, the demo",
         description="Train a recipe and write a run folder.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,28 +13,31 @@ from selfkd.errors import RunError, shown
 from selfkd.runs.records import read_record, write_json
 from selfkd.runs.run_folder import RunFolder
 
-__all__ = ["class_names_of", "dataset_of", "read_fingerprint", "write_data_record"]
+__all__ = ["class_names_of", "dataset_of", "read_fingerprint", "read_version", "write_data_record"]
 
 _FEWEST_CLASSES = 2
 _MOST_IMAGES = 10**10  # a damaged number must not ask for memory; LAION-5B, the largest public set, has 5.85 * 10**9
 
 
-def write_data_record(folder: RunFolder, fingerprint: str, dataset: DatasetInfo) -> None:
+def write_data_record(folder: RunFolder, fingerprint: str, dataset: DatasetInfo, version: str | None) -> None:
     """Write a run's record of its data.
 
     Args:
         folder: of the run.
         fingerprint: of the data.
         dataset: the description of the training set that the method gets.
+        version: of selfkd that began the run; None if it is unknown.
     Raises: StorageError: if it cannot be written.
     """
     labels = {} if dataset.labels is None else {"labels": dataset.labels}
+    began = {} if version is None else {"selfkd_version": version}
     record = {
         "fingerprint": fingerprint,
         "class_names": dataset.class_names,
         "num_samples": dataset.num_samples,
         "input_size": dataset.input_size,
         **labels,
+        **began,
     }
     write_json(folder.data_file, record)
 
@@ -50,6 +53,17 @@ def read_fingerprint(folder: RunFolder) -> str | None:
     if not isinstance(fingerprint, str):
         raise RunError(f"{folder.data_file} is damaged: it holds no fingerprint")
     return fingerprint
+
+
+def read_version(folder: RunFolder) -> str | None:
+    """The version of selfkd that began a run; None if the run does not say so.
+
+    Raises: RunError: if the record is damaged.
+    """
+    version = read_record(folder.data_file).get("selfkd_version") if folder.data_file.exists() else None
+    if not isinstance(version, str | None):
+        raise RunError(f"{folder.data_file} is damaged: its selfkd_version is {shown(version)}")
+    return version
 
 
 def class_names_of(folder: RunFolder) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ import torch
 
 from selfkd.training.allocator import allocator_name
 
-__all__ = ["environment"]
+__all__ = ["environment", "package_version"]
 
 _PACKAGES = ("selfkd", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "numpy")
 
@@ -28,7 +28,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "threads": torch.get_num_threads(),
@@ -37,7 +37,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
     """A package's version; None if it is not installed, as a source tree on the path, whose commit says more."""
     try:
         return version(package)

@@ -64,8 +64,10 @@ def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
         if not is_out_of_memory(error):
             raise
         side = input_size[-1]
-        allowed = f"smaller: one image of {side}x{side} pixels needs more memory in this network than there is"
-        raise OptionError("data.image_size", side, allowed) from error
+        reason = (
+            f"one image of {side}x{side} pixels needs more memory in this network than there is; choose a smaller side"
+        )
+        raise OptionError("data.image_size", side, reason=reason) from error
 
 
 def _options_without_weights(recipe: Recipe, section: str) -> dict[str, Any]:

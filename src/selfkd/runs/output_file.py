@@ -34,7 +34,8 @@ def checked_output(output: Path, overwrite: bool, suffix: str = "") -> Path:
     for parent in file.parents:
         inside = file.relative_to(parent).parts
         if RunFolder(parent).is_run and (len(inside) != 2 or inside[0] != "export"):
-            raise OptionError("output", text, f"outside of the run folder {parent}, or directly in its export/")
+            reason = f"it lies in the run folder {parent}, where only export/ takes new files; choose another place"
+            raise OptionError("output", text, reason=reason)
     if mode is not None and not overwrite:
         raise OptionError("output", text, "a file that does not exist yet; --overwrite replaces this one")
     return file

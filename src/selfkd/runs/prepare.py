@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from selfkd.contract import DatasetInfo, TeacherRecord
 from selfkd.data.splits import Splits
 from selfkd.errors import RunError
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import Recipe, differences
-from selfkd.runs.data_record import read_fingerprint, write_data_record
+from selfkd.runs.data_record import read_fingerprint, read_version, write_data_record
+from selfkd.runs.environment import package_version
 from selfkd.runs.overwrite import clear
 from selfkd.runs.records import write_teacher, write_text
 from selfkd.runs.run_folder import RunFolder
@@ -16,7 +19,10 @@ from selfkd.training.checkpoint_files import has_checkpoints
 
 __all__ = ["check_data", "check_recipe", "check_teacher", "prepare", "trained_on"]
 
+_UNKNOWN = "of an unknown version"
 _ADVICE = "give this one a name= of its own, or --overwrite the old one"
+
+_log = logging.getLogger("selfkd")
 
 
 def prepare(
@@ -49,9 +55,20 @@ def prepare(
         check_teacher(folder, teacher)
     if not folder.recipe_file.exists():
         write_text(folder.recipe_file, recipe.to_yaml())
-    write_data_record(folder, splits.fingerprint(), dataset)
+    write_data_record(folder, splits.fingerprint(), dataset, _version_at_start(folder))
     if teacher is not None:
         write_teacher(folder.teacher_file, teacher)
+
+
+def _version_at_start(folder: RunFolder) -> str | None:
+    """The version of selfkd that began the run. The log says so if another version continues it."""
+    now = package_version("selfkd")
+    if not has_checkpoints(folder.checkpoints):
+        return now
+    began = read_version(folder)
+    if began != now:
+        _log.info("%s was begun by selfkd %s; selfkd %s continues it", folder.path, began or _UNKNOWN, now or _UNKNOWN)
+    return began
 
 
 def check_recipe(folder: RunFolder, recipe: Recipe) -> None:

@@ -86,8 +86,7 @@ class SavedRun:
         names = class_names_of(self.folder)
         if names is None:
             raise RunError(
-                f"the run {self.folder.path} does not say yet which classes it has; continue it with the command that "
-                "started it"
+                f"the run {self.folder.path} does not say yet which classes it has; {self._advice_to_continue}"
             )
         return names
 
@@ -206,14 +205,22 @@ class SavedRun:
             with memory_for("loading the network", MORE_MEMORY):
                 replace(self, which="last").network()
 
+    @property
+    def _advice_to_continue(self) -> str:
+        """What to do if the run's files lack what today's version writes before the first epoch."""
+        if has_checkpoints(self.folder.checkpoints):
+            return (
+                "an older version of selfkd left it unfinished; try the command that started it, or finish it with "
+                "that version"
+            )
+        return "continue it with the command that started it"
+
     def _dataset(self, data: DatasetInfo | None) -> DatasetInfo:
         """The description of the training set that the method got."""
         path = self.folder.path
         dataset = dataset_of(self.folder, self.input_size) or data
         if dataset is None:
-            raise RunError(
-                f"the run {path} does not say yet what it was trained on; continue it with the command that started it"
-            )
+            raise RunError(f"the run {path} does not say yet what it was trained on; {self._advice_to_continue}")
         if not needs_labels(self.recipe) or dataset.labels is not None:
             return dataset
         if data is None or data.labels is None or data.num_samples != dataset.num_samples:

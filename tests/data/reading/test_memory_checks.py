@@ -26,16 +26,16 @@ def one_gigabyte(monkeypatch):
     ],
 )
 def test_images_of_which_none_fits_are_refused_before_anything_is_read(source, option):
-    with pytest.raises(OptionError, match=f"{option}.* must be smaller: .* GB are free"):
+    with pytest.raises(OptionError, match=f"{option}.* but only .* GB are free; choose a smaller value"):
         source.load(seed=0)
 
 
 def test_all_images_that_are_held_must_fit(one_gigabyte, tmp_path):
-    with pytest.raises(OptionError, match="data.image_size=400 .*: to hold 1797 images of that side takes 1.7 GB, and"):
+    with pytest.raises(OptionError, match="data.image_size=400 .*; to hold 1797 images of that side takes 1.7 GB, but"):
         Digits(image_size=400).load(seed=0)
     assert Digits(image_size=64).load(seed=0)
     root = write_folder(tmp_path / "set", 200)
-    with pytest.raises(OptionError, match=r"data.memory_gb=4.0 .* smaller: to hold the decoded images takes 3.6 GB"):
+    with pytest.raises(OptionError, match=r"data.memory_gb=4.0 .* to hold the decoded images takes 3.6 GB"):
         Folder(root=str(root), image_size=1500).load(seed=0)
     assert Folder(root=str(root), image_size=1500, memory_gb=0.5).load(seed=0), "read from disk while training"
     write_parquet(tmp_path / "train.parquet", range(200))
@@ -47,7 +47,7 @@ def test_all_images_that_are_held_must_fit(one_gigabyte, tmp_path):
 def test_the_command_ends_with_2_and_names_the_option(arguments, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*arguments, "data.image_size=1000000"]) == 2
-    assert "data.image_size=1000000 is not allowed; data.image_size must be smaller" in capsys.readouterr().err
+    assert "data.image_size=1000000 is not allowed; " in capsys.readouterr().err
 
 
 def test_a_network_in_which_no_image_fits_names_the_size(monkeypatch):
@@ -55,7 +55,7 @@ def test_a_network_in_which_no_image_fits_names_the_size(monkeypatch):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(networks, "as_staged", exhausted)
-    with pytest.raises(OptionError, match="data.image_size=9000 .* smaller: one image of 9000x9000 pixels needs more"):
+    with pytest.raises(OptionError, match="data.image_size=9000 .* one image of 9000x9000 pixels needs more"):
         networks.staged_at(None, (3, 9000, 9000))
 
 

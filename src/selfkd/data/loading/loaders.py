@@ -120,7 +120,7 @@ def _check_whole_images(augmentation: Augmentation, data: Split) -> None:
         raise OptionError(
             "augmentation",
             type(augmentation).__name__,
-            "none or crop_flip: the images of this data set are decoded and scaled before training",
+            reason="the images of this data set are decoded and scaled before training; choose none or crop_flip",
         )
     side = data.input_size[-1]
     if augmentation.side_of_whole_images != side:

@@ -25,7 +25,8 @@ def check_memory(option: str, value: object, num_bytes: int, what: str) -> None:
     free = free_main_memory()
     if free is not None and num_bytes > free:
         gigabytes = f"{num_bytes / 1e9:,.1f} GB" if num_bytes < 1e18 else "billions of GB"
-        raise OptionError(option, value, f"smaller: {what} takes {gigabytes}, and {free / 1e9:.1f} GB are free")
+        reason = f"{what} takes {gigabytes}, but only {free / 1e9:.1f} GB are free; choose a smaller value"
+        raise OptionError(option, value, reason=reason)
 
 
 def check_image_fits(image_size: int | None, resize: int | None) -> None:

@@ -146,12 +146,12 @@ class Source(ABC):
         chosen = [str(name) for name in self.classes]
         for name in chosen:
             if names.count(name) > 1:
-                allowed = f"names of single classes; {names.count(name)} classes are called {name!r}"
-                raise OptionError("data.classes", self.classes, allowed)
+                reason = f"{names.count(name)} classes are called {name!r}, so the name does not choose one"
+                raise OptionError("data.classes", self.classes, reason=reason)
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:3]
-                allowed = f"names of classes; no class is called {name!r}, nearest: {', '.join(near)}"
-                raise OptionError("data.classes", self.classes, allowed)
+                reason = f"no class is called {name!r}, nearest: {', '.join(near)}"
+                raise OptionError("data.classes", self.classes, reason=reason)
         return [names.index(name) for name in chosen]
 
     def check_image_size(self) -> None:
@@ -205,7 +205,9 @@ class Source(ABC):
             return splits
         if splits.validation is not None:
             raise OptionError(
-                "data.validation_fraction", self.validation_fraction, "0 here: the data has a validation split already"
+                "data.validation_fraction",
+                self.validation_fraction,
+                reason="the data has a validation split already; leave the option out",
             )
         labels, option = splits.train.labels.numpy(), "data.validation_fraction"
         kept, given = held_out(labels, self.validation_fraction, seed, option, splits.class_names)
