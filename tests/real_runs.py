@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_files import BEST_KEY, MEMORIES_KEY, newest_checkpoint, read_checkpoint
+from selfkd.training.checkpoint_content import BEST_KEY, MEMORIES_KEY, read_checkpoint
+from selfkd.training.checkpoint_files import newest_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
 
 __all__ = ["children", "differences", "finish", "log_without_times", "outcome", "start", "trainers", "wait_for_epoch"]

@@ -8,7 +8,8 @@ from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.train import run
-from selfkd.training.checkpoint_files import newest_checkpoint, read_checkpoint
+from selfkd.training.checkpoint_content import read_checkpoint
+from selfkd.training.checkpoint_files import newest_checkpoint
 
 
 def family(name):

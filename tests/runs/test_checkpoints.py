@@ -17,7 +17,8 @@ from selfkd.methods.plain import Plain
 from selfkd.runs.evaluate import evaluate_run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.train import run
-from selfkd.training.checkpoint_files import checkpoint_folder, checksum, epochs_done, newest_checkpoint
+from selfkd.training.checkpoint_content import checksum
+from selfkd.training.checkpoint_files import checkpoint_folder, epochs_done, newest_checkpoint
 from selfkd.training.module import MethodModule
 
 
@@ -73,7 +74,8 @@ def test_a_checkpoint_that_cannot_be_continued_is_replaced_by_the_one_before(
 ):
     crafted(unfinished, lambda content: content.pop(key) if value is None else content.update({key: value}))
     trained(unfinished.recipe(), tmp_path)
-    assert f"training.ckpt holds no usable {key}; going back to the checkpoint after epoch 1" in caplog.text
+    assert f"training.ckpt holds no usable {key}: it is damaged, or another version of selfkd wrote it" in caplog.text
+    assert "going back to the checkpoint after epoch 1" in caplog.text
     assert unfinished.network_file.read_bytes() == finished.network_file.read_bytes()
     assert unfinished.scores()["last"] == finished.scores()["last"]
 

@@ -17,7 +17,8 @@ from selfkd.runs.export import export_run
 from selfkd.runs.loading import load_method
 from selfkd.runs.records import write_json
 from selfkd.runs.train import run
-from selfkd.training.checkpoint_files import load_weights, weights_file
+from selfkd.training.checkpoint_content import load_weights
+from selfkd.training.checkpoint_files import weights_file
 
 METHODS = ("teskd", "loth")
 

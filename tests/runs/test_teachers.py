@@ -27,7 +27,8 @@ from selfkd.runs.export import export_run
 from selfkd.runs.loading import load, load_method
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.train import run
-from selfkd.training.checkpoint_files import epochs_done, newest_checkpoint, read_checkpoint
+from selfkd.training.checkpoint_content import read_checkpoint
+from selfkd.training.checkpoint_files import epochs_done, newest_checkpoint
 
 DEMO = "demo/digits/resnet18/plain"
 SHORT = {"backbone.width": 4, "trainer.epochs": 2, "trainer.evaluate_every": 1, "data.train_per_class": 3}

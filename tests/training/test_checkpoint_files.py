@@ -9,19 +9,21 @@ import pytest
 import torch
 
 from selfkd.errors import CheckpointError, MemoryExhaustedError, StorageError, UserError
-from selfkd.training import checkpoint_files
-from selfkd.training.checkpoint_files import (
+from selfkd.training import checkpoint_content
+from selfkd.training.checkpoint_content import (
     BEST_KEY,
     MEMORIES_KEY,
     PROCESSES_KEY,
     STEPS_KEY,
     THREADS_KEY,
+    read_checkpoint,
+    read_weights,
+)
+from selfkd.training.checkpoint_files import (
     CheckpointFiles,
     checkpoint_folder,
     epochs_done,
     newest_checkpoint,
-    read_checkpoint,
-    read_weights,
     restore_best,
     weights_file,
     write_best,
@@ -65,7 +67,7 @@ def flip_a_bit(file):
     file.write_bytes(content)
 
 
-def test_a_set_holds_all_that_belongs_together_and_the_one_before_stays(tmp_path):
+def test_a_checkpoint_holds_all_that_belongs_together_and_the_one_before_stays(tmp_path):
     for done in (1, 2, 3):
         save(tmp_path, done)
     assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
@@ -81,7 +83,7 @@ def test_a_set_holds_all_that_belongs_together_and_the_one_before_stays(tmp_path
     assert (tmp_path / "best.ckpt").samefile(checkpoint_folder(tmp_path, 2) / "best.ckpt"), "linked, not written again"
 
 
-def test_what_a_killed_process_left_half_written_is_no_set(tmp_path):
+def test_what_a_killed_process_left_half_written_is_no_checkpoint(tmp_path):
     save(tmp_path, 1)
     partial = tmp_path / "epoch-000002.partial"
     partial.mkdir()
@@ -97,7 +99,7 @@ def test_what_a_killed_process_left_half_written_is_no_set(tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", [flip_a_bit, lambda file: file.write_bytes(file.read_bytes()[:60])])
-def test_a_damaged_set_is_passed_over_with_a_warning(tmp_path, caplog, name, damage):
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, name, damage):
     for done in (1, 2):
         save(tmp_path, done)
     file = checkpoint_folder(tmp_path, 2) / name
@@ -113,7 +115,7 @@ def test_a_damaged_set_is_passed_over_with_a_warning(tmp_path, caplog, name, dam
     assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 2)
 
 
-def test_a_missing_file_is_damage_and_the_only_set_is_not_passed_over(tmp_path):
+def test_a_missing_file_is_damage_and_the_only_checkpoint_is_not_passed_over(tmp_path):
     save(tmp_path, 1)
     (checkpoint_folder(tmp_path, 1) / "history.pt").unlink()
     with pytest.raises(CheckpointError, match=r"history.pt is missing; no whole checkpoint is left; .*--overwrite"):
@@ -129,7 +131,7 @@ def test_going_back_leaves_nothing_from_beyond(tmp_path):
     assert names(tmp_path) == ["best.ckpt", "epoch-000001", "epoch-000003"]
 
 
-def test_the_best_epoch_is_that_of_the_set_from_which_a_run_continues(tmp_path):
+def test_the_best_epoch_is_that_of_the_checkpoint_from_which_a_run_continues(tmp_path):
     save(tmp_path, 1)
     write_best(tmp_path, 2, weights(7))  # of an epoch that was never saved whole
     restore_best(tmp_path, newest_checkpoint(tmp_path))
@@ -150,7 +152,7 @@ def test_a_folder_in_the_place_of_the_best_epoch_is_named_and_stays(tmp_path):
     assert (tmp_path / "best.ckpt" / "inside").is_dir()
 
 
-def test_a_best_epoch_that_is_only_half_written_spoils_no_set(tmp_path, monkeypatch):
+def test_a_best_epoch_that_is_only_half_written_spoils_no_checkpoint(tmp_path, monkeypatch):
     for done in (1, 2):
         save(tmp_path, done)
     restore_best(tmp_path, newest_checkpoint(tmp_path))  # a run that continues: all are names of one file
@@ -178,7 +180,7 @@ def test_where_files_cannot_be_linked_they_are_copied(tmp_path, monkeypatch):
     def refused(self, target):
         raise OSError("no links here")
 
-    monkeypatch.setattr(checkpoint_files.Path, "hardlink_to", refused)
+    monkeypatch.setattr(checkpoint_content.Path, "hardlink_to", refused)
     save(tmp_path, 1)
     restore_best(tmp_path, newest_checkpoint(tmp_path))
     assert read_weights(tmp_path / "best.ckpt")[1] == 1
@@ -205,7 +207,7 @@ def craft(file, content, write=torch.save):
     file.unlink()  # it may be a file of another checkpoint, too
     write(content, file)
     sums_file = file.parent / "checksums.json"
-    sums = {**json.loads(sums_file.read_text()), file.name: checkpoint_files.checksum(file)}
+    sums = {**json.loads(sums_file.read_text()), file.name: checkpoint_content.checksum(file)}
     sums_file.write_text(json.dumps(sums))
 
 
@@ -288,12 +290,12 @@ def test_a_made_up_checkpoint_is_passed_over_like_a_damaged_one(tmp_path, caplog
 
 
 @pytest.mark.parametrize("content", UNFIT_TO_CONTINUE.values(), ids=UNFIT_TO_CONTINUE)
-def test_a_set_without_what_training_continues_with_is_passed_over_by_training_alone(tmp_path, caplog, content):
+def test_a_checkpoint_without_what_training_continues_with_is_passed_over_by_training_alone(tmp_path, caplog, content):
     for done in (1, 2):
         save(tmp_path, done)
     craft(checkpoint_folder(tmp_path, 2) / "training.ckpt", content)
     assert newest_checkpoint(tmp_path) == checkpoint_folder(tmp_path, 1)
-    assert "training.ckpt holds no usable" in caplog.text or "training.ckpt is of epoch 6" in caplog.text
+    assert "another version of selfkd wrote it" in caplog.text or "training.ckpt is of epoch 6" in caplog.text
     assert weights_file(tmp_path, "last") == checkpoint_folder(tmp_path, 2) / "training.ckpt"
 
 
@@ -321,7 +323,7 @@ def test_a_file_that_has_become_a_folder_is_damage(tmp_path, caplog, name):
     assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
 
 
-def test_a_file_where_a_set_should_be_is_in_nobodys_way(tmp_path):
+def test_a_file_where_a_checkpoint_should_be_is_in_nobodys_way(tmp_path):
     save(tmp_path, 1)
     for name in ("epoch-000002", "epoch-000003.partial"):
         (tmp_path / name).write_text("no folder")
@@ -331,10 +333,10 @@ def test_a_file_where_a_set_should_be_is_in_nobodys_way(tmp_path):
     assert names(tmp_path) == ["best.ckpt", "epoch-000002", "epoch-000003"]
 
 
-def test_sets_that_a_training_replaces_meanwhile_are_looked_for_again(tmp_path, monkeypatch):
+def test_checkpoints_that_a_training_replaces_meanwhile_are_looked_for_again(tmp_path, monkeypatch):
     for done in (1, 2):
         save(tmp_path, done)
-    look = checkpoint_files.checksum
+    look = checkpoint_content.checksum
 
     def look_late(file):
         monkeypatch.undo()
@@ -342,7 +344,7 @@ def test_sets_that_a_training_replaces_meanwhile_are_looked_for_again(tmp_path, 
             save(tmp_path, done)
         return look(file)
 
-    monkeypatch.setattr(checkpoint_files, "checksum", look_late)
+    monkeypatch.setattr(checkpoint_content, "checksum", look_late)
     assert weights_file(tmp_path, "last") == checkpoint_folder(tmp_path, 4) / "training.ckpt"
 
 
@@ -355,13 +357,13 @@ def short_of_kernel_memory(*arguments, **options):
 
 
 @pytest.mark.parametrize("too_little", [short_of_memory, short_of_kernel_memory])
-@pytest.mark.parametrize("read", [torch.load, checkpoint_files.checksum])
-def test_a_set_is_neither_damaged_nor_passed_over_where_memory_is_short(
+@pytest.mark.parametrize("read", [torch.load, checkpoint_content.checksum])
+def test_a_checkpoint_is_neither_damaged_nor_passed_over_where_memory_is_short(
     tmp_path, monkeypatch, caplog, read, too_little
 ):
     for done in (1, 2):
         save(tmp_path, done)
-    monkeypatch.setattr(torch if read is torch.load else checkpoint_files, read.__name__, too_little)
+    monkeypatch.setattr(torch if read is torch.load else checkpoint_content, read.__name__, too_little)
     for use in (newest_checkpoint, lambda path: weights_file(path, "last"), lambda path: weights_file(path, "best")):
         with pytest.raises(
             MemoryExhaustedError, match="reading .*epoch-000002.* more memory .*Cannot .*; no checkpoint"
@@ -387,7 +389,7 @@ def test_weights_do_not_depend_on_what_else_is_damaged(tmp_path, caplog, name):
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), RuntimeError("[enforce fail] No space left on device\nframe #0")]
 )
-def test_what_cannot_be_written_is_said_and_older_sets_stay(tmp_path, monkeypatch, error):
+def test_what_cannot_be_written_is_said_and_older_checkpoints_stay(tmp_path, monkeypatch, error):
     save(tmp_path, 1)
 
     def full(content, file):
@@ -405,7 +407,8 @@ def test_what_cannot_be_written_is_said_and_older_sets_stay(tmp_path, monkeypatc
 _MEMORY = """
 import gc, resource, sys, torch
 from pathlib import Path
-from selfkd.training.checkpoint_files import MEMORIES_KEY, CheckpointFiles, read_checkpoint
+from selfkd.training.checkpoint_content import MEMORIES_KEY, read_checkpoint
+from selfkd.training.checkpoint_files import CheckpointFiles
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 tensor = torch.ones(100_000_000)  # 400 MB
 path = Path(sys.argv[1])

@@ -200,7 +200,7 @@ def test_without_a_compiler_it_is_refused(selfkd, tmp_path, monkeypatch):
     options = ("trainer.compile=true", "trainer.epochs=1", "--runs", tmp_path)
     done = selfkd("train", "demo/digits/resnet18/plain", *options)
     assert done.returncode == 2
-    assert "trainer.compile must be false here: InvalidCxxCompiler: No working C++ compiler" in done.stderr
+    assert "set trainer.compile=false. Its error: InvalidCxxCompiler: No working C++ compiler" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -24,7 +24,8 @@ from selfkd.recipes.reader import resolve
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.train import run
 from selfkd.training import processes
-from selfkd.training.checkpoint_files import MEMORIES_KEY, newest_checkpoint, read_checkpoint
+from selfkd.training.checkpoint_content import MEMORIES_KEY, read_checkpoint
+from selfkd.training.checkpoint_files import newest_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process, start
@@ -259,9 +260,9 @@ def test_a_launcher_says_how_many_there_are(told):
     assert (world.devices, world.num_nodes, world.size, world.launched) == (2, 2, 4, True)
     assert World.of(TrainerOptions(devices=2, num_nodes=2)).size == 4
     assert not is_main_process()
-    with pytest.raises(OptionError, match="trainer.devices=3 .* must be 2, as torchrun was told, or left out"):
+    with pytest.raises(OptionError, match="trainer.devices=3 .* torchrun uses 2 processes on each machine; leave"):
         World.of(TrainerOptions(devices=3))
-    with pytest.raises(OptionError, match="trainer.num_nodes=3 .* must be 2"):
+    with pytest.raises(OptionError, match="trainer.num_nodes=3 .* torchrun uses 2 machines; leave"):
         World.of(TrainerOptions(num_nodes=3))
 
 
@@ -312,5 +313,5 @@ def test_several_machines_need_a_launcher():
 
 def test_without_a_gpu_batch_norm_cannot_be_synchronised(tmp_path):
     recipe = resolve("demo/digits/resnet18/plain", {"trainer.sync_batchnorm": True, "trainer.accelerator": "cpu"})
-    with pytest.raises(OptionError, match=r"trainer.sync_batchnorm=True .* must be false on a CPU"):
+    with pytest.raises(OptionError, match=r"trainer.sync_batchnorm=True .* on GPUs only; set trainer"):
         run(recipe, tmp_path, show_progress=False)

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 
 from selfkd.errors import MemoryExhaustedError, NonFiniteLossError, RunInterruptedError
 from selfkd.evaluation.scores import Score
-from selfkd.training.checkpoint_files import load_weights, newest_checkpoint, weights_file
+from selfkd.training.checkpoint_content import load_weights
+from selfkd.training.checkpoint_files import newest_checkpoint, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.fit import fit
 from selfkd.training.options import TrainerOptions

@@ -17,7 +17,8 @@ from selfkd.runs.evaluate import evaluate_split
 from selfkd.runs.network_file import write_network_file
 from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_files import keep_newest, load_weights, weights_file
+from selfkd.training.checkpoint_content import load_weights
+from selfkd.training.checkpoint_files import keep_newest, weights_file
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.module import METHOD, MethodModule
 from selfkd.training.processes import World, is_main_process

@@ -8,7 +8,7 @@ from selfkd.errors import RunError
 from selfkd.export.network_files import save_network
 from selfkd.runs.records import read_record, write_json
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_files import checksum
+from selfkd.training.checkpoint_content import checksum
 
 __all__ = ["network_file_fault", "network_metadata", "write_network_file"]
 

@@ -26,7 +26,8 @@ from selfkd.runs.network_file import network_file_fault, write_network_file
 from selfkd.runs.networks import plain_network
 from selfkd.runs.run_folder import RunFolder
 from selfkd.teachers.teacher import Teacher
-from selfkd.training.checkpoint_files import epochs_in, has_checkpoints, load_weights, read_weights, weights_file
+from selfkd.training.checkpoint_content import load_weights, read_weights
+from selfkd.training.checkpoint_files import epochs_in, has_checkpoints, weights_file
 from selfkd.training.memory import memory_for
 from selfkd.training.module import METHOD, NETWORK
 

@@ -107,7 +107,8 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
                     f"{module.too_little_memory(device)}; {saving.done} epochs are saved"
                 ) from error
             if options.compile_mode is not None and _comes_from_the_compiler(error):
-                raise OptionError("trainer.compile", options.compile, f"false here: {first_line(error)}") from error
+                reason = f"torch cannot compile here; set trainer.compile=false. Its error: {first_line(error)}"
+                raise OptionError("trainer.compile", options.compile, reason=reason) from error
             if start is not None and not saving.started and isinstance(error, _OF_UNFIT_CHECKPOINTS):
                 kind, reason = type(error).__name__, first_line(error)
                 said = reason if reason == kind else f"{kind}: {reason}"
@@ -148,9 +149,8 @@ def check_hardware(options: TrainerOptions) -> None:
     with _quiet_lightning():
         _trainer(options, logger=False, enable_checkpointing=False)
     if "tensorboard" in options.loggers and importlib.util.find_spec("tensorboard") is None:
-        raise OptionError(
-            "trainer.loggers", options.loggers, "without tensorboard, or after pip install 'selfkd[tensorboard]'"
-        )
+        reason = "tensorboard is not installed; leave it out, or install it: pip install 'selfkd[tensorboard]'"
+        raise OptionError("trainer.loggers", options.loggers, reason=reason)
 
 
 def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
@@ -181,7 +181,8 @@ def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
         if options.precision == "16-mixed":
             raise OptionError("trainer.precision", options.precision, "32 or bf16-mixed on a CPU")
         if options.sync_batchnorm:
-            raise OptionError("trainer.sync_batchnorm", True, "false on a CPU, for which torch has none")
+            reason = "torch can do this on GPUs only; set trainer.sync_batchnorm=false"
+            raise OptionError("trainer.sync_batchnorm", True, reason=reason)
     return trainer
 
 

@@ -21,7 +21,7 @@ from selfkd.evaluation.scores import Score
 from selfkd.methods.base import Method
 from selfkd.process_group import is_distributed
 from selfkd.training.allocator import jemalloc_advice
-from selfkd.training.checkpoint_files import MEMORIES_KEY
+from selfkd.training.checkpoint_content import MEMORIES_KEY
 from selfkd.training.memory import memory_to_evaluate
 from selfkd.training.options import TrainerOptions
 from selfkd.training.step_meter import StepMeter

@@ -78,16 +78,17 @@ class World:
         if launched is not None:
             name, environment, devices = launched
             nodes = environment.world_size() // devices
-            for option, asked, told in (("devices", options.devices, devices), ("num_nodes", options.num_nodes, nodes)):
-                if asked not in (1, told):
-                    raise OptionError(f"trainer.{option}", asked, f"{told}, as {name} was told, or left out")
+            for option, asked, started, unit in (
+                ("devices", options.devices, devices, "processes on each machine"),
+                ("num_nodes", options.num_nodes, nodes, "machines"),
+            ):
+                if asked not in (1, started):
+                    reason = f"{name} uses {started} {unit}; leave trainer.{option} out, or set it to {started}"
+                    raise OptionError(f"trainer.{option}", asked, reason=reason)
             return cls(devices, nodes, environment, launched=True)
         if options.num_nodes > 1:
-            raise OptionError(
-                "trainer.num_nodes",
-                options.num_nodes,
-                "1, unless torchrun or srun starts the processes on every machine (docs/many-processes.md)",
-            )
+            reason = "torchrun or srun must start the processes on every machine (docs/many-processes.md)"
+            raise OptionError("trainer.num_nodes", options.num_nodes, reason=reason)
         return cls(options.devices, 1, LightningEnvironment(), launched=False)
 
 

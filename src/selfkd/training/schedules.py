@@ -45,15 +45,11 @@ def multistep(
     # A share below 1 lies within the run, however few steps it has.
     steps = [min(step, after - 1) if m < 1 else step for step, m in zip(steps, milestones, strict=True)]
     if steps != sorted(steps):
-        raise OptionError(
-            "schedule.milestones", milestones, f"increasing when shares up to 1 are taken of the run's {epochs} epochs"
-        )
+        reason = f"numbers up to 1 are shares of the {epochs} epochs, and with them the milestones do not increase"
+        raise OptionError("schedule.milestones", milestones, reason=reason)
     if steps and steps[-1] >= after:
-        raise OptionError(
-            "schedule.milestones",
-            milestones,
-            f"reached within the run's {epochs} epochs; shares below 1 scale with trainer.epochs",
-        )
+        reason = f"the last one lies beyond trainer.epochs={epochs}; shares below 1 fit a run of any length"
+        raise OptionError("schedule.milestones", milestones, reason=reason)
     return _with_warmup(MultiStepLR(optimizer, steps, gamma), optimizer, warmup_steps)
 
 

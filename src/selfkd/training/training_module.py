@@ -18,7 +18,7 @@ from torch import nn
 
 from selfkd.errors import CheckpointError, NonFiniteLossError
 from selfkd.evaluation.scores import Score
-from selfkd.training.checkpoint_files import BEST_KEY, PROCESSES_KEY, STEPS_KEY, THREADS_KEY
+from selfkd.training.checkpoint_content import BEST_KEY, PROCESSES_KEY, STEPS_KEY, THREADS_KEY
 from selfkd.training.options import TrainerOptions
 
 __all__ = ["SelectionMetric", "TrainingModule"]
