@@ -98,12 +98,13 @@ def log_without_times(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def outcome(run: RunFolder) -> dict[str, Any]:
-    """All that two finished runs of one recipe must have in common, by name: bytes, numbers, tensors."""
+    """All that two finished runs of one recipe must have in common, by name: files, bytes, numbers, tensors."""
     newest = newest_checkpoint(run.checkpoints)
     assert newest is not None
     checkpoint = read_checkpoint(newest)
     keys = ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers", BEST_KEY, MEMORIES_KEY)
     parts = {
+        "files": sorted(str(file.relative_to(run.path)) for file in run.path.rglob("*") if file.is_file()),
         "metrics.csv": log_without_times(run),
         "scores.json": {key: value for key, value in run.scores().items() if key != "seconds"},
         "last checkpoint": {key: checkpoint[key] for key in keys},

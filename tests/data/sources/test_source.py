@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from image_sets import write_folder
@@ -153,7 +154,7 @@ def test_a_source_that_only_reads_is_listed_by_what_it_reads():
             return Splits(ImageSet(images, labels), ImageSet(images[2:4], labels[2:4]), ("left", "right"))
 
         def image_transform(self):
-            return pil_to_tensor
+            return v2.Compose([pil_to_tensor, v2.Resize([8, 8])])
 
     listing = Noise().listing(0)
     assert listing.class_names == ("left", "right")
@@ -164,6 +165,7 @@ def test_a_source_that_only_reads_is_listed_by_what_it_reads():
     assert torch.equal(pil_to_tensor(first.open()), Noise().read(0).train.images[0])
     _, findings = check_source(Noise(train_per_class=2), 0)
     assert any("images in several splits: 2;" in finding.message for finding in findings)
+    assert any("take 0.00 MB at 8x8;" in finding.message for finding in findings)
 
 
 def test_a_listing_has_labels_outside_the_classes_and_its_classes_leave_them_out():

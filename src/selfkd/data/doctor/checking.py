@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from selfkd.data.doctor.checks import FULL, QUICK, Check, CheckedData, Stem
 from selfkd.data.doctor.findings import Finding, Severity
@@ -51,7 +52,7 @@ def check_source(
     sized = source
     if source.lacks_image_size:
         sized = source.with_image_size(_usual_side(images, listing))
-    data = CheckedData(sized, listing, int(getattr(sized, "image_size", _USUAL_SIDE)), images=images)
+    data = CheckedData(sized, listing, _input_side(sized), images=images)
     if source.lacks_image_size:
         message = f"data.image_size was not given; {data.side}, the usual shorter side, is used here; training needs it"
         findings.append(Finding("note", "image sizes", message))
@@ -98,6 +99,11 @@ def _refused(source: Source, seed: int) -> list[Finding]:
     except UserError as error:
         return [Finding("error", "loading", str(error))]
     return []
+
+
+def _input_side(source: Source) -> int:
+    """The side of the network's input in pixels, which is the same for every image."""
+    return int(source.image_transform()(Image.new("RGB", (_USUAL_SIDE, _USUAL_SIDE))).shape[-1])
 
 
 def _usual_side(images: OpenedImages | None, listing: Listing) -> int:
