@@ -156,7 +156,6 @@ def test_weights_that_are_nan_have_no_scores(finished, tmp_path):
 
 
 def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_last_good_checkpoint(short, tmp_path, monkeypatch):
-
     forward = DTSKD.forward
 
     def poisoned(self, batch, progress):
@@ -174,8 +173,6 @@ def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_last_good_checkpoint(sho
 
 
 def test_weights_that_are_nan_are_never_saved(short, tmp_path, monkeypatch):
-    from selfkd.methods.plain import Plain
-
     def spoil(self, batch, output):
         if self.epochs_done == 1:
             self.backbone.network.fc.bias.data.fill_(math.nan)
