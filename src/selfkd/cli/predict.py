@@ -43,7 +43,7 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("images", nargs="+", type=not_empty, metavar="IMAGE", help="image files, folders or patterns")
     parser.add_argument(
-        "--top", type=int, default=1, metavar="K", help="give the K likeliest classes of each image (default: 1)"
+        "--top", type=int, default=1, metavar="K", help="give the K most probable classes of each image (default: 1)"
     )
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="label N images at a time (default: 64)"
