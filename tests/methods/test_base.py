@@ -174,7 +174,9 @@ def test_a_training_state_is_taken_between_epochs():
 def test_states_that_do_not_fit_are_refused():
     method = own()
     state = copy.deepcopy(method.training_state())
-    with pytest.raises(CheckpointError, match=r"expected what DTSKD.training_state\(\) gave; a state_dict\(\) holds"):
+    with pytest.raises(
+        CheckpointError, match=r"expected the result of DTSKD.training_state\(\); a state_dict\(\) holds"
+    ):
         method.load_training_state(method.state_dict())
     with pytest.raises(CheckpointError, match="belongs to DTSKD, not to PSKD"):
         own("ps_kd").load_training_state(state)
