@@ -96,8 +96,8 @@ class Staged(nn.Module, ABC):
         """
         self._check_index(index)
         raise BackboneError(
-            f"{type(self.network).__name__} cannot be cut after a stage, because its stages were given by module names; "
-            "the networks of timm and selfkd can be cut"
+            f"{type(self.network).__name__} cannot be cut after a stage, because its stages were given by module "
+            "names; the networks of timm and selfkd can be cut"
         )
 
     def initialize_branches(self, branches: nn.Module) -> None:

@@ -311,7 +311,7 @@ def test_imbalance_says_what_guessing_gives(split):
         file.unlink()
     message = found(check_folder(split), "class imbalance", "warning")
     assert "12.0 times as many" in message
-    assert "right in 48% of them" in message
+    assert "right for 48% of them" in message
 
 
 def test_measured_mean_and_deviation_are_those_of_the_pixels(split):

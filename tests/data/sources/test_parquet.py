@@ -283,7 +283,7 @@ NO_UTF8 = pyarrow.array([b"\xff"] * 20, pyarrow.binary())
         ),
         (
             {"image": images(), "features": {"photo": IMAGE, "label": LABEL}},
-            "metadata name a column 'photo' of kind Image, which the table does not have; its columns are image, label;",
+            "metadata name a column 'photo' of kind Image, which the table does not have; its columns are image, label",
         ),
         (
             {"image": images(), "features": {"image": IMAGE, "kind": LABEL}},
