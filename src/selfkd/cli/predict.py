@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 _EPILOG = """\
-An IMAGE is a file, a folder, or a quoted pattern such as 'photos/**/*.jpg'. Of a folder, all image files below it are
-labelled, in sorted order. Links are followed, also to other disks, and each folder is listed once. Links to a folder
-above, /proc and /sys are not listed. A file or folder that cannot be read is named on standard error, and the others
-are labelled.
+An IMAGE is a file, a folder, or a quoted pattern such as 'photos/**/*.jpg'. In a folder, all image files are labelled,
+also those in sub-folders, in sorted order. Links are followed, also to other disks, and each folder is listed once.
+Links to a folder above, /proc and /sys are not listed. A file or folder that cannot be read is named on standard error,
+and the others are labelled.
 
 CSV has the columns image, rank, label and probability, and one line for each of the K classes. In a file and in a pipe,
 names are exact. On a terminal, and without --csv and --json, line breaks and control codes in names are escaped.
