@@ -171,7 +171,7 @@ def test_recipes_name_it_and_files_need_no_trust(tmp_path):
 
 def test_the_list_of_backbones_says_so(capsys):
     assert main(["list", "backbones"]) == 0
-    assert "torchvision's as 'torchvision/resnet18'" in capsys.readouterr().out
+    assert "torchvision's networks as 'torchvision/resnet18'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("more", [[], ["--help"]])
