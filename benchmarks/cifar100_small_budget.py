@@ -24,11 +24,11 @@ OVERRIDES = {"backbone.width": 16, "trainer.epochs": 15, "trainer.best_after_epo
 _INTRODUCTION = """\
 # A small budget on CIFAR-100
 
-**This is a small budget whose direction is not the papers'.** A quarter-width ResNet-18 trains for 15 epochs of all
-50,000 images, by all methods in DTSKD's protocol; the papers train the full width for 200 or 300 epochs, each in a
-protocol of its own. So short a budget leaves the network underfitted, as its training accuracy shows, and a
-regulariser helps only a network that can fit its training set. The table shows that real data flows through the whole
-system and what an epoch costs; correctness is shown by golden values in the tests.
+**With this small budget the methods do not help as they do in the papers.** A quarter-width ResNet-18 trains for 15
+epochs of all 50,000 images, with all methods in DTSKD's protocol. The papers train the full width for 200 or 300
+epochs, each in its own protocol. After so few epochs the network is underfitted, as its training accuracy shows, and a
+regulariser helps only a network that can fit its training set. The table shows that the whole system works with real
+data, and what an epoch costs. Golden values in the tests show that the methods are correct.
 """
 
 

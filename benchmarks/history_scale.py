@@ -333,30 +333,30 @@ def _scale(scale: Mapping[str, Any]) -> str:
             "### ImageNet's size",
             _paragraph(f"""
                 {size["samples"]:,} samples, {size["classes"]:,} classes, {len(HEADS)} heads, both generations. The
-                predictions are synthetic, no network's: a class is a random direction in 16 dimensions, a sample lies
-                at its class's, moved by noise of a strength of its own, and its logits are the products with all
-                directions. Sharpness and noise were chosen so that the mean mass of the first class,
-                {made["top1_mass"]:.1%}, and of the first five, {made["top5_mass"]:.1%}, come near the top-1 and top-5
-                accuracy that torchvision states for ResNet-18 (69.8 % and 89.1 % on ImageNet's validation images), as
-                they would in a calibrated network; their mean entropy is {made["entropy_nat"]:.2f} nat. The error is
-                KL(written || read) in nat, {EPSILON:g} added to both as DTSKD's loss does."""),
+                predictions are synthetic. Each class is a random direction in 16 dimensions. Each sample lies at the
+                direction of its class, moved by noise whose strength differs from sample to sample. Its logits are the
+                products with all directions. We chose sharpness and noise so that the mean mass of the most probable
+                class, {made["top1_mass"]:.1%}, and of the five most probable classes, {made["top5_mass"]:.1%}, come
+                near the top-1 and top-5 accuracy that torchvision states for ResNet-18 (69.8 % and 89.1 % on ImageNet's
+                validation images), as in a calibrated network. The mean entropy is {made["entropy_nat"]:.2f} nat. The
+                error is KL(written || read) in nat, with {EPSILON:g} added to both, as in DTSKD's loss."""),
             table(forms, ["kept", "both generations (GB)", "mass kept", "KL, mean", "KL, 99th percentile"]),
             _paragraph(f"""
-                One read and one write of a batch of {size["batch"]}, beside a training step of a plain ResNet-18 on
-                images of {size["side"]}x{size["side"]} in float32, which took
+                This table compares one read and one write of a batch of {size["batch"]} with a training step of a plain
+                ResNet-18 on images of {size["side"]}x{size["side"]} in float32, which took
                 {statistics.median(scale["plain_seconds"]):.1f} s on the same core ({passes} passes of
                 {size["pass_of"]} images, whose activations fit in memory). They took turns for
-                {len(scale["plain_seconds"])} rounds; medians. Memory is that of a process of its own with the history
-                alone: at its peak, with the pages of mapped files, which the system can take back; and what is its own
-                at the end."""),
+                {len(scale["plain_seconds"])} rounds; times are medians. Memory was measured in another process that
+                holds only the history. *Peak* includes the pages of mapped files, which the system can take back; *its
+                own* is the process's own memory at the end."""),
             table(costs, ["kept", "where", "ms a step", "of a plain step", "peak (MB)", "its own (MB)"]),
             _paragraph(f"""
                 Aims: at most {AIM_GB} GB for both generations by default (top 12), {
                 _verdict(default["bytes"] <= AIM_GB * 1e9)
             } ({_gigabytes(default["bytes"])} GB); below {AIM_SHARE:.0%} of a plain step,
-                {_verdict(worst < AIM_SHARE)} (at most {worst:.3%}). Files were in the page cache; where they exceed
-                main memory, reading waits for the disk. On a GPU a step takes a fraction of this time, and rows in main
-                memory travel: not measured yet. {machine(scale["environment"])}."""),
+                {_verdict(worst < AIM_SHARE)} (at most {worst:.3%}). Files were in the page cache; if they exceed
+                main memory, reading waits for the disk. On a GPU a step takes a fraction of this time, and rows must be
+                copied from main memory; this is not measured yet. {machine(scale["environment"])}."""),
         ]
     )
 

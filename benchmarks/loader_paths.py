@@ -30,10 +30,12 @@ PATHS = {
 _INTRODUCTION = """\
 # One result by every path
 
-CIFAR-100 as Parquet files, which `cifar100` holds in memory; as PNG files in class folders, which `folder` holds in
-memory; and the same folder read from disk by a worker process (`data.memory_gb=0`). A quarter-width ResNet-18 trains
-for 3 epochs of all 50,000 images, plain, DTSKD's protocol. Where a folder's images are kept changes nothing, to the
-last digit; Parquet files list them in another order than sorted folders, which is another draw of the same experiment.
+CIFAR-100 takes three paths to the network: as Parquet files, which `cifar100` holds in memory; as PNG files in class
+folders, which `folder` holds in memory; and as the same folder, which a worker process reads from disk
+(`data.memory_gb=0`). A quarter-width ResNet-18 trains for 3 epochs of all 50,000 images, with the method plain and
+DTSKD's protocol. It makes no difference, to the last digit, whether the images of a folder are in memory or on disk.
+The order of the images in Parquet files differs from that of sorted folders, so this is another draw of the same
+experiment.
 """
 
 

@@ -51,43 +51,44 @@ Pass = Callable[[], int]
 _INTRODUCTION = """\
 # What a loader gives
 
-Images per second of one core. The variants of a table take turns in one process; `relative` is the median over the
-rounds of a variant's speed by the yardstick's in the same round. The core was shared with other work while this was
-measured, which the turns spread over all variants alike: the ratios are fair, the absolute figures are lower bounds.
+Images per second of one core. The variants of a table take turns in one process. `relative` divides a variant's speed
+by that of the yardstick in the same round; it is the median over the rounds. Other work ran on the same core during the
+measurement. It slowed all variants alike, because they took turns: the ratios are fair, the absolute figures are lower
+bounds.
 """
 _SMALL = """\
 ## Images in memory: {side}x{side}, batches of {batch}
 
 Crop with padding 4, flip, normalisation to float32. The yardstick is torch's `DataLoader` without worker processes over
-torchvision's v2 transforms, one image at a time, on uint8 tensors; the row below it has PIL images, with which most
-releases train on CIFAR. The resident loader does the same to a whole batch at once on the device that trains, here the
-CPU: every row of a crop is one run of memory, so that a batch is a copy of runs.
+torchvision's v2 transforms, one image at a time, on uint8 tensors. The row below it has PIL images, as most
+releases use them on CIFAR. The resident loader does the same to a whole batch at once on the device that trains, here
+the CPU. Every row of a crop is contiguous in memory, so the loader only copies rows.
 
-torchvision's policies take whole batches with one draw for all images only, and their operations, many of which
-interpolate, come in too many kinds and strengths for a batch to share them. So a policy runs image by image, in as many
-worker processes as `loader.workers` says; the rows are those of one.
+torchvision's policies change a whole batch by one draw. Each image needs a draw of its own, and the operations are of
+too many kinds and strengths to be shared by a batch. So a policy runs image by image, in `loader.workers` processes.
+The rows show the speed of one process.
 """
 _LARGE = """\
 ## Photographs from files: {width}x{height} JPEG of {kilobytes:.0f} kB, to {side}x{side}
 
 {count} real photographs, in the page cache. The yardstick, `{worker}`, is what a worker process of the streaming loader
 does to an image: it decodes, cuts out a random part, scales and flips. The rows of the `streaming loader` add batching
-and normalisation by the process that trains, which on a GPU are the GPU's.
+and normalisation in the process that trains; if a GPU trains, the GPU does them.
 
 - torchvision's decoder gives the same pixels in less time, but torchvision 0.29 has deprecated it and will remove it.
   The loader stays with PIL.
 - Decoding at half scale in the DCT domain (PIL's `draft`) would leave {half_width}x{half_height} pixels, fewer than a
-  part of {side} pixels needs: what it saves is resolution. From about twice this size of files on it would be of use.
+  part of {side} pixels needs, so it would lose resolution. It would help with files of about twice this size or more.
 """
 _CORES = """\
-A worker gives {speed:,.0f} images a second here. A GPU that takes so many images a second never waits with so many
-such cores at work for it, beside the one that trains:
+A worker reads {speed:,.0f} images per second here. The table shows how many such cores must read, beside the core that
+trains, so that a GPU of this speed never waits:
 
 {table}
 
-How many images a ResNet-18 at {side} takes on one GPU was not measured here; `seconds/train` in any run's `metrics.csv`
-tells. `loader.workers=auto` starts one process for each core but one, at most 16. Where the cores are too few, scale
-the files down once: a file of half the width and height decodes in about a quarter of the time.
+We did not measure how many images of side {side} a ResNet-18 takes on one GPU; `seconds/train` in the `metrics.csv` of
+a run shows it. `loader.workers=auto` starts one process for each core but one, at most 16. If the cores are too few,
+scale the files down once: a file of half the width and height decodes in about a quarter of the time.
 """
 
 

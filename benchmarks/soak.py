@@ -178,10 +178,10 @@ def section(results: dict[str, Any]) -> str:
     return (
         f"DTSKD trains a tiny ResNet-18 on digits for {results['epochs']:,} epochs of {STEPS} steps in one process, "
         f"evaluated every {OPTIONS['trainer.evaluate_every']} epochs, with a checkpoint every epoch. Another process "
-        "measures it once an epoch. The table shows medians over quarters of the run. *Growth* is that of the last "
-        "quarter over the second, *slope* that of a straight line through the last three quarters in a thousand "
-        "epochs, both as a share of the second quarter's median. The time of an epoch includes its log, its checkpoint "
-        "and its share of the evaluations. A growth up to *at most* counts as flat.\n\n"
+        "measures it once an epoch. The table shows medians over quarters of the run. *Growth* is the change from "
+        "the second quarter to the last. *Slope* is that of a straight line through the last three quarters, per "
+        "thousand epochs. Both are shares of the second quarter's median. The time of an epoch includes its log, its "
+        "checkpoint and its share of the evaluations. A growth up to *at most* counts as flat.\n\n"
         + "\n".join(parts)
         + f"\n{machine(results['environment'])}."
     )

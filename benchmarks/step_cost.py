@@ -42,23 +42,24 @@ _INTRODUCTION = """\
 # What a training step costs
 
 A step is forward, backward, optimiser and history: ResNet-18 on 32x32 images, 100 classes. Each variant takes turns
-with the plain step in one process; `relative` is the median over the rounds of a step's time by the plain step's in the
-same round. Peak memory includes weights, optimiser and activations; on a CPU it is that of a process of its own.
-Layouts are channels-last where nothing else is said. `teskd, literal` computes the same function in the order of paper
-and release (`tests/literal_teskd.py`). It is no longer measured; its rows are those of the commits that they name.
+with the plain step in one process. `relative` divides the time of a step by that of the plain step in the same round;
+it is the median over the rounds. Peak memory includes weights, optimiser and activations; on a CPU each variant is
+measured in its own process. The layout is channels-last unless the row says otherwise. `teskd, literal` computes the
+same function in the order of paper and release (`tests/literal_teskd.py`). It is no longer measured: its rows are from
+the commits that they name.
 
-On a CPU, PyTorch takes its large tensors in huge pages here (`THP_MEM_ALLOC_ENABLE=1`), as under the `selfkd` command;
-in your own script set it before torch is imported.
+On a CPU, PyTorch puts large tensors into huge pages here (`THP_MEM_ALLOC_ENABLE=1`), as under the `selfkd` command. In
+your own script, set this variable before you import torch.
 
-glibc gives a large tensor back to the system when it is freed, and the system clears the pages of the next one: a good
-part of a step that makes as many as TESKD's. jemalloc, loaded before it, keeps them, as PyTorch's tuning guide advises.
-With Debian's package `libjemalloc2`:
+When a large tensor is freed, glibc gives its memory back to the system, and the system clears the pages of the next
+one. This takes a good part of a step that makes as many large tensors as TESKD's. jemalloc keeps the memory; PyTorch's
+tuning guide advises to load it first. With Debian's package `libjemalloc2`:
 
     export LD_PRELOAD=libjemalloc.so.2
     export MALLOC_CONF=oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1
 
-`selfkd train` says in its log whether jemalloc is loaded; where it is installed only, and a training on a CPU has large
-tensors, it says how to load it. `environment.json` names the allocator.
+`selfkd train` logs whether jemalloc is loaded. If it is installed but not loaded, and a training on a CPU has large
+tensors, the log says how to load it. `environment.json` names the allocator.
 """
 
 CLASSES, SAMPLES, SIDE = 100, 50_000, 32

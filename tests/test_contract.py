@@ -94,7 +94,7 @@ def test_what_is_known_of_samples_is_known_of_their_images(count, expected):
 
 @pytest.mark.parametrize("count", [0, 3, 6, 12])
 def test_rows_of_half_a_view_are_refused(count):
-    with pytest.raises(BatchError, match=f"{count} rows are not a whole view: the batch has 4 samples"):
+    with pytest.raises(BatchError, match=f"{count} rows are not a number of whole views: the batch has 4 samples"):
         STACKED.for_images(STACKED.labels, count)
 
 

@@ -33,10 +33,11 @@ _INTRODUCTION = """\
 # The papers' CIFAR-100 figures, and ours
 
 Top-1 accuracy in percent on the 10,000 test images, at the papers' full schedules. *Ours, last* is after the last
-epoch. *Ours, selected* is taken as the published figure was, which stands above each table; an epoch that was chosen on
-the test set is good for comparing with the paper and too high as an estimate of accuracy. Where several seeds were run,
-± is the 95 % interval of their mean. A figure is *reproduced* where ours, selected, is within {tolerance} of it, else
-ours is *above* or *below*; *{not_run}* says that there is no run yet. Time and memory are not measured here.
+epoch. *Ours, selected* is from the epoch that was chosen like the epoch of the published figure; each table says how.
+An epoch that was chosen on the test set is good for comparing with the paper, and too high as an estimate of accuracy.
+If there are several seeds, ± is the 95 % interval of their mean. A figure is *reproduced* if ours, selected, is within
+{tolerance} of it, else ours is *above* or *below*; *{not_run}* says that there is no run yet. Time and memory are not
+measured here.
 
 {summary}
 """

@@ -168,8 +168,8 @@ class Batch:
             return values[:count]
         if count == 0 or count % samples or count > samples * self.views:
             raise BatchError(
-                f"{count} rows are not a whole view: the batch has {samples} samples in {self.views} views, "
-                f"{self.anchors} of them anchors"
+                f"{count} rows are not a number of whole views: the batch has {samples} samples in {self.views} views, "
+                f"and {self.anchors} of the samples are anchors"
             )
         return values.repeat(count // samples, *([1] * (values.ndim - 1)))
 

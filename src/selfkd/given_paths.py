@@ -50,7 +50,7 @@ def check_run(path: Path) -> None:
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not found:
-        raise RunError(f"{path} is no run folder: it holds no {RECIPE_FILE}")
+        raise RunError(f"{path} is not a run folder: it holds no {RECIPE_FILE}")
 
 
 def data_folder(data: str) -> Path:

@@ -74,7 +74,7 @@ def subset_of(option: str, values: Sequence[int], allowed: Collection[int]) -> t
     """One or more of the allowed whole numbers, none twice. Returns them sorted."""
     whole = isinstance(values, Sequence) and all(type(value) is int for value in values)
     if not whole or not values or len(set(values)) < len(values) or not set(values) <= set(allowed):
-        raise OptionError(option, values, f"one or more of {', '.join(map(str, sorted(allowed)))}, none twice")
+        raise OptionError(option, values, f"one or more of {', '.join(map(str, sorted(allowed)))}, each at most once")
     return tuple(sorted(values))
 
 

@@ -64,7 +64,7 @@ def test_gradients_flow_through_stages():
         ({"stages": [*LAYERS[:3], "fc"], "input_size": 64}, r"'fc' must give a map.*\(1, 10\)"),
         ({"input_size": 64}, "does not know its stages; name four submodules"),
         ({"stages": LAYERS}, "does not say its input size"),
-        ({"stages": LAYERS, "input_size": (1, 64, 64)}, r"cannot be staged with one image of shape \(1, 64, 64\)"),
+        ({"stages": LAYERS, "input_size": (1, 64, 64)}, r"cannot be run on one image of shape \(1, 64, 64\)"),
         ({"final": "layer4", "input_size": 64}, "needs stages="),
         ({"stages": LAYERS[::-1], "input_size": 64}, "must be listed from shallow to deep"),
         ({"stages": ["layer1"] * 4, "input_size": 64}, "list of different names"),

@@ -154,9 +154,9 @@ BAD = {
     "no root": (["train", "dtskd/cifar100/resnet18/plain"], "data.root=None is not allowed"),
     "bad root": (["train", "dtskd/cifar100/resnet18/plain", "data.root=nowhere"], "nowhere' is not a folder"),
     "form": (["train", RECIPE, "epochs"], "'epochs' is not an override; after the recipe"),
-    "run": (["evaluate", "nowhere"], "nowhere is no run folder"),
-    "image": (["predict", "nowhere", "image.png"], "nowhere is no run folder"),
-    "export": (["export", "nowhere"], "nowhere is no run folder"),
+    "run": (["evaluate", "nowhere"], "nowhere is not a run folder"),
+    "image": (["predict", "nowhere", "image.png"], "nowhere is not a run folder"),
+    "export": (["export", "nowhere"], "nowhere is not a run folder"),
     "format": (["export", "nowhere", "--format", "pickle"], "invalid choice: 'pickle'"),
     "demo method": (["train", "method=ps_kd"], "method= needs a recipe"),
     "demo name": (["train", "name=mine"], "name= needs a recipe"),
@@ -187,7 +187,7 @@ BAD = {
     "a run that UTF-8 cannot write": (["evaluate", "r\udcff"], "in characters that UTF-8 can write"),
     "somebody's runs": (
         ["train", RECIPE, "--runs", "~nobody-of-this-name/x"],
-        "begins with the name of no user of this machine",
+        "begins with '~' and a name that no user of this machine has",
     ),
     "somebody's home": (["check", "~nobody-of-this-name"], "~nobody-of-this-name cannot be read"),
     "a run too long": (
@@ -214,9 +214,12 @@ def test_the_help_of_train_names_what_can_be_set(command):
 SLIPS = {
     "an option as a flag": (["train", "--epochs", "3"], "nearest: trainer.epochs=3"),
     "an option as another verb's flag": (["evaluate", "run", "--workers=2"], "nearest: loader.workers=2"),
-    "a run to predict with": (["predict", "nosuch", "image.png"], "nosuch is no run folder: it holds no recipe.yaml"),
-    "a run to evaluate": (["evaluate", "nosuch"], "nosuch is no run folder: it holds no recipe.yaml"),
-    "a run to export": (["export", "nosuch"], "nosuch is no run folder: it holds no recipe.yaml"),
+    "a run to predict with": (
+        ["predict", "nosuch", "image.png"],
+        "nosuch is not a run folder: it holds no recipe.yaml",
+    ),
+    "a run to evaluate": (["evaluate", "nosuch"], "nosuch is not a run folder: it holds no recipe.yaml"),
+    "a run to export": (["export", "nosuch"], "nosuch is not a run folder: it holds no recipe.yaml"),
     "a data set": (["check", "/nosuch"], "/nosuch is neither a folder nor the name of a data set"),
     "underscores": (["train", RECIPE, "trainer.epochs=1_000"], "trainer.epochs='1_000' is not allowed; write numbers"),
     "leading zeros": (["train", RECIPE, "trainer.epochs=010"], "trainer.epochs='010' is not allowed; write numbers"),

@@ -152,7 +152,7 @@ def test_a_training_state_continues_with_its_epoch():
     method = own()
     method.load_training_state(state)
     for epoch in (0, 1, 3):
-        with pytest.raises(UserError, match=rf"epoch {epoch} begins.*continues with epoch 2: for epoch in range"):
+        with pytest.raises(UserError, match=rf"epoch {epoch} begins.*continues with epoch 2; write: for epoch"):
             method.begin_epoch(selfkd.Progress(epoch, EPOCHS))
     method.begin_epoch(selfkd.Progress(2, EPOCHS))
 
@@ -174,7 +174,7 @@ def test_a_training_state_is_taken_between_epochs():
 def test_states_that_do_not_fit_are_refused():
     method = own()
     state = copy.deepcopy(method.training_state())
-    with pytest.raises(CheckpointError, match=r"expected what DTSKD.training_state\(\) gave; a state_dict\(\) holds"):
+    with pytest.raises(CheckpointError, match=r"expected the result of DTSKD.training_state\(\); a state_dict"):
         method.load_training_state(method.state_dict())
     with pytest.raises(CheckpointError, match="belongs to DTSKD, not to PSKD"):
         own("ps_kd").load_training_state(state)

@@ -259,7 +259,7 @@ def test_one_sample_is_refused_only_where_nothing_else_is_normalised_over(backbo
         ("feature_weight", -1e-7, ">= 0"),
         ("students", (), "one or more of 1, 2, 3"),
         ("students", (0, 1), "one or more of 1, 2, 3"),
-        ("students", (1, 1), "none twice"),
+        ("students", (1, 1), "each at most once"),
         ("fusion", "sum", "add, concat, mixed, none"),
         ("student_convolutions", 3, "1 or 2"),
         ("student_width", 0, ">= 1"),

@@ -27,14 +27,14 @@ def test_the_help_names_every_key_with_meaning_and_the_recipes_value():
     ("key", "words"),
     [
         ("seed", "a whole number"),
-        ("data.classes", "a whole number, null or a list [...], each a whole number or a text"),
-        ("data.mean", "a list [...], each a number"),
+        ("data.classes", "a whole number, null or a list [...] of whole numbers or texts"),
+        ("data.mean", "a list [...] of numbers"),
         ("data.root", "a text or null"),
-        ("augmentation.scale", "a list [...] of 2, each a number"),
+        ("augmentation.scale", "a list [...] of 2 numbers"),
         ("method.beta_offset", "0 or 1"),
         ("trainer.precision", "32, bf16-mixed or 16-mixed"),
         ("trainer.compile", "true, false, default, reduce-overhead or max-autotune"),
-        ("trainer.loggers", "a list [...], each csv or tensorboard"),
+        ("trainer.loggers", "a list [...] of csv or tensorboard"),
         ("backbone.dropout", "a number or null"),
     ],
 )

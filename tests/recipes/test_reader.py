@@ -151,7 +151,7 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["trainer.precision=8"], "trainer.precision='8' .* must be 32, bf16-mixed or 16-mixed"),
         (["seed=-1"], "seed=-1 is not allowed"),
         (["seed=x"], "seed='x' .* must be a whole number"),
-        (["data.classes=apple"], r"must be a whole number, null or a list \[...\], each a whole number or a text$"),
+        (["data.classes=apple"], r"must be a whole number, null or a list \[...\] of whole numbers or texts$"),
         (["loader.workers=2.5"], "loader.workers='2.5' .* must be a whole number or auto"),
         (["trainer.compile=fast"], "must be true, false, default, reduce-overhead or max-autotune"),
         (["name=../up"], r"name='../up' is not allowed"),

@@ -106,6 +106,6 @@ def test_a_run_without_accuracies_is_named(scores):
     other = run("p/detector", 0, 90, 91)
     other["last"]["scores"] = scores
     with pytest.raises(
-        RunError, match=r"run p/detector has no top-1 accuracy of (boxes|main) on the split test, which"
+        RunError, match=r"top-1 accuracy of (boxes|main) on the split test; the scores.json of the run p/detector"
     ):
         rows_of([run("p/plain", 0, 90, 91), other])

@@ -63,7 +63,7 @@ def test_16_bits_of_grey_are_predicted_as_8(folder, images):
 
 
 def test_folders_that_are_no_runs_are_refused(tmp_path):
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         selfkd.load(tmp_path)
 
 

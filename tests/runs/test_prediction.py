@@ -115,8 +115,8 @@ def test_a_folder_of_far_more_than_images_gives_what_was_found_so_far(photos, mo
     assert len(list(images_of([str(photos)], problems.append))) == 10
     (problem,) = map(str, problems)
     assert problem == (
-        f"{photos} holds more than 20 files and folders that are no images, beside 10 images; listing stops there; the "
-        "images found so far are taken; name smaller folders"
+        f"{photos} holds more than 20 files and folders that are not images, beside 10 images; listing stops there; "
+        "the images found so far are taken; name smaller folders"
     )
 
 

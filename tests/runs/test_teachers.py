@@ -176,7 +176,7 @@ def test_a_student_that_cannot_be_trained_is_refused_before_its_teacher_is(tmp_p
         ({"loader.batch_size": 10_000_000_000}, "loader.batch_size"),
         (
             {"teacher.backbone": "vit_tiny_patch16_224"},
-            r"VisionTransformer cannot be staged with one image of shape \(3, 16, 16\)",
+            r"VisionTransformer cannot be run on one image of shape \(3, 16, 16\)",
         ),
         ({"teacher.data.image_size": "32"}, "the teacher teacher takes images of 3x32x32, the student's are 3x16x16"),
         ({"teacher.data.classes": "[0,ten]"}, "the teacher's recipe: .*ten"),
@@ -194,7 +194,7 @@ def test_a_student_that_cannot_be_trained_is_refused_before_its_teacher_is(tmp_p
         ({"data__classes": 7}, r"has 10 classes, and the student has 7"),
         ({"data__classes": "[9,1,2,3,4,5,6,7,8,0]"}, "other classes than the student, or in another order: class 0 is"),
         ({"data__image_size": 24}, "takes images of 3x16x16, the student's are 3x24x24"),
-        ({"teacher__path": "nowhere"}, "nowhere is no run folder"),
+        ({"teacher__path": "nowhere"}, "nowhere is not a run folder"),
     ],
 )
 def test_a_run_that_does_not_suit_its_student_is_refused(runs, tmp_path, overrides, message):

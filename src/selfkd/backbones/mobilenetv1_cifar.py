@@ -20,7 +20,7 @@ class MobileNetV1Cifar(SmallImageNetwork):
 
     Args:
         num_classes: K.
-        width: channels of the stem, which all others follow; the paper's is 32.
+        width: channels of the stem; 32 in the paper. All other widths are scaled by the same factor.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1.
     """

@@ -26,7 +26,7 @@ class MobileNetV2Cifar(SmallImageNetwork):
 
     Args:
         num_classes: K.
-        width: channels of the stem's convolution; the paper's is 32. All other widths are scaled by the same factor and
+        width: channels of the stem's convolution; 32 in the paper. All other widths are scaled by the same factor and
             rounded, the inner ones of the blocks to a multiple of 8.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1.

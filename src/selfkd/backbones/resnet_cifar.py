@@ -42,10 +42,10 @@ def resnet_cifar(
         block: which residual block the stages are built of.
         layers: blocks in each of the four stages.
         num_classes: K.
-        width: channels of the stem; the papers' is 64. The first stage has as many, or four times as many with
+        width: channels of the stem; 64 in the papers. The first stage has as many, or four times as many with
             bottlenecks (ResNet-50 and deeper).
         in_channels: channels of the images.
-        initialization: "pytorch" as in TESKD and DTSKD, "fan_out" as in LOTH.
+        initialization: rule of the initial weights: "pytorch" as in TESKD and DTSKD, or "fan_out" as in LOTH.
     Raises: OptionError: if a size is below 1, or `initialization` has another value.
     """
     one_of("initialization", initialization, _INITIALIZATIONS)

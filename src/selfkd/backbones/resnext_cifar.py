@@ -43,7 +43,7 @@ def resnext_cifar(
         form: which residual block the stages are built of; "grouped" and "bottleneck" have 32 groups.
         layers: blocks in each of the four stages.
         num_classes: K.
-        width: channels of the stem; the papers' is 64. The first stage has as many, in ResNeXt-152 four times as many.
+        width: channels of the stem; 64 in the papers. The first stage has as many, in ResNeXt-152 four times as many.
             With groups the width must be a multiple of 32, in ResNeXt-152 of 16.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1, or `width` is no multiple of what the groups need.

@@ -24,7 +24,7 @@ def seresnet_cifar(layers: Sequence[int], num_classes: int, *, width: int = 64, 
     Args:
         layers: blocks in each of the four stages.
         num_classes: K.
-        width: channels of the stem and the first stage; the papers' is 64.
+        width: channels of the stem and the first stage; 64 in the papers.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1.
     """

@@ -29,7 +29,7 @@ class ShuffleNetV1Cifar(SmallImageNetwork):
 
     Args:
         num_classes: K.
-        width: channels of the stem, a multiple of 6; the paper's is 24. The other stages have 10, 20 and 40 times as
+        width: channels of the stem, a multiple of 6; 24 in the paper. The other stages have 10, 20 and 40 times as
             many.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1 or `width` is no multiple of 6.

@@ -30,7 +30,7 @@ class ShuffleNetV2Cifar(SmallImageNetwork):
     Args:
         form: "dtskd" or "loth".
         num_classes: K.
-        width: channels of the stem; the papers' is 24. All other widths are scaled by the same factor and rounded,
+        width: channels of the stem; 24 in the papers. All other widths are scaled by the same factor and rounded,
             those of the units to even numbers.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1.

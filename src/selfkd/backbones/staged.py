@@ -96,8 +96,8 @@ class Staged(nn.Module, ABC):
         """
         self._check_index(index)
         raise BackboneError(
-            f"{type(self.network).__name__} cannot be cut after a stage: its stages were given by module names; "
-            "timm's networks and ours can"
+            f"{type(self.network).__name__} cannot be cut after a stage, because its stages were given by module "
+            "names; the networks of timm and selfkd can be cut"
         )
 
     def initialize_branches(self, branches: nn.Module) -> None:
@@ -136,7 +136,7 @@ class Staged(nn.Module, ABC):
             raise
         except Exception as error:  # a user's network may fail in any way
             raise BackboneError(
-                f"{type(self.network).__name__} cannot be staged with one image of shape {input_size}: {error}"
+                f"{type(self.network).__name__} cannot be run on one image of shape {input_size}: {error}"
             ) from error
         self._check_maps(features, input_size)
         self.input_size = input_size

@@ -30,7 +30,7 @@ def timm_network(
         num_classes: K.
         pretrained: start from timm's published weights, which timm downloads.
         in_channels: channels of the images.
-        drop_rate: dropout before the classifier; None for the network's own default.
+        drop_rate: dropout rate before the classifier; None for the network's own default.
         drop_path_rate: rate of stochastic depth; None for the network's own default.
         img_size: side of the images in pixels, for networks that are built for one size (transformers); None for their
             default.

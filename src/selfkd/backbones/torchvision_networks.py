@@ -39,9 +39,9 @@ def torchvision_network(
     Args:
         name: a name of `torchvision.models.list_models(torchvision.models)`.
         num_classes: K.
-        pretrained: start from torchvision's published weights, which torchvision downloads; of several the best. With
-            1,000 classes the classifier has them too.
-        dropout: rate of dropout before the classifier, for networks that have dropout; None for their own default.
+        pretrained: start from torchvision's published weights, which torchvision downloads; from the best
+            if there are several. With 1,000 classes the classifier starts from them, too.
+        dropout: dropout rate before the classifier, for networks that have dropout; None for their own default.
         img_size: side of the images in pixels, for networks that are built for one size (maxvit_t); None for their
             default.
     Raises: BackboneError: if the network has no such option, or its weights cannot be loaded.

@@ -34,7 +34,7 @@ class VggCifar(SmallImageNetwork):
             the classifier, and weight 0.5 in batch normalisation at the start.
         layers: convolutions in each of the five groups.
         num_classes: K.
-        width: channels of the first group; the others have 2, 4, 8 and 8 times as many; the papers' is 64.
+        width: channels of the first group; 64 in the papers. The other groups have 2, 4, 8 and 8 times as many.
         in_channels: channels of the images.
     Raises: OptionError: if a size is below 1.
     """

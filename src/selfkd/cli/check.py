@@ -14,7 +14,7 @@ _EPILOG = """\
 Options of data set and network are the same as in training: data.image_size=32, data.mean=[0.5,0.5,0.5],
 backbone=resnet18. With a backbone, its first layers are compared with the size of the images.
 
-Exit status: 0 if training would work, whatever the warnings; 1 if it would fail; 2 if the command is wrong.
+Exit status: 0 if training would work, even with warnings; 1 if it would fail; 2 if the command is wrong.
 """
 
 

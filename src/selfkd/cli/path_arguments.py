@@ -29,5 +29,6 @@ def path(text: str) -> Path:
         return Path(not_empty(text)).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(
-            f"{shown(text)} begins with the name of no user of this machine; write './~...' for a folder of that name"
+            f"{shown(text)} begins with '~' and a name that no user of this machine has; write './~...' for a folder "
+            "of that name"
         ) from error

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 _EPILOG = """\
-An IMAGE is a file, a folder, or a quoted pattern such as 'photos/**/*.jpg'. Of a folder, all image files below it are
-labelled, in sorted order. Links are followed, also to other disks, and each folder is listed once. Links to a folder
-above, /proc and /sys are not listed. A file or folder that cannot be read is named on standard error, and the others
-are labelled.
+An IMAGE is a file, a folder, or a quoted pattern such as 'photos/**/*.jpg'. In a folder, all image files are labelled,
+also those in sub-folders, in sorted order. Links are followed, also to other disks, and each folder is listed once.
+Links to a folder above, /proc and /sys are not listed. A file or folder that cannot be read is named on standard error,
+and the others are labelled.
 
 CSV has the columns image, rank, label and probability, and one line for each of the K classes. In a file and in a pipe,
 names are exact. On a terminal, and without --csv and --json, line breaks and control codes in names are escaped.
@@ -43,7 +43,7 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("images", nargs="+", type=not_empty, metavar="IMAGE", help="image files, folders or patterns")
     parser.add_argument(
-        "--top", type=int, default=1, metavar="K", help="give the K likeliest classes of each image (default: 1)"
+        "--top", type=int, default=1, metavar="K", help="give the K most probable classes of each image (default: 1)"
     )
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="label N images at a time (default: 64)"

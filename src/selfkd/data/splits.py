@@ -228,7 +228,7 @@ class Splits:
         return self._fingerprint
 
     def matches(self, noted: object) -> bool:
-        """Whether a noted fingerprint is that of this data.
+        """Whether a recorded fingerprint belongs to this data.
 
         Args:
             noted: a fingerprint that this version or an older one made.
@@ -239,7 +239,7 @@ class Splits:
             return bool(noted == self._checksum(contents=False))
         if rule != _RULE:
             raise DataError(
-                f"the data's fingerprint was noted by the rule {rule!r}, which this version of selfkd does not know; "
+                f"the data's fingerprint was made by the rule {rule!r}, which this version of selfkd does not know; "
                 "a newer version does"
             )
         return bool(noted == self.fingerprint())

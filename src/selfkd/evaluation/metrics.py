@@ -34,7 +34,7 @@ class ClassificationMetric:
 
 
 def _accuracy(k: int) -> Callable[[int], Metric | None]:
-    """The share of labels among the k likeliest classes. It says nothing where there are no more than k classes."""
+    """The share of labels among the k most probable classes. With k classes or fewer it says nothing."""
 
     def create(num_classes: int) -> Metric | None:
         if k >= num_classes:

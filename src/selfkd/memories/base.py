@@ -60,7 +60,7 @@ class Memory(ABC):
 
     @abstractmethod
     def commit(self) -> None:
-        """End an epoch: make readable what it wrote. All processes that train together call this and exchange it.
+        """End an epoch: what it wrote can now be read. All processes that train together call this and exchange it.
 
         Raises: BatchError: if something wrong was written; then the epoch's writes are forgotten.
         """
@@ -82,7 +82,7 @@ class Memory(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, object]:
-        """What stood at the last `commit`: numbers, texts and tensors, equal in all processes. No copies are needed."""
+        """The state at the last `commit`: numbers, texts and tensors, equal in all processes. No copies are needed."""
 
     @abstractmethod
     def check_state_dict(self, state: Mapping[str, object]) -> None:

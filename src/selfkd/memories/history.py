@@ -216,7 +216,7 @@ class History(Memory):
 
     @torch.no_grad()
     def commit(self) -> None:
-        """End the epoch: make readable what this process and all that train with it wrote.
+        """End the epoch: what all processes wrote can now be read.
 
         Raises: BatchError: if an index was out of range, or if the indices seem to be positions within the batch; then
             the epoch's writes are forgotten.

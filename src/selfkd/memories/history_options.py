@@ -22,10 +22,10 @@ class HistoryOptions:
         storage: where the predictions are kept. "device" is the memory of the device that trains. "pinned" is main
             memory; each batch is copied through page-locked buffers. "memmap" is files in the run's folder, which no
             other process sees. "auto" takes the first of them that has room. The results are the same for all.
-        top_k: number of classes that are kept of each prediction, the most probable ones, in half precision; the rest
-            of the probability is spread evenly over the other classes. 0 keeps all classes. By default all classes are
-            kept if they take at most 4 GB, else the top 12.
-        dtype: type of the numbers, if all classes are kept.
+        top_k: number of most probable classes to keep of each prediction, in half precision. The rest of the
+            probability is spread evenly over the other classes. 0 keeps all classes. By default all classes are kept if
+            they take at most 4 GB, else the top 12.
+        dtype: number format, if all classes are kept.
     Raises: OptionError: if a value is not allowed.
     """
 

@@ -77,7 +77,7 @@ def _check_stages(method: type[Method], backbone: Staged) -> None:
 
 
 def _check_declared(method: Method, keyword: str, given: object, kind: type, meaning: str) -> bool:
-    """Whether the method has a second network: it must have one exactly if its class declares it.
+    """Whether the method has a second network. It must have one if its class declares it, and only then.
 
     Raises: OptionError: if a declared network is missing or of another kind, or a network is not declared.
     """
@@ -283,7 +283,7 @@ class Method(nn.Module, ABC):
             raise
 
     def end_epoch(self, progress: Progress) -> None:
-        """End an epoch: the memories make readable what it wrote.
+        """End an epoch. What it wrote to the memories can now be read.
 
         Raises:
             BatchError: if a label or an index of the epoch was out of range, or if the indices seem to be positions
@@ -336,7 +336,7 @@ class Method(nn.Module, ABC):
         keys = _STATE | {_TEACHER} if self.needs.teacher else _STATE
         if not isinstance(state, Mapping) or set(state) != keys or type(state["epochs_done"]) is not int:
             raise CheckpointError(
-                f"expected what {name}.training_state() gave; a state_dict() holds the weights alone: "
+                f"expected the result of {name}.training_state(); a state_dict() holds the weights alone: "
                 "load_state_dict(weights) begins a new training with them"
             )
         if state["epochs_done"] < 0:

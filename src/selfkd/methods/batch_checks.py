@@ -148,8 +148,8 @@ class BatchChecks:
             raise BatchError(f"{name}: soft labels of {labels.shape[1]} classes, the data has {self.num_classes}")
         if samples % (1 + followers):
             raise BatchError(
-                f"{name} needs same_class={followers}: {samples} labels do not divide into anchors and as many times "
-                f"{followers} followers, anchors first (see selfkd.Batch)"
+                f"{name} needs same_class={followers}: a batch holds anchors, then {followers} followers for each "
+                f"anchor (see selfkd.Batch); {samples} labels cannot be divided like that"
             )
 
     def _check_labels(self, batch: Batch) -> None:

@@ -57,7 +57,7 @@ class LoopChecks:
         if self._just_loaded and epoch != self.epochs_done:
             raise UserError(
                 f"epoch {epoch} begins, but the training state that was loaded continues with epoch "
-                f"{self.epochs_done}: for epoch in range(method.epochs_done, epochs)"
+                f"{self.epochs_done}; write: for epoch in range(method.epochs_done, epochs)"
             )
         if memories and self._current not in (None, epoch) and self.samples:
             raise UserError(

@@ -45,7 +45,7 @@ class TESKD(Method):
         feature_weight: weight of the feature loss, the paper's beta; 0 is its "without F". The loss is a sum over
             batch and channels.
         temperature: temperature of the divergence, > 0; the release had 3 until October 2021, then 4.
-        students: the students that exist, 1 is the shallowest.
+        students: numbers of the students to build; 1 is the shallowest.
         fusion: how a student fuses its top-down and its lateral map: "mixed" (the paper's), "add" (like FPN), "concat"
             (like UNet) or "none" (no lateral connection from the shallower stages).
         top_lateral: whether the last stage's map passes through a lateral block before it is upsampled, as in the

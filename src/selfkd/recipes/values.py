@@ -26,12 +26,17 @@ _WORDS = {
     list: [_LIST],
     tuple: [_LIST],
 }
+_PLURALS = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts"}
 _MOST_DIGITS = 100  # of a number in the text of an option
 
 
 def in_words(kind: Any) -> str:
     """The values that a type allows."""
-    *others, last = sorted(_alternatives(kind), key=lambda words: words.startswith(_LIST))
+    return _joined(sorted(_alternatives(kind), key=lambda words: words.startswith(_LIST)))
+
+
+def _joined(alternatives: list[str]) -> str:
+    *others, last = alternatives
     return f"{', '.join(others)} or {last}" if others else last
 
 
@@ -43,8 +48,9 @@ def _alternatives(kind: Any) -> list[str]:
     if origin is typing.Literal:
         return [written(argument) for argument in arguments]
     if origin in (tuple, list) and arguments:
-        number = "" if origin is list or arguments[-1] is Ellipsis else f" of {len(arguments)}"
-        return [f"{_LIST}{number}, each {in_words(arguments[0])}"]
+        number = "" if origin is list or arguments[-1] is Ellipsis else f"{len(arguments)} "
+        items = [_PLURALS.get(words, words) for words in _alternatives(arguments[0])]
+        return [f"{_LIST} of {number}{_joined(items)}"]
     return _WORDS.get(kind) or [str(getattr(kind, "__name__", kind))]
 
 

@@ -140,8 +140,8 @@ def _top1(run: RunScores, which: Literal["last", "best"], split: str, head: str 
         return run[which]["scores"][split][head]["top1"]
     except KeyError as error:
         raise RunError(
-            f"the run {run['recipe']} has no top-1 accuracy of {head} on the split {split}, which this table shows; "
-            "its scores.json holds what was measured"
+            f"this table shows the top-1 accuracy of {head} on the split {split}; "
+            f"the scores.json of the run {run['recipe']} does not have it"
         ) from error
 
 

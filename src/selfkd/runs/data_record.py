@@ -114,7 +114,7 @@ def _class_names_in(file: Path) -> tuple[str, ...] | None:
     if names is None:
         return None
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise RunError(f"{file} is damaged: its class_names are no list of names")
+        raise RunError(f"{file} is damaged: its class_names are not a list of names")
     if len(names) < _FEWEST_CLASSES:
         raise RunError(f"{file} is damaged: its class_names are fewer than {_FEWEST_CLASSES}")
     return tuple(names)

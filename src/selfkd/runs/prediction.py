@@ -38,7 +38,7 @@ class ClassProbability(TypedDict):
 
 
 class Prediction(TypedDict):
-    """An image file and its likeliest classes, the likeliest first."""
+    """An image file and its most probable classes, the most probable first."""
 
     image: str
     classes: list[ClassProbability]

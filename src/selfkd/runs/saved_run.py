@@ -192,7 +192,7 @@ class SavedRun:
             with folder.locked():
                 write_network_file(folder, network, names, self.input_size, epoch)
         except (RunError, StorageError) as error:
-            _log.warning("%s; the network is used nevertheless", error)
+            _log.warning("%s; the network is used anyway", error)
         return network, epoch
 
     def restore_network_file(self) -> None:

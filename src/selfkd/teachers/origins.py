@@ -81,7 +81,7 @@ class FromFile(Origin):
     Its images are normalised like the student's, unless teacher.data.mean and teacher.data.std are set.
 
     Args:
-        path: the file: *.safetensors, or a state dict saved by torch.
+        path: path of the file: *.safetensors, or a state dict saved by torch.
     Raises: OptionError: if `path` is missing.
     """
 

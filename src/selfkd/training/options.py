@@ -28,15 +28,15 @@ class TrainerOptions:
     """How a run trains, for every method.
 
     Args:
-        epochs: passes over the training set.
+        epochs: number of passes over the training set.
         precision: number format of training: "32", "bf16-mixed" or "16-mixed" (GPU only). Losses and evaluation always
             use float32.
         accelerator: the hardware that trains: "auto", "cpu", "gpu" or another name of Lightning's.
         devices: processes per machine that train together, each with its own device. They share every batch, so
             loader.batch_size is the size for all of them together. Leave it out under torchrun or srun.
-        threads: CPU threads that each process computes with. By default one thread for every 2 billion multiply-adds
-            in the forward pass of a batch, at most one per core, or OMP_NUM_THREADS where it is set. A continued run
-            keeps its number, because another one changes the last digits of the results.
+        threads: number of CPU threads of each process. By default one thread for every 2 billion multiply-adds in the
+            forward pass of a batch, at most one per core, or OMP_NUM_THREADS if it is set. A continued run keeps its
+            number, because another number changes the last digits of the results.
         num_nodes: machines that train together. torchrun or srun must start the processes on each of them.
         sync_batchnorm: let batch normalisation use the batch of all processes (GPU only). By default each process uses
             its own share.
@@ -44,7 +44,7 @@ class TrainerOptions:
             would get wrong gradients on a CPU keep the usual layout.
         evaluate_every: epochs between evaluations. Only an evaluated epoch can be the best.
         best_after_epoch: the best epoch is chosen among those after this one, as some papers do; 0 for all epochs.
-        loggers: where the values of each epoch go: "csv" (metrics.csv) and "tensorboard" (needs the extra
+        loggers: where the values of each epoch are written: "csv" (metrics.csv) and "tensorboard" (needs the extra
             `tensorboard`).
         compile: compile the method's forward and backward pass with torch.compile: true, or one of its modes (default,
             reduce-overhead, max-autotune). This takes about a minute at the start.

@@ -28,8 +28,8 @@ def multistep(
         optimizer: whose learning rate is scheduled.
         epochs: of the whole run.
         steps_per_epoch: batches in an epoch.
-        milestones: where the learning rate falls, in increasing order. A number up to 1 is a share of all epochs, so
-            that a shorter run keeps its shape; a number above 1 is an epoch. They count from the end of the warm-up.
+        milestones: when the learning rate falls, in increasing order. A number up to 1 is a share of all epochs, and
+            keeps its meaning in a shorter run; a number above 1 is an epoch. Both count from the end of the warm-up.
         gamma: factor at each milestone, > 0.
         warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
     Raises: OptionError: if a value is out of range.

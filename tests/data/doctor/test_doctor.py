@@ -81,7 +81,9 @@ def test_unreadable_truncated_and_empty_files_are_named_each_with_its_reason(spl
 
 def test_a_pipe_is_named_and_not_waited_for(split):
     os.mkfifo(split / "train" / "digit 1" / "pipe.png")
-    assert "train/digit 1/pipe.png: it is no regular file" in found(check_folder(split), "unreadable images", "error")
+    assert "train/digit 1/pipe.png: it is not a regular file" in found(
+        check_folder(split), "unreadable images", "error"
+    )
 
 
 def test_folders_that_must_not_be_read_are_named(split, monkeypatch):
@@ -231,7 +233,7 @@ def test_images_beside_class_folders_and_classes_named_like_splits_are_warnings(
         (split / part / "digit 1").rename(split / part / "dev")
     report = check_folder(split)
     warnings = found(report, "layout", "warning")
-    assert "images beside the class folders, which are left out: 1\ntrain/loose.png" in warnings
+    assert "images beside the class folders (training leaves them out): 1\ntrain/loose.png" in warnings
     assert "the folders dev are used as classes, but have the usual names of splits" in warnings
     assert not report.errors
 
@@ -286,7 +288,7 @@ def test_images_are_judged_as_training_reads_them(split):
     assert "train/digit 0/deep.png = train/digit 0/plain.png" in found(report, "duplicates", "note")
     errors = found(report, "unreadable images", "error")
     assert "train/digit 0/floats.tif: its pixels are floating-point numbers; store it with 8 or 16 bits" in errors
-    assert "train/digit 0/pipe.png: it is no regular file" in errors
+    assert "train/digit 0/pipe.png: it is not a regular file" in errors
 
 
 def test_duplicates_between_splits_and_with_other_labels_are_named(split):
@@ -309,7 +311,7 @@ def test_imbalance_says_what_guessing_gives(split):
         file.unlink()
     message = found(check_folder(split), "class imbalance", "warning")
     assert "12.0 times as many" in message
-    assert "right in 48% of them" in message
+    assert "right for 48% of them" in message
 
 
 def test_measured_mean_and_deviation_are_those_of_the_pixels(split):
@@ -624,8 +626,8 @@ def test_training_on_a_folder_of_the_system_is_refused(data, capsys, tmp_path, m
 def test_pipes_in_place_of_tables_are_not_waited_for(tmp_path, split):
     os.mkfifo(tmp_path / "train.parquet")
     report = check(str(tmp_path), {"data": "parquet", "data.image_size": "32"})
-    assert "train.parquet: cannot be read as Parquet: it is no regular file" in found(report, "layout", "error")
+    assert "train.parquet: cannot be read as Parquet: it is not a regular file" in found(report, "layout", "error")
     split.joinpath("test").rename(split / "val")
     os.mkfifo(split / "words.txt")
     report = check_folder(split, "data=tiny_imagenet")
-    assert "words.txt cannot be read: it is no regular file" in found(report, "layout", "error")
+    assert "words.txt cannot be read: it is not a regular file" in found(report, "layout", "error")

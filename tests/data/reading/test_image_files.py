@@ -116,7 +116,7 @@ def test_what_an_older_version_noted_is_compared_by_its_own_rule(files):
     assert splits.matches(splits.fingerprint())
     assert not splits.matches("0" * 32)
     assert not splits.matches("content-1:" + "0" * 32)
-    with pytest.raises(DataError, match="noted by the rule 'content-2', which this version of selfkd does not know"):
+    with pytest.raises(DataError, match="made by the rule 'content-2', which this version of selfkd does not know"):
         splits.matches("content-2:" + "0" * 32)
 
 
@@ -187,7 +187,7 @@ def test_greys_of_more_than_16_bits_are_refused(tmp_path, pixels, message):
 def test_a_pipe_is_not_waited_for(files):
     files.path(0).unlink()
     os.mkfifo(files.path(0))
-    with pytest.raises(DataError, match=r"0.JPEG cannot be read: it is no regular file"):
+    with pytest.raises(DataError, match=r"0.JPEG cannot be read: it is not a regular file"):
         fingerprint(files)
 
 

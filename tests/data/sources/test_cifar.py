@@ -98,8 +98,8 @@ def test_other_columns_are_named(digits_as_cifar100):
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("fine_label", [f"class {i}" for i in range(30)], "must hold whole numbers without gaps, it is string"),
-        ("fine_label", [1.5] * 30, "must hold whole numbers without gaps, it is double"),
+        ("fine_label", [f"class {i}" for i in range(30)], "must hold whole numbers without gaps; it is string"),
+        ("fine_label", [1.5] * 30, "must hold whole numbers without gaps; it is double"),
         (
             "fine_label",
             [None, *range(29)],

@@ -292,7 +292,7 @@ def test_a_folder_with_far_more_than_images_is_not_listed_to_its_end(unsplit, mo
     for number in range(15):
         for label in range(3):
             (unsplit / f"digit {label}" / f"{number}.txt").touch()
-    with pytest.raises(DataError, match="holds more than 40 files and folders that are no images, beside 30 images;"):
+    with pytest.raises(DataError, match="holds more than 40 files and folders that are not images, beside 30 images;"):
         load(unsplit)
     for number in range(5):
         shutil.copy(next((unsplit / "digit 0").glob("*.jpg")), unsplit / "digit 0" / f"more {number}.jpg")

@@ -283,16 +283,16 @@ NO_UTF8 = pyarrow.array([b"\xff"] * 20, pyarrow.binary())
         ),
         (
             {"image": images(), "features": {"photo": IMAGE, "label": LABEL}},
-            "metadata name a column 'photo' of kind Image, which is not there; its columns are image, label; data.im",
+            "metadata name a column 'photo' of kind Image, which the table does not have; its columns are image, label",
         ),
         (
             {"image": images(), "features": {"image": IMAGE, "kind": LABEL}},
-            "metadata name a column 'kind' of kind ClassLabel, which is not there; .* data.label_column can name one",
+            "metadata name a column 'kind' of kind ClassLabel, which the table does not have; .* data.label_column",
         ),
         ({"image": images(), "features": DEEP}, "its Hugging Face metadata are nested too deeply to be read"),
         (
             {"image": images(), "features": {"image": IMAGE, "label": {**LABEL, "names": [["even"], None]}}},
-            "give column 'label' class names that are no text",
+            "give column 'label' class names that are not text",
         ),
         (
             {

@@ -128,11 +128,11 @@ def test_classes_whose_names_are_numbers_can_be_written_as_such(written):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": (1, "1")}, "data.classes=.* none twice"),
+        ({"classes": (1, "1")}, "data.classes=.* each at most once"),
         ({"classes": 1}, "data.classes=1 .* >= 2"),
         ({"classes": 5}, "data.classes=5 .* at most 4, the number of classes"),
         ({"classes": ("digit 1",)}, "data.classes=.* two or more names"),
-        ({"classes": ("digit 1", "digit 1")}, "data.classes=.* none twice"),
+        ({"classes": ("digit 1", "digit 1")}, "data.classes=.* each at most once"),
         ({"classes": ("digit 1", "dgit 2")}, "no class is called 'dgit 2', nearest: digit 2"),
         ({"train_per_class": 0}, "data.train_per_class=0"),
         ({"train_per_class": 7}, "data.train_per_class=7 .* at most 6, the number of training images of 'digit 0'"),

@@ -74,7 +74,7 @@ class Regularization:
         return Cutout(self.cutout) if self.cutout else None
 
     def mixing(self, num_classes: int) -> Mixing | None:
-        """Mixes the images of a batch; None if nothing does."""
+        """Mixes the images of a batch; None if no option asks for it."""
         return Mixing(self.mixup, self.cutmix, num_classes) if self.mixup or self.cutmix else None
 
 

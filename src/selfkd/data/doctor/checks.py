@@ -140,8 +140,8 @@ def imbalance(data: CheckedData) -> Iterator[Finding]:
         "warning" if ratio >= _IMBALANCED else "note",
         "class imbalance",
         f"{data.class_names[largest]} has {ratio:.1f} times as many training images as {data.class_names[smallest]} "
-        f"({sizes[largest]} and {sizes[smallest]}); a network that always says {data.class_names[largest]} is right in "
-        f"{sizes[largest] / sizes.sum():.0%} of them",
+        f"({sizes[largest]} and {sizes[smallest]}); a network that always predicts {data.class_names[largest]} is "
+        f"right for {sizes[largest] / sizes.sum():.0%} of them",
     )
 
 

@@ -1,4 +1,4 @@
-"""Checks of class folders that training accepts, though they are hardly as intended."""
+"""Checks of class folders that training accepts, though they are probably a mistake."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def check_layout(listing: Listing) -> Iterator[Finding]:
 def _images_beside_classes(folder: Path) -> Iterator[Finding]:
     loose = tuple(f"{folder.name}/{name}" for name in loose_images(folder))
     if loose:
-        yield Finding("warning", "layout", f"images beside the class folders, which are left out: {len(loose)}", loose)
+        message = f"images beside the class folders (training leaves them out): {len(loose)}"
+        yield Finding("warning", "layout", message, loose)
 
 
 def _classes_named_like_splits(classes: tuple[str, ...]) -> Iterator[Finding]:
@@ -60,5 +61,5 @@ def _files_left_out(paths: tuple[str, ...]) -> Iterator[Finding]:
         message = f"images of a kind that training leaves out: {len(pictures)}; convert them to PNG or JPEG"
         yield Finding("warning", "other files", message, pictures)
     if others:
-        message = f"files that are no images by their names, which training leaves out: {len(others)}"
+        message = f"files that training leaves out, because their names are not those of images: {len(others)}"
         yield Finding("note", "other files", message, others)

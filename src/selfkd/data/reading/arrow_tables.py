@@ -130,7 +130,7 @@ def find_columns(table: ImageTable, image: str | None, label: str | None) -> Col
             f"{image_type}"
         )
     if not types.is_integer(label_type):
-        raise DataError(f"{table.name}: column {label!r} must hold whole numbers without gaps, it is {label_type}")
+        raise DataError(f"{table.name}: column {label!r} must hold whole numbers without gaps; it is {label_type}")
     return Columns(image, label, _class_names(features, label, table))
 
 
@@ -210,7 +210,8 @@ def _of_kind(features: Mapping[str, Any], kind: str, table: ImageTable) -> list[
     if named and not there:
         option = "data.image_column" if kind == "Image" else "data.label_column"
         raise DataError(
-            f"{table.name}: its Hugging Face metadata name a column {named[0]!r} of kind {kind}, which is not there; "
+            f"{table.name}: its Hugging Face metadata name a column {named[0]!r} of kind {kind}, "
+            "which the table does not have; "
             f"its columns are {', '.join(table.schema.names)}; {option} can name one of them"
         )
     return there
@@ -253,5 +254,5 @@ def _class_names(features: Mapping[str, Any], label: str, table: ImageTable) -> 
     if not isinstance(names, list):
         return None
     if not all(isinstance(name, str | int) for name in names):
-        raise DataError(f"{table.name}: its Hugging Face metadata give column {label!r} class names that are no text")
+        raise DataError(f"{table.name}: its Hugging Face metadata give column {label!r} class names that are not text")
     return tuple(map(str, names))

@@ -343,7 +343,7 @@ class _FolderWalk:
 
     def _far_more_than_images(self, folder: Path, advice: str) -> DataError:
         return DataError(
-            f"{folder} holds more than {_MOST_OTHERS:,} files and folders that are no images, beside "
+            f"{folder} holds more than {_MOST_OTHERS:,} files and folders that are not images, beside "
             f"{self._images:,} images; listing stops there; {advice}"
         )
 

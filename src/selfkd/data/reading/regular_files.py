@@ -16,5 +16,5 @@ def regular_status(file: Path) -> os.stat_result:
     """
     status = file.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is no regular file")
+        raise OSError("it is not a regular file")
     return status

@@ -54,7 +54,7 @@ class Source(ABC):
         if isinstance(self.classes, int):
             at_least("data.classes", self.classes, 2)
         elif self.classes is not None and not 2 <= len(set(map(str, self.classes))) == len(self.classes):
-            raise OptionError("data.classes", self.classes, "a number, or two or more names, none twice")
+            raise OptionError("data.classes", self.classes, "a number, or two or more names, each at most once")
         if self.train_per_class is not None:
             at_least("data.train_per_class", self.train_per_class, 1)
         if not 0 <= self.validation_fraction < 1:

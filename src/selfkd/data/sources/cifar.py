@@ -37,7 +37,7 @@ class CIFAR(ListedSource, ABC):
     Only torchvision reads the pickles. It compares their checksums before it opens them.
 
     Args:
-        root: folder with torchvision's folder, or with `train-*.parquet` and `test-*.parquet`, which may also be in a
+        root: folder that holds torchvision's folder, or `train-*.parquet` and `test-*.parquet`, itself or in a
             sub-folder.
         download: let torchvision download missing files into root.
     Raises: OptionError: if a value is out of range.
@@ -92,9 +92,9 @@ class CIFAR10(CIFAR):
     """CIFAR-10 from `cifar-10-batches-py` as torchvision has it, or from Parquet files as the Hugging Face Hub has it.
 
     Args:
-        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is that of the training
+        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is the mean of the training
             images.
-        std: numbers > 0 to divide the channels by after that. The default is that of the training images.
+        std: numbers > 0 to divide the channels by after that. The default is the deviation of the training images.
     Raises: OptionError: if a value is out of range.
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     """
@@ -113,8 +113,8 @@ class CIFAR100(CIFAR):
     """CIFAR-100 from `cifar-100-python` as torchvision has it, or from Parquet files as the Hugging Face Hub has it.
 
     Args:
-        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is that of TESKD and DTSKD.
-        std: numbers > 0 to divide the channels by after that. The default is that of TESKD and DTSKD.
+        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is from TESKD and DTSKD.
+        std: numbers > 0 to divide the channels by after that. The default is from TESKD and DTSKD.
     Raises: OptionError: if a value is out of range.
     Source: Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images.
     """

@@ -32,9 +32,10 @@ class FashionMNIST(Source):
         root: folder that holds FashionMNIST. It may be new if `download` is true.
         download: let torchvision download missing files into root.
         image_size: side of images in pixels: 28, the size of the files, or 32, to which they are padded with black.
-        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is that of the training
+        mean: numbers to subtract from the channels of pixel values in [0, 1]. The default is the mean of the training
             images at 28x28.
-        std: numbers > 0 to divide the channels by after that. The default is that of the training images at 28x28.
+        std: numbers > 0 to divide the channels by after that. The default is the deviation of the training
+            images at 28x28.
     Raises: OptionError: if a value is out of range.
     Source: Xiao et al. 2017, Fashion-MNIST, arXiv:1708.07747.
     """

@@ -40,5 +40,5 @@ class Parquet(TableSource):
         visible_folders(folder)  # it refuses a folder that must not be read; globbing finds nothing there
         splits = parquet_splits(folder)
         if not splits:
-            raise DataError(f"data.root={str(folder)!r} holds no Parquet file, itself or in its sub-folders")
+            raise DataError(f"data.root={str(folder)!r} holds no Parquet file, and its sub-folders hold none")
         return str(folder), {name: ParquetTable(files) for name, files in splits.items()}
