@@ -6,9 +6,9 @@ from selfkd.errors import (
     RunError,
 )
 from selfkd.runs.data_record import class_names_of
+from selfkd.runs.loading import SavedRun
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.saved_run import SavedRun
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from selfkd.runs.networks import build_network, staged_at
 from selfkd.teachers.teacher import Teacher
 from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import TrainingParts
+from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World
 
 __all__ = ["Experiment", "TeacherLoader", "build_method", "needs_labels"]
@@ -79,6 +80,13 @@ class Experiment:
         """Whether to train in channels-last layout: if the recipe asks for it and the gradients are right in it."""
         asked: bool = self.recipe.options["trainer"]["channels_last"]
         return asked and trains_in_channels_last(self.method)
+
+    def trainer_options(self) -> TrainerOptions:
+        """How to train; the log says if channels-last layout was asked for and is not used."""
+        options: TrainerOptions = self.recipe.build("trainer")
+        if options.channels_last and not self.channels_last:
+            _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
+        return replace(options, channels_last=self.channels_last)
 
     def configure_history(self, folder: Path) -> None:
         """Set where and in which form the method's histories are kept, and log their size.

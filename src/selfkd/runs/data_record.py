@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from selfkd.contract import DatasetInfo
+from selfkd.data.splits import Splits
 from selfkd.errors import RunError, shown
 from selfkd.runs.records import read_record, write_json
 from selfkd.runs.run_folder import RunFolder
 
-__all__ = ["class_names_of", "dataset_of", "read_fingerprint", "read_version", "write_data_record"]
+__all__ = ["class_names_of", "dataset_of", "read_version", "trained_on", "write_data_record"]
 
 _FEWEST_CLASSES = 2
 _MOST_IMAGES = 10**10  # a damaged number must not ask for memory; LAION-5B, the largest public set, has 5.85 * 10**9
@@ -42,17 +43,19 @@ def write_data_record(folder: RunFolder, fingerprint: str, dataset: DatasetInfo,
     write_json(folder.data_file, record)
 
 
-def read_fingerprint(folder: RunFolder) -> str | None:
-    """The fingerprint of the data that a run was trained on; None if there is no record.
+def trained_on(folder: RunFolder, splits: Splits) -> bool:
+    """Whether a run was trained on this data; True where there is no record.
 
-    Raises: RunError: if the record is damaged.
+    Raises:
+        RunError: if the record is damaged.
+        DataError: if a newer version wrote the record, or a file of the data is gone.
     """
     if not folder.data_file.exists():
-        return None
+        return True
     fingerprint = read_record(folder.data_file).get("fingerprint")
     if not isinstance(fingerprint, str):
         raise RunError(f"{folder.data_file} is damaged: it holds no fingerprint")
-    return fingerprint
+    return splits.matches(fingerprint)
 
 
 def read_version(folder: RunFolder) -> str | None:

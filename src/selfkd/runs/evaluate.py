@@ -16,9 +16,8 @@ from selfkd.errors import CheckpointError, NonFiniteLossError, RunError
 from selfkd.evaluation.metrics import evaluate
 from selfkd.evaluation.scores import Scores
 from selfkd.runs.build import Experiment
-from selfkd.runs.data_record import class_names_of
-from selfkd.runs.prepare import trained_on
-from selfkd.runs.saved_run import SavedRun
+from selfkd.runs.data_record import class_names_of, trained_on
+from selfkd.runs.loading import SavedRun
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.threads import choose_threads, threads_restored
 

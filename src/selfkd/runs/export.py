@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from selfkd.export.network_files import SUFFIX, export_network
+from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.network_file import network_metadata
 from selfkd.runs.networks import plain_network
 from selfkd.runs.output_file import checked_output
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.saved_run import MORE_MEMORY, SavedRun
 from selfkd.training.memory import memory_for
 
 __all__ = ["export_run"]

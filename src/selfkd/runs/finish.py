@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from selfkd.data.splits import Splits
 from selfkd.process_group import broadcast_from_main
 from selfkd.runs.build import Experiment
 from selfkd.runs.environment import environment
@@ -31,7 +29,7 @@ def finish(folder: RunFolder, experiment: Experiment, module: MethodModule, devi
     """Finish a trained run. All processes evaluate; the main process writes.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         experiment: has the method and the images.
         module: trained the method.
         device: on which it trained, and on which it is evaluated.
@@ -68,6 +66,8 @@ def _run_scores(
     selecting, after_epoch = module.selection_metric, module.options.best_after_epoch
     if best["epoch"] <= after_epoch:
         after_epoch = 0  # the run was too short for the rule, so that all epochs counted
+    log = read_epoch_log(folder.metrics_file)  # without rows if it was switched off
+    seconds = [row["seconds/train"] for row in log]
     return RunScores(
         recipe=recipe.name,
         method=recipe.parts["method"],
@@ -80,10 +80,15 @@ def _run_scores(
         ),
         last=last,
         best=best,
-        own_best=_own_best(folder.metrics_file, selecting, last["scores"][selecting.split]),
+        own_best=_own_best(log, selecting, last["scores"][selecting.split]),
         class_names=list(splits.class_names),
-        splits=_split_records(splits),
-        seconds=_seconds(folder.metrics_file),
+        splits={
+            name: SplitRecord(images=len(split), origin=splits.origin(name)) for name, split in splits.by_name.items()
+        },
+        seconds={
+            "train_epoch_median": statistics.median(seconds) if seconds else None,
+            "train_total": sum(seconds) if seconds else None,
+        },
         parameters={
             "deployed": sum(parameter.numel() for parameter in method.deployed().parameters()),
             "training": sum(parameter.numel() for parameter in method.parameters()),
@@ -91,13 +96,11 @@ def _run_scores(
     )
 
 
-def _split_records(splits: Splits) -> dict[str, SplitRecord]:
-    return {name: SplitRecord(images=len(split), origin=splits.origin(name)) for name, split in splits.by_name.items()}
-
-
-def _own_best(metrics_file: Path, selecting: SelectionMetric, heads: Iterable[str]) -> dict[str, OwnBest]:
-    """The best evaluated epoch of each head, from the run's log; empty where the log was switched off."""
-    rows = [row for row in read_epoch_log(metrics_file) if selecting.column in row]
+def _own_best(
+    log: Sequence[Mapping[str, float]], selecting: SelectionMetric, heads: Iterable[str]
+) -> dict[str, OwnBest]:
+    """The best evaluated epoch of each head; empty if no epoch of the log was evaluated."""
+    rows = [row for row in log if selecting.column in row]
     if not rows:
         return {}
     choose = max if selecting.higher_is_better else min
@@ -107,11 +110,3 @@ def _own_best(metrics_file: Path, selecting: SelectionMetric, heads: Iterable[st
         row = choose(rows, key=lambda row: row[column])
         best[head] = OwnBest(epoch=int(row["epoch"]), value=row[column])
     return best
-
-
-def _seconds(metrics_file: Path) -> dict[str, float | None]:
-    """Training times, from the run's log; None where the log was switched off."""
-    train = [row["seconds/train"] for row in read_epoch_log(metrics_file)]
-    if not train:
-        return {"train_epoch_median": None, "train_total": None}
-    return {"train_epoch_median": statistics.median(train), "train_total": sum(train)}

@@ -1,23 +1,30 @@
-"""Prepare a run's folder for training: check that it holds nothing else than this run, and write what identifies it."""
+"""Check that a run's folder holds nothing else than this run, and write what identifies the run."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
+from pathlib import Path
 
-from selfkd.contract import DatasetInfo, TeacherRecord
+from selfkd.contract import TeacherRecord
+from selfkd.data.sources.base import Source
 from selfkd.data.splits import Splits
 from selfkd.errors import RunError
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import Recipe, differences
-from selfkd.runs.data_record import read_fingerprint, read_version, write_data_record
+from selfkd.runs.build import Experiment
+from selfkd.runs.data_record import read_version, trained_on, write_data_record
 from selfkd.runs.environment import package_version
+from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.overwrite import clear
-from selfkd.runs.records import write_teacher, write_text
+from selfkd.runs.records import write_json, write_text
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.teachers import record_at_hand
 from selfkd.training.checkpoint_files import has_checkpoints
+from selfkd.training.memory import memory_for
 
-__all__ = ["check_data", "check_recipe", "check_teacher", "prepare", "trained_on"]
+__all__ = ["check_finished", "check_recipe", "prepare"]
 
 _UNKNOWN = "of an unknown version"
 _ADVICE = "give this one a name= of its own, or --overwrite the old one"
@@ -25,39 +32,31 @@ _ADVICE = "give this one a name= of its own, or --overwrite the old one"
 _log = logging.getLogger("selfkd")
 
 
-def prepare(
-    folder: RunFolder,
-    recipe: Recipe,
-    splits: Splits,
-    dataset: DatasetInfo,
-    overwrite: bool,
-    teacher: TeacherRecord | None = None,
-) -> None:
+def prepare(folder: RunFolder, experiment: Experiment, overwrite: bool) -> None:
     """Make the folder ready to begin or to continue a run. The caller has locked it.
 
     Args:
-        folder: of the run.
-        recipe: what will be trained.
-        splits: its data.
-        dataset: the description of the training set that the method gets.
+        folder: the run's folder.
+        experiment: what will be trained.
         overwrite: delete the run that is there.
-        teacher: the record of the teacher, if there is one.
     Raises:
         RunError: if the folder holds another experiment, or a run with other data or another teacher, or if it cannot
             be emptied.
         StorageError: if a file cannot be written.
     """
+    recipe, splits, method = experiment.recipe, experiment.splits, experiment.method
+    teacher = method.teacher.record if method.needs.teacher else None
     if overwrite:
         clear(folder)
     check_recipe(folder, recipe)
-    check_data(folder, recipe, splits)
+    _check_data(folder, recipe, splits)
     if teacher is not None:
-        check_teacher(folder, teacher)
+        _check_teacher(folder, teacher)
     if not folder.recipe_file.exists():
         write_text(folder.recipe_file, recipe.to_yaml())
-    write_data_record(folder, splits.fingerprint(), dataset, _version_at_start(folder))
+    write_data_record(folder, splits.fingerprint(), experiment.dataset, _version_at_start(folder))
     if teacher is not None:
-        write_teacher(folder.teacher_file, teacher)
+        write_json(folder.teacher_file, asdict(teacher))
 
 
 def _version_at_start(folder: RunFolder) -> str | None:
@@ -96,36 +95,43 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
         raise RunError(f"{path} holds another experiment ({'; '.join(different)}); {_ADVICE}")
 
 
-def trained_on(folder: RunFolder, splits: Splits) -> bool:
-    """Whether a run was trained on this data; True where its folder does not say.
+def check_finished(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports: bool) -> None:
+    """Keep a finished run: write its network file again if it is lost, and check data and teacher.
 
-    Raises:
-        RunError: if the run's record of its data is damaged.
-        DataError: if a newer version wrote the record, or a file of the data is gone.
-    """
-    fingerprint = read_fingerprint(folder)
-    return fingerprint is None or splits.matches(fingerprint)
-
-
-def check_data(folder: RunFolder, recipe: Recipe, splits: Splits) -> None:
-    """Refuse data that the run in the folder was not trained on.
+    Data and teacher are checked only if the recipe says where they lie.
 
     Args:
-        folder: of the run.
-        recipe: whose data it is.
-        splits: the data.
-    Raises: RunError, DataError: as `trained_on`, and if it is other data.
+        folder: the finished run's folder.
+        recipe: the run's recipe, as the user gives it now.
+        runs, trust_imports: as for `load_teacher`.
+    Raises:
+        RunError: if data or teacher are not those of the run.
+        DataError: if the data cannot be read.
+        CheckpointError: if the teacher is damaged.
     """
+    if recipe.options["data"].get("root") is not None:
+        source: Source = recipe.build("data")
+        with memory_for("reading the data", "the run is finished; without data.root its data is not checked"):
+            _check_data(folder, recipe, source.load(recipe.seed, whole_images=True))
+    saved = SavedRun(folder, recipe)
+    if (path := recipe.options.get("teacher", {}).get("path")) is not None:
+        with memory_for("loading the teacher", MORE_MEMORY):
+            teacher = record_at_hand(saved, runs, trust_imports)
+        if teacher is None:
+            _log.info("the teacher %s is gone, so it is not checked against that of %s", path, folder.path)
+        else:
+            _check_teacher(folder, teacher)
+    saved.restore_network_file()
+    _log.info("%s is finished; --overwrite trains it again", folder.path)
+
+
+def _check_data(folder: RunFolder, recipe: Recipe, splits: Splits) -> None:
     if not trained_on(folder, splits):
         data = recipe.parts["data"]
         raise RunError(f"{folder.path} was trained on other data than data={data} gives now; {_ADVICE}")
 
 
-def check_teacher(folder: RunFolder, teacher: TeacherRecord) -> None:
-    """Refuse a teacher that the run in the folder does not learn from.
-
-    Raises: RunError: if it is another one, or if the run has begun and its record of the teacher is missing or damaged.
-    """
+def _check_teacher(folder: RunFolder, teacher: TeacherRecord) -> None:
     if not (folder.teacher_file.exists() or has_checkpoints(folder.checkpoints)):
         return
     checksum = folder.teacher().checksum

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast, get_type_hints
 
@@ -27,7 +26,6 @@ __all__ = [
     "read_scores",
     "read_teacher",
     "write_json",
-    "write_teacher",
     "write_text",
 ]
 
@@ -124,21 +122,12 @@ def read_record(file: Path) -> dict[str, Any]:
     return content
 
 
-def write_teacher(file: Path, record: TeacherRecord) -> None:
-    """Write the record of a run's teacher.
-
-    Raises: StorageError: if it cannot be written.
-    """
-    write_json(file, asdict(record))
-
-
 def read_teacher(file: Path) -> TeacherRecord:
-    """Read what `write_teacher` wrote.
+    """Read the record of a run's teacher.
 
     Raises: RunError: if the file is damaged.
     """
-    record = read_record(file)
-    return TeacherRecord(**_parsed(file, record, TeacherRecord, required=True))
+    return TeacherRecord(**_parsed(file, read_record(file), TeacherRecord, required=True))
 
 
 def read_scores(file: Path) -> RunScores:

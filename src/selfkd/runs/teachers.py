@@ -19,9 +19,9 @@ from selfkd.export.network_files import SUFFIX, load_network
 from selfkd.given_paths import check_path
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import naming_the_teacher, network_recipe, origin_of, teachers_first
+from selfkd.runs.loading import SavedRun
 from selfkd.runs.networks import build_network, plain_network, staged_at
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.saved_run import SavedRun
 from selfkd.teachers.origins import FromFile, FromRecipe, FromRun, FromTimm, Origin
 from selfkd.teachers.teacher import Teacher
 from selfkd.training.memory import is_out_of_memory

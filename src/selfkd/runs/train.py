@@ -1,16 +1,14 @@
-"""Train a recipe: begin its run, continue it, or keep it where it is finished."""
+"""Train a recipe: begin its run, continue it, or keep it if it is finished."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from selfkd.data.doctor.checking import training_warnings
 from selfkd.data.loading.streaming import killed_workers_named
-from selfkd.data.sources.base import Source
 from selfkd.errors import DataError
 from selfkd.given_paths import check_path
 from selfkd.process_group import broadcast_from_main
@@ -20,10 +18,9 @@ from selfkd.runs.build import Experiment, TeacherLoader
 from selfkd.runs.checkup import stem_of
 from selfkd.runs.finish import finish
 from selfkd.runs.overwrite import check_overwritable
-from selfkd.runs.prepare import check_data, check_recipe, check_teacher, prepare
+from selfkd.runs.prepare import check_finished, check_recipe, prepare
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.saved_run import MORE_MEMORY, SavedRun
-from selfkd.runs.teachers import load_teacher, record_at_hand, untrained_teacher
+from selfkd.runs.teachers import load_teacher, untrained_teacher
 from selfkd.training.checkpoint_files import has_checkpoints
 from selfkd.training.fit import check_hardware, connect, fit
 from selfkd.training.memory import memory_for
@@ -72,17 +69,12 @@ def run(
         check_recipe(folder, recipe)
         if folder.is_finished:
             if is_main_process():
-                _keep(folder, recipe, runs, trust_imports)
+                check_finished(folder, recipe, runs, trust_imports)
             return folder
     options: TrainerOptions = recipe.build("trainer")
     world = World.of(options)
     check_hardware(options)
-    for teacher in teachers_first(recipe, trust_imports)[-1:]:  # the call of `run` trains the teacher's own teacher
-        teachers_folder = RunFolder.of(teacher, runs)
-        if is_main_process() and not teachers_folder.is_finished:
-            _check_student(recipe, teacher)
-        _log.info("the teacher is trained first: %s", teachers_folder.path)
-        run(teacher, runs, show_progress=show_progress, trust_imports=trust_imports)
+    _train_teacher(recipe, runs, show_progress, trust_imports)
     if world.size > 1 and not world.launched:
         start(_train, world.size, recipe, runs, overwrite, show_progress, trust_imports)
     else:
@@ -91,61 +83,25 @@ def run(
     return folder
 
 
-def _keep(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports: bool) -> None:
-    """Keep a finished run. If the recipe says where data or teacher lie, check that they are those of the run.
-
-    Raises:
-        RunError: if they are not.
-        DataError: if the data cannot be read.
-        CheckpointError: if the teacher is damaged.
-    """
-    if recipe.options["data"].get("root") is not None:
-        source: Source = recipe.build("data")
-        with memory_for("reading the data", "the run is finished; without data.root its data is not checked"):
-            check_data(folder, recipe, source.load(recipe.seed, whole_images=True))
-    saved = SavedRun(folder, recipe)
-    if (path := recipe.options.get("teacher", {}).get("path")) is not None:
-        with memory_for("loading the teacher", MORE_MEMORY):
-            teacher = record_at_hand(saved, runs, trust_imports)
-        if teacher is None:
-            _log.info("the teacher %s is gone, so it is not checked against that of %s", path, folder.path)
-        else:
-            check_teacher(folder, teacher)
-    saved.restore_network_file()
-    _log.info("%s is finished; --overwrite trains it again", folder.path)
-
-
-def _check_student(recipe: Recipe, teacher: Recipe) -> None:
-    """Refuse a student that cannot be trained before its teacher is trained."""
-    with memory_for(_BUILDING, _BUILD_SMALLER):
-        Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher)).training_parts()
-
-
 def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool) -> None:
-    """Begin or continue a run, in each of its processes; the main process writes."""
+    """Build, train and finish a run, in each of its processes. The main process writes."""
     folder = RunFolder.of(recipe, runs)
-    options: TrainerOptions = recipe.build("trainer")
-    connect(options)
+    connect(recipe.build("trainer"))
     with memory_for(_BUILDING, _BUILD_SMALLER):
         begins = overwrite or not has_checkpoints(folder.checkpoints)
         experiment = _build(recipe, pretrained=begins, teacher=partial(load_teacher, recipe, runs, trust_imports))
         experiment.configure_history(folder.path)
         parts = experiment.training_parts()
-    if options.channels_last and not experiment.channels_last:
-        _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
-        options = replace(options, channels_last=False)
-    for finding in training_warnings(experiment.source, experiment.splits, stem_of(recipe, experiment.method.backbone)):
+    module = MethodModule(experiment.method, parts, experiment.trainer_options())
+    source, splits, title = experiment.source, experiment.splits, f"{recipe.parts['method']} seed {recipe.seed}"
+    for finding in training_warnings(source, splits, stem_of(recipe, experiment.method.backbone)):
         _log.warning("%s", finding.line())
-    teacher = experiment.method.teacher.record if experiment.method.needs.teacher else None
-    splits = experiment.splits
     with folder.locked() if is_main_process() else nullcontext():
-        broadcast_from_main(lambda: prepare(folder, recipe, splits, experiment.dataset, overwrite, teacher))
+        broadcast_from_main(lambda: prepare(folder, experiment, overwrite))
         for name, split in splits.by_name.items():
             _log.info("%s: %d images (%s)", name, len(split), splits.origin(name))
-        title = f"{recipe.parts['method']} seed {recipe.seed}"
         try:
             with killed_workers_named(), threads_restored():
-                module = MethodModule(experiment.method, parts, options)
                 device = fit(module, folder.path, title, show_progress)
                 finish(folder, experiment, module, device)
         except DataError as error:
@@ -161,3 +117,15 @@ def _build(recipe: Recipe, pretrained: bool, teacher: TeacherLoader) -> Experime
     experiment = build() if is_main_process() else None
     broadcast_from_main(lambda: None)  # the others wait here for the download
     return experiment or build()
+
+
+def _train_teacher(recipe: Recipe, runs: Path, show_progress: bool, trust_imports: bool) -> None:
+    """Train the teacher of a recipe, if it is a recipe itself. First check that the student can be trained then."""
+    for teacher in teachers_first(recipe, trust_imports)[-1:]:  # `run` trains the teacher's own teacher
+        folder = RunFolder.of(teacher, runs)
+        if is_main_process() and not folder.is_finished:
+            with memory_for(_BUILDING, _BUILD_SMALLER):
+                student = Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher))
+                student.training_parts()
+        _log.info("the teacher is trained first: %s", folder.path)
+        run(teacher, runs, show_progress=show_progress, trust_imports=trust_imports)
