@@ -9,13 +9,12 @@ machine.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from report import Report, machine
+from report import Report, machine, run_log
 
 METHODS = ("plain", "ps_kd", "dtskd", "loth", "teskd")
 RECIPE = "dtskd/cifar100/resnet18/plain"
@@ -42,18 +41,13 @@ def measure(data_root: str, runs: Path, known: Sequence[dict[str, Any]] = ()) ->
     """
     from selfkd.recipes.reader import resolve
     from selfkd.runs.train import run
-    from selfkd.training.epoch_log import read_epoch_log
 
     by_method = {record["scores"]["method"]: record for record in known}
     for method in METHODS:
         if method in by_method:
             continue
         folder = run(resolve(RECIPE, {**OVERRIDES, "method": method, "data.root": data_root}), runs)
-        by_method[method] = {
-            "scores": folder.scores(),
-            "environment": json.loads(folder.environment_file.read_text()),
-            "epochs": read_epoch_log(folder.metrics_file),
-        }
+        by_method[method] = {"scores": folder.scores(), **run_log(folder)}
     return {"runs": [by_method[method] for method in METHODS]}
 
 
@@ -77,10 +71,7 @@ REPORT = Report("cifar100_small_budget", "small-budget.md", page, arguments="DAT
 
 
 def main() -> int:
-    parser = REPORT.parser(__doc__)
-    parser.add_argument("data_root", help="folder with CIFAR-100's Parquet files")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
-    arguments = parser.parse_args()
+    arguments = REPORT.cifar100_parser(__doc__).parse_args()
     known = REPORT.read() or {"runs": []}
     REPORT.write(measure(arguments.data_root, arguments.runs, known["runs"]))
     return 0

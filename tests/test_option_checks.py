@@ -3,7 +3,7 @@ import math
 import pytest
 
 from selfkd.errors import OptionError, UnknownNameError, shown
-from selfkd.option_checks import at_least, multiple_of, non_negative, one_positive, positive, weights
+from selfkd.option_checks import at_least, either, multiple_of, non_negative, one_positive, positive, weights
 
 HUGE = 10**5000  # more digits than Python writes out
 
@@ -30,6 +30,12 @@ def test_numbers_have_a_largest_value():
         at_least("size", 2**31, 1)
     with pytest.raises(OptionError, match="at most 8"):
         multiple_of("size", 16, 4, maximum=8)
+
+
+def test_one_of_two_numbers():
+    assert either("side", 32, 28, 32) == 32
+    with pytest.raises(OptionError, match="^side=30 is not allowed; side must be 28 or 32$"):
+        either("side", 30, 28, 32)
 
 
 @pytest.mark.parametrize("values", [(1.0, 1e308), (1.0, HUGE), (1.0, "1"), (1.0, math.nan), (1.0,)])

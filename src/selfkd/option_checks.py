@@ -12,6 +12,7 @@ __all__ = [
     "LARGEST_TEMPERATURE",
     "at_least",
     "check_arguments",
+    "either",
     "multiple_of",
     "non_negative",
     "one_of",
@@ -82,6 +83,13 @@ def one_of(option: str, value: str, allowed: Collection[str]) -> str:
     """One of the allowed names."""
     if value not in allowed:
         raise OptionError(option, value, f"one of {', '.join(sorted(allowed))}")
+    return value
+
+
+def either(option: str, value: int, first: int, second: int) -> int:
+    """One of two numbers."""
+    if value not in (first, second):
+        raise OptionError(option, value, f"{first} or {second}")
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from selfkd.cli.path_arguments import not_empty
+from selfkd.cli.arguments import not_empty
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]

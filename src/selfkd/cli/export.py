@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from selfkd.cli.run_parser import add_checkpoint, add_output, add_run_parser
+from selfkd.cli.arguments import add_checkpoint, add_output, add_run_parser
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]

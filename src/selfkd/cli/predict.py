@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.path_arguments import not_empty
-from selfkd.cli.run_parser import add_output, add_run_parser
+from selfkd.cli.arguments import add_output, add_run_parser, not_empty
 from selfkd.json_text import to_json
 from selfkd.terminal import as_message, printable, write_exactly
 
@@ -62,7 +61,7 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     from selfkd.errors import UnlabelledImagesError
     from selfkd.runs.loading import load
-    from selfkd.runs.output_file import checked_output
+    from selfkd.runs.overwrite import checked_output
     from selfkd.runs.prediction import images_of, predict
 
     file = None if parsed.output is None else checked_output(parsed.output, parsed.overwrite)

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from selfkd.cli.path_arguments import path
+from selfkd.cli.arguments import path
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]

@@ -19,6 +19,7 @@ from selfkd.losses import kl_to_target, softened_kl
 from selfkd.methods.base import Method
 from selfkd.option_checks import (
     LARGEST_TEMPERATURE,
+    either,
     non_negative,
     one_of,
     one_positive,
@@ -44,9 +45,7 @@ class _HistoricalTeacher(PreviousPrediction):
         self._beta_min = unit_interval("beta_min", beta_min)
         if beta_min > beta_max:
             raise OptionError("beta_min", beta_min, f"at most beta_max={beta_max}")
-        if beta_offset not in (0, 1):
-            raise OptionError("beta_offset", beta_offset, "0 or 1")
-        self._beta_offset = beta_offset
+        self._beta_offset = either("beta_offset", beta_offset, 0, 1)
 
     def label_share(self, progress: Progress) -> float:
         return self._decay(progress, self._beta_max, self._beta_min, self._beta_offset)

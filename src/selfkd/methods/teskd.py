@@ -12,13 +12,14 @@ from torch import Tensor
 from selfkd.backbones.staged import NUM_STAGES, Staged
 from selfkd.branches import TopDownStudents
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError, OptionError
+from selfkd.errors import BatchError
 from selfkd.losses import full_precision, masked_squared_distance, softened_kl
 from selfkd.methods.base import Method
 from selfkd.option_checks import (
     LARGEST_SIZE,
     LARGEST_TEMPERATURE,
     at_least,
+    either,
     non_negative,
     one_positive,
     positive,
@@ -91,8 +92,7 @@ class TESKD(Method):
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.detach_teacher = detach_teacher
         self.epsilon = non_negative("epsilon", epsilon, maximum=1)
-        if student_convolutions not in (1, 2):
-            raise OptionError("student_convolutions", student_convolutions, "1 or 2")
+        either("student_convolutions", student_convolutions, 1, 2)
         numbers = subset_of("students", students, range(1, NUM_STAGES))
         width = backbone.stage_shapes[-1][0]
         if student_width is not None:

@@ -6,7 +6,7 @@ The record is `data.json`. Older versions wrote less into it; then `scores.json`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from selfkd.contract import DatasetInfo
 from selfkd.data.splits import Splits
@@ -24,22 +24,22 @@ def write_data_record(folder: RunFolder, fingerprint: str, dataset: DatasetInfo,
     """Write a run's record of its data.
 
     Args:
-        folder: of the run.
-        fingerprint: of the data.
+        folder: the run's folder.
+        fingerprint: the fingerprint of the data.
         dataset: the description of the training set that the method gets.
-        version: of selfkd that began the run; None if it is unknown.
+        version: the version of selfkd that began the run; None if it is unknown.
     Raises: StorageError: if it cannot be written.
     """
-    labels = {} if dataset.labels is None else {"labels": dataset.labels}
-    began = {} if version is None else {"selfkd_version": version}
-    record = {
+    record: dict[str, Any] = {
         "fingerprint": fingerprint,
         "class_names": dataset.class_names,
         "num_samples": dataset.num_samples,
         "input_size": dataset.input_size,
-        **labels,
-        **began,
     }
+    if dataset.labels is not None:
+        record["labels"] = dataset.labels
+    if version is not None:
+        record["selfkd_version"] = version
     write_json(folder.data_file, record)
 
 
@@ -94,7 +94,7 @@ def dataset_of(folder: RunFolder, input_size: tuple[int, int, int]) -> DatasetIn
     Where the record is damaged or lacks it, the scores of a finished run give it, without the labels.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         input_size: (channels, height, width) of the images of the run's recipe, which older records lack.
     Raises: RunError: if a file is damaged and no other file has it.
     """
@@ -130,9 +130,12 @@ def _dataset_in(
     if record.get("input_size") != list(input_size):
         size, expected = shown(record.get("input_size")), list(input_size)
         raise RunError(f"{file} is damaged: its input_size is {size}, and the run's recipe gives {expected}")
-    if labels is not None and not _are_labels(labels, num_samples, len(names)):
-        raise RunError(f"{file} is damaged: its labels are not {num_samples} labels of {len(names)} classes")
-    labels = None if labels is None else tuple(labels)
+    if labels is not None:
+        known = range(len(names))
+        are_labels = isinstance(labels, list) and all(type(label) is int and label in known for label in labels)
+        if not are_labels or len(labels) != num_samples:
+            raise RunError(f"{file} is damaged: its labels are not {num_samples} labels of {len(names)} classes")
+        labels = tuple(labels)
     return DatasetInfo(num_samples, len(names), names, labels, input_size)
 
 
@@ -150,8 +153,3 @@ def _checked_number(file: Path, number: object) -> int:
     if not (type(number) is int and 1 <= number <= _MOST_IMAGES):
         raise RunError(f"{file} is damaged: it says that the training set had {shown(number)} images")
     return number
-
-
-def _are_labels(values: object, count: int, classes: int) -> bool:
-    are_enough = isinstance(values, list) and len(values) == count
-    return are_enough and all(type(value) is int and 0 <= value < classes for value in cast(list[Any], values))

@@ -9,7 +9,7 @@ from selfkd.export.network_files import SUFFIX, export_network
 from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.network_file import network_metadata
 from selfkd.runs.networks import plain_network
-from selfkd.runs.output_file import checked_output
+from selfkd.runs.overwrite import checked_output
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.memory import memory_for
 

@@ -16,12 +16,10 @@ __all__ = ["network_file_fault", "network_metadata", "write_network_file"]
 def write_network_file(
     folder: RunFolder, network: nn.Module, class_names: tuple[str, ...], input_size: tuple[int, int, int], epoch: int
 ) -> None:
-    """Write a run's plain network and the checksum of the file.
+    """Write a run's plain network, which has the weights of the last epoch, and the checksum of the file.
 
-    Args:
-        folder: of the run.
-        network: with the weights of the last epoch.
-        class_names, input_size, epoch: see `network_metadata`.
+    The other arguments are those of `network_metadata`.
+
     Raises: StorageError: if a file cannot be written.
     """
     save_network(network, folder.network_file, network_metadata(class_names, input_size, epoch))

@@ -1,16 +1,17 @@
-"""Delete a run that is to be overwritten: the files that a run wrote, and nothing else."""
+"""What a command may overwrite: a run, of whose folder it deletes only files that a run wrote, and an output file."""
 
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 
-from selfkd.errors import RunError, few
+from selfkd.errors import OptionError, RunError, few
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_content import is_checkpoint_file
 from selfkd.training.checkpoint_files import has_checkpoints, is_checkpoint_name, keep_newest
 
-__all__ = ["check_overwritable", "clear"]
+__all__ = ["check_overwritable", "checked_output", "clear"]
 
 # The files that a run writes. Where a kill broke off the writing, the name ends in .partial.
 _FILES = re.compile(
@@ -68,6 +69,36 @@ def clear(folder: RunFolder) -> None:
         folder.recipe_file.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"the run folder {folder.path} cannot be emptied: {error}") from error
+
+
+def checked_output(output: Path, overwrite: bool, suffix: str = "") -> Path:
+    """Check that a file may be written, and follow its links. Nothing is written.
+
+    Args:
+        output: as the user wrote it.
+        overwrite: whether an ordinary file that exists may be replaced. A file of a run never may.
+        suffix: with which the name must end; "" for any name.
+    Returns: the file, links followed.
+    Raises: OptionError: if the file may not be written.
+    """
+    text = str(output)
+    try:
+        file = output.resolve()
+        mode = file.stat().st_mode if file.exists() else None
+    except (OSError, RuntimeError, ValueError) as error:  # also links in a circle, and null bytes
+        raise OptionError("output", text, f"a file that can be written ({error})") from error
+    if mode is not None and not stat.S_ISREG(mode):
+        raise OptionError("output", text, "an ordinary file; this is a folder, a device or the like")
+    if suffix and file.suffix != suffix:
+        raise OptionError("output", text, f"a name that ends in {suffix}, the format of the file")
+    for parent in file.parents:
+        inside = file.relative_to(parent).parts
+        if RunFolder(parent).is_run and (len(inside) != 2 or inside[0] != "export"):
+            reason = f"it lies in the run folder {parent}, where only export/ takes new files; choose another place"
+            raise OptionError("output", text, reason=reason)
+    if mode is not None and not overwrite:
+        raise OptionError("output", text, "a file that does not exist yet; --overwrite replaces this one")
+    return file
 
 
 def _contents(root: Path) -> tuple[list[Path], list[str]]:

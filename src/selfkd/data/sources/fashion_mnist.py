@@ -16,12 +16,11 @@ from torchvision.transforms import v2
 from selfkd.data.sources.base import Source
 from selfkd.data.sources.torchvision_sets import read_torchvision, set_folder
 from selfkd.data.splits import ImageSet, Splits
-from selfkd.errors import OptionError
+from selfkd.option_checks import either
 
 __all__ = ["FashionMNIST"]
 
 _SIDE = 28
-_SIDES = (28, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +51,7 @@ class FashionMNIST(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.image_size not in _SIDES:
-            raise OptionError("data.image_size", self.image_size, " or ".join(map(str, _SIDES)))
+        either("data.image_size", self.image_size, _SIDE, 32)
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:

@@ -19,11 +19,11 @@ from selfkd.data.reading.image_files import ImageFiles
 from selfkd.data.reading.regular_files import regular_status
 from selfkd.data.sources.base import ListedSource
 from selfkd.data.splits import Splits
-from selfkd.errors import DataError, OptionError, few
+from selfkd.errors import DataError, few
+from selfkd.option_checks import either
 
 __all__ = ["TinyImageNet"]
 
-_SIDES = (32, 64)
 _NAMES = SplitNames("train", "val")
 
 
@@ -54,8 +54,7 @@ class TinyImageNet(ListedSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.image_size not in _SIDES:
-            raise OptionError("data.image_size", self.image_size, " or ".join(map(str, _SIDES)))
+        either("data.image_size", self.image_size, 32, 64)
 
     @classmethod
     def recognises(cls, folder: Path) -> bool:

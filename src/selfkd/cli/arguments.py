@@ -1,13 +1,14 @@
-"""The arguments of the verbs that use a run."""
+"""The arguments that several verbs have in common."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from selfkd.cli.path_arguments import path
+from selfkd.errors import shown
 
-__all__ = ["add_checkpoint", "add_output", "add_run_parser"]
+__all__ = ["add_checkpoint", "add_output", "add_run_parser", "not_empty", "path"]
 
 
 def add_run_parser(verbs: Any, name: str, summary: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -53,3 +54,27 @@ def add_output(parser: argparse.ArgumentParser, meaning: str) -> None:
     """
     parser.add_argument("--output", type=path, metavar="FILE", help=meaning)
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
+
+
+def not_empty(text: str) -> str:
+    """Return the text, unless it is empty: an empty path would be the current folder.
+
+    Raises: argparse.ArgumentTypeError: to which argparse adds the argument's name.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty ('.' is the current folder)")
+    return text
+
+
+def path(text: str) -> Path:
+    """Return the text as a path, with `~` or `~name` at its beginning replaced by that user's home.
+
+    Raises: argparse.ArgumentTypeError: if it is empty, or there is no such user.
+    """
+    try:
+        return Path(not_empty(text)).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} begins with '~' and a name that no user of this machine has; write './~...' for a folder "
+            "of that name"
+        ) from error
