@@ -15,14 +15,10 @@ def score_table(scores: Scores) -> str:
     cells = [
         {"head": printable(head)}
         | {
-            printable(_column(name, score["unit"])): digits(score["value"], score["unit"])
+            printable(f"{name} ({score['unit']})" if score["unit"] else name): digits(score["value"], score["unit"])
             for name, score in metrics.items()
         }
         | {"images": str(next(iter(metrics.values()))["n"])}
         for head, metrics in scores.items()
     ]
     return tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
-
-
-def _column(name: str, unit: str) -> str:
-    return f"{name} ({unit})" if unit else name

@@ -6,10 +6,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
-
-from selfkd.backbones.pretrained import preprocessing_of
-from selfkd.backbones.staged import Staged
 from selfkd.data import DATASETS
 from selfkd.data.doctor.checking import check_source
 from selfkd.data.doctor.checks import Stem
@@ -18,11 +14,10 @@ from selfkd.data.sources.base import Source
 from selfkd.errors import DataError, RecipeError
 from selfkd.given_paths import data_folder
 from selfkd.recipes.reader import resolve
-from selfkd.recipes.recipe import Recipe
-from selfkd.runs.networks import build_network, staged_at
+from selfkd.runs.networks import build_network, staged_at, stem_of
 from selfkd.training.memory import memory_for
 
-__all__ = ["check", "recognised", "stem_of"]
+__all__ = ["check", "recognised"]
 
 _RECIPE = "demo/digits/resnet18/plain"  # any recipe will do: only its data and its backbone are used
 _SECTIONS = ("data", "backbone", "seed")
@@ -67,25 +62,6 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
         num_classes=len(listing.class_names),
         splits={name: int(counts.sum()) for name, counts in listing.counts.items()},
         findings=tuple(findings),
-    )
-
-
-def stem_of(recipe: Recipe, backbone: Staged) -> Stem:
-    """The first layers and the stages of a recipe's network.
-
-    Args:
-        recipe: names the network and says whether it starts from pretrained weights.
-        backbone: the network, staged for the size of its images.
-    """
-    first = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
-    stride = 1 if first is None else int(first.stride[0])
-    name = recipe.parts["backbone"]
-    pretrained = recipe.options["backbone"].get("pretrained")
-    return Stem(
-        name,
-        stride,
-        tuple(height for _, height, _ in backbone.stage_shapes),
-        preprocessing_of(name) if pretrained else None,
     )
 
 

@@ -27,13 +27,8 @@ _log = logging.getLogger("selfkd")
 
 
 def evaluate_split(experiment: Experiment, split: Split, device: torch.device, weights: Path) -> Scores:
-    """Measure every head of an experiment's method, which is on `device`.
+    """Measure every head of an experiment's method, which is on `device`. An error names the file of its weights.
 
-    Args:
-        experiment: has the method.
-        split: the images.
-        device: of the method.
-        weights: the file from which the method has its weights. An error names it.
     Raises:
         CheckpointError: if a logit is NaN or infinite, so that the weights are damaged.
         MemoryExhaustedError: if a batch needs too much memory.

@@ -30,9 +30,9 @@ def finish(folder: RunFolder, experiment: Experiment, module: MethodModule, devi
 
     Args:
         folder: the run's folder.
-        experiment: has the method and the images.
-        module: trained the method.
-        device: on which it trained, and on which it is evaluated.
+        experiment: method and images.
+        module: the module that trained the method.
+        device: the device that trained it, and that evaluates it.
     Raises:
         CheckpointError: if a checkpoint is damaged.
         MemoryExhaustedError: if a batch of the evaluation needs too much memory.

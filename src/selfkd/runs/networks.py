@@ -1,4 +1,4 @@
-"""Build a recipe's network, with its first weights or without them."""
+"""Build a recipe's network, with its first weights or without them, and describe it for the data doctor."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any, Literal
 from torch import nn
 
 from selfkd.backbones import as_staged
+from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.staged import Staged
+from selfkd.data.doctor.checks import Stem
 from selfkd.errors import OptionError
 from selfkd.recipes.recipe import Recipe
 from selfkd.training.memory import is_out_of_memory
 
-__all__ = ["build_network", "plain_network", "staged_at"]
+__all__ = ["build_network", "plain_network", "staged_at", "stem_of"]
 
 # Suffixes of files of weights. An option with neither such a suffix nor a folder is a name, not a file.
 _WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".h5", ".npz", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
@@ -68,6 +70,18 @@ def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
             f"one image of {side}x{side} pixels needs more memory in this network than there is; choose a smaller side"
         )
         raise OptionError("data.image_size", side, reason=reason) from error
+
+
+def stem_of(recipe: Recipe, backbone: Staged) -> Stem:
+    """The first layers and the stages of a recipe's network, which is staged for the size of its images."""
+    first = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
+    name, pretrained = recipe.parts["backbone"], recipe.options["backbone"].get("pretrained")
+    return Stem(
+        backbone=name,
+        stride=1 if first is None else int(first.stride[0]),
+        stage_sides=tuple(height for _, height, _ in backbone.stage_shapes),
+        preprocessing=preprocessing_of(name) if pretrained else None,
+    )
 
 
 def _options_without_weights(recipe: Recipe, section: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.overwrite import clear
 from selfkd.runs.records import write_json, write_text
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.teachers import record_at_hand
+from selfkd.runs.teachers import record_at_path
 from selfkd.training.checkpoint_files import has_checkpoints
 from selfkd.training.memory import memory_for
 
@@ -57,17 +57,6 @@ def prepare(folder: RunFolder, experiment: Experiment, overwrite: bool) -> None:
     write_data_record(folder, splits.fingerprint(), experiment.dataset, _version_at_start(folder))
     if teacher is not None:
         write_json(folder.teacher_file, asdict(teacher))
-
-
-def _version_at_start(folder: RunFolder) -> str | None:
-    """The version of selfkd that began the run. The log says so if another version continues it."""
-    now = package_version("selfkd")
-    if not has_checkpoints(folder.checkpoints):
-        return now
-    began = read_version(folder)
-    if began != now:
-        _log.info("%s was begun by selfkd %s; selfkd %s continues it", folder.path, began or _UNKNOWN, now or _UNKNOWN)
-    return began
 
 
 def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
@@ -116,7 +105,7 @@ def check_finished(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports:
     saved = SavedRun(folder, recipe)
     if (path := recipe.options.get("teacher", {}).get("path")) is not None:
         with memory_for("loading the teacher", MORE_MEMORY):
-            teacher = record_at_hand(saved, runs, trust_imports)
+            teacher = record_at_path(saved, runs, trust_imports)
         if teacher is None:
             _log.info("the teacher %s is gone, so it is not checked against that of %s", path, folder.path)
         else:
@@ -140,3 +129,14 @@ def _check_teacher(folder: RunFolder, teacher: TeacherRecord) -> None:
             f"{folder.path} learns from another teacher: the checksum of its weights is {checksum[:12]} there, "
             f"{teacher.checksum[:12]} now; {_ADVICE}"
         )
+
+
+def _version_at_start(folder: RunFolder) -> str | None:
+    """The version of selfkd that began the run. The log says so if another version continues it."""
+    now = package_version("selfkd")
+    if not has_checkpoints(folder.checkpoints):
+        return now
+    began = read_version(folder)
+    if began != now:
+        _log.info("%s was begun by selfkd %s; selfkd %s continues it", folder.path, began or _UNKNOWN, now or _UNKNOWN)
+    return began

@@ -26,19 +26,14 @@ from selfkd.teachers.origins import FromFile, FromRecipe, FromRun, FromTimm, Ori
 from selfkd.teachers.teacher import Teacher
 from selfkd.training.memory import is_out_of_memory
 
-__all__ = ["load_teacher", "record_at_hand", "untrained_teacher"]
+__all__ = ["load_teacher", "record_at_path", "untrained_teacher"]
 
 _FILE_FORMAT = "save it with torch.save(network.state_dict(), file) or as *.safetensors"
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a teacher and its student must share.
-
-    Args:
-        class_names: K names in label order.
-        input_size: (channels, height, width) of an image.
-    """
+    """What a teacher and its student share: class names in label order, and (channels, height, width) of the images."""
 
     class_names: tuple[str, ...]
     input_size: tuple[int, int, int]
@@ -48,13 +43,7 @@ class _Task:
         return cls(splits.class_names, splits.train.input_size)
 
     def check(self, teacher: str, theirs: _Task) -> None:
-        """Refuse a teacher of another task.
-
-        Args:
-            teacher: what an error calls it.
-            theirs: the teacher's task; this one is the student's.
-        Raises: DataError, RunError: naming the difference.
-        """
+        """Refuse a teacher of another task than the student's, which this one is. An error calls it `teacher`."""
         self.check_number(teacher, len(theirs.class_names))
         for label, (name, own) in enumerate(zip(theirs.class_names, self.class_names, strict=True)):
             if name != own:
@@ -67,10 +56,6 @@ class _Task:
             raise RunError(f"{teacher} takes images of {size}, the student's are {own_size}")
 
     def check_number(self, teacher: str, num_classes: int) -> None:
-        """Refuse a teacher of another number of classes.
-
-        Raises: DataError: naming both numbers.
-        """
         if num_classes != len(self.class_names):
             raise DataError(
                 f"{teacher} has {num_classes} classes, and the student has {len(self.class_names)}; both must have the "
@@ -96,7 +81,7 @@ def load_teacher(student: Recipe, runs: Path, trust_imports: bool, source: Sourc
     return _teacher(network, recipe.build("data"), source, splits)
 
 
-def record_at_hand(run: SavedRun, runs: Path, trust_imports: bool) -> TeacherRecord | None:
+def record_at_path(run: SavedRun, runs: Path, trust_imports: bool) -> TeacherRecord | None:
     """The record of the teacher that a recipe names by its path; None if there is no path, or nothing lies there.
 
     Args:
@@ -207,10 +192,7 @@ def _exists(path: Path) -> bool:
 
 
 def _load_state_dict(network: nn.Module, path: Path) -> None:
-    """Load a file that `torch.save(network.state_dict(), path)` wrote, without unpickling code.
-
-    Raises: CheckpointError: if the file is damaged, or its keys and shapes are not exactly the network's.
-    """
+    """Load a file that `torch.save(network.state_dict(), path)` wrote, without unpickling code."""
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

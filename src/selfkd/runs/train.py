@@ -15,8 +15,8 @@ from selfkd.process_group import broadcast_from_main
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.build import Experiment, TeacherLoader
-from selfkd.runs.checkup import stem_of
 from selfkd.runs.finish import finish
+from selfkd.runs.networks import stem_of
 from selfkd.runs.overwrite import check_overwritable
 from selfkd.runs.prepare import check_finished, check_recipe, prepare
 from selfkd.runs.run_folder import RunFolder

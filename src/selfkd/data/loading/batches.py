@@ -190,7 +190,7 @@ class TrainingBatches(SplitBatches[SplitT]):
         mean: per channel, of pixel values in [0, 1].
         std: per channel, of pixel values in [0, 1].
         batch_size: anchors in a batch of all processes together.
-        seed: seed of the run.
+        seed: the run's seed.
         needs: what the method needs in a batch.
         channels_last: memory layout of the batches.
         cutout: cuts a hole into every image, or None.

@@ -44,7 +44,7 @@ def training_loader(
         mean: per channel, of pixel values in [0, 1].
         std: per channel, of pixel values in [0, 1].
         options: sizes and workers.
-        seed: seed of the run.
+        seed: the run's seed.
         needs: what the method needs in a batch.
         channels_last: memory layout of the batches.
         num_classes: K, the length of soft labels.
