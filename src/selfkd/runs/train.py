@@ -124,8 +124,7 @@ def _train_teacher(recipe: Recipe, runs: Path, show_progress: bool, trust_import
     for teacher in teachers_first(recipe, trust_imports)[-1:]:  # `run` trains the teacher's own teacher
         folder = RunFolder.of(teacher, runs)
         if is_main_process() and not folder.is_finished:
-            with memory_for(_BUILDING, _BUILD_SMALLER):
-                student = Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher))
-                student.training_parts()
+            with memory_for(_BUILDING, _BUILD_SMALLER):  # keeps neither the student's data nor its network
+                Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher)).training_parts()
         _log.info("the teacher is trained first: %s", folder.path)
         run(teacher, runs, show_progress=show_progress, trust_imports=trust_imports)

@@ -606,7 +606,10 @@ PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is Linu
 
 @PROC
 def test_a_folder_of_the_system_is_examined_to_an_end(selfkd):
-    broken = selfkd("check", "/proc", "data.image_size=32", timeout=120)
+    for _ in range(5):
+        broken = selfkd("check", "/proc", "data.image_size=32", timeout=120)
+        if "No such file" not in broken.stderr:
+            break  # else a process of this machine ended while its folder was listed
     assert broken.returncode == 1
     assert broken.stderr.startswith("selfkd: training would fail")
     assert len(broken.stdout.splitlines()) < 200
