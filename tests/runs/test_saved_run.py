@@ -20,8 +20,6 @@ from selfkd.runs.train import run
 from selfkd.training.checkpoint_content import load_weights
 from selfkd.training.checkpoint_files import weights_file
 
-METHODS = ("teskd", "loth")
-
 
 @pytest.fixture
 def images(tmp_path):
@@ -59,7 +57,7 @@ def expected_logits(folder):
     return logits
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["teskd", "loth"])
 def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys, name):
     folder = trained(name, **{"trainer.epochs": 2})
     expected = expected_logits(folder)
