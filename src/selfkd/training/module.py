@@ -159,7 +159,7 @@ class MethodModule(TrainingModule):
         images, backbone = self.parts.training_loader.batch_size // self.trainer.world_size, self.method.backbone
         choice = choose_threads(backbone.network, backbone.input_size, images, self.options.threads, kept_threads)
         torch.set_num_threads(choice.number)
-        _log.info("threads that compute: %d (%s)", choice.number, choice.reason)
+        _log.info("CPU threads: %d (%s)", choice.number, choice.reason)
         element = torch.float32 if self.options.precision == "32" else torch.bfloat16
         memory = jemalloc_advice(max(map(math.prod, backbone.stage_shapes)) * images * element.itemsize)
         if memory is not None:
