@@ -114,7 +114,7 @@ def test_what_is_no_file_is_not_read(tmp_path):
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "device.yaml").symlink_to("/dev/zero")
     for name in ("folder.yaml", "device.yaml"):
-        with pytest.raises(RecipeError, match="cannot be read as a recipe: it is no file"):
+        with pytest.raises(RecipeError, match="cannot be read as a recipe: it is not a file"):
             resolve(str(tmp_path / name))
 
 

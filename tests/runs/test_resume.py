@@ -151,7 +151,7 @@ def test_one_of_several_processes_is_killed_and_the_run_continues(recipe_file, t
     status, errors = finish(start(recipe_file, tmp_path / "runs"))
     assert status == 0, errors
     assert f"continues after epoch {done} of {EPOCHS}" in errors
-    assert "2 processes trained it so far, now 1" in errors
+    assert "2 processes trained this run so far, now there are 1" in errors
     assert "CPU threads: 1 (as OMP_NUM_THREADS says)" in errors, "not what each of the two had"
 
 

@@ -119,7 +119,7 @@ def read_mapping(path: Path, budget: Budget) -> dict[str, Any]:
     try:
         place = path.expanduser()
         if place.exists() and not place.is_file():
-            raise RecipeError(f"{path} cannot be read as a recipe: it is no file")
+            raise RecipeError(f"{path} cannot be read as a recipe: it is not a file")
         with place.open("rb") as file:
             content = file.read(budget.bytes + 1)
         budget.bytes -= len(content)
