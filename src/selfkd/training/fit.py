@@ -235,7 +235,6 @@ class _KeepSignalHandler(pl.Callback):
             signal.signal(signal.SIGTERM, self._handler)
 
 
-
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Hide Lightning's messages, and its advice on loaders and logging, which does not apply here."""

@@ -182,7 +182,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self._kept_threads = checkpoint.get(THREADS_KEY) if before == now else None
         if before != now and not self.options.sync_batchnorm:
             _log.warning(
-                "%d processes trained this run so far, now there are %d: batch normalisation sees other parts of a batch",
+                "%d processes trained this run so far, now there are %d: batch normalisation sees other images",
                 before,
                 now,
             )
