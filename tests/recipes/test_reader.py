@@ -176,7 +176,7 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["data.classes=[&a [1], *a]"], "data.classes='.* is not allowed; .* an alias repeats a list"),
         (["name=" + "x" * 300], "at most 200 bytes"),
         (["seed=4294967296"], "seed must be from 0 to 4294967295"),
-        (["trainer.epochs"], "is no override; write key=value"),
+        (["trainer.epochs"], "is not an override; write key=value"),
         (["seed=1", "seed=2"], "seed is given twice"),
     ],
 )
