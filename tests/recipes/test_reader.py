@@ -199,7 +199,7 @@ def test_an_unknown_recipe_brings_the_nearest():
         ("include: parts/nothing\n", "unknown recipe 'parts/nothing'"),
         ("include: {path}\n", "in a circle"),
         ("include: 3\n", "include must be the name"),
-        ("method: plain\nmethod: dtskd\n", "method comes twice"),
+        ("method: plain\nmethod: dtskd\n", "method is given twice"),
         ("include: demo/digits/resnet18/plain\noptimizer: {{lr: 0.5}}\n", "write 'optimizer.<option>: <value>'"),
         ("include: demo/digits/resnet18/plain\noptimizer.lr: null\n", "optimizer.lr=null is not allowed"),
         ("include: demo/digits/resnet18/plain\nseed: null\n", "seed must be from 0"),

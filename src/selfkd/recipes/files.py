@@ -18,7 +18,7 @@ __all__ = ["ENDINGS", "read_recipe", "recipe_names", "recipe_summary"]
 ENDINGS = (".yaml", ".yml")
 
 _PARTS = "parts"  # the folder of files that recipes include; these are not recipes themselves
-# The path of a grid is <protocol>/<data set>.yaml; that of one recipe is <protocol>/<data set>/<backbone>/<method>.yaml.
+# A grid is the file <protocol>/<data set>.yaml, a single recipe <protocol>/<data set>/<backbone>/<method>.yaml.
 _GRID_DEPTH = 2
 _NOT_INCLUDED = frozenset({"name", "published"})
 

@@ -75,7 +75,7 @@ def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _check_names(name: str, grid: Mapping[str, Any]) -> None:
-    """Check that the tables use all names that the grid defines, and no others. So a typing error has no silent effect."""
+    """Check that the tables use all names that the grid defines, and no others; this finds typing errors."""
     tables = [*grid["published"].values(), grid["unpublished"]]
     used_methods = {method for table in tables for method in table}
     used_backbones = {backbone for table in tables for row in table.values() for backbone in row}
