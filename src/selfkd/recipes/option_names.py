@@ -130,8 +130,8 @@ def _annotations(section: str, name: str | None) -> dict[str, str] | None:
     if name is not None and is_own(name):
         return None
     reserved = CHOSEN[section].reserved if section in CHOSEN else ()
-    options = [(option, annotation) for option, annotation in _options(module, attribute) if option not in reserved]
-    return {f"{section}.{option}": annotation for option, annotation in options}
+    options = dict(_options(module, attribute))
+    return {f"{section}.{option}": annotation for option, annotation in options.items() if option not in reserved}
 
 
 def _options(module: str, attribute: str) -> Iterator[tuple[str, str]]:
