@@ -1,4 +1,4 @@
-"""The processes that torch.distributed connects, and this one's place among them."""
+"""The processes that torch.distributed connects, and the rank of this one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 
 def process_count() -> int:
-    """How many there are; 1 where none are connected."""
+    """The number of connected processes; 1 if there are none."""
     return distributed.get_world_size() if _connected() else 1
 
 
 def process_rank() -> int:
-    """Which of them this one is, counted from 0; 0 where none are connected."""
+    """The rank of this process, counted from 0; 0 if none are connected."""
     return distributed.get_rank() if _connected() else 0
 
 
@@ -28,13 +28,13 @@ def is_distributed() -> bool:
 
 
 def broadcast_from_main(give: Callable[[], T]) -> T:
-    """What the first process gives, in all of them, each of which waits for it."""
+    """Call `give` in the main process alone, and return its result in every process. The others wait for it."""
     if not is_distributed():
         return give()
-    box: list[Any] = [give() if process_rank() == 0 else None]
-    distributed.broadcast_object_list(box, src=0)
-    given: T = box[0]
-    return given
+    results: list[Any] = [give() if process_rank() == 0 else None]
+    distributed.broadcast_object_list(results, src=0)
+    result: T = results[0]
+    return result
 
 
 def _connected() -> bool:

@@ -81,9 +81,9 @@ def test_an_ablation_wins_over_the_backbone_and_the_backbone_over_the_method():
         ),
         (
             {"published": {**GRID["published"], "B": {"plain": {"small": 2.0}}}},
-            "plain on small stands in Table 1 and B; give it once",
+            "plain on small is in Table 1 and B; give it once",
         ),
-        ({"publishd": {}}, "wrong: publishd"),
+        ({"publishd": {}}, "unknown: publishd"),
         ({"methods": {**GRID["methods"], "dtskd-unused": {}}}, "methods defined and used differ in dtskd-unused"),
         (
             {"backbones": {**GRID["backbones"], "small": {"backbone": "resnet18_cifar", "with": {"dtsdk": {}}}}},
@@ -91,7 +91,7 @@ def test_an_ablation_wins_over_the_backbone_and_the_backbone_over_the_method():
         ),
         (
             {"published": {"Table 0": {"dtskd": {"small": {"branch1": 1.0}}}, **GRID["published"]}},
-            "dtskd on small has no figure of main up to Table 0",
+            "dtskd on small has no figure of the head main in Table 0 or before it",
         ),
     ],
 )

@@ -102,7 +102,9 @@ def test_a_slip_is_answered_with_what_is_meant_or_allowed(arguments, error, mess
     ],
 )
 def test_a_method_that_takes_none_says_why(method, reason):
-    with pytest.raises(UserError, match=f"method '{method}' takes no supervision: {reason}.*; supervision=null takes"):
+    with pytest.raises(
+        UserError, match=f"method '{method}' takes no supervision: {reason}.*; supervision=null removes it"
+    ):
         overridden(f"method={method}", *HISTORICAL)
 
 

@@ -176,7 +176,7 @@ def test_unknown_names_bring_the_nearest(arguments, message):
         (["data.classes=[&a [1], *a]"], "data.classes='.* is not allowed; .* an alias repeats a list"),
         (["name=" + "x" * 300], "at most 200 bytes"),
         (["seed=4294967296"], "seed must be from 0 to 4294967295"),
-        (["trainer.epochs"], "is no override; write key=value"),
+        (["trainer.epochs"], "is not an override; write key=value"),
         (["seed=1", "seed=2"], "seed is given twice"),
     ],
 )
@@ -199,7 +199,7 @@ def test_an_unknown_recipe_brings_the_nearest():
         ("include: parts/nothing\n", "unknown recipe 'parts/nothing'"),
         ("include: {path}\n", "in a circle"),
         ("include: 3\n", "include must be the name"),
-        ("method: plain\nmethod: dtskd\n", "method comes twice"),
+        ("method: plain\nmethod: dtskd\n", "method is given twice"),
         ("include: demo/digits/resnet18/plain\noptimizer: {{lr: 0.5}}\n", "write 'optimizer.<option>: <value>'"),
         ("include: demo/digits/resnet18/plain\noptimizer.lr: null\n", "optimizer.lr=null is not allowed"),
         ("include: demo/digits/resnet18/plain\nseed: null\n", "seed must be from 0"),

@@ -144,7 +144,7 @@ def test_a_network_of_timm_sees_images_as_its_weights_expect():
     [
         ({"method": "kd"}, UserError, r"method 'kd' learns from a teacher.*teacher=recipe teacher.recipe=<name>"),
         ({"teacher": "recipe", "teacher.recipe": DEMO}, UserError, "'plain' takes no teacher: .*; teacher=null"),
-        ({"peer": "resnet18_cifar"}, UserError, "method 'plain' takes no peer: .*; peer=null takes it away$"),
+        ({"peer": "resnet18_cifar"}, UserError, "method 'plain' takes no peer: .*; peer=null removes it$"),
         ({"peer.width": "8"}, UserError, "method 'plain' takes no peer: its class has no keyword argument peer$"),
         ({"method": "kd", "teacher": "recipe"}, OptionError, "teacher.recipe must be the name of a recipe"),
         ({"method": "kd", "teacher": "run"}, OptionError, "teacher.path must be the folder of a finished run"),
@@ -224,13 +224,13 @@ def test_a_chain_of_teachers_and_a_circle(tmp_path):
     taught = student(teacher__recipe=str(own))
     assert [recipe.parts["method"] for recipe in teachers_first(taught)] == ["plain", "kd"]
     own.write_text(yaml.safe_dump({"include": DEMO, "method": "kd", "teacher": "recipe", "teacher.recipe": str(own)}))
-    with pytest.raises(RecipeError, match="would share the folder of one run: own seed 0 -> own seed 0; a recipe"):
+    with pytest.raises(RecipeError, match="would share one run folder: own seed 0 -> own seed 0; a recipe"):
         teachers_first(resolve(str(own)))
 
 
 def test_a_teacher_may_have_the_name_of_its_student_if_it_has_another_seed():
     assert teacher_of(student(name="same", teacher__name="same", teacher__seed="1")).seed == 1
-    with pytest.raises(RecipeError, match="would share the folder of one run: same seed 0 -> same seed 0;"):
+    with pytest.raises(RecipeError, match="would share one run folder: same seed 0 -> same seed 0;"):
         teachers_first(student(name="same", teacher__name="same"))
 
 

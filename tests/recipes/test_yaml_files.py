@@ -63,7 +63,7 @@ def bomb(levels):
         ("a: " + "x" * 2**20, "over 1048576 bytes"),
         ("a: !!python/object/apply:os.system [ls]", r"tags \(!\) have no meaning in a recipe"),
         ("a: !!int x", r"tags \(!\) have no meaning"),
-        ("a: 1\nb: 2\na: 3\n", "line 1, column 1: a comes twice"),
+        ("a: 1\nb: 2\na: 3\n", "line 1, column 1: a is given twice"),
         ("a: 1\n---\nb: 2\n", "expected a single document"),
         ("a: \0", "cannot be read as a recipe"),
         ("- a", "must hold one mapping"),
@@ -91,7 +91,7 @@ def test_inclusions_are_counted(tmp_path):
     for i in range(40):
         (tmp_path / f"{i}.yaml").write_text(f"include: [{i + 1}.yaml, {i + 1}.yaml]\n")
     (tmp_path / "40.yaml").write_text(f"include: {RECIPE}\n")
-    with pytest.raises(RecipeError, match="is one inclusion too many; a recipe may read 64 files in all"):
+    with pytest.raises(RecipeError, match="is one include too many; a recipe may read 64 files in all"):
         resolve(str(tmp_path / "0.yaml"))
 
 
@@ -114,7 +114,7 @@ def test_what_is_no_file_is_not_read(tmp_path):
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "device.yaml").symlink_to("/dev/zero")
     for name in ("folder.yaml", "device.yaml"):
-        with pytest.raises(RecipeError, match="cannot be read as a recipe: it is no file"):
+        with pytest.raises(RecipeError, match="cannot be read as a recipe: it is not a file"):
             resolve(str(tmp_path / name))
 
 

@@ -151,8 +151,8 @@ def test_one_of_several_processes_is_killed_and_the_run_continues(recipe_file, t
     status, errors = finish(start(recipe_file, tmp_path / "runs"))
     assert status == 0, errors
     assert f"continues after epoch {done} of {EPOCHS}" in errors
-    assert "2 processes trained it so far, now 1" in errors
-    assert "threads that compute: 1 (as OMP_NUM_THREADS says)" in errors, "not what each of the two had"
+    assert "2 processes trained this run so far, now there are 1" in errors
+    assert "CPU threads: 1 (as OMP_NUM_THREADS says)" in errors, "not what each of the two had"
 
 
 @pytest.mark.slow
@@ -164,5 +164,5 @@ def test_a_killed_run_keeps_its_number_of_threads(recipe_file, tmp_path):
     assert finish(process)[0] == -signal.SIGKILL
     status, errors = finish(start(recipe_file, tmp_path / "runs"))
     assert status == 0, errors
-    assert "threads that compute: 2 (as before" in errors
+    assert "CPU threads: 2 (as before" in errors
     assert json.loads(folder.environment_file.read_text())["threads"] == 2

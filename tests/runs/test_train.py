@@ -151,8 +151,8 @@ class Hungry(Plain):
     [
         (
             {"loader.batch_size": 33, "loader.evaluation_batch_size": 300},
-            "^cpu has too little memory for this network with loader.batch_size=33; loader.batch_size=16 or "
-            "trainer.precision=bf16-mixed might fit, as a run of its own; 0 epochs are saved$",
+            "^cpu has too little memory for this network with loader.batch_size=33; a new run with "
+            "loader.batch_size=16 or trainer.precision=bf16-mixed might fit; 0 epochs are saved$",
         ),
         (
             {"loader.batch_size": 20, "loader.evaluation_batch_size": 500, "trainer.checkpoint_every": 1},

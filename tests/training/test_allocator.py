@@ -28,7 +28,7 @@ def test_a_loaded_allocator_is_named(tmp_path):
     loaded = re.search(r"/\S+/libm[.-]\S*", Path("/proc/self/maps").read_text())[0]
     for file, name in (("libjemalloc.so.2", "jemalloc"), ("libtcmalloc_minimal.so.4", "tcmalloc")):
         shutil.copy(loaded, tmp_path / file)
-        assert in_a_process(tmp_path / file) == f"{name}; memory comes from {name}"
+        assert in_a_process(tmp_path / file) == f"{name}; memory allocator: {name}"
     (tmp_path / "libjemalloc.so.d").mkdir()
     shutil.copy(loaded, tmp_path / "libjemalloc.so.d" / "libother.so")
     assert in_a_process(tmp_path / "libjemalloc.so.d" / "libother.so") == in_a_process(), "a folder's name is none"

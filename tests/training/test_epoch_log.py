@@ -37,5 +37,5 @@ def test_a_damaged_file_is_named(tmp_path, text):
 def test_a_folder_in_its_place_is_named(tmp_path):
     path = tmp_path / "metrics.csv"
     path.mkdir()
-    with pytest.raises(CheckpointError, match=r"metrics.csv is damaged \(it is no file\); remove it"):
+    with pytest.raises(CheckpointError, match=r"metrics.csv is damaged \(it is not a file\); remove it"):
         read_epoch_log(path)

@@ -75,7 +75,7 @@ def test_constant_stays():
         (multistep, {"milestones": (0.5, 0.5)}, "schedule.milestones=.*increasing numbers, none twice"),
         (multistep, {"milestones": (0.9, 2)}, "schedule.milestones=.*up to 1 are shares of the 5 epochs"),
         (multistep, {"milestones": (0.5, 1e308)}, "schedule.milestones=1e.308 .*at most 1e.30"),
-        (multistep, {"milestones": (2, 150)}, "schedule.milestones=.*the last one lies beyond trainer.epochs=5"),
+        (multistep, {"milestones": (2, 150)}, "schedule.milestones=.*the last milestone lies beyond trainer.epochs=5"),
         (multistep, {"gamma": 0.0}, "schedule.gamma=0.0"),
         (multistep, {"warmup_epochs": 6}, "schedule.warmup_epochs=6 .*trainer.epochs=5"),
         (cosine, {"final_fraction": 1.0}, r"schedule.final_fraction=1.0 .*\[0, 1\)"),

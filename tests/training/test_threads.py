@@ -100,7 +100,7 @@ def test_the_option_goes_before_what_was_before_then_come_variables_and_then_the
     assert choose_threads(*large, 128, asked=5, kept=5).reason == "as trainer.threads says"
     choice = choose_threads(*large, 128, asked=5, kept=2)
     assert choice.number == 5
-    assert "2 before, so that the last digits of results change" in choice.reason
+    assert "before it was 2, so the last digits of the results change" in choice.reason
 
 
 def test_a_variable_that_says_no_number_leaves_the_rule(torch_takes, large, monkeypatch):
@@ -117,18 +117,18 @@ def test_a_variable_that_says_no_number_leaves_the_rule(torch_takes, large, monk
 
 
 def test_more_threads_than_cores_are_warned_of(torch_takes, large, monkeypatch, caplog):
-    slow = "more than the 8 cores that this process may use, which is slow"
+    slow = "more than the 8 cores that this process may use, so they are slow"
     assert choose_threads(*large, 128, kept=9).number == 9
-    advice = "trainer.threads=8 takes fewer, which changes the last digits of results"
+    advice = "set trainer.threads=8, which changes the last digits of the results"
     assert caplog.messages == [f"9 threads are {slow}; {advice}"]
     caplog.clear()
     monkeypatch.setenv("OMP_NUM_THREADS", "9")
     torch_takes(9)
     choose_threads(*large, 128)
-    assert caplog.messages == [f"9 threads are {slow}; trainer.threads=8 takes fewer"]
+    assert caplog.messages == [f"9 threads are {slow}; set trainer.threads=8"]
     caplog.clear()
     choose_threads(*large, 128, asked=9, kept=9)
-    assert caplog.messages == [f"9 threads, as trainer.threads says, are {slow}"]
+    assert caplog.messages == [f"9 threads (trainer.threads) are {slow}"]
     caplog.clear()
     choose_threads(*large, 128, kept=8)
     assert not caplog.text
@@ -146,17 +146,17 @@ def test_a_run_takes_its_number_notes_it_and_puts_torchs_back(two_threads, tmp_p
     assert asked.name == recipe().name, "no part of the experiment"
     folder = run(asked, tmp_path, show_progress=False)
     assert noted(folder) == 2
-    assert "threads that compute: 2 (as trainer.threads says)" in caplog.text
+    assert "CPU threads: 2 (as trainer.threads says)" in caplog.text
 
     folder.scores_file.unlink()  # then the same command finishes it
     run(recipe(), tmp_path, show_progress=False)
     assert noted(folder) == 2, "a continued run keeps its number"
-    assert "threads that compute: 2 (as before" in caplog.text
+    assert "CPU threads: 2 (as before" in caplog.text
 
     folder.scores_file.unlink()
     run(recipe(**{"trainer.threads": 1}), tmp_path, show_progress=False)
     assert noted(folder) == 1
-    assert "2 before, so that the last digits of results change" in caplog.text
+    assert "before it was 2, so the last digits of the results change" in caplog.text
     assert torch.get_num_threads() == 2
 
 

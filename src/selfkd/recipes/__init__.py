@@ -1,1 +1,1 @@
-"""Recipes: files of data, and the reader that resolves them."""
+"""Recipes: YAML files, and the reader that resolves them."""

@@ -1,4 +1,4 @@
-"""The demo: what `selfkd train` trains without a recipe."""
+"""The demo that `selfkd train` runs without a recipe."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DEMO_SEEDS = (0, 1, 2)
 
 
 def demo_recipes(overrides: Mapping[str, str]) -> list[Recipe]:
-    """Every recipe of the demo with every seed, or with the seed that the overrides set.
+    """Every recipe of the demo with every seed, or with the seed of the overrides.
 
     Raises:
-        RecipeError: if an override sets `name` or `method`, in which the recipes differ.
+        RecipeError: if an override sets `name` or `method`, which differ between the recipes.
         UserError: as `resolve`.
     """
     fixed = sorted({"name", "method"} & set(overrides))
     if fixed:
-        raise RecipeError(f"{fixed[0]}= needs a recipe; without a recipe several methods are compared")
+        raise RecipeError(f"{fixed[0]}= needs a recipe; the demo without a recipe compares several methods")
     recipes = [resolve(name, overrides) for name in DEMO_RECIPES]
     return recipes if "seed" in overrides else [recipe.with_seed(seed) for recipe in recipes for seed in DEMO_SEEDS]

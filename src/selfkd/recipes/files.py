@@ -1,4 +1,4 @@
-"""Where recipes lie and how they are read: YAML files, includes, and the grids of the package."""
+"""Find and read recipes: YAML files, their includes, and the grids of the package."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["ENDINGS", "read_recipe", "recipe_names", "recipe_summary"]
 
 ENDINGS = (".yaml", ".yml")
 
-_PARTS = "parts"  # what recipes share; no recipes of their own
-# A grid is <protocol>/<data set>.yaml, the file of a single recipe <protocol>/<data set>/<backbone>/<method>.yaml.
+_PARTS = "parts"  # the folder of files that recipes include; these are not recipes themselves
+# A grid is the file <protocol>/<data set>.yaml, a single recipe <protocol>/<data set>/<backbone>/<method>.yaml.
 _GRID_DEPTH = 2
-_OWN = frozenset({"name", "published"})
+_NOT_INCLUDED = frozenset({"name", "published"})
 
 
 def recipe_names() -> list[str]:
-    """All recipes of the package, sorted. Imports nothing heavy."""
+    """The names of all recipes of the package, sorted. torch is not imported."""
     return sorted(name for name in _packaged() if not name.startswith(f"{_PARTS}/"))
 
 
 def recipe_summary(name: str) -> str:
-    """One line: what the recipe trains and, if it has one, the published figure that it reproduces."""
+    """One line: method, data and backbone of the recipe, and the published figure if there is one."""
     flat = read_recipe(name)
     published = flat.get("published")
     figure = f"; published {published['value']}: {published['source']}" if published else ""
@@ -37,13 +37,13 @@ def recipe_summary(name: str) -> str:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The flat keys of a recipe, includes merged: later includes win over earlier, the file itself over all.
+    """The flat keys of a recipe, merged with its includes. A later include wins over an earlier one, the file over all.
 
-    Options of a part that is replaced by another go with it, as on the command line.
+    A file that replaces a part also drops the options of the old part, as the command line does.
 
     Args:
-        name: of a recipe of the package, or the path of a YAML file.
-    Raises: UnknownNameError: if there is no such recipe. RecipeError: if the file cannot be read as one.
+        name: name of a recipe of the package, or path of a YAML file.
+    Raises: UnknownNameError: if there is no such recipe. RecipeError: if the file is not a recipe.
     """
     return _read(name, seen=(), budget=Budget())
 
@@ -61,11 +61,11 @@ def _read(name: str, seen: tuple[str, ...], budget: Budget) -> dict[str, Any]:
     for part in included if isinstance(included, list) else [included]:
         if not isinstance(part, str):
             raise RecipeError(f"{name}: include must be the name of a recipe or a list of names, not {shown(included)}")
-        # A file that is included is looked for beside the one that includes it.
+        # The path of an included file is relative to the file that includes it.
         place = str(Path(name).parent / part) if part.endswith(ENDINGS) else part
         merged = override(merged, _read(place, (*seen, name), budget))
-    # Name and published figure are the included recipe's own, not of what builds on it.
-    return override({key: value for key, value in merged.items() if key not in _OWN}, content)
+    # The name and the published figure belong to the included recipe alone.
+    return override({key: value for key, value in merged.items() if key not in _NOT_INCLUDED}, content)
 
 
 def _content(name: str, budget: Budget) -> Mapping[str, Any]:
@@ -79,7 +79,7 @@ def _content(name: str, budget: Budget) -> Mapping[str, Any]:
 
 @functools.cache
 def _packaged() -> Mapping[str, Mapping[str, Any]]:
-    """Every recipe and part of the package, by name, as its file or its grid has it."""
+    """The contents of every recipe and part of the package, by name, before includes are merged."""
     folder = Path(str(resources.files("selfkd.recipes")))
     contents: dict[str, Mapping[str, Any]] = {}
     for file in folder.rglob("*.yaml"):

@@ -1,15 +1,16 @@
 """Grids: the recipes of one protocol on one data set, written like the tables of a paper.
 
-A grid `<protocol>/<data set>.yaml` says once what all its recipes share, once what each backbone and each method adds,
-and every published figure where the paper's table has it: `published: {source: {method: {backbone: figure}}}`, a figure
-being a number, `[mean, standard deviation]`, or one for each head. A recipe `<protocol>/<data set>/<backbone>/<method>`
-exists for every figure, and for what stands under `unpublished`. Its keys are merged in this order, later over earlier:
+A grid `<protocol>/<data set>.yaml` has the keys that all its recipes share, those that each backbone and each method
+adds, and the published figures in the order of the paper's tables: `published: {source: {method: {backbone: figure}}}`.
+A figure is a number, `[mean, standard deviation]`, or a mapping with a figure for each head. There is a recipe
+`<protocol>/<data set>/<backbone>/<method>` for every figure and for every pair under `unpublished`. Its keys are merged
+in this order; a later one wins:
 
-    include                            what all recipes share; how they train stands there whole (a test says what)
-    backbones.<backbone>               but for its `with`
-    methods.<method>                   without its ablation, in `<method>-<ablation>`
-    backbones.<backbone>.with.<method> what the method needs on this backbone
-    methods.<method>-<ablation>        what the ablation changes
+    include                            the keys of all recipes; a test checks that all training options are there
+    backbones.<backbone>               without the key `with`
+    methods.<method>                   for a method `<method>-<ablation>`, too
+    backbones.<backbone>.with.<method> the keys that the method needs on this backbone
+    methods.<method>-<ablation>        the keys that the ablation changes
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ __all__ = ["expand"]
 
 _KEYS = {"include", "backbones", "methods", "reduce", "selection", "published", "unpublished"}
 _ABLATION = "-"
-_DEPLOYED = "main"
+_DEPLOYED_HEAD = "main"
 
 
 def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The recipes of a grid: name to flat keys, `include` among them, as a recipe file has them.
+    """The recipes of a grid, by name. Each has the flat keys of a recipe file, with `include`.
 
     Args:
-        name: of the grid, which begins the name of each recipe.
+        name: name of the grid; the name of each recipe begins with it.
         grid: the content of its file.
-    Raises: RecipeError: if a table names what the grid does not define, or two tables give one figure.
+    Raises: RecipeError: if the tables and the definitions do not match, or two tables give the same figure.
     """
     grid = {"unpublished": {}, **grid}
     if wrong := _KEYS ^ set(grid):
         raise RecipeError(
-            f"grid {name} must have the keys {', '.join(sorted(_KEYS))}; wrong: {', '.join(sorted(wrong))}"
+            f"grid {name} must have the keys {', '.join(sorted(_KEYS))}; missing or unknown: {', '.join(sorted(wrong))}"
         )
     _check_names(name, grid)
     published: dict[tuple[str, str], dict[str, Any]] = {}
@@ -49,50 +50,52 @@ def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for method, row in rows.items():
             for backbone, figure in row.items():
                 record = published.setdefault((backbone, method), {})
-                figures = dict(figure) if isinstance(figure, Mapping) else {_DEPLOYED: figure}
-                if _DEPLOYED in figures:
+                figures = dict(figure) if isinstance(figure, Mapping) else {_DEPLOYED_HEAD: figure}
+                if _DEPLOYED_HEAD in figures:
                     if "value" in record:
                         tables = f"{record['source']} and {source}"
-                        raise RecipeError(f"grid {name}: {method} on {backbone} stands in {tables}; give it once")
-                    value = figures.pop(_DEPLOYED)
+                        raise RecipeError(f"grid {name}: {method} on {backbone} is in {tables}; give it once")
+                    value = figures.pop(_DEPLOYED_HEAD)
                     record["value"], *std = value if isinstance(value, list) else [value]
                     record |= {"std": std[0]} if std else {}
-                    record |= {"head": _DEPLOYED, "source": source}
+                    record |= {"head": _DEPLOYED_HEAD, "source": source}
                     record |= {"reduce": grid["reduce"], "selection": grid["selection"]}
                 elif "value" not in record:
-                    raise RecipeError(f"grid {name}: {method} on {backbone} has no figure of main up to {source}")
+                    raise RecipeError(
+                        f"grid {name}: {method} on {backbone} has no figure of the head main in {source} or before it"
+                    )
                 if figures:
                     record["other_heads"] = figures
                     if source != record["source"]:  # one table gives the deployed head, another the branches
                         record["other_heads_source"] = source
     return {
-        f"{name}/{backbone}/{method}": _cell(grid, backbone, method) | ({"published": record} if record else {})
+        f"{name}/{backbone}/{method}": _recipe(grid, backbone, method) | ({"published": record} if record else {})
         for (backbone, method), record in published.items()
     }
 
 
 def _check_names(name: str, grid: Mapping[str, Any]) -> None:
-    """Refuse what no cell uses or defines, which a slip of the pen would leave without effect."""
-    rows = [*grid["published"].values(), {m: dict.fromkeys(b) for m, b in grid["unpublished"].items()}]
-    used_methods = {method for table in rows for method in table}
-    used_backbones = {backbone for table in rows for row in table.values() for backbone in row}
-    varied = {method.partition(_ABLATION)[0] for method in used_methods}
-    tuned = {method for network in grid["backbones"].values() for method in network.get("with", {})}
+    """Check that the tables use all names that the grid defines, and no others; this finds typing errors."""
+    tables = [*grid["published"].values(), grid["unpublished"]]
+    used_methods = {method for table in tables for method in table}
+    used_backbones = {backbone for table in tables for row in table.values() for backbone in row}
+    base_methods = {method.partition(_ABLATION)[0] for method in used_methods}
     for kind, defined, used in (
         ("backbones", set(grid["backbones"]), used_backbones),
-        ("methods", set(grid["methods"]), used_methods | varied),
+        ("methods", set(grid["methods"]), used_methods | base_methods),
     ):
         if defined != used:
             raise RecipeError(f"grid {name}: {kind} defined and used differ in {', '.join(sorted(defined ^ used))}")
-    if not tuned <= varied:
-        raise RecipeError(
-            f"grid {name}: a backbone's with names {', '.join(sorted(tuned - varied))}, which no table uses"
-        )
+    named = {method for network in grid["backbones"].values() for method in network.get("with", {})}
+    if unused := named - base_methods:
+        raise RecipeError(f"grid {name}: a backbone's with names {', '.join(sorted(unused))}, which no table uses")
 
 
-def _cell(grid: Mapping[str, Any], backbone: str, method: str) -> dict[str, Any]:
-    varied, ablated, _ = method.partition(_ABLATION)
+def _recipe(grid: Mapping[str, Any], backbone: str, method: str) -> dict[str, Any]:
+    """The keys of one recipe; the module's docstring gives their order."""
+    base, is_ablation, _ = method.partition(_ABLATION)
     network = dict(grid["backbones"][backbone])
-    needed = network.pop("with", {}).get(varied, {})
-    own = grid["methods"][method] if ablated else {}
-    return functools.reduce(override, ({"include": grid["include"]}, network, grid["methods"][varied], needed, own))
+    combined = network.pop("with", {}).get(base, {})
+    changed = grid["methods"][method] if is_ablation else {}
+    layers = ({"include": grid["include"]}, network, grid["methods"][base], combined, changed)
+    return functools.reduce(override, layers)

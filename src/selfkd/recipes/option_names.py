@@ -1,8 +1,7 @@
-"""Names of options, read from the sources of the parts: a slip of the pen is answered before torch is loaded.
+"""Read the names of options from the source code of the parts, so that a wrong name is found before torch is imported.
 
-What the reader knows of an option (its type, its default, its meaning) comes from the imported part. Its name, and
-whether it takes numbers only, can be read from the source, since the options of every part of this package are its
-keyword-only arguments or, for a dataclass, its fields.
+Every part of this package has its options as keyword-only arguments or, if it is a dataclass, as fields. So their names
+and annotations can be read from the source. Types, defaults and meanings come from the imported part (`part_options`).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["LISTING", "every_key", "nearest_keys", "numeric_options", "option_na
 LISTING = "'selfkd train RECIPE --help' shows all options"
 
 _PACKAGE = "selfkd"
-# Words of other programs for what is written otherwise here.
+# Words of other programs, and the keys here that have the same meaning.
 _SYNONYMS = {
     "arch": ("backbone",),
     "batch": ("loader.batch_size",),
@@ -39,16 +38,16 @@ _SYNONYMS = {
     "scheduler": ("schedule",),
     "wd": ("optimizer.weight_decay",),
 }
-# The words in annotations of what takes numbers only; without them nothing but brackets, commas and `|` is left.
+# An annotation with only these words, brackets, commas and `|` is that of an option for numbers.
 _NUMERIC = frozenset({"None", "float", "int", "list", "tuple"})
 _WORD = re.compile(r"\w+|[^\w\s,.|\[\]]")
-_MOST = 3
+_MOST_KEYS = 3
 _LONGEST_WORD = 100
-_LONGEST_HINT = 40  # of a value that is repeated behind the right key
+_LONGEST_VALUE = 40  # a hint does not repeat a longer value
 
 
 def option_names(section: str, name: str | None) -> tuple[str, ...] | None:
-    """The options of a part as flat keys, without importing it; None for somebody's own, which must be imported first.
+    """The options of a part as flat keys, without an import of the part. None for a custom part, which needs an import.
 
     Raises: UnknownNameError: if there is no such part.
     """
@@ -57,9 +56,9 @@ def option_names(section: str, name: str | None) -> tuple[str, ...] | None:
 
 
 def numeric_options(section: str, name: str | None) -> tuple[str, ...]:
-    """Those options of a part, as flat keys, that take nothing but numbers, lists of numbers, or null.
+    """The options of a part, as flat keys, that take only numbers, lists of numbers, or null.
 
-    None of somebody's own part is told, which must be imported first.
+    It gives no options of a custom part, which needs an import.
 
     Raises: UnknownNameError: if there is no such part.
     """
@@ -71,7 +70,7 @@ def numeric_options(section: str, name: str | None) -> tuple[str, ...]:
 
 @functools.cache
 def every_key() -> tuple[str, ...]:
-    """Every key that an override can have: sections, the options of all parts of the package, timm's, torchvision's."""
+    """Every key of an override: the sections, and all options of the package's parts and of timm and torchvision."""
     keys = ["seed"]
     for section in ALWAYS:
         keys += option_names(section, None) or ()
@@ -82,25 +81,25 @@ def every_key() -> tuple[str, ...]:
 
 
 def unknown_option(key: str, value: object, known: Collection[str], listing: str = LISTING) -> UnknownNameError:
-    """The error of a key that does not exist; it names the nearest of those that do.
+    """The error for a key that does not exist. It names the nearest keys that exist.
 
     Args:
-        key: that was written.
-        value: that was written with it.
+        key: the user's key.
+        value: the user's value.
         known: the keys that exist.
-        listing: where to see them.
+        listing: how the user can see all keys.
     """
     near = nearest_keys(key, known)
-    hints = [f"{each}={written(value)}" if len(str(value)) < _LONGEST_HINT else each for each in near]
+    hints = [f"{each}={written(value)}" if len(str(value)) < _LONGEST_VALUE else each for each in near]
     return UnknownNameError("option", key, known, listing, hints)
 
 
 def nearest_keys(word: str, known: Collection[str]) -> list[str]:
-    """Up to three keys that somebody may have meant, the likeliest first.
+    """Up to three keys that the user may have meant, the likeliest first.
 
     Args:
-        word: what was written instead.
-        known: the keys to choose from: options, sections, `name`.
+        word: the user's word.
+        known: the keys that exist: options, sections, `name`.
     """
     word = word[:_LONGEST_WORD].replace("-", "_")
     last = word.rpartition(".")[2]
@@ -110,11 +109,12 @@ def nearest_keys(word: str, known: Collection[str]) -> list[str]:
     joined = [key for key in known if key.replace(".", "_") == word.replace(".", "_")]
     same = [*joined, *by_last.get(last, []), *(key for key in _SYNONYMS.get(last, ()) if key in known)]
     if same:
-        return list(dict.fromkeys(same))[:_MOST]
-    alike_in_form = [key for key in known if ("." in key) or ("." not in word)]
-    whole = difflib.get_close_matches(word, alike_in_form, n=_MOST, cutoff=0.5)
-    alike = [key for near in difflib.get_close_matches(last, by_last, n=_MOST, cutoff=0.6) for key in by_last[near]]
-    return list(dict.fromkeys(whole + alike if "." in word else alike + whole))[:_MOST]
+        return list(dict.fromkeys(same))[:_MOST_KEYS]
+    candidates = [key for key in known if "." in key or "." not in word]
+    near_whole = difflib.get_close_matches(word, candidates, n=_MOST_KEYS, cutoff=0.5)
+    near_lasts = difflib.get_close_matches(last, by_last, n=_MOST_KEYS, cutoff=0.6)
+    near_last = [key for near in near_lasts for key in by_last[near]]
+    return list(dict.fromkeys(near_whole + near_last if "." in word else near_last + near_whole))[:_MOST_KEYS]
 
 
 @functools.cache
@@ -125,25 +125,25 @@ def _tree(module: str) -> ast.Module:
 
 
 def _annotations(section: str, name: str | None) -> dict[str, str] | None:
-    """The options of a part as flat keys, each with its annotation; None for somebody's own."""
+    """The options of a part: flat key to annotation. None for a custom part."""
     module, _, attribute = part_target(section, name).partition(":")
     if name is not None and is_own(name):
         return None
     reserved = CHOSEN[section].reserved if section in CHOSEN else ()
-    options = [(option, annotation) for option, annotation in _options(module, attribute) if option not in reserved]
-    return {f"{section}.{option}": annotation for option, annotation in options}
+    options = dict(_options(module, attribute))
+    return {f"{section}.{option}": annotation for option, annotation in options.items() if option not in reserved}
 
 
 def _options(module: str, attribute: str) -> Iterator[tuple[str, str]]:
-    """Keyword-only arguments of a function or of a class's `__init__`, each with its annotation as it is written.
+    """The options of a function or class with their annotations: keyword-only arguments, or the fields of a dataclass.
 
-    Of a dataclass its fields, its bases' first.
+    The fields of the base classes come first.
     """
     for node in _tree(module).body:
-        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == attribute for alias in node.names):
-            imported = next(alias.name for alias in node.names if (alias.asname or alias.name) == attribute)
-            if (node.module or "").partition(".")[0] == _PACKAGE:
-                yield from _options(str(node.module), imported)
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == _PACKAGE:
+            for alias in node.names:
+                if (alias.asname or alias.name) == attribute:
+                    yield from _options(str(node.module), alias.name)
         elif isinstance(node, ast.FunctionDef) and node.name == attribute:
             yield from map(_annotated, node.args.kwonlyargs)
         elif isinstance(node, ast.ClassDef) and node.name == attribute:

@@ -1,4 +1,4 @@
-"""The values of all options of a recipe: given ones read by their types, the others by default."""
+"""The values of all options of a recipe: those of the recipe, read by their types, and the defaults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from selfkd.recipes.values import in_words, not_allowed, read_value
 __all__ = ["option_values"]
 
 _PATHS = ("data.root", "teacher.path")
-_RECIPE_OF_TEACHER = "teacher.recipe"
+_TEACHER_RECIPE = "teacher.recipe"
 _LARGEST_SEED = 2**32 - 1
 
 
@@ -42,17 +42,17 @@ def option_values(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[in
             raise not_allowed("seed", value, f"from 0 to {_LARGEST_SEED}")
         if value is None and option.default is not None:
             raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {option.default}")
-        if value is not None and (key in _PATHS or (key == _RECIPE_OF_TEACHER and value.endswith(ENDINGS))):
-            value = _checked_path(key, value)
+        if value is not None and (key in _PATHS or (key == _TEACHER_RECIPE and value.endswith(ENDINGS))):
+            value = _absolute_path(key, value)
         section, _, name = key.rpartition(".")
         options[section][name] = value
     return options.pop("")["seed"], options
 
 
-def _checked_path(key: str, text: str) -> str:
-    """An option that is a path, as an absolute one.
+def _absolute_path(key: str, text: str) -> str:
+    """The absolute path of an option. It need not exist; the code that reads it checks that.
 
-    Raises: RecipeError: if nothing can have this name. Whether anything is there, its reader says.
+    Raises: RecipeError: if no file or folder can have this path.
     """
     if not text.strip():
         allowed = "the path of a folder ('.' is the current one)" if key == "data.root" else "a path"

@@ -1,4 +1,4 @@
-"""The help of a recipe: which parts may stand in it, and every option with its meaning, type and value."""
+"""The help of a recipe: the parts that the user can choose, and every option with its meaning, type and value."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from selfkd.terminal import printable
 __all__ = ["options_help"]
 
 _NOTATION = """\
-Numbers are written in plain decimals: 1000, 0.5, 1e-4; not 1_000, 010 or 1:30. A list is written
-[1,2]; null stands for no value.
+Write numbers in plain decimals: 1000, 0.5, 1e-4; not 1_000, 010 or 1:30. Write a list as [1,2].
+null means no value.
 """
-_MEANINGS_BEGIN = 40  # columns from the left
-_NARROWEST = 11
+_MEANING_COLUMN = 40
+_LEAST_WIDTH = 11
 
 
 def options_help(parts: Mapping[str, str], flat: Mapping[str, Any]) -> str:
@@ -42,27 +42,27 @@ def options_help(parts: Mapping[str, str], flat: Mapping[str, Any]) -> str:
 
 
 def _alternatives(section: str, name: str | None) -> str:
-    """What else may stand in a section."""
+    """The other parts that the user can choose in a section."""
     chosen = CHOSEN[section]
     others = [other for other in chosen.catalogue if other != name]
     others += ["null"] if chosen.optional and name is not None else []
-    others += [others_in_words for others_in_words, _ in chosen.others]
+    others += [description for description, _ in chosen.others]
     if chosen.catalogue.takes_own:
         others.append("package.module:Name")
     return _filled(f"or {', '.join(others)}", " " * 6)
 
 
 def _lines_of(option: Option, value: Any) -> str:
-    """An option as the command line takes it, `key=value`, and its meaning and type in the column beside it."""
+    """An option as the command line takes it, `key=value`, with its meaning and type in the column beside it."""
     setting = "  " + printable(f"{option.key}={written(value)}")
-    meaning = re.sub(r"\bNone\b", "null", option.meaning)  # docstrings speak to Python, too
-    lines = _filled(f"{meaning} ({in_words(option.kind)})".strip(), " " * _MEANINGS_BEGIN)
-    return setting + (lines[len(setting) :] if len(setting) <= _MEANINGS_BEGIN - 2 else f"\n{lines}")
+    meaning = re.sub(r"\bNone\b", "null", option.meaning)  # docstrings use the words of Python
+    lines = _filled(f"{meaning} ({in_words(option.kind)})".strip(), " " * _MEANING_COLUMN)
+    return setting + (lines[len(setting) :] if len(setting) <= _MEANING_COLUMN - 2 else f"\n{lines}")
 
 
 def _filled(text: str, indent: str) -> str:
-    """Indented lines as wide as the terminal. Names and values stay whole: bf16-mixed, /data/photos."""
-    width = max(shutil.get_terminal_size().columns - 2, len(indent) + _NARROWEST)
+    """Fill indented lines to the width of the terminal. Names and values are not broken: bf16-mixed, /data/photos."""
+    width = max(shutil.get_terminal_size().columns - 2, len(indent) + _LEAST_WIDTH)
     words = " ".join(text.split())
     return textwrap.fill(
         words, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False

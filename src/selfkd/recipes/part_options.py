@@ -1,4 +1,4 @@
-"""Every option of the chosen parts, read from their signatures and docstrings by jsonargparse."""
+"""Every option of the chosen parts. jsonargparse reads it from their signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Option:
 
     Args:
         key: `section.name`, or `seed`.
-        kind: the type of its values, as it is annotated.
-        default: its value where nobody gives one.
-        meaning: a sentence of the part's docstring.
+        kind: the annotated type of its values.
+        default: the value if the user gives none.
+        meaning: the text of the part's docstring.
         required: whether it has no default.
     """
 
@@ -38,15 +38,15 @@ class Option:
     required: bool = False
 
 
-_SEED = Option("seed", int, 0, "the seed of everything random")
+_SEED = Option("seed", int, 0, "the seed of all random numbers")
 
 
 def options_of(parts: Mapping[str, str]) -> dict[str, Option]:
-    """The options of the chosen parts and of the sections that are always there, by key.
+    """The options of the chosen parts and of the sections without a choice, by key.
 
     Args:
         parts: section to the name of the chosen part.
-    Raises: UserError: if the parameters of the user's own part cannot be options.
+    Raises: UserError: if the parameters of a custom part cannot be read as options.
     """
     options = {_SEED.key: _SEED}
     for section in sections_of(parts):
@@ -67,7 +67,7 @@ def options_of(parts: Mapping[str, str]) -> dict[str, Option]:
 
 
 class _SignatureReader(ArgumentParser):
-    """Keeps what jsonargparse finds in a signature; from its arguments only private attributes give that back."""
+    """Stores what jsonargparse finds in a signature. Later, only private attributes of its arguments hold that."""
 
     def __init__(self) -> None:
         super().__init__(exit_on_error=False, add_help=False, default_env=False)
@@ -82,8 +82,8 @@ class _SignatureReader(ArgumentParser):
 
         Args:
             target: the class or function.
-            section: where it stands.
-            skip: parameters that are no options: the number of leading ones, and names.
+            section: its section of the recipe.
+            skip: parameters that are not options: the number of leading ones, and names.
         """
         add = self.add_class_arguments if isinstance(target, type) else self.add_function_arguments
         keys = add(target, section, as_group=False, skip=skip, fail_untyped=False)
@@ -101,7 +101,7 @@ class _SignatureReader(ArgumentParser):
 
 
 def _kinds(target: Callable[..., Any]) -> dict[str, Any]:
-    """The annotated types of parameters, by name; a class that passes `**options` on has the types of its bases."""
+    """The annotated types of parameters, by name, with those of the base classes that a class passes `**options` to."""
     functions: list[Any] = [target]
     if isinstance(target, type):
         functions = [vars(base).get("__init__") for base in reversed(target.__mro__)]
@@ -109,6 +109,6 @@ def _kinds(target: Callable[..., Any]) -> dict[str, Any]:
     for function in functions:
         for name, annotation in getattr(function, "__annotations__", {}).items():
             parameter = types.SimpleNamespace(__annotations__={name: annotation})
-            with suppress(Exception):  # an annotation that only a type checker can read
+            with suppress(Exception):  # only a type checker can read this annotation
                 kinds |= typing.get_type_hints(parameter, function.__globals__)
     return kinds

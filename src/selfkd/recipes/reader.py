@@ -1,8 +1,9 @@
-"""Recipes resolved: a recipe and its overrides become a `Recipe`, every key, name and value checked.
+"""Resolve recipes: a recipe and its overrides become a `Recipe`, with every key, name and value checked.
 
-A recipe is flat YAML: `method: dtskd` names a part, `method.beta_max: 0.9` sets one of its options. The signature of a
-part says which options it has. Keys and numbers are checked first, from the sources of the parts (`key_checks`): a slip
-of the pen is answered before torch is loaded. Then the parts are imported, and the values are read (`option_values`).
+A recipe is flat YAML: `method: dtskd` chooses a part, `method.beta_max: 0.9` sets one of its options. The signature of
+a part defines its options. First, keys and numbers are checked against the source code of the parts (`key_checks`), so
+that a typing error is found before torch is imported. Then the parts are imported, and the values are read
+(`option_values`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 
 import yaml
 
+from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.catalogue import is_own
+from selfkd.data.sources.preprocessing import followed_options
 from selfkd.errors import RecipeError, UserError, shown
 from selfkd.methods import RESERVED, check_reserved, method_class
 from selfkd.recipes.files import read_recipe
@@ -24,28 +27,27 @@ from selfkd.recipes.run_names import changes_in_name, checked_name, recipe_stem
 from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
 from selfkd.recipes.values import not_allowed
-from selfkd.recipes.weights import options_of_weights
 
 __all__ = ["derive", "resolve"]
 
-_NONE = "null"  # as an override writes that an optional section has no part
+_NONE = "null"  # in an override: an optional section has no part
 
 
 def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
-    """A recipe with its overrides, names looked up and every option checked.
+    """Read a recipe, apply the overrides, and check every name, option and value.
 
     Args:
-        name: of a recipe of the package, or the path of a YAML file.
+        name: name of a recipe of the package, or path of a YAML file.
         overrides: flat keys that replace the recipe's; `name` replaces the run's name.
-        trust_imports: let the file itself name `package.module:Name`, whose import runs code; overrides always may.
+        trust_imports: whether the file may name `package.module:Name`, whose import runs code. Overrides always may.
     Raises:
-        UnknownNameError: if recipe, part or option do not exist (the message gives the nearest).
-        RecipeError: if a value has the wrong type or a section is missing.
+        UnknownNameError: if the recipe, a part or an option does not exist; the message gives the nearest.
+        RecipeError: if a value has the wrong type, or a section is missing.
     """
     given = read_recipe(name)
     overrides = dict(overrides or {})
     if not isinstance(given.get("published", {}), Mapping):
-        raise RecipeError(f"{name}: published={shown(given['published'])} is not allowed; it must be a mapping")
+        raise RecipeError(f"{name}: published={shown(given['published'])} is not allowed; published must be a mapping")
     if not trust_imports:
         _refuse_imports(name, given, overrides)
     stem = str(given.pop("name", None) or recipe_stem(name))
@@ -60,7 +62,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     named = sorted(key for key in overrides if not is_of_machine(key) and key != "seed")
     changed = {key: after.get(key) for key in named if before.get(key) != after.get(key)}
     if isinstance(teacher := changed.get("teacher.recipe"), str):
-        changed["teacher.recipe"] = recipe_stem(teacher)  # as its own run is named
+        changed["teacher.recipe"] = recipe_stem(teacher)  # like the name of the teacher's run
     return replace(
         recipe,
         name=checked_name(run_name + changes_in_name(changed)) if own_name is None else run_name,
@@ -69,12 +71,12 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
 
 
 def derive(recipe: Recipe, changes: Mapping[str, Any], without: Collection[str] = ()) -> Recipe:
-    """A resolved recipe with other keys, under the same name.
+    """A resolved recipe with some keys changed, under the same name.
 
     Args:
-        recipe: what it is derived from.
-        changes: flat keys that replace the recipe's; None takes an optional section away.
-        without: flat keys of the recipe that are left to their defaults.
+        recipe: the recipe to change.
+        changes: flat keys that replace the recipe's; None removes an optional section.
+        without: flat keys of the recipe that get their defaults again.
     Raises: UserError: as `resolve`.
     """
     kept = {key: value for key, value in recipe.flat().items() if key not in {"name", "published", *without}}
@@ -93,7 +95,11 @@ def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str,
 
 
 def _flat_without_overrides(stem: str, given: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without its overrides, flat; as its file is where they complete it or replace the user's own part."""
+    """The flat keys of a recipe without its overrides.
+
+    These are only the file's keys, without defaults, if the file is incomplete without the overrides, or if the
+    overrides replace a custom part.
+    """
     if any(is_own(str(given.get(section))) and given[section] != merged[section] for section in CHOSEN):
         return dict(given)
     try:
@@ -109,21 +115,23 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
     check_keys(parts, keys)
     check_numbers(parts, keys)
     method = method_class(parts["method"])
-    removals = {section: f"{section}={_NONE} takes it away" for section in RESERVED if section in flat}
+    removals = {section: f"{section}={_NONE} removes it" for section in RESERVED if section in flat}
     check_reserved(parts["method"], method, [section for section in RESERVED if section in parts], removals)
     if method.needs.teacher and "teacher" not in parts:
         raise RecipeError(
-            f"method {parts['method']!r} learns from a teacher, and the recipe names none; for example "
+            f"method {parts['method']!r} learns from a teacher, and the recipe names none; add for example "
             "teacher=recipe teacher.recipe=<name>, or teacher=run teacher.path=<folder>"
         )
     if method.needs.peer:
         _complete_peer(parts, keys)
     seed, options = option_values(parts, keys)
-    for section, followed in options_of_weights(parts, options, keys).items():
-        options[section] |= followed
+    preprocessing = preprocessing_of(parts["backbone"]) if options["backbone"].get("pretrained") else None
+    if preprocessing is not None:
+        for section, followed in followed_options(preprocessing, options, keys).items():
+            options[section] |= followed
     recipe = Recipe(name, seed, parts, options, published, of_teacher)
     buildable = [section for section in parts if CHOSEN[section].leading == 0]
-    for section in (*buildable, *ALWAYS):  # all that can be built without data check their ranges now
+    for section in (*buildable, *ALWAYS):  # parts that need no data check the ranges of their options now
         recipe.build(section)
     for section, chosen in parts.items():
         if is_own(chosen):
@@ -132,7 +140,7 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
 
 
 def _take_parts(keys: dict[str, Any]) -> dict[str, str]:
-    """The names of the chosen parts by section, taken out of a recipe's keys."""
+    """Remove the names of the chosen parts from a recipe's keys, and return them by section."""
     parts: dict[str, str] = {}
     if "peer" not in keys and any(key.startswith("peer.") for key in keys):
         keys["peer"] = keys.get("backbone")
@@ -149,19 +157,19 @@ def _take_parts(keys: dict[str, Any]) -> dict[str, str]:
 
 
 def _complete_peer(parts: dict[str, str], keys: dict[str, Any]) -> None:
-    """Give a peer of the same network the options of the backbone that the recipe does not set for it."""
+    """Copy the backbone's options to a peer of the same network, unless the recipe sets them for the peer."""
     if parts.setdefault("peer", parts["backbone"]) == parts["backbone"]:
         for key in [key for key in keys if key.startswith("backbone.")]:
             keys.setdefault(f"peer.{key.removeprefix('backbone.')}", keys[key])
 
 
 def _check_plain(subject: str, section: str, options: Mapping[str, Any]) -> None:
-    """Refuse defaults of the user's own part that a run's recipe could not keep."""
+    """Check that a run's recipe.yaml can hold the options of a custom part, with their defaults."""
     for option, value in options.items():
         try:
             yaml.safe_dump(value)
         except yaml.YAMLError as error:
             raise UserError(
                 f"{subject} has the option {section}.{option}={shown(value)}, which a recipe cannot hold; "
-                "options must be numbers, texts, true, false, null, or lists of them"
+                "options must be numbers, texts, true, false, null, or lists of these"
             ) from error

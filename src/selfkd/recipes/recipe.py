@@ -1,4 +1,4 @@
-"""A resolved recipe, and what of it is the experiment."""
+"""A resolved recipe, and the keys of it that belong to the experiment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from selfkd.recipes.sections import TEACHER_PREFIX, part, sections_of
 
 __all__ = ["MACHINE", "Recipe", "differences", "is_of_machine"]
 
-# Options of the machine are no part of the experiment: they change neither the name of a run nor its identity.
+# Options of the machine do not belong to the experiment: they change neither the name of a run nor its identity.
 MACHINE = frozenset(
     {
         "data.root",
@@ -40,12 +40,12 @@ class Recipe:
     """A resolved recipe: every option has its value.
 
     Args:
-        name: the recipe's name with its overrides, which is also the run's folder.
-        seed: of everything random.
+        name: the recipe's name with its overrides; it is also the name of the run's folder.
+        seed: the seed of all random numbers.
         parts: section to the name of the chosen part ("method" to "dtskd").
-        options: section to keyword arguments.
-        published: the figure that the recipe reproduces, or empty.
-        of_teacher: keys of the teacher's own recipe, without the `teacher.` before them, and their values as text.
+        options: section to its options, as keyword arguments.
+        published: the figure that the recipe reproduces; empty if there is none.
+        of_teacher: the keys of the teacher's recipe, without their prefix `teacher.`, and their values as texts.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Recipe:
     of_teacher: Mapping[str, str] = field(default_factory=dict)
 
     def flat(self) -> dict[str, Any]:
-        """All of it as flat keys, as a recipe file has them."""
+        """The whole recipe as the flat keys of a recipe file."""
         result: dict[str, Any] = {"name": self.name, "seed": self.seed}
         for section in sections_of(self.parts):
             if section in self.parts:
@@ -69,17 +69,17 @@ class Recipe:
         return result
 
     def to_yaml(self) -> str:
-        """A file that resolves to this very recipe."""
+        """The text of a recipe file that resolves to this recipe."""
         return yaml.safe_dump(self.flat(), sort_keys=False, allow_unicode=True)
 
     def build(self, section: str, /, *arguments: Any, **others: Any) -> Any:
         """Build the part of a section with the recipe's options; `partial(recipe.build, "optimizer")` is a factory.
 
         Args:
-            section: of the recipe.
-            arguments: what the part takes before its options: K for a network, the parameters for an optimiser.
-            others: keyword arguments beside the options, or in place of some.
-        Raises: UserError: if an option is not allowed, or the user's own part fails; the message says where.
+            section: a section of the recipe.
+            arguments: the part's arguments before its options: K for a network, the parameters for an optimiser.
+            others: keyword arguments that are added to the options, or replace some.
+        Raises: UserError: if an option is not allowed, or a custom part fails; the message says where.
         """
         try:
             return self.target(section)(*arguments, **{**self.options[section], **others})
@@ -89,27 +89,27 @@ class Recipe:
             raise error.renamed(f"{section}.{error.option}") from error
 
     def target(self, section: str) -> Callable[..., Any]:
-        """The class or function that a section configures. The user's own raises a `UserError` whatever fails in it."""
+        """The class or function of a section. A custom one raises a `UserError` for every error in it."""
         name = self.parts.get(section)
         target = part(section, name)
-        return _naming_errors(f"{section} {name!r}", target) if name is not None and is_own(name) else target
+        return _reporting_errors(f"{section} {name!r}", target) if name is not None and is_own(name) else target
 
     def with_seed(self, seed: int) -> Recipe:
-        """The same experiment from another seed."""
+        """The same recipe with another seed."""
         return replace(self, seed=seed)
 
 
 def is_of_machine(key: str) -> bool:
-    """Whether a flat key, of a recipe or of a teacher's, belongs to a machine and not to the experiment."""
+    """Whether a flat key of a recipe, or of its teacher's recipe, belongs to the machine and not to the experiment."""
     return key in MACHINE or (key.startswith(TEACHER_PREFIX) and is_of_machine(key.removeprefix(TEACHER_PREFIX)))
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The keys in which two experiments differ, with both values; options of the machine do not count.
+    """The keys in which two experiments differ, with both values. Options of the machine do not count.
 
     Args:
-        before: flat keys of the one experiment.
-        after: of the other.
+        before: the flat keys of one experiment.
+        after: the flat keys of the other.
     """
     keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key) and key != "published"]
     return [
@@ -119,8 +119,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     ]
 
 
-def _naming_errors(subject: str, factory: Callable[..., Any]) -> Callable[..., Any]:
-    """The user's own part, with its signature; an error that it raises when it is built is named with its place."""
+def _reporting_errors(subject: str, factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a custom part: an error in it becomes a `UserError` that names the part, the file and the line."""
 
     @functools.wraps(factory)
     def build(*arguments: Any, **options: Any) -> Any:

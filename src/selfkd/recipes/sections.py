@@ -1,4 +1,4 @@
-"""The sections of a recipe, and what each of them chooses or configures; torch is imported with a part, not before."""
+"""The sections of a recipe, and the part that each configures. torch is imported only with a part."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ class Chosen:
     """A section whose part is chosen by name.
 
     Args:
-        catalogue: the parts.
-        leading: how many leading arguments of a part are no options.
-        load: from a part's name to the part.
-        target: from a part's name to `module:attribute`, without importing it.
-        others: kinds of parts that no table holds: in words, and the name of one; those of a kind share their options.
-        reserved: keyword arguments of a part that are no options: other sections give them.
-        optional: whether a recipe may do without the section, and then says nothing of it.
+        catalogue: the table of the parts.
+        leading: number of a part's leading arguments, which are not options.
+        load: gives the part of a name.
+        target: gives the `module:attribute` of a name, without an import.
+        others: kinds of parts that the table lacks, each as a description and one name. All parts of a kind have the
+            same options.
+        reserved: keyword arguments of a part that are not options, because other sections give their values.
+        optional: whether a recipe may omit the section.
     """
 
     catalogue: Catalogue
@@ -69,27 +70,27 @@ ALWAYS: Mapping[str, str] = {
     "history": "selfkd.memories.history_options:HistoryOptions",
     "trainer": "selfkd.training.options:TrainerOptions",
 }
-"""Sections that are always there, with the class of their options."""
+"""The sections without a choice, which every recipe has, and the class of their options."""
 TEACHER_PREFIX = "teacher."
-"""Begins the options of the section `teacher`, and the keys of the teacher's own recipe."""
+"""The prefix of the options of the section `teacher`, and of the keys of the teacher's recipe."""
 
 
 def sections_of(parts: Mapping[str, str]) -> tuple[str, ...]:
-    """The sections of a recipe, in their order: those whose part it chooses, and those that are always there.
+    """The sections of a recipe, in their order: those with a chosen part, then those of `ALWAYS`.
 
     Args:
-        parts: section to the name of what was chosen.
+        parts: section to the name of the chosen part.
     """
     return (*(section for section in CHOSEN if section in parts), *ALWAYS)
 
 
 def part(section: str, name: str | None) -> Callable[..., Any]:
-    """What a section configures.
+    """Import the class or function that a section configures.
 
     Args:
         section: one of `CHOSEN` or `ALWAYS`.
-        name: of the part; None in sections that are always there.
-    Raises: UserError: if there is no such part, or somebody's own cannot be imported or used.
+        name: name of the part; None for a section of `ALWAYS`.
+    Raises: UserError: if there is no such part, or a custom part cannot be imported or used.
     """
     if section in CHOSEN:
         return CHOSEN[section].load(str(name))
@@ -98,7 +99,7 @@ def part(section: str, name: str | None) -> Callable[..., Any]:
 
 
 def part_target(section: str, name: str | None) -> str:
-    """`module:attribute` of what a section configures, found without importing it.
+    """The `module:attribute` of the class or function that a section configures. It is not imported.
 
     Raises: UnknownNameError: if there is no such part.
     """
@@ -106,9 +107,9 @@ def part_target(section: str, name: str | None) -> str:
 
 
 def override(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's flat keys with others over them, whether a file includes it or a command line names it.
+    """The flat keys of a recipe with changes, which come from a command line or from a file that includes the recipe.
 
-    Options of a part that is replaced by another go with it.
+    A change that replaces a part also drops the options that the recipe gave to the old part.
     """
     replaced = {
         section

@@ -1,4 +1,4 @@
-"""The keys `teacher.<key>` of a student's recipe, which are keys of the teacher's own recipe."""
+"""The keys `teacher.<key>` of a student's recipe that set keys of the teacher's recipe."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ["keys_near_teacher", "take_teacher_keys"]
 
 
 def take_teacher_keys(flat: dict[str, Any]) -> dict[str, str]:
-    """Take the keys of the teacher's own recipe out of a student's; their values are for that recipe to read.
+    """Remove the keys of the teacher's recipe from a student's recipe, and return them. The values are not read yet.
 
     Args:
-        flat: the student's keys, which lose the teacher's.
-    Returns: the keys without `teacher.` before them, and their values as text.
+        flat: the student's keys; the teacher's are removed from it.
+    Returns: the keys without their prefix `teacher.`, and their values as texts.
     Raises:
         UnknownNameError: if no recipe has such a key.
-        RecipeError: if such a key, or an option of another kind of teacher, has no meaning for this kind.
+        RecipeError: if a key has no meaning for this kind of teacher.
     """
     kind = flat.get("teacher")
     if not isinstance(kind, str) or kind not in TEACHERS:
-        return {}  # there is none, or no such one, which is said where parts are looked up
+        return {}  # no teacher, or an unknown kind, which is an error when the part is looked up
     taken: dict[str, str] = {}
     origin = TEACHERS.load(kind)
     own, known = option_names("teacher", kind) or (), every_key()
-    of_others = {option for other in TEACHERS for option in option_names("teacher", other) or ()}
+    of_any_kind = {option for other in TEACHERS for option in option_names("teacher", other) or ()}
     for key in [key for key in flat if key.startswith(TEACHER_PREFIX) and key not in own]:
         value, bare = flat.pop(key), key.removeprefix(TEACHER_PREFIX)
         section = bare.partition(".")[0]
         named = (flat.get(section), flat.get(f"{TEACHER_PREFIX}{section}"), taken.get(section))
-        # Options of the user's own part are not known yet.
+        # The options of a custom part are not known yet.
         unknown = bare not in known and not any(is_own(str(name)) for name in named)
-        if unknown and key not in of_others:
+        if unknown and key not in of_any_kind:
             raise unknown_option(key, value, keys_near_teacher(kind, bare), f"{LISTING} of a recipe")
         if unknown or not origin.takes(bare):
             keys = ("<key of its recipe>",) if origin.keys is None else origin.keys
@@ -50,10 +50,10 @@ def take_teacher_keys(flat: dict[str, Any]) -> dict[str, str]:
 
 
 def keys_near_teacher(kind: str, bare: str) -> list[str]:
-    """The keys that may have been meant by `teacher.<bare>`: in full, and only what this kind of teacher takes.
+    """The full keys that this kind of teacher takes, to find those near `teacher.<bare>`.
 
-    Keys of the teacher's own teacher are among them only where those were meant.
+    Keys of the teacher's own teacher are among them only if `bare` is such a key.
     """
     origin = TEACHERS.load(kind)
-    meant = [key for key in every_key() if bare.startswith(TEACHER_PREFIX) or not key.startswith(TEACHER_PREFIX)]
-    return [*(option_names("teacher", kind) or ()), *(f"{TEACHER_PREFIX}{key}" for key in meant if origin.takes(key))]
+    keys = [key for key in every_key() if bare.startswith(TEACHER_PREFIX) or not key.startswith(TEACHER_PREFIX)]
+    return [*(option_names("teacher", kind) or ()), *(f"{TEACHER_PREFIX}{key}" for key in keys if origin.takes(key))]

@@ -1,4 +1,4 @@
-"""The recipe of a teacher: what `teacher.<key>` says of it, and what it has from its student."""
+"""The recipe of a teacher: the keys `teacher.<key>`, and those that it inherits from its student."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from selfkd.teachers.origins import FromFile, FromRecipe, FromTimm, Origin
 __all__ = ["naming_the_teacher", "network_recipe", "origin_of", "teachers_first"]
 
 _INHERITED = frozenset({"seed", "data", "augmentation", "loader", "optimizer", "schedule", "trainer"})
-"""What a teacher has from its student. Not `regularization`: mixed images and their soft labels belong, as the method
-does, to what the teacher's own recipe trains with; whoever wants them says teacher.regularization.mixup."""
+"""The seed and the sections that a teacher inherits from its student. `regularization` is not among them: like the
+method, it belongs to the teacher's own recipe. teacher.regularization.mixup trains a teacher with mixed images."""
 _LONGEST_CHAIN = 32
-_ONLY_A_NETWORK = {"method": "plain", "supervision": None, "teacher": None, "peer": None}
-"""Of a recipe of which nothing but the network and its images is used."""
+_PLAIN_NETWORK = {"method": "plain", "supervision": None, "teacher": None, "peer": None}
+"""Changes that leave only the network and its data in a recipe."""
 
 
 def origin_of(student: Recipe) -> Origin:
-    """Where the teacher of a recipe that has one comes from."""
+    """The origin of the teacher. The recipe must have one."""
     origin: Origin = student.build("teacher")
     return origin
 
 
 def teachers_first(student: Recipe, trust_imports: bool = False) -> list[Recipe]:
-    """The recipes that must be trained before a recipe, in that order: its teacher's, and before it that one's.
+    """The teachers that must be trained before a recipe, in the order of training: the last is its own teacher.
 
     Args:
         student: the recipe.
-        trust_imports: let a teacher's recipe file name `package.module:Name`, whose import runs code.
-    Raises: UserError: if a teacher's recipe cannot be resolved, or its run would lie where its student's does.
+        trust_imports: whether a teacher's recipe file may name `package.module:Name`, whose import runs code.
+    Raises: UserError: if a teacher's recipe cannot be resolved, or teacher and student would share a run folder.
     """
     chain = [student]
     while "teacher" in chain[0].parts and isinstance(origin := origin_of(chain[0]), FromRecipe):
@@ -44,29 +44,31 @@ def teachers_first(student: Recipe, trust_imports: bool = False) -> list[Recipe]
         if any((recipe.name, recipe.seed) == (teacher.name, teacher.seed) for recipe in chain):
             runs = " -> ".join(f"{recipe.name} seed {recipe.seed}" for recipe in (*reversed(chain), teacher))
             raise RecipeError(
-                f"teacher and student would share the folder of one run: {runs}; a recipe cannot be its own teacher, "
-                "and another one needs a name or a seed of its own: teacher.name=..., teacher.seed=..."
+                f"teacher and student would share one run folder: {runs}; a recipe cannot be its own teacher, and "
+                "another teacher needs another name or seed: set teacher.name=... or teacher.seed=..."
             )
         if len(chain) > _LONGEST_CHAIN:
-            raise RecipeError(f"more than {_LONGEST_CHAIN} teachers would have to be trained, each for the next")
+            raise RecipeError(
+                f"more than {_LONGEST_CHAIN} teachers must be trained, each for the next; use fewer, or a finished run"
+            )
         chain.insert(0, teacher)
     return chain[:-1]
 
 
 def network_recipe(student: Recipe, origin: FromFile | FromTimm) -> Recipe:
-    """A recipe whose backbone is the teacher's network, and whose data say how its images are normalised.
+    """A recipe whose backbone is the teacher's network, and whose `data` has the normalisation of its images.
 
     Args:
-        student: whose teacher it is; what is not said of the teacher is the student's.
-        origin: of the teacher.
-    Raises: UserError: if no network is named, or an option is not allowed.
+        student: the student's recipe; it gives all values that are not set for the teacher.
+        origin: the teacher's origin.
+    Raises: UserError: if the recipe names no network for the teacher, or an option is not allowed.
     """
-    changes: dict[str, Any] = {**_ONLY_A_NETWORK, **student.of_teacher}
+    changes: dict[str, Any] = {**_PLAIN_NETWORK, **student.of_teacher}
     dropped: frozenset[str] = frozenset()
     meaning = "the network whose weights the file holds"
     if isinstance(origin, FromTimm):
         changes["backbone.pretrained"] = True
-        dropped = frozenset({"data.mean", "data.std"})  # they follow the weights
+        dropped = frozenset({"data.mean", "data.std"})  # the weights give these
         meaning = "timm's name of the network"
     if "backbone" not in student.of_teacher:
         raise RecipeError(f"teacher={student.parts['teacher']} needs teacher.backbone=<name>, {meaning}")
@@ -88,7 +90,7 @@ def _trained_recipe(student: Recipe, origin: FromRecipe, trust_imports: bool) ->
 
 @contextmanager
 def naming_the_teacher() -> Iterator[None]:
-    """Let errors say that they are of the teacher's recipe."""
+    """Add to an error's message that it is about the teacher's recipe."""
     try:
         yield
     except UserError as error:

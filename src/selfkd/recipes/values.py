@@ -1,4 +1,4 @@
-"""Values of options: how they are read and written, and the words of an error or a help for their types."""
+"""Read and write the values of options, and describe their types in words for errors and the help."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _WORDS = {
     tuple: [_LIST],
 }
 _PLURALS = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts"}
-_MOST_DIGITS = 100  # of a number in the text of an option
+_LONGEST_NUMBER = 100  # characters
 
 
 def in_words(kind: Any) -> str:
-    """The values that a type allows."""
+    """The values that a type allows, in words."""
     return _joined(sorted(_alternatives(kind), key=lambda words: words.startswith(_LIST)))
 
 
@@ -55,7 +55,7 @@ def _alternatives(kind: Any) -> list[str]:
 
 
 def written(value: Any) -> str:
-    """A value as a recipe or a command line has it."""
+    """A value as text, as a recipe or a command line writes it."""
     if isinstance(value, tuple | list):
         return "[" + ",".join(written(item) for item in value) + "]"
     if value is None:
@@ -64,17 +64,17 @@ def written(value: Any) -> str:
 
 
 def not_allowed(key: str, value: Any, allowed: str) -> RecipeError:
-    """The error of an option whose value its type or its name does not allow."""
+    """The error for an option whose value is not allowed."""
     return RecipeError(f"{key}={shown(value)} is not allowed; {key} must be {allowed}")
 
 
 def read_value(key: str, value: Any, kind: Any) -> Any:
-    """The value of an option, which jsonargparse reads as the option's type says.
+    """Read the value of an option with jsonargparse, by the option's type.
 
     Args:
-        key: of the option.
-        value: what a recipe or a command line has: a text, or what YAML made of it.
-        kind: the type of the option.
+        key: the option's key.
+        value: the value in the recipe or on the command line: a text, or a value that YAML has read.
+        kind: the option's type.
     Raises: RecipeError: if the type does not allow the value; the message names the option.
     """
     given = _as_text(key, value, kind)
@@ -86,9 +86,9 @@ def read_value(key: str, value: Any, kind: Any) -> Any:
 
 
 def check_notation(key: str, value: Any) -> None:
-    """Check that an option which takes numbers only has them in plain decimals.
+    """Check that an option for numbers has plain decimals.
 
-    Raises: RecipeError: if one is written otherwise, or in a list beyond the limits; the message names the option.
+    Raises: RecipeError: if a number is written in another way, or a list is too long; the message names the option.
     """
     if any(isinstance(each, str) and is_other_number(each) for each in _members(_read_list(key, value))):
         raise _other_notation(key, value)
@@ -96,28 +96,29 @@ def check_notation(key: str, value: Any) -> None:
 
 @functools.cache
 def _parser(kind: Any) -> ArgumentParser:
-    """Reads one value of a type: whatever it refuses, the option is known without its message."""
+    """A parser for one value of a type. Its error messages are not used."""
     parser = ArgumentParser(exit_on_error=False, add_help=False, default_env=False)
     parser.add_argument("--value", type=kind)
     return parser
 
 
 def _as_text(key: str, value: Any, kind: Any) -> Any:
-    """A value as jsonargparse takes it. A number is text, which the type reads: 32 is a precision or 32.0."""
+    """The value for jsonargparse. A number becomes text, because the type decides its meaning: 32 may be a text."""
     if isinstance(value, str) and not _takes_text(kind):
         read = _read_list(key, value)
         if read is value and value.lstrip().startswith("["):
             raise not_allowed(key, value, in_words(kind))
         value = read
-    if any(isinstance(each, str) and is_plain_number(each) and len(each) > _MOST_DIGITS for each in _members(value)):
-        raise RecipeError(f"{key}={shown(value)} is not allowed; write numbers in at most {_MOST_DIGITS} characters")
+    numbers = (each for each in _members(value) if isinstance(each, str) and is_plain_number(each))
+    if any(len(number) > _LONGEST_NUMBER for number in numbers):
+        raise RecipeError(f"{key}={shown(value)} is not allowed; write numbers in at most {_LONGEST_NUMBER} characters")
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _plain_numbers_only(key: str, given: Any, read: Any, kind: Any) -> Any:
-    """What jsonargparse read, but the text where it took one for a number that is no plain decimal: `010`, `1_000`.
+    """The value that jsonargparse read; the text itself if that is a number in another notation: `010`, `1_000`.
 
-    Raises: RecipeError: if the option takes no text.
+    Raises: RecipeError: if the text is such a number, and the option takes no text.
     """
     if isinstance(given, list) and isinstance(read, list | tuple) and len(given) == len(read):
         lists = (each for each in (kind, *typing.get_args(kind)) if typing.get_origin(each) in (tuple, list))
@@ -132,9 +133,9 @@ def _plain_numbers_only(key: str, given: Any, read: Any, kind: Any) -> Any:
 
 
 def _read_list(key: str, value: Any) -> Any:
-    """A value; where it is the text of a list, that list.
+    """The list that a text writes; any other value as it is.
 
-    Raises: RecipeError: if the list is beyond the limits.
+    Raises: RecipeError: if the list is too long or too deep.
     """
     try:
         read = list_value(value) if isinstance(value, str) else None
@@ -145,8 +146,8 @@ def _read_list(key: str, value: Any) -> Any:
 
 def _other_notation(key: str, value: Any) -> RecipeError:
     return RecipeError(
-        f"{key}={shown(value)} is not allowed; write numbers in plain decimals: no zeros before them, no underscores, "
-        "no colons"
+        f"{key}={shown(value)} is not allowed; write numbers in plain decimals, without leading zeros, underscores "
+        "and colons"
     )
 
 
@@ -155,5 +156,5 @@ def _members(value: Any) -> list[Any]:
 
 
 def _takes_text(kind: Any) -> bool:
-    """Whether any text is a value of a type."""
+    """Whether a type allows every text."""
     return kind is str or str in typing.get_args(kind)

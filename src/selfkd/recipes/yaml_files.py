@@ -1,14 +1,15 @@
-"""YAML as recipes use it: flat mappings of plain values, with limits that no honest recipe meets.
+"""Read the YAML of recipes: flat mappings of plain values, with limits that no real recipe reaches.
 
-Numbers are written in plain decimals. What only YAML 1.1 takes for a number or a date (`010` for 8, `1:30` for 90,
-`1_000`, `0x1F`, `2024-01-01`) stays text, so that it can be the name of a class or a folder, and is refused where an
-option takes a number.
+Only plain decimals are numbers. YAML 1.1 also has other numbers and dates (`010` for 8, `1:30` for 90, `1_000`, `0x1F`,
+`2024-01-01`). Here they stay texts, so that they can be names of classes or folders. An option for a number refuses
+them.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from selfkd.errors import RecipeError, shown
 
 __all__ = ["Budget", "is_other_number", "is_plain_number", "list_value", "read_mapping"]
 
-_LARGEST_FILE = 2**20  # bytes, of a recipe with all that it includes
+_LARGEST_FILE = 2**20  # bytes of a recipe with all its includes
 _MOST_FILES = 64
 _MOST_VALUES = 20_000
 _MOST_ALIASES = 100
@@ -28,7 +29,7 @@ _INTEGER = r"[-+]?(?:0|[1-9][0-9]{0,30})"
 _DECIMAL = r"[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 _PLAIN_NUMBER = re.compile(rf"[-+]?(?:0|[1-9][0-9]*)(?:[eE][-+]?[0-9]+)?|{_DECIMAL}")
 _LIKE_A_NUMBER = re.compile(r"[-+]?[.0-9][-+.:\w]{0,99}", re.ASCII)
-# What is no text where it stands without quotes: pattern, and the characters it begins with.
+# Values without quotes that are not texts: tag to their pattern and their first characters.
 _RESOLVED = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -37,31 +38,31 @@ _RESOLVED = {
 }
 
 
+@dataclass
 class Budget:
-    """What is left of the limits while a recipe is read, with all that it includes."""
+    """The rest of the limits while a recipe and its includes are read."""
 
-    def __init__(self) -> None:
-        self.files = _MOST_FILES
-        self.bytes = _LARGEST_FILE
-        self.values = _MOST_VALUES
-        self.aliases = _MOST_ALIASES
+    files: int = _MOST_FILES
+    bytes: int = _LARGEST_FILE
+    values: int = _MOST_VALUES
+    aliases: int = _MOST_ALIASES
 
     def take_file(self, name: str) -> None:
-        """Count one more recipe that is read or included.
+        """Count a recipe that is read or included.
 
         Raises: RecipeError: if there are too many.
         """
         self.files -= 1
         if self.files < 0:
-            raise RecipeError(f"{shown(name)} is one inclusion too many; a recipe may read {_MOST_FILES} files in all")
+            raise RecipeError(f"{shown(name)} is one include too many; a recipe may read {_MOST_FILES} files in all")
 
 
 class _RefusedError(yaml.MarkedYAMLError):
-    """What is YAML, but not in a recipe."""
+    """YAML that a recipe must not have."""
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that counts what it meets, refuses tags, and lets no key come twice."""
+    """A SafeLoader with limits, without tags, and without keys that are given twice."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (a variable of the class in PyYAML)
 
@@ -72,7 +73,7 @@ class _Loader(yaml.SafeLoader):
         self._collections: set[str | None] = set()
 
     def get_event(self) -> yaml.Event:
-        """The next event, counted before anything is built from it."""
+        """The next event. It is counted before a value is built from it."""
         event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.CollectionStartEvent):
             self._depth += 1
@@ -93,10 +94,10 @@ class _Loader(yaml.SafeLoader):
         return event
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping; plain YAML lets the last of two equal keys win in silence."""
+        """A mapping whose keys all differ. PyYAML would use the last of two equal keys without a message."""
         counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for key, count in counts.items():
-            self._refuse_if(count > 1, node, f"{key} comes twice")
+            self._refuse_if(count > 1, node, f"{key} is given twice")
         return super().construct_mapping(node, deep)
 
     def _refuse_if(self, wrong: bool, place: Any, problem: str) -> None:
@@ -109,28 +110,26 @@ for _tag, (_pattern, _first) in _RESOLVED.items():
 
 
 def read_mapping(path: Path, budget: Budget) -> dict[str, Any]:
-    """A YAML file of one mapping.
+    """Read a YAML file that holds one mapping.
 
     Args:
-        path: of the file.
-        budget: what it may take of the limits.
-    Raises: RecipeError: if it cannot be read, is no mapping of texts to values, or is beyond the limits.
+        path: path of the file.
+        budget: the rest of the limits; the file's size and values are subtracted.
+    Raises: RecipeError: if it cannot be read, is not a mapping of texts to values, or exceeds the limits.
     """
     try:
         place = path.expanduser()
         if place.exists() and not place.is_file():
-            raise RecipeError(f"{path} cannot be read as a recipe: it is no file")
+            raise RecipeError(f"{path} cannot be read as a recipe: it is not a file")
         with place.open("rb") as file:
             content = file.read(budget.bytes + 1)
         budget.bytes -= len(content)
         if budget.bytes < 0:
-            raise RecipeError(
-                f"{path} cannot be read as a recipe: with its inclusions it has over {_LARGEST_FILE} bytes"
-            )
+            raise RecipeError(f"{path} cannot be read as a recipe: with its includes it has over {_LARGEST_FILE} bytes")
         mapping = _constructed(content.decode(), budget)
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} cannot be read as a recipe: {_said(error)}") from error
-    except (OSError, ValueError, RuntimeError) as error:  # a path with a null byte, of an unknown user, no UTF-8
+    except (OSError, ValueError, RuntimeError) as error:  # also a null byte or an unknown user in the path, no UTF-8
         raise RecipeError(f"{shown(str(path))} cannot be read as a recipe: {error}") from error
     if not isinstance(mapping, dict) or not all(isinstance(key, str) for key in mapping):
         raise RecipeError(f"{path} must hold one mapping of flat keys, for example 'method: dtskd'")
@@ -138,9 +137,9 @@ def read_mapping(path: Path, budget: Budget) -> dict[str, Any]:
 
 
 def list_value(text: str) -> list[Any] | None:
-    """The list that an override's text writes, `[...]`; None if it writes none.
+    """The list that the text of an override writes as `[...]`; None if it is not a list.
 
-    Raises: RecipeError: if it is beyond the limits, saying which.
+    Raises: RecipeError: if the list exceeds a limit; the message names the limit.
     """
     if not text.lstrip().startswith("["):
         return None
@@ -154,17 +153,17 @@ def list_value(text: str) -> list[Any] | None:
 
 
 def is_plain_number(text: str) -> bool:
-    """Whether a text is a number in plain decimals, as a recipe writes them."""
+    """Whether a text is a number in plain decimals, as recipes need it."""
     return _PLAIN_NUMBER.fullmatch(text.strip()) is not None
 
 
 def is_other_number(text: str) -> bool:
-    """Whether a text is a number as YAML 1.1 or Python write it, but not in plain decimals: `010`, `1:30`, `1_000`."""
+    """Whether a text is a number of YAML 1.1 or Python that is not a plain decimal: `010`, `1:30`, `1_000`."""
     if is_plain_number(text) or _LIKE_A_NUMBER.fullmatch(text.strip()) is None:
         return False
     try:
         return isinstance(yaml.safe_load(text), int | float)
-    except (yaml.YAMLError, ValueError):  # a date that there is not
+    except (yaml.YAMLError, ValueError):  # a date that does not exist
         return False
 
 
@@ -177,7 +176,7 @@ def _constructed(text: str, budget: Budget) -> Any:
 
 
 def _said(error: yaml.YAMLError) -> str:
-    """What a YAML error says, on one line."""
+    """The message of a YAML error, on one line."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Training through Lightning. Optimisers and schedules by name; nothing here imports torch."""
+"""Training with Lightning, and the tables of optimisers and schedules. Importing this does not import torch."""
 
 from selfkd.catalogue import Catalogue, Entry
 

@@ -1,4 +1,4 @@
-"""The library that gives this process its memory, and what another would spare."""
+"""The memory allocator of this process, and a hint when jemalloc would be faster."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _SETTINGS = "oversize_threshold:1,background_thread:true,metadata_thp:auto,dirty
 
 
 def allocator_name() -> str | None:
-    """jemalloc, tcmalloc or mimalloc, where one of them is loaded, or else glibc; None where it is none of these."""
+    """The loaded allocator: jemalloc, tcmalloc, mimalloc or glibc; None if it is none of these."""
     loaded = _REPLACEMENTS.search(_MAPS.read_text(encoding="utf-8", errors="replace")) if _MAPS.exists() else None
     return loaded[1] if loaded else platform.libc_ver()[0] or None
 
 
 def jemalloc_advice(largest_tensor: int) -> str | None:
-    """A line for the log of a training on a CPU: what replaces the system's allocator, or how jemalloc would.
+    """A line for the log of a training on a CPU: which allocator replaces the system's, or how to use jemalloc.
 
     Args:
-        largest_tensor: bytes of the largest tensor that a step makes, roughly.
-    Returns: None where there is nothing to say: the tensors are small, or jemalloc is not installed.
+        largest_tensor: approximate size in bytes of the largest tensor in a step.
+    Returns: None if the tensors are small, or jemalloc is not installed.
     """
     name = allocator_name()
     if name != _GLIBC:
-        return f"memory comes from {name}" if name else None
+        return f"memory allocator: {name}" if name else None
     library = ctypes.util.find_library("jemalloc") if largest_tensor >= _LARGE else None
     if library is None:
         return None
     return (
-        f"{library} is installed and can make a training with tensors this large faster (docs/step-cost.md); "
+        f"{library} is installed and can make this training faster, because its tensors are large (docs/step-cost.md); "
         f"to use it, write before the command: LD_PRELOAD={library} MALLOC_CONF={_SETTINGS}"
     )

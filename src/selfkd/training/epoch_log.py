@@ -19,7 +19,7 @@ _ALWAYS_LOGGED = ("train/loss", "seconds/train")
 
 
 def read_epoch_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv; cells that an epoch did not fill are left out. No file is no rows.
+    """The rows of a metrics.csv, without their empty cells; no rows if there is no file.
 
     Raises: CheckpointError: if the file is damaged.
     """
@@ -27,7 +27,7 @@ def read_epoch_log(path: Path) -> list[dict[str, float]]:
         return []
     try:
         if not path.is_file():
-            raise OSError("it is no file")
+            raise OSError("it is not a file")
         with path.open(newline="", encoding="utf-8") as file:
             rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
@@ -38,7 +38,7 @@ def read_epoch_log(path: Path) -> list[dict[str, float]]:
 
 
 class EpochLogger(Logger):
-    """A logger of epochs alone: its metrics are those of an epoch, and the run's recipe.yaml holds the options."""
+    """A logger of the values of each epoch. It logs no options, because the run's recipe.yaml holds them."""
 
     @property
     def name(self) -> str:
@@ -49,15 +49,15 @@ class EpochLogger(Logger):
         return ""
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: see above."""
+        """Log nothing."""
 
 
 class EpochLog(EpochLogger):
-    """Writes metrics.csv. Lightning's CSVLogger deletes its file when a run is continued; this one keeps it.
+    """Writes metrics.csv. Lightning's CSVLogger deletes its file when a run continues; this one keeps it.
 
     Args:
         path: the file.
-        done_epochs: epochs that the checkpoint holds; later rows belong to a killed attempt and are dropped.
+        done_epochs: number of epochs in the checkpoint. Later rows come from a killed attempt and are dropped.
     """
 
     def __init__(self, path: Path, done_epochs: int) -> None:
@@ -65,12 +65,12 @@ class EpochLog(EpochLogger):
         self.path = path
         self._rows = [row for row in read_epoch_log(path) if row[_EPOCH] <= done_epochs]
         self._columns: list[str] = []
-        self._lines: list[str] = []  # the file's, so that an epoch formats its own row and no earlier one
+        self._lines: list[str] = []  # the file's lines, so that an epoch formats only its own row
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add the row of one epoch (`step`, counted from 1) and write the file, whole or not at all."""
+        """Add the row of one epoch (`step`, counted from 1), and write the whole file or nothing."""
         if "train/loss" not in metrics:
-            return  # Lightning's own metrics, which hold nothing new
+            return  # Lightning's own metrics, which add nothing
         row = {_EPOCH: float(step or 0), **metrics}
         self._rows.append(row)
         if self._lines and set(row) <= set(self._columns):

@@ -1,4 +1,4 @@
-"""Train to the end of the schedule, from wherever the checkpoint stands; what is trained says a training module."""
+"""Train a training module to the end of its schedule, from the newest checkpoint on."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from selfkd.training.training_module import TrainingModule
 
 __all__ = ["check_hardware", "connect", "fit"]
 
-# What torch, Lightning and a memory raise when what they are to take over has other keys, types or sizes.
-_OF_UNFIT_CHECKPOINTS = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+# torch, Lightning and a memory raise these when a checkpoint has other keys, types or sizes than they need.
+_CHECKPOINT_MISMATCHES = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 _log = logging.getLogger("selfkd")
 
 
 def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = True) -> torch.device:
-    """Train, logging and saving into `folder`; continue from its newest whole checkpoint.
+    """Train a module, and write its log and its checkpoints into `folder`. Continue from the newest whole checkpoint.
 
-    Processes that are connected train together; the first alone writes. On a CPU torch keeps the number of threads that
-    the module chose, with which the network is then to be evaluated.
+    Connected processes train together; only the main process writes. On a CPU torch keeps the number of threads that
+    the module chose, so that the caller evaluates the network with the same number.
 
     Args:
-        module: of any task; trained in place, with the options that it has.
+        module: the training module of any task. It is trained in place, with its own options.
         folder: gets `checkpoints/` (see `CheckpointFiles`) and `metrics.csv`.
-        title: for the progress bar, or those lines.
-        show_progress: whether there is a progress bar; else there is a line in the log per evaluated epoch.
+        title: the text before the progress bar or the log's lines.
+        show_progress: show a progress bar; otherwise log a line per evaluated epoch.
     Returns: the device that trained.
     Raises:
         RunInterruptedError: on Ctrl-C or SIGTERM; the last checkpoint is whole.
@@ -64,7 +64,7 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
             checkpoint is kept.
         MemoryExhaustedError: if the device has too little memory.
         CheckpointError: if all checkpoints are damaged, or they belong to another method.
-        StorageError: if something cannot be written; the last checkpoint is whole.
+        StorageError: if a file cannot be written; the last checkpoint is whole.
         OptionError, UserError: if the hardware cannot do what the options ask for.
     """
     options, checkpoints = module.options, folder / "checkpoints"
@@ -73,28 +73,29 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
     if done:
         _log.info("%s continues after epoch %d of %d", folder, done, options.epochs)
     saving = _Saving(checkpoints, options.checkpoint_every, done)
+    progress_bars = [RunProgressBar(title)] if show_progress and is_main_process() else []
     if options.channels_last:
-        # Lightning moves modules between devices but knows no memory layouts.
+        # Lightning moves modules between devices but does not set their memory layout.
         module.trained.to(memory_format=torch.channels_last)
     with _quiet_lightning():
         trainer = _trainer(
             options,
             max_epochs=options.epochs,
-            reload_dataloaders_every_n_epochs=1,  # every epoch has its own loader, which names it
+            reload_dataloaders_every_n_epochs=1,  # every epoch has a loader of its own
             logger=_loggers(module, folder, done, None if show_progress else title) if is_main_process() else False,
-            callbacks=_callbacks(saving, title, show_progress and is_main_process()),
+            callbacks=[_KeepSignalHandler(), saving, *progress_bars],
             default_root_dir=folder,
         )
-        # Lightning would ask all processes in every step, waiting for the device, whether one was told to stop. It has
-        # no public switch for that.
+        # In every step Lightning would wait for the device and ask all processes whether a signal came. It has no
+        # public option to turn that off.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if options.compile_mode is not None:
-            # Not Lightning's module around it, whose logging and hooks would break the graph. A graph for each size of
-            # batch: after a short last batch torch would prefer a slower one for all sizes.
+            # Compile the method alone: the logging and the hooks of Lightning's module would break the graph. Each
+            # batch size gets a graph: after a short last batch torch would use a slower graph for all sizes.
             module.trained.compile(fullgraph=True, mode=options.compile_mode, dynamic=False)
         try:
             trainer.fit(module, ckpt_path=start, weights_only=True)
-        except (SystemExit, Exception) as error:  # SystemExit is Lightning's end after Ctrl-C
+        except (SystemExit, Exception) as error:  # Lightning raises SystemExit after Ctrl-C
             said = f"stopped after epoch {saving.done} of {options.epochs}; the same command continues"
             stopped = interrupted(error, said)
             if stopped is not None:
@@ -106,10 +107,10 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
                 raise MemoryExhaustedError(
                     f"{module.too_little_memory(device)}; {saving.done} epochs are saved"
                 ) from error
-            if options.compile_mode is not None and _comes_from_the_compiler(error):
+            if options.compile_mode is not None and isinstance(error, _compiler_errors()):
                 reason = f"torch cannot compile here; set trainer.compile=false. Its error: {first_line(error)}"
                 raise OptionError("trainer.compile", options.compile, reason=reason) from error
-            if start is not None and not saving.started and isinstance(error, _OF_UNFIT_CHECKPOINTS):
+            if start is not None and not saving.started and isinstance(error, _CHECKPOINT_MISMATCHES):
                 kind, reason = type(error).__name__, first_line(error)
                 said = reason if reason == kind else f"{kind}: {reason}"
                 raise CheckpointError(f"{start} does not fit this run ({said})") from error
@@ -118,14 +119,14 @@ def fit(module: TrainingModule, folder: Path, title: str, show_progress: bool = 
 
 
 def _start(checkpoints: Path) -> Path | None:
-    """The checkpoint to continue from; its best epoch is put back."""
+    """The checkpoint to continue from, if there is one; the best epoch that it knew is restored."""
     start = newest_checkpoint(checkpoints)
     restore_best(checkpoints, start)
     return start
 
 
 def connect(options: TrainerOptions) -> None:
-    """Connect this process to those that train with it; nothing where it trains alone.
+    """Connect this process to the others of its run; a process that trains alone connects to nothing.
 
     Raises: OptionError, UserError: if the hardware cannot do what the options ask for.
     """
@@ -134,17 +135,17 @@ def connect(options: TrainerOptions) -> None:
             _trainer(options, logger=False, enable_checkpointing=False).strategy.setup_environment()
 
 
-def _comes_from_the_compiler(error: BaseException) -> bool:
-    """Whether torch could not compile: a graph that breaks, a compiler that is missing."""
+def _compiler_errors() -> type[Exception]:
+    """The base class of torch.compile's errors: a graph breaks, or there is no compiler."""
     from torch._dynamo.exc import TorchDynamoException
 
-    return isinstance(error, TorchDynamoException)
+    return TorchDynamoException
 
 
 def check_hardware(options: TrainerOptions) -> None:
-    """Raise now what `fit` would raise for want of hardware or of an optional package.
+    """Check now that `fit` will find the hardware and the optional packages that the options need.
 
-    Raises: OptionError or UserError: naming the options.
+    Raises: OptionError or UserError: names the options.
     """
     with _quiet_lightning():
         _trainer(options, logger=False, enable_checkpointing=False)
@@ -163,7 +164,7 @@ def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
             accelerator=options.accelerator,
             devices=world.devices,
             num_nodes=world.num_nodes,
-            # A gradient lies where it is exchanged, which spares a copy of all of them.
+            # Gradients lie in the buffers that DDP exchanges, which saves a copy of all of them.
             strategy=DDPStrategy(gradient_as_bucket_view=True) if world.size > 1 else "auto",
             sync_batchnorm=options.sync_batchnorm and world.size > 1,
             precision=options.precision,
@@ -197,11 +198,11 @@ def _loggers(module: TrainingModule, folder: Path, done_epochs: int, title: str 
 
 
 class _Saving(Checkpoint):
-    """Saves the best epoch, every so many, and the last; Lightning calls it once the module has evaluated the epoch.
+    """Saves the best epoch, every n-th and the last. Lightning calls it after the module has evaluated the epoch.
 
     Attributes:
-        done: epochs that the newest checkpoint holds.
-        started: whether training has begun, with all that a checkpoint holds taken over.
+        done: number of epochs in the newest checkpoint.
+        started: whether the checkpoint is loaded and training has begun.
     """
 
     def __init__(self, checkpoints: Path, every: int, done: int) -> None:
@@ -223,8 +224,8 @@ class _Saving(Checkpoint):
             self.done = done
 
 
-class _OwnSignals(pl.Callback):
-    """Keeps the handler of SIGTERM that was there: Lightning's would wait for other processes inside of it."""
+class _KeepSignalHandler(pl.Callback):
+    """Keeps the current handler of SIGTERM: Lightning's handler would wait for the other processes."""
 
     def __init__(self) -> None:
         self._handler = signal.getsignal(signal.SIGTERM)
@@ -234,14 +235,9 @@ class _OwnSignals(pl.Callback):
             signal.signal(signal.SIGTERM, self._handler)
 
 
-def _callbacks(saving: _Saving, title: str, show_progress: bool) -> list[pl.Callback]:
-    callbacks: list[pl.Callback] = [_OwnSignals(), saving]
-    return [*callbacks, RunProgressBar(title)] if show_progress else callbacks
-
-
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's announcements and its advice on loaders and logging, which does not apply to ours."""
+    """Hide Lightning's messages, and its advice on loaders and logging, which does not apply here."""
     logs = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [log.level for log in logs]
     for log in logs:
@@ -250,7 +246,7 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             for category in (UserWarning, DeprecationWarning, FutureWarning):
                 warnings.filterwarnings("ignore", category=category, module="pytorch_lightning")
-            # Of weights of 1x1 convolutions in channels-last, whose two ways of striding are the same memory.
+            # A 1x1 convolution's weights in channels-last can have two kinds of strides for the same memory.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             yield
     finally:

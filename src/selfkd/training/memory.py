@@ -1,4 +1,4 @@
-"""Errors that mean too little memory, which torch raises in several forms."""
+"""Recognise the errors that mean too little memory, and report them in one way."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from selfkd.errors import MemoryExhaustedError, OptionError, first_line
 
 __all__ = ["is_out_of_memory", "memory_for", "memory_to_evaluate"]
 
-# What torch's allocator of main memory says in a plain RuntimeError, its reader of files that maps them, and cuDNN and
-# cuBLAS where they get none.
-_SAID = (
+# torch reports too little memory in a plain RuntimeError. These texts come from its CPU allocator, from the mapping of
+# files into memory, and from cuBLAS and cuDNN.
+_MESSAGES = (
     "DefaultCPUAllocator: ",
     "not enough memory",
     "Cannot allocate memory",
@@ -24,14 +24,14 @@ _SAID = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or one from which it came, says that memory has run out."""
+    """Whether an error, or an error that caused it, says that memory has run out."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError | torch.OutOfMemoryError):
             return True
         if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
             return True
-        if isinstance(cause, RuntimeError) and any(said in str(cause) for said in _SAID):
+        if isinstance(cause, RuntimeError) and any(message in str(cause) for message in _MESSAGES):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
@@ -39,18 +39,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_for(doing: str, advice: str) -> Iterator[None]:
-    """Let too little memory for what is done here end it with an error of ours.
+    """Raise a `MemoryExhaustedError` if memory runs out in this block.
 
     Args:
-        doing: what is done, as the subject of a sentence ("reading the data").
-        advice: what might fit.
-    Raises: MemoryExhaustedError: that says both.
+        doing: the work of this block, as the subject of a sentence ("reading the data").
+        advice: what the user can do.
+    Raises: MemoryExhaustedError: with the work and the advice.
     """
     try:
         yield
     except Exception as error:
-        said = isinstance(error, MemoryExhaustedError | OptionError)  # which option, or how much
-        if said or not is_out_of_memory(error):
+        is_explained = isinstance(error, MemoryExhaustedError | OptionError)
+        if is_explained or not is_out_of_memory(error):
             raise
         raise MemoryExhaustedError(
             f"{doing} needs more memory than there is ({first_line(error)}); {advice}"
@@ -61,7 +61,7 @@ def memory_to_evaluate(batch_size: int) -> AbstractContextManager[None]:
     """`memory_for` an evaluation.
 
     Args:
-        batch_size: images in a batch of evaluation, of all processes together.
+        batch_size: number of images in an evaluation batch, over all processes.
     """
     return memory_for(
         f"evaluating with loader.evaluation_batch_size={batch_size}",

@@ -1,4 +1,4 @@
-"""Which memory layout a network can be trained in."""
+"""Whether a network can be trained in channels-last layout."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import nn
 __all__ = ["trains_in_channels_last"]
 
 _BLOCK = 16
-"""Channels that oneDNN's kernels for AVX-512 take at a time; those for AVX2 take 8."""
+"""Number of channels that oneDNN's AVX-512 kernels process at a time; the AVX2 kernels process 8."""
 
 
 def trains_in_channels_last(network: nn.Module) -> bool:
     """Whether every gradient is right in channels-last layout on a CPU.
 
-    oneDNN (issue 6035, open in torch 2.15) computes the weight gradient of a strided 1x1 convolution of channels-last
-    images with fewer input channels than its block writing past its workspace: it is wrong, or the process dies. Only
-    very narrow networks have one, most of them in tests.
+    oneDNN has a bug (issue 6035, open in torch 2.15). In a strided 1x1 convolution of channels-last images with fewer
+    input channels than a block, it writes past its workspace: the weight gradient is wrong, or the process dies. Only
+    very narrow networks have such a convolution, most of them in tests.
     """
     return not any(
         isinstance(module, nn.Conv2d)

@@ -1,4 +1,4 @@
-"""The training module of all methods. It knows a method only by its contract."""
+"""The training module of all methods. It uses a method only through the contract."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from selfkd.training.training_module import SelectionMetric, TrainingModule
 __all__ = ["METHOD", "NETWORK", "MethodModule", "TrainingParts"]
 
 METHOD = "method."
-"""How keys of a checkpoint's weights begin, those of a method's part after it."""
+"""The prefix of a method's keys among the weights of a checkpoint."""
 NETWORK = f"{METHOD}backbone.network."
-"""How those of the plain network begin."""
+"""The prefix of the plain network's keys."""
 
 _log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True)
 class TrainingParts:
-    """What a run is made of, beside the method.
+    """The parts of a training beside the method.
 
     Args:
-        training_loader: augmented batches.
-        selection_loader: the split that chooses the best epoch.
-        selection_name: "test" or "validation".
-        make_optimizer: from parameter groups.
-        make_schedule: from optimiser, epochs and steps per epoch.
-        seed: of the run.
+        training_loader: gives augmented batches.
+        selection_loader: gives the split that selects the best epoch.
+        selection_name: name of that split: "test" or "validation".
+        make_optimizer: builds the optimiser from parameter groups.
+        make_schedule: builds the schedule from the optimiser, the number of epochs and the steps per epoch.
+        seed: the recipe's seed.
     """
 
     training_loader: TrainingBatches[Any]
@@ -60,12 +60,12 @@ class TrainingParts:
 
 
 class MethodModule(TrainingModule):
-    """Trains any method; the best epoch is that of the highest top-1 accuracy of "main".
+    """Trains any method. The best epoch is the one with the highest top-1 accuracy of the head "main".
 
     Args:
-        method: what is trained.
-        parts: loaders, optimiser, schedule, seed.
-        options: of the run.
+        method: the method to train.
+        parts: loaders, optimiser, schedule and seed.
+        options: the recipe's `trainer.*`.
     """
 
     def __init__(self, method: Method, parts: TrainingParts, options: TrainerOptions) -> None:
@@ -105,7 +105,7 @@ class MethodModule(TrainingModule):
         self.method.begin_epoch(self._progress(0))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        # Of a compiled method, the last step's outputs may be overwritten.
+        # A compiled method may now overwrite the outputs of the last step.
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         self._output = self.method(batch, self._progress(batch_idx))
         weight = self.parts.training_loader.loss_weight(batch_idx)
@@ -123,7 +123,7 @@ class MethodModule(TrainingModule):
         super().on_train_epoch_end()
 
     def guard(self) -> None:
-        self.method.guard()  # first, since a wrong label can be what made the loss NaN
+        self.method.guard()  # first, because a wrong label can make the loss NaN
         self._meter.guard(self.current_epoch)
 
     def end_epoch(self) -> dict[str, float]:
@@ -131,10 +131,10 @@ class MethodModule(TrainingModule):
         return self._meter.compute()
 
     def evaluate(self) -> dict[str, Score]:
-        """Scores of every head on the selecting split.
+        """Scores of every head on the split that selects the best epoch.
 
-        The papers evaluate in float32; so does this, which runs outside Lightning's autocast. Processes share it out,
-        with the running statistics of the first, which alone are saved.
+        This runs outside Lightning's autocast, in float32, as the papers evaluate. Each process evaluates its share of
+        the split. All use the running statistics of the main process, because only these are saved.
         """
         if is_distributed():
             for buffer in self.method.buffers():
@@ -155,29 +155,29 @@ class MethodModule(TrainingModule):
         }
 
     def prepare_cpu(self, kept_threads: int | None) -> None:
-        """Choose the number of threads, and say what gives the memory."""
+        """Choose the number of threads, and log it with a hint on the memory allocator."""
         images, backbone = self.parts.training_loader.batch_size // self.trainer.world_size, self.method.backbone
         choice = choose_threads(backbone.network, backbone.input_size, images, self.options.threads, kept_threads)
         torch.set_num_threads(choice.number)
-        _log.info("threads that compute: %d (%s)", choice.number, choice.reason)
+        _log.info("CPU threads: %d (%s)", choice.number, choice.reason)
         element = torch.float32 if self.options.precision == "32" else torch.bfloat16
-        memory = jemalloc_advice(max(map(math.prod, backbone.stage_shapes)) * images * element.itemsize)
-        if memory is not None:
-            _log.info("%s", memory)
+        hint = jemalloc_advice(max(map(math.prod, backbone.stage_shapes)) * images * element.itemsize)
+        if hint is not None:
+            _log.info("%s", hint)
 
     def too_little_memory(self, device: torch.device) -> str:
         loader = self.parts.training_loader
-        continuing: list[str] = []
+        same_run: list[str] = []
         if device.type == "cuda":
-            continuing += ["loader.device_share=0"] if loader.device_share else []
+            same_run += ["loader.device_share=0"] if loader.device_share else []
             memories = self.method.memories.values()
-            continuing += dict.fromkeys(override for memory in memories for override in memory.off_device)
-        anew = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
-        anew += ["trainer.precision=bf16-mixed"] if self.options.precision == "32" else []
-        said = [f"{device} has too little memory for this network with loader.batch_size={loader.batch_size}"]
-        said += [f"it might continue with {' or '.join(continuing)}"] if continuing else []
-        said += [f"{' or '.join(anew)} might fit, as a run of its own"] if anew else []
-        return "; ".join(said)
+            same_run += dict.fromkeys(override for memory in memories for override in memory.off_device)
+        new_run = [] if loader.halved_batch_size is None else [f"loader.batch_size={loader.halved_batch_size}"]
+        new_run += ["trainer.precision=bf16-mixed"] if self.options.precision == "32" else []
+        sentences = [f"{device} has too little memory for this network with loader.batch_size={loader.batch_size}"]
+        sentences += [f"it might continue with {' or '.join(same_run)}"] if same_run else []
+        sentences += [f"a new run with {' or '.join(new_run)} might fit"] if new_run else []
+        return "; ".join(sentences)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

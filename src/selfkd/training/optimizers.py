@@ -23,7 +23,7 @@ def sgd(
     """Stochastic gradient descent with momentum.
 
     Args:
-        groups: the parameters; settings of a group go before these.
+        groups: the parameter groups; a setting in a group replaces the one below.
         lr: the highest learning rate.
         momentum: the part of the last step that is added to the next, in [0, 1].
         weight_decay: L2 penalty on all parameters.
@@ -49,11 +49,11 @@ def adamw(
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
     Args:
-        groups: the parameters; settings of a group go before these.
+        groups: the parameter groups; a setting in a group replaces the one below.
         lr: the highest learning rate.
-        weight_decay: decay of all parameters, times the learning rate.
-        beta1: decay of the mean of gradients, in [0, 1).
-        beta2: decay of the mean of squared gradients, in [0, 1).
+        weight_decay: decay of all parameters; it is multiplied by the learning rate.
+        beta1: decay rate of the running mean of the gradients, in [0, 1).
+        beta2: decay rate of the running mean of the squared gradients, in [0, 1).
     Raises: OptionError: if a value is out of range.
     """
     positive("optimizer.lr", lr)

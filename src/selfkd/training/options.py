@@ -12,7 +12,7 @@ from selfkd.option_checks import at_least, one_of
 __all__ = ["MOST_THREADS", "TrainerOptions"]
 
 MOST_THREADS = 1024
-"""More than any processor has; a system may refuse to start so many, which ends the process."""
+"""More than any processor has. If a system refuses to start so many, the process ends."""
 
 _PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 _MODES = ("default", "reduce-overhead", "max-autotune")

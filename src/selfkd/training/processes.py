@@ -1,7 +1,7 @@
 """The processes of a run: who started them, how they start on this machine, and how they end together.
 
-torch.distributed.elastic's `start_processes` is not used. It reports one failed process and keeps the exit codes of the
-others to itself, so a process that the system killed cannot be told from those that fail because it is gone.
+torch.distributed.elastic's `start_processes` is not used. It reports one failed process and hides the exit codes of the
+others, so a process that the system killed looks like the processes that failed because of it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, ProcessRaisedException, start_processes
 
 from selfkd import errors, process_environment
+from selfkd.atomic_files import written_whole
 from selfkd.cores import available_cores
 from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
 from selfkd.process_group import is_distributed, process_rank
@@ -39,12 +40,11 @@ from selfkd.training.signals import StopSignal, leave, stopping_on_signals, stop
 
 __all__ = ["World", "is_main_process", "start"]
 
-# The variables that torchrun sets, and so do we for the processes that we start.
-_TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# torchrun sets these variables for its processes, and `start` does so, too.
+_LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-_GRACE_SECONDS = 15.0  # torch waits so long twice: before it sends SIGTERM, and before SIGKILL
-_SETTLING_SECONDS = 0.5
-_OURS = "selfkd"
+_GRACE_SECONDS = 15.0  # torch waits this long before SIGTERM, and again before SIGKILL
+_COLLECT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class World:
     """All processes of a run.
 
     Args:
-        devices: processes on each machine.
-        num_nodes: machines.
-        environment: how a process learns its place among them.
-        launched: whether torchrun, srun or `start` has started this process as one of them.
+        devices: number of processes on each machine.
+        num_nodes: number of machines.
+        environment: tells a process its rank and the address of the main process.
+        launched: whether torchrun, srun or `start` has started this process.
     """
 
     devices: int
@@ -70,9 +70,9 @@ class World:
 
     @classmethod
     def of(cls, options: TrainerOptions) -> World:
-        """What the options ask for, or what torchrun or srun has started.
+        """The processes that torchrun, srun or `start` has started; otherwise those that the options ask for.
 
-        Raises: OptionError: if the two disagree, or several machines are asked for and nobody has started them.
+        Raises: OptionError: if the two disagree, or the options ask for several machines and nothing has started them.
         """
         launched = _launcher()
         if launched is not None:
@@ -93,7 +93,7 @@ class World:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and reports."""
+    """Whether this is the process that writes and reports."""
     if is_distributed():
         return process_rank() == 0
     launched = _launcher()
@@ -101,17 +101,17 @@ def is_main_process() -> bool:
 
 
 def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
-    """Run `work(*arguments)` in several processes on this machine and wait for all; if one ends early, all end.
+    """Run `work(*arguments)` in several processes on this machine and wait for all. If one fails, all end.
 
     Args:
-        work: a function of a module, which runs in a fresh interpreter.
-        processes: how many.
-        arguments: pickled to each process.
+        work: a function of a module; it runs in fresh interpreters.
+        processes: number of processes.
+        arguments: the arguments of `work`; each process gets a pickled copy.
     Raises:
         SelfKDError: the first that a process raised, with its message and exit status.
-        RunInterruptedError: if this process or one of them is told to stop.
+        RunInterruptedError: if a signal stops this process or one of them.
         ProcessLostError: if one is killed.
-        RuntimeError: of an error that is none of ours, from one that holds its traceback.
+        RuntimeError: if a process raises another error; its cause holds the traceback.
     """
     with tempfile.TemporaryDirectory() as reports, stopping_on_signals():
         settings = {
@@ -119,21 +119,22 @@ def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
             "LOCAL_WORLD_SIZE": str(processes),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(_free_port()),
-            "PYTHONSAFEPATH": "1",  # else they would look for modules in the working folder before they are told where
-            # Threads of several processes on the same cores hinder each other severely.
+            "PYTHONSAFEPATH": "1",  # or they would search the working folder for modules before they get our path
+            # More threads than cores are very slow, so the processes divide the cores.
             "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"]
             if process_environment.says_threads("OMP_NUM_THREADS")
             else str(max(1, available_cores() // processes)),
             **process_environment.variables(),
         }
-        level = logging.getLogger(_OURS).getEffectiveLevel()
-        told = (settings, reports, level, work, arguments)
+        level = logging.getLogger("selfkd").getEffectiveLevel()
+        given = (settings, reports, level, work, arguments)
         context: ProcessContext | None = None
         stopped = killed = None
         try:
-            # What a library reads when it is imported must be there before; and a stop finds all of them or none.
+            # Libraries read their variables when they are imported, so these come first. A signal waits until all
+            # processes are started.
             with _environment(settings), stops_deferred():
-                context = start_processes(_begin, told, processes, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
+                context = start_processes(_run_process, given, processes, join=False, start_method="spawn")  # type: ignore[no-untyped-call]
             killed = _wait_for_first_failure(context)
         except StopSignal as stop:
             if context is None:
@@ -144,40 +145,40 @@ def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:
                     os.kill(int(process.pid), stop.number)
         try:
             with stops_deferred():
-                _end(context, stopped is not None)
+                _end_all(context, stopped is not None)
         except (ProcessExitedException, ProcessRaisedException) as error:
-            lost = _lost(error, killed, processes)
+            failure = _failure(error, killed, processes)
             if killed is not None and killed[1] == signal.SIGKILL:
-                raise lost from error  # whatever others report failed for want of it
-            raise _reported(Path(reports)) or stopped or lost from error
+                raise failure from error  # the errors of the others are consequences
+            raise _first_reported_error(Path(reports)) or stopped or failure from error
         if stopped is not None:
             raise stopped
 
 
 def _wait_for_first_failure(context: ProcessContext) -> tuple[int, int] | None:
-    """Wait until all have ended well or one has not. Returns number and signal of one that was killed, or None."""
+    """Wait until one process fails or all have succeeded. Returns rank and signal of a killed process, or None."""
     running = dict(enumerate(context.processes))
     while running:
         connection.wait([process.sentinel for process in running.values()])
-        ended = [number for number, process in running.items() if not process.is_alive()]
-        if any(running[number].exitcode for number in ended):
-            # Others fail for want of it, perhaps before this one is seen to have ended.
-            time.sleep(_SETTLING_SECONDS)
-            codes = {number: process.exitcode or 0 for number, process in enumerate(context.processes)}
-            return next(((number, -code) for number, code in codes.items() if code < 0), None)
-        for number in ended:
-            del running[number]
+        ended = [rank for rank, process in running.items() if not process.is_alive()]
+        if any(running[rank].exitcode for rank in ended):
+            # This failure may be a consequence of a killed process, so give that one time to show.
+            time.sleep(_COLLECT_SECONDS)
+            codes = [process.exitcode or 0 for process in context.processes]
+            return next(((rank, -code) for rank, code in enumerate(codes) if code < 0), None)
+        for rank in ended:
+            del running[rank]
     return None
 
 
-def _end(context: ProcessContext, stopped: bool) -> None:
-    """Wait for all; once one has failed the others are told to stop, and after a while killed.
+def _end_all(context: ProcessContext, stopped: bool) -> None:
+    """Wait for all processes. If one has failed, the others get SIGTERM, and SIGKILL some time later.
 
     Args:
         context: the processes.
-        stopped: whether all were told to stop, and are to be killed if they have not after a while.
+        stopped: whether all have received a stop signal; then those that do not end in time are killed.
 
-    Raises: ProcessExitedException, ProcessRaisedException: of one that failed.
+    Raises: ProcessExitedException, ProcessRaisedException: if one failed.
     """
     if any(process.exitcode for process in context.processes):
         for process in context.processes:
@@ -191,24 +192,25 @@ def _end(context: ProcessContext, stopped: bool) -> None:
 
 
 def _launcher() -> tuple[str, ClusterEnvironment, int] | None:
-    """Who started this process as one of several, what it told it, and how many it started on this machine.
+    """The launcher's name, its environment, and the number of processes that it started on this machine.
 
-    Raises: UserError: if srun was started in a way that Lightning cannot follow.
+    Returns: None if no launcher started this process.
+    Raises: UserError: if Lightning does not support the way in which srun was started.
     """
-    if all(name in os.environ for name in _TOLD):
+    if all(name in os.environ for name in _LAUNCH_VARIABLES):
         return "torchrun", TorchElasticEnvironment(), int(os.environ["LOCAL_WORLD_SIZE"])
-    # A batch script itself has no step; what it starts without srun stands alone.
+    # A batch script has no step of its own, so a process that it starts without srun is alone.
     if "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
         tasks, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", 1))
         try:
-            # Lightning's own requeueing would save and restore in the middle of an epoch.
+            # Lightning's requeueing would save and restore in the middle of an epoch.
             return "srun", SLURMEnvironment(auto_requeue=False), tasks // nodes
         except RuntimeError as error:
             raise UserError(str(error)) from error
     return None
 
 
-def _begin(
+def _run_process(
     rank: int,
     settings: Mapping[str, str],
     reports: str,
@@ -216,7 +218,7 @@ def _begin(
     work: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
-    """The beginning of a process."""
+    """Run `work` in a started process, and report its error."""
     os.environ.update({**settings, "RANK": str(rank), "LOCAL_RANK": str(rank)})
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
@@ -225,53 +227,52 @@ def _begin(
             work(*arguments)
     except SelfKDError as error:
         report = {"class": type(error).__name__, "message": str(error), "exit_status": error.exit_status}
-        partial = Path(reports) / f"{rank}.partial"
-        partial.write_text(json.dumps(report), encoding="utf-8")
-        partial.rename(partial.with_suffix(".json"))
+        with written_whole(Path(reports) / f"{rank}.json") as partial:
+            partial.write_text(json.dumps(report), encoding="utf-8")
         leave(error.exit_status)
     except KeyboardInterrupt as error:
         leave(128 + getattr(error, "number", signal.SIGINT))
 
 
 def _stop_with_parent() -> None:
-    """Stop this process when its parent has died. torch sends SIGINT then, which a job in the background ignores."""
+    """Stop this process when its parent has died. torch sends SIGINT for that, but background jobs ignore SIGINT."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _reported(reports: Path) -> SelfKDError | None:
-    """The error of ours that came first, or None."""
-    found = sorted(reports.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
-    if not found:
+def _first_reported_error(reports: Path) -> SelfKDError | None:
+    first = min(reports.glob("*.json"), key=lambda file: file.stat().st_mtime_ns, default=None)
+    if first is None:
         return None
-    report = json.loads(found[0].read_text(encoding="utf-8"))
+    report = json.loads(first.read_text(encoding="utf-8"))
     kind = getattr(errors, report["class"], SelfKDError)
     error: SelfKDError = kind.__new__(kind, report["message"])
     error.exit_status = report["exit_status"]
     return error
 
 
-def _lost(
+def _failure(
     error: ProcessExitedException | ProcessRaisedException, killed: tuple[int, int] | None, processes: int
 ) -> Exception:
+    """The error for a process that was killed or failed."""
     if killed is not None:
-        number, how = killed[0], signal.Signals(killed[1]).name
+        rank, how = killed[0], signal.Signals(killed[1]).name
     elif isinstance(error, ProcessRaisedException):
-        said = str(error).strip().rpartition("\n")[2]  # its traceback, which the error raised from this one keeps
+        said = str(error).strip().rpartition("\n")[2]  # the last line of its traceback; the cause keeps the rest
         return RuntimeError(f"process {error.error_index} of {processes} failed: {said}")
     else:
-        number, how = error.error_index, f"status {error.exit_code}"
+        rank, how = error.error_index, f"status {error.exit_code}"
     return ProcessLostError(
-        f"process {number} (counted from 0) of {processes} was lost ({how}); "
+        f"process {rank} (counted from 0) of {processes} was lost ({how}); "
         "the same command continues from the last checkpoint"
     )
 
 
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while."""
+    """Set environment variables in this block."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

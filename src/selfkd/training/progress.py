@@ -1,4 +1,4 @@
-"""How far a run is: one progress bar for all of it on standard error, or a line in the log per evaluated epoch."""
+"""The progress of a run: one bar on standard error for all epochs, or a line in the log per evaluated epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger("selfkd")
 
 
 class RunProgressBar(pl.Callback):
-    """One bar for the steps of all epochs; Lightning's own restarts with every epoch.
+    """One bar for the steps of all epochs. Lightning's own bar starts again with every epoch.
 
     Args:
         title: the text before the bar.
@@ -35,7 +35,7 @@ class RunProgressBar(pl.Callback):
         total = int(trainer.num_training_batches) * int(trainer.max_epochs or 0)
         bar = tqdm(total=total, initial=trainer.global_step, desc=self.title, unit="step", mininterval=0.5)
         self._bar = self._opened.enter_context(bar)
-        self._opened.enter_context(logging_redirect_tqdm())  # lines of the log stand above the bar, not behind it
+        self._opened.enter_context(logging_redirect_tqdm())  # the log's lines stand above the bar, not behind it
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert self._bar is not None
@@ -55,7 +55,7 @@ class RunProgressBar(pl.Callback):
 
 
 class EpochLines(EpochLogger):
-    """A line in the log for every evaluated epoch, in place of a bar.
+    """Writes a line to the log for every evaluated epoch, instead of a bar.
 
     Args:
         title: the text before each line.
@@ -68,7 +68,7 @@ class EpochLines(EpochLogger):
         self.module = module
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Write the line of one epoch (`step`, counted from 1), if it was evaluated."""
+        """Write the line of an epoch (`step`, counted from 1) if it was evaluated."""
         selecting, latest = self.module.selection_metric, self.module.latest
         if latest is not None and selecting.column in metrics:
             done = f"epoch {step}/{self.module.options.epochs}, {selecting.split} {in_words(latest)}"

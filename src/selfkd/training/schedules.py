@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name, stepped after every batch; their arguments are the recipe's `schedule.*`."""
+"""Learning-rate schedules by name. They step after every batch; their arguments are the recipe's `schedule.*`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def multistep(
     """Multiply the learning rate by `gamma` at every milestone.
 
     Args:
-        optimizer: whose learning rate is scheduled.
-        epochs: of the whole run.
-        steps_per_epoch: batches in an epoch.
-        milestones: when the learning rate falls, in increasing order. A number up to 1 is a share of all epochs, and
-            keeps its meaning in a shorter run; a number above 1 is an epoch. Both count from the end of the warm-up.
-        gamma: factor at each milestone, > 0.
+        optimizer: the optimiser with the learning rate.
+        epochs: number of epochs in the whole run.
+        steps_per_epoch: number of batches in an epoch.
+        milestones: when the learning rate falls, in increasing order. A number up to 1 is a share of all epochs, so it
+            fits a run of any length; a number above 1 is an epoch. Both count from the end of the warm-up.
+        gamma: the factor at each milestone, > 0.
         warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
     Raises: OptionError: if a value is out of range.
     """
@@ -42,13 +42,13 @@ def multistep(
     warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
     after = epochs * steps_per_epoch - warmup_steps
     steps = [round(after * m if m <= 1 else steps_per_epoch * m) for m in milestones]
-    # A share below 1 lies within the run, however few steps it has.
+    # A share below 1 must lie within the run, even in a run of few steps.
     steps = [min(step, after - 1) if m < 1 else step for step, m in zip(steps, milestones, strict=True)]
     if steps != sorted(steps):
-        reason = f"numbers up to 1 are shares of the {epochs} epochs, and with them the milestones do not increase"
+        reason = f"numbers up to 1 are shares of the {epochs} epochs, so these milestones do not increase"
         raise OptionError("schedule.milestones", milestones, reason=reason)
     if steps and steps[-1] >= after:
-        reason = f"the last one lies beyond trainer.epochs={epochs}; shares below 1 fit a run of any length"
+        reason = f"the last milestone lies beyond trainer.epochs={epochs}; shares below 1 fit a run of any length"
         raise OptionError("schedule.milestones", milestones, reason=reason)
     return _with_warmup(MultiStepLR(optimizer, steps, gamma), optimizer, warmup_steps)
 
@@ -64,9 +64,9 @@ def cosine(
     """Let the learning rate fall along half a cosine.
 
     Args:
-        optimizer: whose learning rate is scheduled.
-        epochs: of the whole run.
-        steps_per_epoch: batches in an epoch.
+        optimizer: the optimiser with the learning rate.
+        epochs: number of epochs in the whole run.
+        steps_per_epoch: number of batches in an epoch.
         final_fraction: the last learning rate as a share of the highest, in [0, 1).
         warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
     Raises: OptionError: if a value is out of range.
@@ -80,12 +80,12 @@ def cosine(
 
 
 def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int, *, warmup_epochs: float = 0.0) -> LRScheduler:
-    """Keep the learning rate.
+    """Keep the learning rate constant.
 
     Args:
-        optimizer: whose learning rate is scheduled.
-        epochs: of the whole run.
-        steps_per_epoch: batches in an epoch.
+        optimizer: the optimiser with the learning rate.
+        epochs: number of epochs in the whole run.
+        steps_per_epoch: number of batches in an epoch.
         warmup_epochs: epochs in which the learning rate rises linearly, step by step, to its full value.
     Raises: OptionError: if a value is out of range.
     """

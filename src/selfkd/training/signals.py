@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as batch systems send it before they kill: both end a run in the same orderly way."""
+"""Ctrl-C and SIGTERM end a run in the same orderly way. Batch systems send SIGTERM before they kill."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from selfkd.errors import RunInterruptedError
 
 __all__ = ["StopSignal", "interrupted", "leave", "stopping_on_signals", "stops_deferred"]
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-_CHILD_ENDED = getattr(signal, "SIGCHLD", None)  # not on Windows
-_AGAIN_SECONDS = 0.05
-_KILLED_SECONDS = 5.0  # that a killed process may take to be gone
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CHILD_SIGNAL = getattr(signal, "SIGCHLD", None)  # Windows has none
+_RETRY_SECONDS = 0.05
+_KILL_SECONDS = 5.0  # how long to wait for a killed process
 
 
 class StopSignal(KeyboardInterrupt):
-    """Raised where the process stands when it is told to stop; goes the way of Ctrl-C.
+    """SIGINT or SIGTERM told this process to stop. It is raised in whatever code is running, as Ctrl-C is.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -37,61 +37,61 @@ class StopSignal(KeyboardInterrupt):
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """Raise `StopSignal` once on SIGINT or SIGTERM; further ones are ignored, so that the ending is not broken off.
+    """Raise `StopSignal` once on SIGINT or SIGTERM. Later signals are ignored, so that nothing breaks off the ending.
 
-    A signal that was ignored stays so, as a shell ignores Ctrl-C for its jobs in the background. Outside the main
-    thread, where Python allows no handlers, all stay as they are. What fails after the stop has come is taken as its
-    consequence.
+    A signal that was ignored before stays ignored: a shell ignores Ctrl-C for its background jobs. Outside the main
+    thread Python allows no handlers, so nothing changes there. An error that follows the signal is raised as the
+    `StopSignal`, because it is most likely a consequence.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        for each in _STOPPING:
+        received.append(number)
+        for each in _STOP_SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        if _CHILD_ENDED is not None and callable(signal.getsignal(_CHILD_ENDED)):
-            # torch would raise, even at Python's end, that a process that reads was killed: by the same signal. For
-            # later loaders it finds that out by asking, too.
-            signal.signal(_CHILD_ENDED, _unheeded)
+        if _CHILD_SIGNAL is not None and callable(signal.getsignal(_CHILD_SIGNAL)):
+            # The same signal kills the loader's processes. torch's handler would raise an error for each, even when
+            # Python exits. Without the handler torch still finds a killed process, because its loaders check for it.
+            signal.signal(_CHILD_SIGNAL, _do_nothing)
         raise StopSignal(number)
 
     def stop_again(unraisable: sys.UnraisableHookArgs) -> None:
-        """Where Python ignores every error, as while it forks and in a `__del__`, the stop would be lost."""
+        """Send the signal again where Python ignores every error, as in a `__del__` or while it forks."""
         if not isinstance(unraisable.exc_value, StopSignal):
-            ignored_before(unraisable)
+            former_hook(unraisable)
             return
-        signal.signal(came[0], stop)
-        threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), came[0])).start()
+        signal.signal(received[0], stop)
+        threading.Timer(_RETRY_SECONDS, os.kill, (os.getpid(), received[0])).start()
 
-    with _handled_by(stop):
-        ignored_before, sys.unraisablehook = sys.unraisablehook, stop_again
+    with _handling_stops(stop):
+        former_hook, sys.unraisablehook = sys.unraisablehook, stop_again
         try:
             yield
         except Exception as error:
-            if came and not isinstance(error, RunInterruptedError):
-                raise StopSignal(came[0]) from error
+            if received and not isinstance(error, RunInterruptedError):
+                raise StopSignal(received[0]) from error
             raise
         finally:
-            sys.unraisablehook = ignored_before
+            sys.unraisablehook = former_hook
 
 
 @contextmanager
 def stops_deferred() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the end; then the first that came takes the way it would have taken."""
-    came: list[int] = []
-    with _handled_by(lambda number, frame: came.append(number)):
+    """Hold SIGINT and SIGTERM back until the block ends, then raise the first one again."""
+    received: list[int] = []
+    with _handling_stops(lambda number, frame: received.append(number)):
         yield
-    if came:
-        signal.raise_signal(came[0])
+    if received:
+        signal.raise_signal(received[0])
 
 
 def interrupted(error: BaseException, said: str) -> RunInterruptedError | None:
-    """The error of ours for an error that is or only followed from an interruption, as one of torch's file writer does.
+    """The `RunInterruptedError` for an error that an interruption caused; for example, torch's file writer raises one.
 
     Args:
-        error: what came out of the work.
-        said: the message.
-    Returns: None if nothing was interrupted.
+        error: the error that ended the work.
+        said: the message of the new error.
+    Returns: None if no interruption caused the error.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -102,47 +102,47 @@ def interrupted(error: BaseException, said: str) -> RunInterruptedError | None:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once, after a stop.
+    """End the process at once, after a signal told it to stop. Its child processes are killed.
 
-    What Python does at its end may wait for processes that are gone, or complain of them; those left are killed.
+    A normal exit of Python could wait for processes that no longer exist, or print errors about them.
 
     Args:
         status: the exit status.
     """
     for child in multiprocessing.active_children():
         child.kill()
-        child.join(_KILLED_SECONDS)
+        child.join(_KILL_SECONDS)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
+        with suppress(OSError, ValueError):  # its reader may be gone
             stream.flush()
     os._exit(status)
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """SIGINT and SIGTERM, unless ignored, go to `handler` for a while."""
+def _handling_stops(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Call `handler` on SIGINT and SIGTERM in this block, unless they are ignored."""
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in _STOPPING}
-    handled = [number for number, former in before.items() if former is not signal.SIG_IGN]
+        handlers = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+        before = {number: former for number, former in handlers.items() if former is not signal.SIG_IGN}
     owner = os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() == owner:
             handler(number, frame)
-        else:  # a process forked from this one, such as one that reads images: it ends without a word
+        else:  # a process forked from this one, such as one that reads images, ends without a message
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    for number in handled:
+    for number in before:
         signal.signal(number, handle)
     try:
         yield
     finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL if before[number] is None else before[number])
+        for number, former in before.items():
+            signal.signal(number, signal.SIG_DFL if former is None else former)
 
 
-def _unheeded(number: int, frame: FrameType | None) -> None:
+def _do_nothing(number: int, frame: FrameType | None) -> None:
     pass

@@ -1,4 +1,4 @@
-"""Sums over the steps of an epoch, kept on the device; looking at them is the only synchronisation."""
+"""Sums over the steps of an epoch. They stay on the device; only reading them waits for it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["StepMeter"]
 
 
 class StepMeter:
-    """Mean loss terms and training accuracy of an epoch, and the guard against NaN and infinity.
+    """The mean loss terms and the training accuracy of an epoch, and the check for NaN and infinity.
 
-    A NaN stays in a sum, so one look every few steps finds it, and tells between which steps it came.
+    A NaN stays in a sum. So a check every few steps finds it, and tells between which steps it appeared.
     """
 
     def __init__(self) -> None:
@@ -29,16 +29,16 @@ class StepMeter:
         self._sums: Tensor | None = None
         self._correct: Tensor | None = None
         self._steps = self._guarded_steps = self._samples = 0
-        self._summed_steps = 0  # also other processes'
+        self._summed_steps = 0  # `gather` adds those of the other processes
 
     @torch.no_grad()
     def update(self, output: StepOutput, labels: Tensor) -> None:
         """Count one step, without waiting for the device.
 
         Args:
-            output: of the step; of the rows of its logits, those that have a label count: the first views of all
-                samples, or of the anchors.
-            labels: `[B]` int64, or soft `[B, K]`, of which the largest share is the class that counts as correct.
+            output: the method's output. Only the rows of its logits that have a label count for the accuracy: the
+                first views of all samples, or of the anchors.
+            labels: `[B]` int64, or soft `[B, K]`. The class with the largest share in a soft label is the correct one.
         """
         values = torch.stack([output.loss, *output.terms.values()]).detach().float()
         logits_BK = output.logits["main"][: len(labels)]
@@ -55,8 +55,8 @@ class StepMeter:
         """Raise if a term is NaN or infinite. Waits for the device.
 
         Args:
-            epoch: counted from 0, for the message.
-        Raises: NonFiniteLossError: naming terms, epoch and steps.
+            epoch: number of the epoch, counted from 0, for the message.
+        Raises: NonFiniteLossError: names the terms, the epoch and the steps.
         """
         if self._sums is None:
             return
@@ -70,7 +70,7 @@ class StepMeter:
         self._guarded_steps = self._steps
 
     def gather(self) -> None:
-        """Let the epoch's counts be those of all processes that train together, once at its end."""
+        """Add the sums of all processes that train together. Call it once, at the epoch's end."""
         if not is_distributed() or self._sums is None or self._correct is None:
             return
         counts = torch.tensor([self._summed_steps, self._samples], device=self._sums.device)
@@ -79,7 +79,7 @@ class StepMeter:
         self._summed_steps, self._samples = counts.tolist()
 
     def compute(self) -> dict[str, float]:
-        """Means over the epoch so far, and the running training accuracy in percent. Waits for the device."""
+        """The mean loss terms so far, and the training accuracy in percent. Waits for the device."""
         if self._sums is None or self._correct is None:
             return {}
         means = (self._sums / self._summed_steps).tolist()

@@ -1,4 +1,4 @@
-"""How many threads compute where a CPU trains: as many as the work of a step keeps busy, and the same to the end."""
+"""The number of CPU threads: as many as the work of a step keeps busy. A run keeps its number to the end."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = [
 MULTIPLY_ADDS_PER_THREAD = 2_000_000_000
 """Multiply-adds of a batch's forward pass that keep a thread busy; measured by benchmarks/thread_choice.py."""
 
-_VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")  # which torch obeys, the first of them before the second
+_VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")  # torch obeys both; the first one wins
 
 _log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True)
 class ThreadChoice:
-    """A number of threads, and the reason for it in words."""
+    """A number of threads, and the reason for the log."""
 
     number: int
     reason: str
@@ -44,22 +44,22 @@ class ThreadChoice:
 def worthwhile_threads(multiply_adds: int, cores: int) -> int:
     """One thread for every 2 billion multiply-adds in the forward pass of a batch; at least 1, at most one per core.
 
-    The work between two points where the threads wait for each other is what counts. The backward pass has twice the
-    work and twice as many such points, so that training and evaluation have one rule.
+    What counts is the work between two points where the threads wait for each other. The backward pass has twice the
+    work and twice as many such points, so the same rule fits training and evaluation.
 
     Args:
-        multiply_adds: of the forward pass of a batch.
-        cores: that may be used.
+        multiply_adds: number of multiply-adds in the forward pass of a batch.
+        cores: number of cores that this process may use.
     """
     return max(1, min(cores, multiply_adds // MULTIPLY_ADDS_PER_THREAD))
 
 
 def count_multiply_adds(network: nn.Module, input_size: tuple[int, int, int]) -> int:
-    """Of one image's forward pass, as torch counts them: those of convolutions and matrix products.
+    """The multiply-adds in the forward pass of one image. torch counts those of convolutions and matrix products.
 
     Args:
-        network: takes images.
-        input_size: (channels, height, width) of one.
+        network: a network that takes images.
+        input_size: (channels, height, width) of one image.
     """
     parameter = next(network.parameters(), torch.empty(0))
     image = torch.zeros(1, *input_size, device=parameter.device, dtype=parameter.dtype)
@@ -77,21 +77,24 @@ def choose_threads(
     kept: int | None = None,
     settable: bool = True,
 ) -> ThreadChoice:
-    """The number of threads that compute with a network on a CPU; what else the machine does has no influence.
+    """Choose the number of CPU threads for a network. Other work on the machine does not change the choice.
+
+    The first of these that is known decides: `asked`, `kept`, an environment variable such as `OMP_NUM_THREADS`, and
+    the rule of `worthwhile_threads`.
 
     Args:
         network: the plain network.
         input_size: (channels, height, width) of one image.
-        images: in a batch.
-        asked: the user's `trainer.threads`, which goes before all else.
-        kept: the number with which the run was trained so far. It goes before the variables of torch
-            (`OMP_NUM_THREADS`), and these before the rule, since another number changes the last digits of results.
-        settable: whether who computes takes `trainer.threads`; else a warning names the variable instead.
+        images: number of images in a batch.
+        asked: the user's `trainer.threads`.
+        kept: the number that the run used so far. It is kept because another number changes the last digits of the
+            results.
+        settable: whether the command takes `trainer.threads`; if not, a warning names the variable instead.
     """
     variable = next(filter(says_threads, _VARIABLES), None)
     cores = available_cores()
     if asked is not None:
-        before = "" if kept in (None, asked) else f"; {kept} before, so that the last digits of results change"
+        before = "" if kept in (None, asked) else f"; before it was {kept}, so the last digits of the results change"
         choice = ThreadChoice(asked, f"as trainer.threads says{before}")
     elif kept is not None:
         choice = ThreadChoice(kept, "as before; trainer.threads sets another number")
@@ -99,19 +102,19 @@ def choose_threads(
         choice = ThreadChoice(torch.get_num_threads(), f"as {variable} says")
     else:
         work = images * count_multiply_adds(network, input_size)
-        # torch's own number leaves out the second thread of a core, but knows nothing of a container's quota.
+        # torch's own number counts no second thread of a core, but it ignores a container's quota.
         number = worthwhile_threads(work, min(cores, torch.get_num_threads()))
         billions = np.format_float_positional(work / 1e9, precision=2, fractional=False, trim="-")
         reason = f"for {billions} billion multiply-adds in a batch; trainer.threads sets another number"
         choice = ThreadChoice(number, reason)
     if choice.number > cores:
-        advice = "" if asked is not None else f"; {'trainer.threads' if settable else variable}={cores} takes fewer"
+        advice = "" if asked is not None else f"; set {'trainer.threads' if settable else variable}={cores}"
         if asked is None and kept is not None:
-            advice += ", which changes the last digits of results"
+            advice += ", which changes the last digits of the results"
         _log.warning(
-            "%d threads%s are more than the %d cores that this process may use, which is slow%s",
+            "%d threads%s are more than the %d cores that this process may use, so they are slow%s",
             choice.number,
-            "" if asked is None else ", as trainer.threads says,",
+            "" if asked is None else " (trainer.threads)",
             cores,
             advice,
         )
@@ -120,7 +123,7 @@ def choose_threads(
 
 @contextmanager
 def threads_restored() -> Iterator[None]:
-    """Put torch's number of threads back at the end."""
+    """Restore torch's number of threads at the end."""
     before = torch.get_num_threads()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The LightningModule that `fit` trains: all tasks share it, and each adds its own part."""
+"""The LightningModule that `fit` trains. All tasks share it, and each adds its own part."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class SelectionMetric:
     """The metric that selects the best epoch of a run.
 
     Args:
-        split: the split on which it is measured.
-        metric: its name.
-        head: the head that it measures.
+        split: the split that is evaluated.
+        metric: name of the metric.
+        head: the head that is evaluated.
         higher_is_better: whether the highest value is the best.
     """
 
@@ -44,25 +44,25 @@ class SelectionMetric:
 
     @property
     def column(self) -> str:
-        """Its name among the figures of an evaluation, and in metrics.csv."""
+        """The metric's name in the scores of an evaluation and in metrics.csv."""
         return f"{self.split}/{self.metric}/{self.head}"
 
 
 class TrainingModule(pl.LightningModule, ABC):
-    """A LightningModule of any task, which `fit` trains, evaluates, saves and continues.
+    """A LightningModule of any task. `fit` trains, evaluates, saves and continues it.
 
-    A subclass gives what Lightning asks for (`train_dataloader`, `configure_optimizers`, `training_step`), the members
-    that are abstract here, and where it needs them `begin_epoch`, `guard`, `prepare_cpu` and `too_little_memory`. Where
-    it overrides a hook of Lightning that stands here, it calls the one of `super()`. Its loaders draw from generators
-    of their own, `DataLoader(..., generator=...)`; otherwise a run that is continued would draw other numbers in its
-    steps than one that never stopped.
+    A subclass defines the members that Lightning needs (`train_dataloader`, `configure_optimizers`, `training_step`)
+    and the abstract members of this class. It may also define `begin_epoch`, `guard`, `prepare_cpu` and
+    `too_little_memory`. If it overrides one of Lightning's hooks that this class defines, it calls that of `super()`.
+    Its loaders need generators of their own, `DataLoader(..., generator=...)`. Otherwise a continued run would draw
+    other random numbers in its steps than a run that never stopped.
 
     Args:
-        options: of the run.
-        seed: of the run; what is drawn in a step depends on it, the epoch and the process alone.
+        options: the recipe's `trainer.*`.
+        seed: the recipe's seed. Random numbers in a step depend only on the seed, the epoch and the process.
     Attributes:
         latest: the selection metric's value at the latest evaluation, or None before the first.
-        is_best: whether that value is the best so far, among the epochs that `best_after_epoch` admits.
+        is_best: whether that value is the best so far, among the epochs after `best_after_epoch`.
     """
 
     def __init__(self, options: TrainerOptions, seed: int) -> None:
@@ -79,7 +79,7 @@ class TrainingModule(pl.LightningModule, ABC):
     @property
     @abstractmethod
     def trained(self) -> nn.Module:
-        """The network or method that computes a step; options say whether it is compiled and in channels-last."""
+        """The network or method that computes a step. The options may compile it or put it in channels-last layout."""
 
     @property
     @abstractmethod
@@ -89,51 +89,51 @@ class TrainingModule(pl.LightningModule, ABC):
     @property
     @abstractmethod
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, of this process."""
+        """Number of batches that this process has in an epoch."""
 
     @abstractmethod
     def evaluate(self) -> Mapping[str, Score]:
-        """Measure: "<split>/<metric>/<head>" to score, the selection metric among them. Called in every process.
+        """The scores by "<split>/<metric>/<head>", with the selection metric among them. Every process calls this.
 
         Raises: NonFiniteLossError: if a logit or a score is NaN or infinite.
         """
 
     @abstractmethod
     def end_epoch(self) -> dict[str, float]:
-        """End an epoch's training. Returns the values to log, "train/loss" among them, the same in all processes."""
+        """End an epoch's training. Returns the values to log, with "train/loss"; they are the same in all processes."""
 
     def begin_epoch(self) -> None:
-        """Prepare an epoch. An epoch that was interrupted begins again."""
+        """Prepare an epoch. An interrupted epoch begins again."""
 
     def guard(self) -> None:
-        """Check for values that must end the run, such as a loss that is NaN. It may wait for the device.
+        """Check for values that must end the run, such as a loss that is NaN. This may wait for the device.
 
-        Called after every `trainer.guard_every` steps, and at an epoch's end before anything is saved.
+        It is called after every `trainer.guard_every` steps, and at the end of an epoch before anything is saved.
         """
 
     def prepare_cpu(self, kept_threads: int | None) -> None:
-        """Choose torch's number of threads where a CPU trains; by default the user's number or the earlier one.
+        """Set torch's number of threads for a training on a CPU; by default the user's number or the earlier one.
 
         Args:
-            kept_threads: the number of the run so far; None for a new run.
+            kept_threads: the number that the run used so far; None for a new run.
         """
         number = self.options.threads or kept_threads
         if number is not None:
             torch.set_num_threads(number)
 
     def too_little_memory(self, device: torch.device) -> str:
-        """The error when a device's memory runs out in training: what was needed, and what might fit."""
+        """The error message when the device's memory runs out in training: what was needed, and what might fit."""
         return f"{device} has too little memory for this training"
 
     def setup(self, stage: str) -> None:
         self.is_best = False
 
-    def on_fit_start(self) -> None:  # comes after `on_load_checkpoint`, and in a run whose training is complete too
+    def on_fit_start(self) -> None:  # runs after `on_load_checkpoint`, even if the training is complete already
         if self.device.type == "cpu":
             self.prepare_cpu(self._kept_threads)
 
     def on_train_epoch_start(self) -> None:
-        # What the model draws (dropout, mixing) depends on seed, epoch and process alone, so a replay draws the same.
+        # Random numbers (dropout, mixing) depend only on seed, epoch and process: a repeated epoch draws the same.
         key = [self.seed, self.current_epoch, *([self.global_rank] if self.global_rank else [])]
         state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(state))
@@ -150,12 +150,12 @@ class TrainingModule(pl.LightningModule, ABC):
     def on_train_epoch_end(self) -> None:
         self._guard_all()  # before the checkpoint of this epoch is written; waits for the device
         trained = time.perf_counter()
-        of_training = self.end_epoch()
-        figures = self.evaluate() if self._evaluation_is_due() else {}
-        self._select(figures)
+        training_values = self.end_epoch()
+        scores = self.evaluate() if self._evaluation_is_due() else {}
+        self._select(scores)
         record = {
-            **of_training,
-            **{name: figure["value"] for name, figure in figures.items()},
+            **training_values,
+            **{name: score["value"] for name, score in scores.items()},
             "lr": self._first_lr,
             "seconds/train": trained - self._epoch_started,
             "seconds/evaluate": time.perf_counter() - trained,
@@ -175,13 +175,17 @@ class TrainingModule(pl.LightningModule, ABC):
         steps_before, steps = checkpoint[STEPS_KEY], self.steps_per_epoch
         if steps_before != steps:  # the schedule counts steps
             raise CheckpointError(
-                f"{before} processes trained it so far, in {steps_before} steps an epoch; {now} would take {steps}, "
-                f"since the last batch must give each process two samples; continue with {before}"
+                f"{before} processes trained this run so far, with {steps_before} steps per epoch; {now} would need "
+                f"{steps} steps, because each process needs two samples of the last batch; continue with {before}"
             )
-        # Of runs that noted no number, or were trained by other processes, the rounding is not known or another anyway.
+        # With another number of processes the rounding changes anyway. Old checkpoints have no number of threads.
         self._kept_threads = checkpoint.get(THREADS_KEY) if before == now else None
         if before != now and not self.options.sync_batchnorm:
-            _log.warning("%d processes trained it so far, now %d: batch normalisation sees other shares", before, now)
+            _log.warning(
+                "%d processes trained this run so far, now there are %d: batch normalisation sees other images",
+                before,
+                now,
+            )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         try:
@@ -191,12 +195,12 @@ class TrainingModule(pl.LightningModule, ABC):
 
     @property
     def _worst(self) -> float:
-        """A value that every other is better than."""
+        """The worst possible value of the selection metric."""
         return -math.inf if self.selection_metric.higher_is_better else math.inf
 
     def _guard_all(self) -> None:
         self.guard()
-        # A last step can spoil weights without any loss having shown it.
+        # The last step can spoil the weights, and no loss has shown that yet.
         if not nn.utils.get_total_norm(self.trained.parameters()).isfinite():
             raise NonFiniteLossError(f"weights became NaN or infinite at the end of epoch {self.current_epoch + 1}")
 
@@ -205,16 +209,16 @@ class TrainingModule(pl.LightningModule, ABC):
         return done % self.options.evaluate_every == 0 or done == self.options.epochs
 
     def _may_be_best(self) -> bool:
-        """Whether the epoch comes after `best_after_epoch`; in a run too short for that, every epoch does."""
+        """Whether the epoch comes after `best_after_epoch`. In a shorter run every epoch may be the best."""
         after = self.options.best_after_epoch
         return self.current_epoch >= after or self.options.epochs <= after
 
-    def _select(self, figures: Mapping[str, Score]) -> None:
-        """Note the selection metric of an evaluated epoch, and whether its weights are the best so far."""
+    def _select(self, scores: Mapping[str, Score]) -> None:
+        """Store the selection metric of an evaluated epoch, and whether it is the best so far."""
         self.is_best = False
-        if not figures:
+        if not scores:
             return
-        self.latest = figures[self.selection_metric.column]
+        self.latest = scores[self.selection_metric.column]
         value, best = float(self.latest["value"]), self._worst if self._best is None else self._best
         if not math.isfinite(value):
             raise NonFiniteLossError(
