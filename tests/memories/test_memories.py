@@ -13,6 +13,7 @@ import own_loop
 import selfkd
 from real_runs import differences, finish, outcome, start, wait_for_epoch
 from selfkd.errors import CheckpointError, UserError
+from selfkd.runs.overwrite import check_overwritable
 from selfkd.runs.run_folder import RunFolder
 from selfkd.supervision.historical import Historical
 from selfkd.training.checkpoint_files import CheckpointFiles, checkpoint_folder, newest_checkpoint
@@ -230,7 +231,7 @@ def test_a_killed_run_continues_with_every_memory_which_has_a_file_of_its_own(tm
     assert finish(process)[0] == -signal.SIGKILL
     newest = newest_checkpoint(broken.checkpoints)
     assert {"history.pt", "memory-queue.pt"} <= set(json.loads((newest / "checksums.json").read_text()))
-    broken.check_overwritable()  # it knows them as its own
+    check_overwritable(broken)  # it knows them as its own
     (newest / "memory-queue.pt").write_bytes(b"damaged")  # so that it goes back to the checkpoint before
     assert finish(train(tmp_path / "broken"))[0] == 0
     assert differences(outcome(unbroken), outcome(broken)) == []

@@ -86,6 +86,14 @@ class Listing:
         """The listing of a data set of which nothing can be listed, because of a problem."""
         return cls((), SplitNames("train"), problems=(problem,))
 
+    def check(self) -> None:
+        """Refuse a data set with problems.
+
+        Raises: DataError: the first problem.
+        """
+        if self.problems:
+            raise self.problems[0].error()
+
     @cached_property
     def counts(self) -> dict[str, NDArray[np.int64]]:
         """Number of images of each class, `[K]`, by split; labels outside [0, K) are not counted."""

@@ -86,6 +86,13 @@ def test_a_pipe_is_named_and_not_waited_for(split):
     )
 
 
+def test_a_data_set_is_listed_once(split, monkeypatch):
+    walked, walk = [], os.walk
+    monkeypatch.setattr(os, "walk", lambda top, **options: walked.append(top) or walk(top, **options))
+    assert "error" not in severities(check_folder(split))
+    assert len(walked) == len(set(walked)) == 6
+
+
 def test_folders_that_must_not_be_read_are_named(split, monkeypatch):
     inner = split / "train" / "digit 0" / "more"
     inner.mkdir()

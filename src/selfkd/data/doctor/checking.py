@@ -63,7 +63,7 @@ def check_source(
     findings += _found(FULL, data)
     # Training may still refuse the data: a class may be too small for a share, or not exist.
     if not any(finding.severity == "error" for finding in findings):
-        findings += _refused(sized, seed)
+        findings += _refused(sized, seed, listing)
     return listing, sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
 
 
@@ -92,10 +92,10 @@ def _found(checks: Iterable[Check], data: CheckedData) -> list[Finding]:
     return [finding for check in checks for finding in check(data)]
 
 
-def _refused(source: Source, seed: int) -> list[Finding]:
+def _refused(source: Source, seed: int, listing: Listing) -> list[Finding]:
     """The reason why training would refuse the data, though every image is readable."""
     try:
-        source.reduced(seed)
+        source.reduced(seed, listing)
     except UserError as error:
         return [Finding("error", "loading", str(error))]
     return []

@@ -96,6 +96,13 @@ class Source(ABC):
         """
         return Listing.of(self.read(seed))
 
+    def splits_of(self, listing: Listing, seed: int) -> Splits:
+        """What `read` gives, from a listing of this data set if `read` starts from one.
+
+        Raises: DataError, OptionError: as `read`.
+        """
+        return self.read(seed)
+
     @property
     def lacks_image_size(self) -> bool:
         """Whether data.image_size must be given and was not."""
@@ -118,15 +125,16 @@ class Source(ABC):
         """
         return self._where_training_needs_them(self.reduced(seed), whole_images)
 
-    def reduced(self, seed: int) -> Splits:
+    def reduced(self, seed: int, listing: Listing | None = None) -> Splits:
         """As `load`, but images that are not in memory yet stay undecoded.
 
         Args:
             seed: seed of all draws.
+            listing: what `listing` gave, so that the data set is not listed again.
         Raises: DataError, OptionError: as `load`, but not for an unreadable image.
         """
         self.check_image_size()
-        splits = self._with_classes(self.read(seed))
+        splits = self._with_classes(self.read(seed) if listing is None else self.splits_of(listing, seed))
         splits = self._with_validation(self._with_fewer_images(splits, seed), seed)
         self._check_memory(splits)
         return splits
@@ -250,17 +258,11 @@ class ListedSource(Source, ABC):
         """
 
     def read(self, seed: int) -> Splits:
-        return self._splits(self._sound_listing(seed), seed)
+        return self.splits_of(self.listing(seed), seed)
 
-    def _sound_listing(self, seed: int) -> Listing:
-        """The listing, without problems.
-
-        Raises: DataError: if there is a problem; as `listing`.
-        """
-        listing = self.listing(seed)
-        if listing.problems:
-            raise listing.problems[0].error()
-        return listing
+    def splits_of(self, listing: Listing, seed: int) -> Splits:
+        listing.check()
+        return self._splits(listing, seed)
 
     def _splits(self, listing: Listing, seed: int) -> Splits:
         """The splits of a listing without problems."""

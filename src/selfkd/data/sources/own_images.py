@@ -89,7 +89,9 @@ class OwnImages(ListedSource, ABC):
 
     def read(self, seed: int) -> Splits:
         if self.image_size is None:
-            self._ask_for_image_size(self.with_image_size(_SMALLEST_SIDE)._sound_listing(seed))
+            listing = self.with_image_size(_SMALLEST_SIDE).listing(seed)
+            listing.check()
+            self._ask_for_image_size(listing)
         return super().read(seed)
 
     def _ask_for_image_size(self, listing: Listing) -> None:
