@@ -68,7 +68,7 @@ def test_a_part_that_is_replaced_takes_its_options_along(tmp_path):
         (
             ["supervision=historcal"],
             UnknownNameError,
-            "unknown supervision 'historcal'; nearest: historical; the .*; supervision=null takes a recipe's away",
+            "unknown supervision 'historcal'; nearest: historical; the .*; supervision=null removes the recipe's",
         ),
         (["supervision.alpha=0.7"], RecipeError, "has no meaning without supervision=<name>; the supervisions are"),
         (["supervision.alhpa=0.7"], UnknownNameError, "unknown option 'supervision.alhpa'; nearest: supervision.alpha"),

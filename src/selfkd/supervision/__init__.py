@@ -21,7 +21,7 @@ SUPERVISIONS = Catalogue(
             "selfkd.supervision.historical:Historical", "the label mixed with the head's own last prediction"
         ),
     },
-    listing="the supervisions are labels, smoothed and historical; supervision=null takes a recipe's away",
+    listing="the supervisions are labels, smoothed and historical; supervision=null removes the recipe's",
 )
 
 
