@@ -141,7 +141,11 @@ def count_steps():
         meter.gather()
         if last == 5:
             meter.guard(epoch=0)
-            assert meter.compute() == {"train/loss": 3.0, "train/accuracy": 50.0, "images/train": 3 * 4 * distributed.get_world_size()}
+            assert meter.compute() == {
+                "train/loss": 3.0,
+                "train/accuracy": 50.0,
+                "images/train": 3 * 4 * distributed.get_world_size(),
+            }
     with pytest.raises(NonFiniteLossError, match="steps 1 to 3;"):
         meter.guard(epoch=0)
     distributed.destroy_process_group()
