@@ -14,7 +14,8 @@ from typing import Any
 from gpu_records import made_up_record
 
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_files import checkpoint_folder, epochs_done
+from selfkd.training.checkpoint_files import epochs_done
+from selfkd.training.checkpoint_names import checkpoint_folder
 
 CHECKPOINT_EVERY = 10
 
