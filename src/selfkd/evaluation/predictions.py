@@ -107,8 +107,10 @@ def collect(method: Method, loader: SplitBatches, device: torch.device | str, po
         torch.cat([part.pooled for part in parts if part.pooled is not None]) if pooled else None,
     )
     everything = own.map(lambda rows: _gather(rows, torch.device(device)))
-    order = everything.indices.argsort()
     refuse_non_finite({head: int((~rows_BK.isfinite()).sum()) for head, rows_BK in everything.logits.items()})
+    if process_count() == 1:
+        return everything  # in the order of the split; another copy might not fit in memory
+    order = everything.indices.argsort()
     return everything.map(lambda rows: rows[order])
 
 
