@@ -12,8 +12,8 @@ _PERCENT = "%"
 class Score(TypedDict):
     """A measured value, of any task.
 
-    Keys: `value`; `unit`, which is "%", another unit, or "" for none; `n`, the number of samples; `interval`, the ends of
-    the 95 % interval in the same unit, where it was computed.
+    Keys: `value`; `unit`, which is "%", another unit, or "" for none; `n`, the number of samples; `interval`, the ends
+    of the 95 % interval in the same unit, where it was computed.
     """
 
     value: float

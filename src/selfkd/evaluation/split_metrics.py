@@ -97,7 +97,7 @@ def _adaptive_calibration_error(outcomes: Outcomes, counts_RN: Tensor) -> Tensor
 
 
 def _risk_coverage_area(outcomes: Outcomes, counts_RN: Tensor) -> Tensor:
-    """The area under the risk-coverage curve: the mean over k = 1 ... N of the error rate of the k most confident images.
+    """The area under the risk-coverage curve: the mean, over k = 1 to N, of the error rate of the k surest predictions.
 
     Images of equal confidence count with their mean error, so that their order does not matter.
 
