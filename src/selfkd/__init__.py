@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
+    from selfkd.reports.compare import compare
+    from selfkd.reports.comparison import Comparison
     from selfkd.runs.evaluate import evaluate
     from selfkd.runs.loading import LoadedRun, load, load_method
     from selfkd.supervision import create_supervision
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "Comparison",
     "DatasetInfo",
     "Evaluation",
     "Features",
@@ -40,6 +43,7 @@ __all__ = [
     "StepOutput",
     "Supervision",
     "Teacher",
+    "compare",
     "create_backbone",
     "create_method",
     "create_supervision",
@@ -58,6 +62,8 @@ _HOMES = {
     "selfkd.memories": ("History", "Memory"),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
+    "selfkd.reports.compare": ("compare",),
+    "selfkd.reports.comparison": ("Comparison",),
     "selfkd.runs.evaluate": ("evaluate",),
     "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
     "selfkd.supervision": ("create_supervision",),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ class Runs:
         self.recipes.setdefault(recipe.name, recipe)
         last = last if isinstance(last, dict) else {"main": last}
         result = read_result(recipe, write_run(recipe, self.folder, last, **others))
-        self.results.append(result if answers is None else result.with_answers(answers))
+        self.results.append(replace(result, answers=answers))
 
     def compared(self, baseline=None, **others):
         names = list(self.recipes)

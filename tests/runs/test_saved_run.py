@@ -87,6 +87,7 @@ def test_the_description_of_the_training_set_is_recorded(trained):
     assert dataset_of(folder, (3, 16, 16)) == Experiment.build(folder.recipe()).dataset
     assert set(json.loads(folder.data_file.read_text())) == {
         "fingerprint",
+        "test_fingerprint",
         "class_names",
         "num_samples",
         "input_size",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -60,10 +60,6 @@ class Result:
     selected: Mapping[Figure, float | None]
     answers: Answers | None = None
     no_answers: str = ""
-
-    def with_answers(self, answers: Answers) -> Result:
-        """The same run with its answers on the test images."""
-        return replace(self, answers=answers, no_answers="")
 
     @property
     def seed(self) -> int:
