@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
+import sys
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -119,7 +120,7 @@ class SeveralProgress:
     def __enter__(self) -> SeveralProgress:
         if self._shows_bar:
             total = sum(run.epochs for run in self._runs.values())
-            bar = tqdm(total=total, bar_format=_FORMAT, mininterval=0.5)
+            bar = tqdm(total=total, bar_format=_FORMAT, mininterval=_interval())
             self._bar = self._opened.enter_context(bar)
             self._opened.enter_context(logging_redirect_tqdm())  # the log's lines stand above the bar, not behind it
             self.refresh()
@@ -172,3 +173,8 @@ class SeveralProgress:
     def _time_left(self) -> str:
         seconds = seconds_left(self._runs.values(), self._jobs)
         return "time left not known yet" if seconds is None else f"about {tqdm.format_interval(seconds)} left"
+
+
+def _interval() -> float:
+    """Seconds between two states of the bar: in a file each of them is kept."""
+    return 0.5 if sys.stderr.isatty() else 10.0
