@@ -20,6 +20,7 @@ __all__ = [
     "RunInterruptedError",
     "SelfKDError",
     "StorageError",
+    "UnfinishedRunsError",
     "UnfitDataError",
     "UnknownNameError",
     "UnlabelledImagesError",
@@ -142,6 +143,10 @@ class NonFiniteLossError(SelfKDError):
 
 class ParityError(SelfKDError):
     """An exported network that does not give the logits of the trained network."""
+
+
+class UnfinishedRunsError(SelfKDError):
+    """Some of several runs are not finished; all others are."""
 
 
 class UnfitDataError(SelfKDError):

@@ -16,7 +16,8 @@ from selfkd.errors import CheckpointError, UserError
 from selfkd.runs.overwrite import check_overwritable
 from selfkd.runs.run_folder import RunFolder
 from selfkd.supervision.historical import Historical
-from selfkd.training.checkpoint_files import CheckpointFiles, checkpoint_folder, newest_checkpoint
+from selfkd.training.checkpoint_files import CheckpointFiles, newest_checkpoint
+from selfkd.training.checkpoint_names import checkpoint_folder
 
 SAMPLES, CLASSES, EPOCHS = 12, 5, 4
 

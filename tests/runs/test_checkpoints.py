@@ -18,7 +18,8 @@ from selfkd.runs.evaluate import evaluate_run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.train import run
 from selfkd.training.checkpoint_content import checksum
-from selfkd.training.checkpoint_files import checkpoint_folder, epochs_done, newest_checkpoint
+from selfkd.training.checkpoint_files import epochs_done, newest_checkpoint
+from selfkd.training.checkpoint_names import checkpoint_folder
 from selfkd.training.module import MethodModule
 
 

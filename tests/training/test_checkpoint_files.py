@@ -21,13 +21,13 @@ from selfkd.training.checkpoint_content import (
 )
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
-    checkpoint_folder,
     epochs_done,
     newest_checkpoint,
     restore_best,
     weights_file,
     write_best,
 )
+from selfkd.training.checkpoint_names import checkpoint_folder
 
 # What training continues with.
 CONTINUED = {

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfkd.cli.arguments import path
+from selfkd.errors import RecipeError, UnfinishedRunsError, few
 from selfkd.json_text import to_json
+
+if TYPE_CHECKING:
+    from selfkd.recipes.recipe import Recipe
+    from selfkd.runs.run_folder import RunFolder
 
 __all__ = ["add_parser"]
 
@@ -22,6 +28,11 @@ Set parts and options of the recipe with key=value, for example:
   schedule=cosine                                   another schedule of the learning rate
   trainer.epochs=15 seed=1 name=my-run              a shorter run, another seed, a name for its folder
   trainer.loggers=[csv,tensorboard]                 write TensorBoard curves beside metrics.csv
+  seed=0,1,2 method=plain,dtskd                     six runs: both methods, each with three seeds
+
+A list with commas trains several runs. 'seed' takes a list, and so does each part that is chosen by name: data,
+augmentation, backbone, method, optimizer, schedule and the others. Every combination is trained, each in a process of
+its own. A run that fails does not end the others.
 
 RECIPE is the name of a recipe, or a YAML file with the same keys, such as 'include: dtskd/cifar100/resnet18/dtskd' and
 'trainer.epochs: 15'. The recipe.yaml in a run's folder is such a file, too.
@@ -46,6 +57,13 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("arguments", nargs="*", metavar="RECIPE | key=value", help="a recipe and changes to it")
     parser.add_argument("--runs", type=path, default=Path("runs"), help="folder of all runs (default: runs)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of several runs, train N beside each other; they share the cores (default: 1)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run and begin anew")
     parser.add_argument(
         "--no-progress", action="store_true", help="print a line for each evaluated epoch instead of a progress bar"
@@ -57,45 +75,81 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "-h", "--help", action="store_true", help="show this help; with a recipe, also show all its options"
     )
+    # `selfkd.runs.training_process` gives it to the processes that it starts.
+    parser.add_argument("--end-with-input", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(execute=_execute, parser=parser, takes="arguments")
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.errors import RecipeError
     from selfkd.recipes.demo import demo_recipes
     from selfkd.recipes.key_checks import split_overrides
     from selfkd.recipes.options_help import options_help
-    from selfkd.recipes.reader import resolve
+    from selfkd.recipes.several import resolve_several
+    from selfkd.training.signals import leave_with_input
 
-    named = [argument for argument in parsed.arguments if "=" not in argument or _is_recipe_file(argument)]
-    if len(named) > 1:
-        raise RecipeError(f"{named[1]!r} is not an override; after the recipe {named[0]!r} write key=value")
-    overrides = split_overrides([argument for argument in parsed.arguments if argument not in named])
+    if parsed.end_with_input:
+        leave_with_input()
+    name, arguments = _recipe_and_overrides(parsed.arguments)
+    overrides = split_overrides(arguments)
     if parsed.help:
         parsed.parser.print_help()
-        if named:
-            recipe = resolve(named[0], overrides, parsed.trust_imports)
+        recipes = [] if name is None else resolve_several([name], overrides, None, parsed.trust_imports)
+        for recipe in {recipe.name: recipe for recipe in recipes}.values():
             print("\n" + options_help(recipe.parts, recipe.flat()))
         return
-    recipes = [resolve(named[0], overrides, parsed.trust_imports)] if named else demo_recipes(overrides)
+    recipes = (
+        demo_recipes(overrides) if name is None else resolve_several([name], overrides, None, parsed.trust_imports)
+    )
     # The imports take seconds, so they follow the checks that do without them.
 
     from selfkd.reports.seed_table import training_report
-    from selfkd.runs.train import run
     from selfkd.training.processes import is_main_process
 
-    reports = is_main_process()  # where torchrun or srun started several, one of them reports
-    if not reports:
-        logging.getLogger("selfkd").setLevel(logging.ERROR)
-    folders = [
-        run(recipe, parsed.runs, parsed.overwrite, not parsed.no_progress, parsed.trust_imports) for recipe in recipes
-    ]
-    if not reports:
+    folders, problems = _trained(recipes, parsed)
+    if not is_main_process():
         return
     if parsed.json:
         print(to_json([{"folder": str(folder.path), **folder.scores()} for folder in folders]))
-    else:
+    elif folders:
         print(training_report(folders))
+    if problems:
+        raise UnfinishedRunsError(f"{len(problems)} of {len(recipes)} runs are not finished: {few(problems)}")
+
+
+def _recipe_and_overrides(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The recipe, or None for the demo, and the overrides.
+
+    Raises: RecipeError: if there are two recipes.
+    """
+    from selfkd.recipes.files import recipe_names
+
+    named = [argument for argument in arguments if "=" not in argument or _is_recipe_file(argument)]
+    if len(named) > 1:
+        advice = "; 'selfkd compare' takes several recipes" if named[1] in recipe_names() else ""
+        raise RecipeError(f"{named[1]!r} is not an override; after the recipe {named[0]!r} write key=value{advice}")
+    return next(iter(named), None), [argument for argument in arguments if argument not in named]
+
+
+def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> tuple[list[RunFolder], list[str]]:
+    """Train one recipe in this process, several in processes of their own.
+
+    Returns: the folders of the finished runs, and the names of the others.
+    """
+    from selfkd.runs.several import train_several
+    from selfkd.runs.train import run
+    from selfkd.training.processes import is_main_process
+
+    show_progress = not parsed.no_progress
+    if len(recipes) == 1:
+        if not is_main_process():  # where torchrun or srun started several, one of them reports
+            logging.getLogger("selfkd").setLevel(logging.ERROR)
+        return [run(recipes[0], parsed.runs, parsed.overwrite, show_progress, parsed.trust_imports)], []
+    outcomes = train_several(
+        recipes, parsed.runs, parsed.jobs, show_progress, parsed.trust_imports, overwrite=parsed.overwrite
+    )
+    folders = [outcome.folder for outcome in outcomes if outcome.error is None]
+    failed = [str(outcome.folder.path) for outcome in outcomes if outcome.error is not None]
+    return folders, failed
 
 
 def _is_recipe_file(argument: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from selfkd.errors import RecipeError
-from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.several import resolve_several
 
 __all__ = ["DEMO_RECIPES", "DEMO_SEEDS", "demo_recipes"]
 
@@ -15,14 +15,13 @@ DEMO_SEEDS = (0, 1, 2)
 
 
 def demo_recipes(overrides: Mapping[str, str]) -> list[Recipe]:
-    """Every recipe of the demo with every seed, or with the seed of the overrides.
+    """Every recipe of the demo with every seed, or with the seeds of the overrides.
 
     Raises:
         RecipeError: if an override sets `name` or `method`, which differ between the recipes.
-        UserError: as `resolve`.
+        UserError: as `resolve_several`.
     """
     fixed = sorted({"name", "method"} & set(overrides))
     if fixed:
         raise RecipeError(f"{fixed[0]}= needs a recipe; the demo without a recipe compares several methods")
-    recipes = [resolve(name, overrides) for name in DEMO_RECIPES]
-    return recipes if "seed" in overrides else [recipe.with_seed(seed) for recipe in recipes for seed in DEMO_SEEDS]
+    return resolve_several(DEMO_RECIPES, overrides, None if "seed" in overrides else DEMO_SEEDS)

@@ -12,12 +12,13 @@ from selfkd.recipes.files import ENDINGS
 from selfkd.recipes.key_checks import check_keys
 from selfkd.recipes.part_options import options_of
 from selfkd.recipes.sections import sections_of
-from selfkd.recipes.values import in_words, not_allowed, read_value
+from selfkd.recipes.values import check_notation, in_words, not_allowed, read_value
 
-__all__ = ["option_values"]
+__all__ = ["option_values", "read_seed"]
 
 _PATHS = ("data.root", "teacher.path")
 _TEACHER_RECIPE = "teacher.recipe"
+_SEED = "seed"
 _LARGEST_SEED = 2**32 - 1
 
 
@@ -37,16 +38,31 @@ def option_values(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[in
     for key, option in known.items():
         if option.required and key not in flat:
             raise RecipeError(f"{key} has no default; add {key}=<value>, {in_words(option.kind)}")
+        if key == _SEED:
+            options[""][key] = read_seed(flat.get(key, option.default))
+            continue
         value = read_value(key, flat[key], option.kind) if key in flat else option.default
-        if key == "seed" and (value is None or not 0 <= value <= _LARGEST_SEED):
-            raise not_allowed("seed", value, f"from 0 to {_LARGEST_SEED}")
         if value is None and option.default is not None:
             raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {option.default}")
         if value is not None and (key in _PATHS or (key == _TEACHER_RECIPE and value.endswith(ENDINGS))):
             value = _absolute_path(key, value)
         section, _, name = key.rpartition(".")
         options[section][name] = value
-    return options.pop("")["seed"], options
+    return options.pop("")[_SEED], options
+
+
+def read_seed(value: Any) -> int:
+    """Read a seed.
+
+    Args:
+        value: a text of the command line, or a value of a recipe.
+    Raises: RecipeError: if it is not a whole number from 0 to 2^32 - 1.
+    """
+    check_notation(_SEED, value)
+    seed: int = read_value(_SEED, value, int)
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise not_allowed(_SEED, seed, f"from 0 to {_LARGEST_SEED}")
+    return seed
 
 
 def _absolute_path(key: str, text: str) -> str:

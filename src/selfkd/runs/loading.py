@@ -27,7 +27,8 @@ from selfkd.runs.networks import plain_network
 from selfkd.runs.run_folder import RunFolder
 from selfkd.teachers.teacher import Teacher
 from selfkd.training.checkpoint_content import load_weights, read_weights
-from selfkd.training.checkpoint_files import epochs_in, has_checkpoints, weights_file
+from selfkd.training.checkpoint_files import weights_file
+from selfkd.training.checkpoint_names import epochs_in, has_checkpoints
 from selfkd.training.memory import memory_for
 from selfkd.training.module import METHOD, NETWORK
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from selfkd.errors import OptionError, RunError, few
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_content import is_checkpoint_file
-from selfkd.training.checkpoint_files import has_checkpoints, is_checkpoint_name, keep_newest
+from selfkd.training.checkpoint_files import keep_newest
+from selfkd.training.checkpoint_names import has_checkpoints, is_checkpoint_name
 
 __all__ = ["check_overwritable", "checked_output", "clear"]
 

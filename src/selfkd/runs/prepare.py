@@ -21,7 +21,7 @@ from selfkd.runs.overwrite import clear
 from selfkd.runs.records import write_json, write_text
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import record_at_path
-from selfkd.training.checkpoint_files import has_checkpoints
+from selfkd.training.checkpoint_names import has_checkpoints
 from selfkd.training.memory import memory_for
 
 __all__ = ["check_finished", "check_recipe", "prepare"]
@@ -111,7 +111,6 @@ def check_finished(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports:
         else:
             _check_teacher(folder, teacher)
     saved.restore_network_file()
-    _log.info("%s is finished; --overwrite trains it again", folder.path)
 
 
 def _check_data(folder: RunFolder, recipe: Recipe, splits: Splits) -> None:

@@ -21,7 +21,7 @@ from selfkd.runs.overwrite import check_overwritable
 from selfkd.runs.prepare import check_finished, check_recipe, prepare
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import load_teacher, untrained_teacher
-from selfkd.training.checkpoint_files import has_checkpoints
+from selfkd.training.checkpoint_names import has_checkpoints
 from selfkd.training.fit import check_hardware, connect, fit
 from selfkd.training.memory import memory_for
 from selfkd.training.module import MethodModule
@@ -70,6 +70,7 @@ def run(
         if folder.is_finished:
             if is_main_process():
                 check_finished(folder, recipe, runs, trust_imports)
+                _log.info("%s is finished; --overwrite trains it again", folder.path)
             return folder
     options: TrainerOptions = recipe.build("trainer")
     world = World.of(options)

@@ -18,13 +18,13 @@ from selfkd.errors import CheckpointError, MemoryExhaustedError, first_line
 from selfkd.given_paths import check_path
 from selfkd.json_text import to_json
 from selfkd.memories.base import MEMORY_NAME, check_memory_name
+from selfkd.training.checkpoint_names import CHECKSUMS_FILE
 from selfkd.training.memory import is_out_of_memory, memory_for
 from selfkd.training.options import MOST_THREADS
 
 __all__ = [
     "BEST_FILE",
     "BEST_KEY",
-    "CHECKSUMS_FILE",
     "MEMORIES_KEY",
     "PROCESSES_KEY",
     "START_AFRESH",
@@ -50,7 +50,7 @@ PROCESSES_KEY = "selfkd_processes"
 STEPS_KEY = "selfkd_steps_per_epoch"
 THREADS_KEY = "selfkd_threads"
 
-TRAINING_FILE, BEST_FILE, CHECKSUMS_FILE = "training.ckpt", "best.ckpt", "checksums.json"
+TRAINING_FILE, BEST_FILE = "training.ckpt", "best.ckpt"
 START_AFRESH = "'selfkd train' with --overwrite starts the run afresh"
 """What to do when no checkpoint can be used."""
 

@@ -1,9 +1,8 @@
-"""The checkpoints of a run: their names, the one to continue from, and those that are kept."""
+"""The checkpoints of a run: the one to continue from, and those that are kept."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,6 @@ from selfkd.atomic_files import folder_written_whole, remove, written_whole
 from selfkd.errors import CheckpointError, RunError
 from selfkd.training.checkpoint_content import (
     BEST_FILE,
-    CHECKSUMS_FILE,
     START_AFRESH,
     TRAINING_FILE,
     changed_file,
@@ -27,14 +25,11 @@ from selfkd.training.checkpoint_content import (
     write_checkpoint,
     write_tensors,
 )
+from selfkd.training.checkpoint_names import CHECKSUMS_FILE, checkpoints_in, epochs_in, is_checkpoint_name
 
 __all__ = [
     "CheckpointFiles",
-    "checkpoint_folder",
     "epochs_done",
-    "epochs_in",
-    "has_checkpoints",
-    "is_checkpoint_name",
     "keep_newest",
     "newest_checkpoint",
     "restore_best",
@@ -42,7 +37,6 @@ __all__ = [
     "write_best",
 ]
 
-_FOLDER = re.compile(r"epoch-(\d{6,18})")
 _KEPT = 2
 
 _log = logging.getLogger("selfkd")
@@ -69,7 +63,7 @@ class CheckpointFiles(CheckpointIO):
         path = Path(path)
         with folder_written_whole(path) as partial:
             write_checkpoint(checkpoint, path.parent / BEST_FILE, partial)
-        for later in _checkpoints(path.parent):  # it was damaged, and the run went back to one before it
+        for later in checkpoints_in(path.parent):  # it was damaged, and the run went back to one before it
             if epochs_in(later) > epochs_in(path):
                 _remove(later)
         keep_newest(path.parent, _KEPT)
@@ -85,23 +79,6 @@ class CheckpointFiles(CheckpointIO):
         _remove(Path(path))
 
 
-def checkpoint_folder(checkpoints: Path, done: int) -> Path:
-    """The folder of the checkpoint after so many epochs."""
-    return checkpoints / f"epoch-{done:06d}"
-
-
-def is_checkpoint_name(name: str) -> bool:
-    """Whether a folder has the name of a checkpoint."""
-    return _FOLDER.fullmatch(name) is not None
-
-
-def epochs_in(path: Path) -> int:
-    """The number of epochs in a checkpoint's name."""
-    found = _FOLDER.fullmatch(path.name)
-    assert found is not None
-    return int(found[1])
-
-
 def newest_checkpoint(checkpoints: Path) -> Path | None:
     """The newest checkpoint from which a training can continue, or None if there is none; a warning names damaged ones.
 
@@ -114,12 +91,7 @@ def newest_checkpoint(checkpoints: Path) -> Path | None:
 
 def epochs_done(checkpoints: Path) -> int:
     """Epochs of the newest checkpoint whose files have their checksums; 0 if there is none."""
-    return next((epochs_in(path) for path in _checkpoints(checkpoints) if changed_file(path) is None), 0)
-
-
-def has_checkpoints(checkpoints: Path) -> bool:
-    """Whether there is any checkpoint, whole or not."""
-    return bool(_checkpoints(checkpoints))
+    return next((epochs_in(path) for path in checkpoints_in(checkpoints) if changed_file(path) is None), 0)
 
 
 def weights_file(checkpoints: Path, which: str) -> Path:
@@ -169,17 +141,10 @@ def restore_best(checkpoints: Path, start: Path | None) -> None:
 
 def keep_newest(checkpoints: Path, number: int) -> None:
     """Remove all but the newest checkpoints, and the partial one of a killed process."""
-    kept = _checkpoints(checkpoints)[:number]
+    kept = checkpoints_in(checkpoints)[:number]
     for path in [*checkpoints.iterdir()] if checkpoints.is_dir() else []:
-        if _FOLDER.fullmatch(path.name.removesuffix(".partial")) and path not in kept:
+        if is_checkpoint_name(path.name.removesuffix(".partial")) and path not in kept:
             _remove(path)
-
-
-def _checkpoints(checkpoints: Path) -> list[Path]:
-    """Newest first. A folder without checksums is left from a removal that was interrupted."""
-    folders = checkpoints.iterdir() if checkpoints.is_dir() else ()
-    found = [path for path in folders if is_checkpoint_name(path.name) and (path / CHECKSUMS_FILE).exists()]
-    return sorted(found, key=epochs_in, reverse=True)
 
 
 def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path | None:
@@ -188,7 +153,7 @@ def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path 
     Raises: CheckpointError: if all are damaged.
     """
     damages: list[str] = []
-    candidates = _checkpoints(checkpoints)
+    candidates = checkpoints_in(checkpoints)
     for candidate in candidates:
         damage = damage_of(candidate)
         if damage is None:
@@ -197,7 +162,7 @@ def _newest(checkpoints: Path, damage_of: Callable[[Path], str | None]) -> Path 
                 _log.warning("%s; going back to the checkpoint after epoch %d", said, epochs_in(candidate))
             return candidate
         damages.append(damage)
-    if candidates != _checkpoints(checkpoints):  # a running training has replaced them meanwhile
+    if candidates != checkpoints_in(checkpoints):  # a running training has replaced them meanwhile
         return _newest(checkpoints, damage_of)
     if damages:
         raise CheckpointError(f"{'; '.join(damages)}; no whole checkpoint is left; {START_AFRESH}")

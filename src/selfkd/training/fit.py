@@ -24,12 +24,11 @@ from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, Se
 from selfkd.process_group import broadcast_from_main
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
-    checkpoint_folder,
-    epochs_in,
     newest_checkpoint,
     restore_best,
     write_best,
 )
+from selfkd.training.checkpoint_names import checkpoint_folder, epochs_in
 from selfkd.training.epoch_log import EpochLog
 from selfkd.training.memory import is_out_of_memory
 from selfkd.training.options import TrainerOptions

@@ -38,7 +38,7 @@ from selfkd.terminal import configure_logging, safe_output
 from selfkd.training.options import TrainerOptions
 from selfkd.training.signals import StopSignal, leave, stopping_on_signals, stops_deferred
 
-__all__ = ["World", "is_main_process", "start"]
+__all__ = ["World", "is_main_process", "launcher_name", "start"]
 
 # torchrun sets these variables for its processes, and `start` does so, too.
 _LAUNCH_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -98,6 +98,12 @@ def is_main_process() -> bool:
         return process_rank() == 0
     launched = _launcher()
     return launched is None or launched[1].global_rank() == 0
+
+
+def launcher_name() -> str | None:
+    """Which launcher has started this process with others: "torchrun" or "srun"; None if no one has."""
+    launched = _launcher()
+    return None if launched is None else launched[0]
 
 
 def start(work: Callable[..., None], processes: int, *arguments: Any) -> None:

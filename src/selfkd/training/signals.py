@@ -15,10 +15,12 @@ from typing import Any, NoReturn
 
 from selfkd.errors import RunInterruptedError
 
-__all__ = ["StopSignal", "interrupted", "leave", "stopping_on_signals", "stops_deferred"]
+__all__ = ["StopSignal", "interrupted", "leave", "leave_with_input", "stopping_on_signals", "stops_deferred"]
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CHILD_SIGNAL = getattr(signal, "SIGCHLD", None)  # Windows has none
+_STANDARD_INPUT = 0
+_KILLED_BY_SIGNAL = 128  # is added to the number of the signal
 _RETRY_SECONDS = 0.05
 _KILL_SECONDS = 5.0  # how long to wait for a killed process
 
@@ -117,6 +119,21 @@ def leave(status: int) -> NoReturn:
         with suppress(OSError, ValueError):  # its reader may be gone
             stream.flush()
     os._exit(status)
+
+
+def leave_with_input() -> None:
+    """From now on, end this process at once when its standard input ends.
+
+    If the standard input is a pipe from the process that started this one, this one never outlives the other.
+    """
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(_STANDARD_INPUT, 1):
+                pass
+        leave(_KILLED_BY_SIGNAL + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

@@ -1,0 +1,212 @@
+"""Train several runs, each in a process of its own: one failed run does not end the others."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfkd.cores import available_cores
+from selfkd.errors import OptionError, RunInterruptedError, SelfKDError, UserError
+from selfkd.given_paths import check_path
+from selfkd.option_checks import at_least
+from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.several import each_once
+from selfkd.recipes.teacher_recipes import teachers_first
+from selfkd.runs.prepare import check_finished, check_recipe
+from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.several_progress import SeveralProgress, WatchedRun
+from selfkd.runs.training_process import TrainingProcess
+from selfkd.training.processes import launcher_name
+from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
+
+__all__ = ["Outcome", "train_several"]
+
+_PAUSE_SECONDS = 0.1
+_STOP_SECONDS = 30.0  # how long a stopped process may take to end
+_TIME_IS_UP = "the time is up"
+_CONTINUE = "the same command continues"
+
+Key = tuple[str, int]
+"""The name and the seed of a run, which give its folder."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the training of a run ended.
+
+    Args:
+        recipe: what was to be trained.
+        folder: the run's folder, which may not exist if there is an error.
+        error: why the run is not finished; None if it is finished.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    error: str | None
+
+
+def train_several(
+    recipes: Sequence[Recipe],
+    runs: Path,
+    jobs: int = 1,
+    show_progress: bool = True,
+    trust_imports: bool = False,
+    seconds: float | None = None,
+    overwrite: bool = False,
+) -> list[Outcome]:
+    """Train recipes, each in a process of its own, and return how each of them ended.
+
+    An unfinished run is continued, a finished one is kept. Teachers that are recipes are trained first, each once. A
+    run that fails does not end the others. The processes divide the cores of the machine, work in the current folder,
+    and never outlive this process.
+
+    Args:
+        recipes: what to train, in this order.
+        runs: the folder of all runs.
+        jobs: how many runs are trained beside each other.
+        show_progress: show one progress bar for all runs; otherwise log a line when a run begins or ends.
+        trust_imports: let the recipe of a teacher name `package.module:Name`, whose import runs code.
+        seconds: stop after so many seconds; the runs that are not finished then can be continued. None for no limit.
+        overwrite: delete the runs of `recipes` that are there and begin anew. A teacher's run is kept all the same.
+    Returns: one outcome for each recipe, in their order.
+    Raises:
+        OptionError: if `jobs` or `seconds` is out of range.
+        UserError: if two recipes would share a run folder, a teacher's recipe cannot be resolved, `runs` cannot be
+            used, or torchrun or srun has started this process.
+        RunInterruptedError: on Ctrl-C or SIGTERM, after all processes have ended. The same call continues.
+    """
+    at_least("jobs", jobs, 1)
+    if seconds is not None and not seconds > 0:
+        raise OptionError("seconds", seconds, "a number > 0")
+    launcher = launcher_name()
+    if launcher is not None:
+        raise UserError(f"{launcher} starts the processes of one run, but here are {len(recipes)}; start one at a time")
+    trainings = _Trainings(recipes, runs, jobs, trust_imports, overwrite)
+    with stopping_on_signals(), SeveralProgress(trainings.watched, jobs, show_progress) as progress:
+        errors = trainings.run(progress, seconds)
+    return [Outcome(recipe, RunFolder.of(recipe, runs), errors[_key(recipe)]) for recipe in recipes]
+
+
+class _Trainings:
+    """The runs to train, and their processes. The arguments are those of `train_several`."""
+
+    def __init__(self, recipes: Sequence[Recipe], runs: Path, jobs: int, trust_imports: bool, overwrite: bool) -> None:
+        self.runs, self.jobs, self.trust_imports = runs, jobs, trust_imports
+        chains = [[*teachers_first(recipe, trust_imports), recipe] for recipe in recipes]
+        self.recipes = {_key(recipe): recipe for recipe in each_once(recipe for chain in chains for recipe in chain)}
+        self.teacher_of = {
+            _key(student): _key(teacher) for chain in chains for teacher, student in itertools.pairwise(chain)
+        }
+        self.overwritten = {_key(recipe) for recipe in recipes} if overwrite else set()
+        for recipe in self.recipes.values():
+            check_path(RunFolder.of(recipe, runs).path)
+        self.watched = {
+            key: WatchedRun(recipe, RunFolder.of(recipe, runs), key in self.overwritten)
+            for key, recipe in self.recipes.items()
+        }
+        self.waiting = list(self.recipes)
+        self.running: dict[Key, TrainingProcess] = {}
+        self.errors: dict[Key, str | None] = {}
+
+    def run(self, progress: SeveralProgress, seconds: float | None) -> dict[Key, str | None]:
+        """Train all runs. Returns why each of them is not finished; None for a finished one."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        with tempfile.TemporaryDirectory(prefix="selfkd-") as files, ExitStack() as closing:
+            closing.callback(self._close)
+            try:
+                while self.waiting or self.running:
+                    if deadline is not None and time.monotonic() > deadline:
+                        self._stop_in_time(progress)
+                        break
+                    self._collect(progress)
+                    self._start_ready(progress, Path(files))
+                    progress.refresh()
+                    time.sleep(_PAUSE_SECONDS)
+            except StopSignal as stop:
+                self._stop()
+                finished = sum(error is None for error in self.errors.values())
+                raise RunInterruptedError(
+                    f"stopped; {finished} of {len(self.recipes)} runs are finished; {_CONTINUE}", stop.number
+                ) from stop
+        return self.errors
+
+    def _start_ready(self, progress: SeveralProgress, files: Path) -> None:
+        """Start the runs whose turn it is. A finished run is checked in this process, and a bad one gets an error."""
+        for key in list(self.waiting):
+            if len(self.running) >= self.jobs:
+                return
+            teacher = self.teacher_of.get(key)
+            if teacher is not None and teacher not in self.errors:
+                continue
+            self.waiting.remove(key)
+            if teacher is not None and self.errors[teacher] is not None:
+                name, seed = teacher
+                self._end(key, f"its teacher {name} seed {seed} is not finished: {self.errors[teacher]}", progress)
+            elif key not in self.overwritten and RunFolder.of(self.recipes[key], self.runs).is_finished:
+                self._end(key, self._fault_of_finished(self.recipes[key]), progress)
+            else:
+                self._start(key, files / str(len(self.recipes) - len(self.waiting)))
+                progress.begin(key)
+
+    def _start(self, key: Key, files: Path) -> None:
+        cores = max(1, available_cores() // self.jobs)
+        with stops_deferred():  # so that no process is started and then forgotten
+            self.running[key] = TrainingProcess(
+                self.recipes[key], self.runs, files, cores, self.trust_imports, key in self.overwritten
+            )
+
+    def _fault_of_finished(self, recipe: Recipe) -> str | None:
+        """Why a finished run cannot be kept for this recipe; None if it is kept."""
+        folder = RunFolder.of(recipe, self.runs)
+        try:
+            check_recipe(folder, recipe)
+            check_finished(folder, recipe, self.runs, self.trust_imports)
+            folder.scores()
+        except SelfKDError as error:
+            return str(error)
+        return None
+
+    def _collect(self, progress: SeveralProgress) -> None:
+        """Take note of the processes that have ended."""
+        for key, process in list(self.running.items()):
+            if process.has_ended:
+                del self.running[key]
+                process.close()
+                self._end(key, process.error, progress)
+
+    def _stop_in_time(self, progress: SeveralProgress) -> None:
+        """Stop all processes, because the time is up."""
+        stopped = list(self.running)
+        self._stop()
+        for key in stopped:
+            process = self.running.pop(key)
+            error = process.error
+            self._end(key, None if error is None else f"{_TIME_IS_UP}: {error}", progress)
+        for key in self.waiting:
+            self._end(key, f"{_TIME_IS_UP}: it was not begun; {_CONTINUE}", progress)
+
+    def _end(self, key: Key, error: str | None, progress: SeveralProgress) -> None:
+        self.errors[key] = error
+        progress.end(key, error)
+
+    def _stop(self) -> None:
+        """Let all processes end in an orderly way."""
+        for process in self.running.values():
+            process.stop()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in self.running.values():
+            process.close(max(0.0, deadline - time.monotonic()))
+
+    def _close(self) -> None:
+        """End the processes that still run, after an error."""
+        for process in self.running.values():
+            process.close()
+
+
+def _key(recipe: Recipe) -> Key:
+    return recipe.name, recipe.seed
