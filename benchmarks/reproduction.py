@@ -98,9 +98,15 @@ def page(results: Iterable[Result], names: Iterable[str], logs: Mapping[str, Any
     for result in results:
         if is_unchanged(result.recipe):
             unchanged.setdefault(result.recipe.name, []).append(result)
-    curves = [_curve(name, logs["heads"], log, unchanged[name]) for name, log in logs["logs"].items() if name in unchanged]
+    curves = [
+        _curve(name, logs["heads"], log, unchanged[name]) for name, log in logs["logs"].items() if name in unchanged
+    ]
     if curves:
-        sections += ["## LOTH's curves beside the authors' logs\n", f"{' '.join(logs['description'].split())}\n", *curves]
+        sections += [
+            "## LOTH's curves beside the authors' logs\n",
+            f"{' '.join(logs['description'].split())}\n",
+            *curves,
+        ]
     return "\n".join([*sections, "Written by `python benchmarks/reproduction.py` from `results/runs/`.\n"])
 
 
@@ -127,7 +133,13 @@ def _section(setting: Setting, results: Sequence[Result]) -> str:
     comparison = Comparison.of(recipes, results, baseline=recipes[0].name)
     heading = f"### {setting.backbone}" + (f" with {', '.join(setting.overrides)}" if setting.overrides else "")
     machines = "; ".join(dict.fromkeys(machine(result.environment) for result in results))
-    parts = [heading, _NOTES.get(setting.key, ""), comparison.to_markdown(), f"Trained on: {machines}.", _commands(results)]
+    parts = [
+        heading,
+        _NOTES.get(setting.key, ""),
+        comparison.to_markdown(),
+        f"Trained on: {machines}.",
+        _commands(results),
+    ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 

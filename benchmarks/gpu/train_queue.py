@@ -10,6 +10,7 @@ README.md has the calls for a lent GPU.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 import zipfile
@@ -27,10 +28,11 @@ from selfkd.json_text import to_json
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.several import resolve_several
+from selfkd.runs.epoch_counts import saved_epochs
 from selfkd.runs.records import read_json
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import Outcome, train_several
-from selfkd.training.checkpoint_files import epochs_done
+from selfkd.terminal import configure_logging
 from selfkd.training.epoch_log import read_epoch_log
 
 QUEUE = Path(__file__).resolve().parent / "queue.yaml"
@@ -51,6 +53,7 @@ PLACES = ("data.root", "teacher.data.root", "teacher.path")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
+    configure_logging(logging.INFO)
     try:
         queue = read_queue(parsed.queue, CHECKPOINTS | split_overrides(parsed.overrides))
         waiting = not_finished(queue, parsed.results, parsed.runs)
@@ -115,8 +118,13 @@ def train(waiting: Sequence[Recipe], arguments: argparse.Namespace) -> list[Outc
         unknown = {recipe.name for recipe, seconds in batch if seconds is None} - tried
         tried |= unknown
         stops = time.monotonic() + (min(left, arguments.trial) if unknown else left)
-        recipes = [recipe for recipe, _ in batch]
-        outcomes = train_several(recipes, arguments.runs, arguments.jobs, seconds=stops - time.monotonic())
+        outcomes = train_several(
+            [recipe for recipe, _ in batch],
+            arguments.runs,
+            arguments.jobs,
+            show_progress=sys.stderr.isatty(),
+            seconds=stops - time.monotonic(),
+        )
         if time.monotonic() < stops:  # what did not finish before the time was up has failed
             failed += [outcome for outcome in outcomes if outcome.error is not None]
 
@@ -146,7 +154,7 @@ def seconds_needed(recipe: Recipe, arguments: argparse.Namespace) -> float | Non
     logs = [log for run in runs if len(log := read_epoch_log(run.metrics_file)) >= KNOWN_AFTER]
     seconds = [row["seconds/train"] + row.get("seconds/evaluate", 0.0) for log in logs for row in log]
     pace = min(seconds, default=arguments.seconds_per_epoch)
-    left = recipe.options["trainer"]["epochs"] - epochs_done(RunFolder.of(recipe, arguments.runs).checkpoints)
+    left = recipe.options["trainer"]["epochs"] - saved_epochs(RunFolder.of(recipe, arguments.runs))
     return None if pace is None else START_SECONDS + left * pace
 
 
