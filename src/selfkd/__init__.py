@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from selfkd.backbones.staged import Staged, stage
     from selfkd.contract import Batch, DatasetInfo, Features, Needs, Normalization, Progress, StepOutput
     from selfkd.errors import SelfKDError
+    from selfkd.evaluation.evaluation import Evaluation
     from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
+    from selfkd.runs.evaluate import evaluate
     from selfkd.runs.loading import LoadedRun, load, load_method
     from selfkd.supervision import create_supervision
     from selfkd.supervision.base import Supervision
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "DatasetInfo",
+    "Evaluation",
     "Features",
     "History",
     "LoadedRun",
@@ -40,6 +43,7 @@ __all__ = [
     "create_backbone",
     "create_method",
     "create_supervision",
+    "evaluate",
     "load",
     "load_method",
     "stage",
@@ -50,9 +54,11 @@ _HOMES = {
     "selfkd.backbones.staged": ("Staged", "stage"),
     "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Normalization", "Progress", "StepOutput"),
     "selfkd.errors": ("SelfKDError",),
+    "selfkd.evaluation.evaluation": ("Evaluation",),
     "selfkd.memories": ("History", "Memory"),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
+    "selfkd.runs.evaluate": ("evaluate",),
     "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
     "selfkd.supervision": ("create_supervision",),
     "selfkd.supervision.base": ("Supervision",),

@@ -1,11 +1,14 @@
 """What a finished run leaves in its folder."""
 
 import json
+from typing import ClassVar
 
 import pytest
 import torch
 from short_runs import interrupted, trained
 
+from selfkd.contract import Needs, StepOutput
+from selfkd.methods.plain import Plain
 from selfkd.training import fit
 from selfkd.training.epoch_log import read_epoch_log
 
@@ -34,6 +37,8 @@ def test_a_run_folder_holds_everything(short, tmp_path):
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1]["test/top1/branch2"] == pytest.approx(scores["last"]["scores"]["test"]["branch2"]["top1"]["value"])
     assert [row["lr"] for row in rows] == pytest.approx([0.05, 0.05, 0.005, 0.0005]), "at each epoch's first step"
+    assert [row["images/train"] for row in rows] == [100] * 4
+    assert scores["images_seen"] == 400
     best = max(rows, key=lambda row: row["test/top1/main"])
     assert scores["best"]["epoch"] == best["epoch"]
     assert scores["best"]["scores"]["test"]["main"]["top1"]["value"] == pytest.approx(best["test/top1/main"])
@@ -44,6 +49,31 @@ def test_a_run_folder_holds_everything(short, tmp_path):
     environment = json.loads(folder.environment_file.read_text())
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert str(tmp_path) not in folder.environment_file.read_text() + folder.scores_file.read_text()
+
+
+class Pairs(Plain):
+    """A method that needs two views of pairs."""
+
+    needs: ClassVar[Needs] = Needs(views=2, same_class=1)
+
+    def forward(self, batch, progress):
+        logits = self.backbone(batch.images).logits[: len(batch.labels)]
+        return StepOutput(torch.nn.functional.cross_entropy(logits, batch.labels), {}, {"main": logits})
+
+
+def test_every_view_and_follower_of_a_sample_is_an_image_seen(short, tmp_path):
+    folder = trained(short("plain", method=f"{__name__}:Pairs", **{"trainer.epochs": 2}), tmp_path)
+    assert [row["images/train"] for row in read_epoch_log(folder.metrics_file)] == [400, 400]
+    assert folder.scores()["images_seen"] == 800
+
+
+def test_a_run_that_an_older_version_began_does_not_say_how_many_images_it_saw(short, tmp_path):
+    with interrupted(2):
+        trained(short(), tmp_path)
+    (log,) = (tmp_path / "runs").rglob("metrics.csv")
+    log.write_text(log.read_text().replace("images/train", "images/old"))
+    folder = trained(short(), tmp_path)
+    assert folder.scores()["images_seen"] is None
 
 
 def test_the_best_epoch_obeys_the_papers_rule(short, tmp_path):

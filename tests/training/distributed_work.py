@@ -137,11 +137,15 @@ def count_steps():
     for last in (5.0, float("nan")):
         meter.reset()
         for loss in (1.0, 3.0, last):
-            meter.update(StepOutput(torch.tensor(loss), {}, {"main": torch.eye(2)}), torch.tensor([0, 0]))
+            meter.update(StepOutput(torch.tensor(loss), {}, {"main": torch.eye(2)}), torch.tensor([0, 0]), 4)
         meter.gather()
         if last == 5:
             meter.guard(epoch=0)
-            assert meter.compute() == {"train/loss": 3.0, "train/accuracy": 50.0}
+            assert meter.compute() == {
+                "train/loss": 3.0,
+                "train/accuracy": 50.0,
+                "images/train": 3 * 4 * distributed.get_world_size(),
+            }
     with pytest.raises(NonFiniteLossError, match="steps 1 to 3;"):
         meter.guard(epoch=0)
     distributed.destroy_process_group()

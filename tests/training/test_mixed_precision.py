@@ -13,10 +13,10 @@ def test_a_run_trains_in_bfloat16_and_is_evaluated_in_float32(tmp_path, monkeypa
     seen = {"train": set(), "loss": set(), "evaluate": set()}
     update, count = StepMeter.update, HeadMetrics.update
 
-    def training(meter, output, labels):
+    def training(meter, output, *counted):
         seen["train"].update(logits.dtype for logits in output.logits.values())
         seen["loss"].update(value.dtype for value in (output.loss, *output.terms.values()))
-        update(meter, output, labels)
+        update(meter, output, *counted)
 
     def evaluating(metrics, logits, labels):
         seen["evaluate"].update(each.dtype for each in logits.values())

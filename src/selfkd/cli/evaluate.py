@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from selfkd.cli.arguments import add_checkpoint, add_run_parser
+from selfkd.cli.arguments import add_checkpoint, add_run_parser, path
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
+
+_EPILOG = """\
+For every head and for the ensemble of heads it prints top-1 and top-5 accuracy, NLL, Brier score, ECE, adaptive ECE and
+AURC, each with the number of images and a 95 % interval, and the agreement between heads. For the main head it prints
+the accuracy of the classes and the confusions. docs/evaluation.md explains every number.
+
+RUN/evaluation/<split>-<checkpoint>.json keeps all numbers of a split. --json prints the same, also for --data FOLDER.
+"""
 
 
 def add_parser(verbs: Any) -> None:
@@ -16,8 +24,9 @@ def add_parser(verbs: Any) -> None:
     parser = add_run_parser(
         verbs,
         "evaluate",
-        "measure the accuracy of every head of a run",
-        "Measure the top-1 and top-5 accuracy of every head of a run.",
+        "measure accuracy and calibration of every head of a run",
+        "Measure accuracy, calibration and confusions of every head of a run.",
+        _EPILOG,
     )
     parser.add_argument(
         "arguments",
@@ -29,7 +38,25 @@ def add_parser(verbs: Any) -> None:
         "--split", choices=("test", "train", "validation"), default="test", help="images to evaluate (default: test)"
     )
     add_checkpoint(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--data",
+        type=path,
+        metavar="FOLDER",
+        help="evaluate the images of this folder instead: one folder of images for each class, with the run's class "
+        "names; some classes may be missing",
+    )
+    parser.add_argument(
+        "--keep-logits",
+        action="store_true",
+        help="keep the logits of all images in RUN/evaluation/<split>-<checkpoint>.safetensors",
+    )
+    parser.add_argument(
+        "--temperature",
+        action="store_true",
+        help="also fit a temperature for each head, and print the scores before and after; it is fitted on the "
+        "validation split, or on one half of the images and measured on the other if there is no other split",
+    )
+    parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
     parser.set_defaults(execute=_execute, takes="arguments")
 
 
@@ -41,11 +68,17 @@ def _execute(parsed: argparse.Namespace) -> None:
     overrides = split_overrides(parsed.arguments)
     # The imports take seconds, so they follow the checks that do without them.
 
-    from selfkd.reports.score_table import score_table
-    from selfkd.runs.evaluate import evaluate_run
+    from selfkd.reports.evaluation_report import evaluation_report
+    from selfkd.runs.evaluate import evaluate
 
-    scores = evaluate_run(parsed.run, parsed.split, parsed.checkpoint, overrides, parsed.trust_imports)
-    if parsed.json:
-        print(to_json({"split": parsed.split, "checkpoint": parsed.checkpoint, "scores": scores}))
-    else:
-        print(score_table(scores))
+    evaluation = evaluate(
+        parsed.run,
+        parsed.split,
+        parsed.checkpoint,
+        data=parsed.data,
+        keep_logits=parsed.keep_logits,
+        temperature=parsed.temperature,
+        overrides=overrides,
+        trust_imports=parsed.trust_imports,
+    )
+    print(to_json(evaluation.as_dict(), indent=None) if parsed.json else evaluation_report(evaluation))

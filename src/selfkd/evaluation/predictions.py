@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, distributed, nn
+from tqdm import tqdm
 
 from selfkd.contract import Batch, Features
 from selfkd.errors import BackboneError, NonFiniteLossError
@@ -16,7 +17,9 @@ from selfkd.eval_mode import eval_mode
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count, process_rank
 
-__all__ = ["Predictions", "SplitBatches", "collect", "predict_batches", "refuse_non_finite"]
+__all__ = ["Predictions", "ShownBatches", "SplitBatches", "collect", "predict_batches", "refuse_non_finite"]
+
+_BATCH = 1000  # images
 
 
 class SplitBatches(Iterable[Batch], Protocol):
@@ -25,6 +28,43 @@ class SplitBatches(Iterable[Batch], Protocol):
     def to(self, device: torch.device | str) -> None: ...
 
     def set_shard(self, rank: int, processes: int) -> None: ...
+
+
+class ShownBatches:
+    """Batches of a split, with a progress bar on a terminal.
+
+    Args:
+        batches: of a split.
+        bar: counts their images.
+    """
+
+    def __init__(self, batches: SplitBatches, bar: tqdm[Any]) -> None:
+        self._batches = batches
+        self._bar = bar
+
+    @classmethod
+    @contextmanager
+    def over(cls, batches: SplitBatches, images: int, title: str) -> Iterator[Self]:
+        """Show a bar within this block.
+
+        Args:
+            batches: of a split.
+            images: their number.
+            title: text before the bar.
+        """
+        with tqdm(total=images, desc=title, unit="image", disable=None) as bar:
+            yield cls(batches, bar)
+
+    def to(self, device: torch.device | str) -> None:
+        self._batches.to(device)
+
+    def set_shard(self, rank: int, processes: int) -> None:
+        self._batches.set_shard(rank, processes)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            yield batch
+            self._bar.update(len(batch.labels))
 
 
 @dataclass(frozen=True)
@@ -45,6 +85,15 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def in_batches(self) -> Iterator[Predictions]:
+        """The same predictions in parts, for work that needs more memory than they take."""
+        for start in range(0, len(self), _BATCH):
+            yield self.map(lambda rows, start=start: rows[start : start + _BATCH])  # type: ignore[misc]
+
+    def take(self, positions: Tensor) -> Predictions:
+        """The predictions at these positions `[M]`, in this order."""
+        return self.map(lambda rows: rows[positions])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Predictions:
         """Apply a function to every tensor."""
@@ -107,8 +156,10 @@ def collect(method: Method, loader: SplitBatches, device: torch.device | str, po
         torch.cat([part.pooled for part in parts if part.pooled is not None]) if pooled else None,
     )
     everything = own.map(lambda rows: _gather(rows, torch.device(device)))
-    order = everything.indices.argsort()
     refuse_non_finite({head: int((~rows_BK.isfinite()).sum()) for head, rows_BK in everything.logits.items()})
+    if process_count() == 1:
+        return everything  # in the order of the split; another copy might not fit in memory
+    order = everything.indices.argsort()
     return everything.map(lambda rows: rows[order])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 __all__ = ["Score", "Scores", "digits", "in_words", "percent"]
 
@@ -12,12 +12,14 @@ _PERCENT = "%"
 class Score(TypedDict):
     """A measured value, of any task.
 
-    Keys: `value`; `unit`, which is "%", another unit, or "" for none; `n`, the number of samples.
+    Keys: `value`; `unit`, which is "%", another unit, or "" for none; `n`, the number of samples; `interval`, the ends
+    of the 95 % interval in the same unit, where it was computed.
     """
 
     value: float
     unit: str
     n: int
+    interval: NotRequired[tuple[float, float]]
 
 
 Scores = dict[str, dict[str, Score]]

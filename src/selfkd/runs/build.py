@@ -29,7 +29,7 @@ from selfkd.training.module import TrainingParts
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World
 
-__all__ = ["Experiment", "TeacherLoader", "build_method", "needs_labels"]
+__all__ = ["Experiment", "TeacherLoader", "build_evaluation_loader", "build_method", "needs_labels"]
 
 TeacherLoader = Callable[[Source, Splits], Teacher]
 """Gives the teacher of a recipe, from the student's data set and images."""
@@ -78,8 +78,7 @@ class Experiment:
     @property
     def channels_last(self) -> bool:
         """Whether to train in channels-last layout: if the recipe asks for it and the gradients are right in it."""
-        asked: bool = self.recipe.options["trainer"]["channels_last"]
-        return asked and trains_in_channels_last(self.method)
+        return _uses_channels_last(self.recipe, self.method)
 
     def trainer_options(self) -> TrainerOptions:
         """How to train; the log says if channels-last layout was asked for and is not used."""
@@ -140,9 +139,20 @@ class Experiment:
 
     def evaluation_loader(self, split: Split) -> EvaluationBatches[Any]:
         """Build the loader that evaluates a split."""
-        return evaluation_loader(
-            split, self.source.mean, self.source.std, self.recipe.build("loader"), self.channels_last
-        )
+        return build_evaluation_loader(self.recipe, self.source, self.method, split)
+
+
+def build_evaluation_loader(recipe: Recipe, source: Source, method: Method, split: Split) -> EvaluationBatches[Any]:
+    """Build the loader that evaluates a method on images, which are normalised as the recipe says.
+
+    Args:
+        recipe: describes the loader.
+        source: the recipe's data set, of which nothing is read.
+        method: the recipe's method.
+        split: the images.
+    """
+    options, channels_last = recipe.build("loader"), _uses_channels_last(recipe, method)
+    return evaluation_loader(split, source.mean, source.std, options, channels_last)
 
 
 def needs_labels(recipe: Recipe) -> bool:
@@ -171,6 +181,11 @@ def build_method(recipe: Recipe, data: DatasetInfo, pretrained: bool, teacher: T
         parts["supervision"] = recipe.build("supervision")
     method: Method = recipe.build("method", backbone, _dataset_for_method(recipe, data), **parts)
     return method
+
+
+def _uses_channels_last(recipe: Recipe, method: Method) -> bool:
+    asked: bool = recipe.options["trainer"]["channels_last"]
+    return asked and trains_in_channels_last(method)
 
 
 def _dataset_for_method(recipe: Recipe, data: DatasetInfo) -> DatasetInfo:

@@ -14,7 +14,7 @@ from selfkd.errors import RunError, shown
 from selfkd.runs.records import read_record, write_json
 from selfkd.runs.run_folder import RunFolder
 
-__all__ = ["class_names_of", "dataset_of", "read_version", "trained_on", "write_data_record"]
+__all__ = ["class_names_of", "dataset_of", "read_fingerprint", "read_version", "trained_on", "write_data_record"]
 
 _FEWEST_CLASSES = 2
 _MOST_IMAGES = 10**10  # a damaged number must not ask for memory; LAION-5B, the largest public set, has 5.85 * 10**9
@@ -50,12 +50,21 @@ def trained_on(folder: RunFolder, splits: Splits) -> bool:
         RunError: if the record is damaged.
         DataError: if a newer version wrote the record, or a file of the data is gone.
     """
+    fingerprint = read_fingerprint(folder)
+    return fingerprint is None or splits.matches(fingerprint)
+
+
+def read_fingerprint(folder: RunFolder) -> str | None:
+    """The fingerprint of the data that a run was trained on; None where there is no record.
+
+    Raises: RunError: if the record is damaged.
+    """
     if not folder.data_file.exists():
-        return True
+        return None
     fingerprint = read_record(folder.data_file).get("fingerprint")
     if not isinstance(fingerprint, str):
         raise RunError(f"{folder.data_file} is damaged: it holds no fingerprint")
-    return splits.matches(fingerprint)
+    return fingerprint
 
 
 def read_version(folder: RunFolder) -> str | None:

@@ -1,9 +1,12 @@
-"""Evaluate a split with the weights of a run."""
+"""Evaluate a run's heads: on a split of its data, or on a folder of other labelled images."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,90 +14,304 @@ import torch
 
 from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.data.sources.base import Source
+from selfkd.data.sources.labelled_folder import read_labelled_folder
 from selfkd.data.splits import Split, Splits
-from selfkd.errors import CheckpointError, NonFiniteLossError, RunError
-from selfkd.evaluation.metrics import evaluate
+from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError
+from selfkd.eval_mode import eval_mode
+from selfkd.evaluation.evaluation import (
+    Evaluation,
+    TemperatureScaling,
+    agreement,
+    class_accuracies,
+    confusion_matrix,
+    measure_split,
+    scale_temperatures,
+)
+from selfkd.evaluation.metrics import evaluate as evaluate_method
+from selfkd.evaluation.predictions import Predictions, ShownBatches, collect, predict_batches
 from selfkd.evaluation.scores import Scores
-from selfkd.runs.build import Experiment
+from selfkd.json_text import to_json
+from selfkd.main_memory import free_main_memory
+from selfkd.methods.base import Method
+from selfkd.option_checks import one_of
+from selfkd.runs.build import Experiment, build_evaluation_loader
 from selfkd.runs.data_record import class_names_of, trained_on
+from selfkd.runs.kept_predictions import keep_predictions
 from selfkd.runs.loading import SavedRun
+from selfkd.runs.records import write_text
+from selfkd.runs.run_folder import RunFolder
+from selfkd.training.checkpoint_content import read_weights
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.threads import choose_threads, threads_restored
 
-__all__ = ["evaluate_run", "evaluate_split"]
+__all__ = ["evaluate", "evaluate_split"]
+
+_SPLITS = ("test", "train", "validation")
+_COPIES = 2  # of the logits in memory: the batches and their whole, or the whole and the bytes of its file
+_HALVES, _HALVES_SEED = 2, 0
 
 _log = logging.getLogger("selfkd")
 
 
 def evaluate_split(experiment: Experiment, split: Split, device: torch.device, weights: Path) -> Scores:
-    """Measure every head of an experiment's method, which is on `device`. An error names the file of its weights.
+    """Measure what each training epoch measures, of every head of an experiment's method, which is on `device`.
 
     Raises:
-        CheckpointError: if a logit is NaN or infinite, so that the weights are damaged.
+        CheckpointError: naming the file of the weights, if a logit is NaN or infinite.
         MemoryExhaustedError: if a batch needs too much memory.
     """
     loader = experiment.evaluation_loader(split)
-    try:
-        with memory_to_evaluate(loader.batch_size):
-            return evaluate(experiment.method, loader, device)
-    except NonFiniteLossError as error:
-        raise CheckpointError(f"{error}: the weights in {weights} are damaged") from error
+    with _errors_named(loader.batch_size, weights):
+        return evaluate_method(experiment.method, loader, device)
 
 
-def evaluate_run(
-    path: Path, split: str, which: str, overrides: Mapping[str, Any], trust_imports: bool = False
-) -> Scores:
-    """Measure every head of a run. An unfinished run is evaluated from its newest undamaged checkpoint, with a warning.
+def evaluate(
+    run: str | os.PathLike[str],
+    split: str = "test",
+    checkpoint: str = "last",
+    *,
+    data: str | os.PathLike[str] | None = None,
+    keep_logits: bool = False,
+    temperature: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    trust_imports: bool = False,
+) -> Evaluation:
+    """Evaluate every head of a run and their ensemble. docs/evaluation.md explains the metrics.
+
+    An unfinished run is evaluated from its newest undamaged checkpoint, with a warning. The evaluation of a split is
+    also written into the run's folder, as `evaluation/<split>-<checkpoint>.json`.
 
     Args:
-        path: the run's folder.
+        run: the run's folder.
         split: "test", "train" or "validation".
-        which: weights of the "last" or the "best" epoch.
+        checkpoint: weights of the "last" or the "best" epoch.
+        data: a folder with one folder of images for each class, instead of a split of the run's data. Its classes are
+            classes of the run, and not all of them need to be there. The run's own data is then not read.
+        keep_logits: keep the logits of all images beside that file, as `evaluation/<split>-<checkpoint>.safetensors`.
+        temperature: also fit a temperature for each head and measure with it. It is fitted on the validation split. If
+            that is evaluated or there is none, it is fitted on a half of the images and measured on the other.
         overrides: options of the machine, such as `data.root` where the data has moved, or `loader.workers`.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
+        OptionError: if an option has another value, options exclude each other, or the logits do not fit in memory.
         RunError: if there is no such run, it has no such weights yet, it has no such split, or the data has another
             number of classes.
         RecipeError: if `overrides` holds any other option.
         CheckpointError: if the checkpoint is damaged, or its weights give logits that are NaN or infinite.
-        DataError: if an image cannot be read.
+        DataError: if an image cannot be read, or `data` has other classes.
+        StorageError: if the logits cannot be written.
         WorkerKilledError: if a process that reads images was killed.
         MemoryExhaustedError: if there is too little memory.
     """
-    saved = SavedRun.open(path, which, overrides, trust_imports)
-    class_names = class_names_of(saved.folder)
-    weights = saved.weights
-    saved.restore_network_file()
+    one_of("split", split, _SPLITS)
+    _check_together(split, data, keep_logits)
+    given = overrides or {}
+    saved = SavedRun.open(run, checkpoint, given, trust_imports)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with memory_for("reading the data and building the network", "use a machine with more memory"):
-        source: Source = saved.recipe.build("data")
-        splits = source.load(saved.recipe.seed, whole_images=True)  # decodes no image of the other splits
-        num_classes = len(splits.class_names)
-        if class_names is not None and len(class_names) != num_classes:
-            raise RunError(f"the run {path} was trained on {len(class_names)} classes; data.root gives {num_classes}")
-        experiment = Experiment(saved.recipe, source, splits, saved.method(splits.info).to(device))
-    _warn_of_other_data(saved, splits)
-    images = splits.by_name.get(split)
-    if images is None:
-        raise RunError(f"the run {path} has no validation split, because data.validation_fraction was 0")
+    subject = _Subject.read(saved, split, None if data is None else Path(data), device)
+    if keep_logits and not subject.is_own_data:
+        raise RunError(
+            f"the run {saved.folder.path} was trained on other data, so the logits are not kept beside its scores; "
+            "leave out --keep-logits, or give the data of the run"
+        )
     with killed_workers_named(), threads_restored():
         if device.type == "cpu":
-            torch.set_num_threads(_threads(experiment, asked="trainer.threads" in overrides))
-        return evaluate_split(experiment, images, device, weights)
+            torch.set_num_threads(_threads(saved, subject.method, asked="trainer.threads" in given))
+        evaluation, predictions = subject.evaluated(keep_logits, temperature)
+    if subject.is_own_data:
+        _write(saved.folder, evaluation)
+    if keep_logits:
+        assert predictions is not None
+        keep_predictions(saved.folder, split, checkpoint, predictions)
+    return evaluation
 
 
-def _warn_of_other_data(saved: SavedRun, splits: Splits) -> None:
+@dataclass(frozen=True)
+class _Subject:
+    """What is evaluated, and on which images.
+
+    Args:
+        saved: the run.
+        split: name of the run's split; None for the folder `data`.
+        data: the folder, or None.
+        source: the run's data set, which says how images are normalised.
+        method: the run's method with its weights, on `device`.
+        class_names: K names in label order.
+        images: the images.
+        validation: the validation split, if there is one and it is not evaluated itself.
+        is_own_data: whether the images belong to the data that the run was trained on.
+        device: the device that evaluates.
+    """
+
+    saved: SavedRun
+    split: str | None
+    data: Path | None
+    source: Source
+    method: Method
+    class_names: tuple[str, ...]
+    images: Split
+    validation: Split | None
+    is_own_data: bool
+    device: torch.device
+
+    @classmethod
+    def read(cls, saved: SavedRun, split: str, data: Path | None, device: torch.device) -> _Subject:
+        """Build the method and list the images, of which those in files are not decoded.
+
+        Raises: UserError, CheckpointError, MemoryExhaustedError: as `evaluate`.
+        """
+        path, names = saved.folder.path, class_names_of(saved.folder)
+        images: Split
+        saved.weights  # noqa: B018 - refuses a run without weights before its data is read
+        saved.restore_network_file()
+        with memory_for("reading the data and building the network", "use a machine with more memory"):
+            source: Source = saved.recipe.build("data")
+            if data is not None:
+                side = saved.input_size[-1]
+                images = read_labelled_folder(data, saved.class_names, source.image_transform(), side)
+                method = saved.method().to(device)
+                return cls(saved, None, data, source, method, saved.class_names, images, None, False, device)
+            splits = source.load(saved.recipe.seed, whole_images=True)  # decodes no image of the other splits
+            if names is not None and len(names) != len(splits.class_names):
+                raise RunError(
+                    f"the run {path} was trained on {len(names)} classes; data.root gives {len(splits.class_names)}"
+                )
+            method = saved.method(splits.info).to(device)
+        is_own_data = _is_own_data(saved, splits)
+        if split not in splits.by_name:
+            raise RunError(f"the run {path} has no validation split, because data.validation_fraction was 0")
+        validation = None if split == "validation" else splits.validation
+        images = splits.by_name[split]
+        return cls(saved, split, None, source, method, splits.class_names, images, validation, is_own_data, device)
+
+    def evaluated(self, keep_logits: bool, temperature: bool) -> tuple[Evaluation, Predictions | None]:
+        """The evaluation, and the predictions if the logits are kept or temperatures are fitted."""
+        if temperature and self.validation is None and len(self.images) < _HALVES:
+            reason = f"it needs {_HALVES} images or more, or a validation split; there is 1 image"
+            raise OptionError("temperature", temperature, reason=reason)
+        num_classes = len(self.class_names)
+        predictions, scaling = None, None
+        if keep_logits or temperature:
+            self._check_memory("keep_logits" if keep_logits else "temperature", temperature)
+            predictions = self._collected(self.images, "predicting")
+            measured = measure_split(predictions.in_batches(), num_classes)
+            scaling = self._scaled(predictions) if temperature else None
+        else:
+            with self._batches(self.images, "predicting") as batches:
+                measured = measure_split(predict_batches(self.method, batches, self.device), num_classes, self.device)
+        _, epoch = read_weights(self.saved.weights)
+        evaluation = Evaluation(
+            run=str(self.saved.folder.path),
+            split=self.split,
+            data=None if self.data is None else str(self.data),
+            checkpoint=self.saved.which,
+            epoch=epoch,
+            class_names=self.class_names,
+            images_per_class=tuple(self.images.labels.bincount(minlength=num_classes).tolist()),
+            scores=measured.scores,
+            ensemble=measured.ensemble,
+            class_accuracies={head: class_accuracies(each, num_classes) for head, each in measured.outcomes.items()},
+            agreement=agreement(measured.outcomes),
+            confusion=confusion_matrix(measured.outcomes["main"], num_classes),
+            temperature=scaling,
+        )
+        return evaluation, predictions
+
+    def _scaled(self, predictions: Predictions) -> TemperatureScaling:
+        """The scores before and after temperature scaling."""
+        everything = "all images of the folder" if self.split is None else f"the {self.split} split"
+        if self.validation is not None:
+            fitting = self._collected(self.validation, "validation")
+            return scale_temperatures(fitting, predictions, "the validation split", everything)
+        order = torch.randperm(len(predictions), generator=torch.Generator().manual_seed(_HALVES_SEED))
+        first, second = (positions.sort().values for positions in order.tensor_split(_HALVES))
+        half = f"half of {everything}, drawn by seed {_HALVES_SEED}"
+        return scale_temperatures(predictions.take(second), predictions.take(first), half, "the other half")
+
+    def _collected(self, images: Split, title: str) -> Predictions:
+        with self._batches(images, title) as batches:
+            return collect(self.method, batches, self.device)
+
+    @contextmanager
+    def _batches(self, images: Split, title: str) -> Iterator[ShownBatches]:
+        """The batches of images, with a progress bar; an error in the block names the weights or the batch's size."""
+        loader = build_evaluation_loader(self.saved.recipe, self.source, self.method, images)
+        with (
+            ShownBatches.over(loader, len(images), title) as batches,
+            _errors_named(loader.batch_size, self.saved.weights),
+        ):
+            yield batches
+
+    def _check_memory(self, option: str, temperature: bool) -> None:
+        """Refuse to collect logits for which there is too little memory.
+
+        Raises: OptionError: with the size.
+        """
+        images = len(self.images) + (len(self.validation) if temperature and self.validation is not None else 0)
+        heads, classes = self._head_count(), len(self.class_names)
+        needed, free = _COPIES * 4 * images * classes * heads, free_main_memory()
+        if free is not None and needed > free:
+            reason = (
+                f"the logits of {images} images x {classes} classes x {heads} heads take {needed / 1e9:.3g} GB of "
+                f"memory, and {free / 1e9:.3g} GB are free; leave the option out, which needs no logits in memory"
+            )
+            raise OptionError(option, True, reason=reason)
+
+    def _head_count(self) -> int:
+        image = torch.zeros(1, *self.images.input_size, device=self.device)
+        with eval_mode(self.method), torch.no_grad():
+            return len(self.method.predict(image))
+
+
+def _check_together(split: str, data: object, keep_logits: bool) -> None:
+    """Refuse options that exclude each other.
+
+    Raises: OptionError: naming one of them.
+    """
+    if data is not None and split != "test":
+        raise OptionError("split", split, reason="data is evaluated as a whole; leave out split or data")
+    if data is not None and keep_logits:
+        reason = "only the logits of the run's own data are kept in its folder; leave out keep_logits or data"
+        raise OptionError("keep_logits", keep_logits, reason=reason)
+
+
+@contextmanager
+def _errors_named(batch_size: int, weights: Path) -> Iterator[None]:
+    """Let errors of an evaluation name the file of the weights, or the size of a batch."""
+    try:
+        with memory_to_evaluate(batch_size):
+            yield
+    except NonFiniteLossError as error:
+        raise CheckpointError(f"{error}: the weights in {weights} are damaged") from error
+
+
+def _is_own_data(saved: SavedRun, splits: Splits) -> bool:
+    """Whether the run was trained on this data; if not, or if it is not known, the log says so."""
     path, data = saved.folder.path, saved.recipe.parts["data"]
     try:
-        if not trained_on(saved.folder, splits):
-            _log.warning("%s was trained on other data than data=%s gives now, or on data read differently", path, data)
+        if trained_on(saved.folder, splits):
+            return True
+        _log.warning("%s was trained on other data than data=%s gives now, or on data read differently", path, data)
     except RunError as error:
         _log.warning("%s; so it is not known whether the run was trained on the data that data=%s gives", error, data)
+    return False
 
 
-def _threads(experiment: Experiment, asked: bool) -> int:
+def _threads(saved: SavedRun, method: Method, asked: bool) -> int:
     """How many threads evaluate on a CPU: those of `trainer.threads`, if the user asked for them now."""
-    options, backbone = experiment.recipe.options, experiment.method.backbone
+    options, backbone = saved.recipe.options, method.backbone
     threads = options["trainer"]["threads"] if asked else None
     batch_size = options["loader"]["evaluation_batch_size"]
     return choose_threads(backbone.network, backbone.input_size, batch_size, threads).number
+
+
+def _write(folder: RunFolder, evaluation: Evaluation) -> None:
+    """Write the evaluation into the run's folder; a folder that cannot be written is only a warning."""
+    assert evaluation.split is not None
+    file = folder.evaluation_file(evaluation.split, evaluation.checkpoint)
+    try:
+        write_text(
+            file, to_json(evaluation.as_dict(), indent=None) + "\n"
+        )  # a number on each line would be much longer
+    except StorageError as error:
+        _log.warning("%s; the evaluation is not kept", error)

@@ -85,6 +85,7 @@ def _run_scores(
         splits={
             name: SplitRecord(images=len(split), origin=splits.origin(name)) for name, split in splits.by_name.items()
         },
+        images_seen=_images_seen(log),
         seconds={
             "train_epoch_median": statistics.median(seconds) if seconds else None,
             "train_total": sum(seconds) if seconds else None,
@@ -94,6 +95,12 @@ def _run_scores(
             "training": sum(parameter.numel() for parameter in method.parameters()),
         },
     )
+
+
+def _images_seen(log: Sequence[Mapping[str, float]]) -> int | None:
+    """The number of training images of all epochs; None if the log lacks that of an epoch."""
+    logged = [int(row["images/train"]) for row in log if "images/train" in row]
+    return sum(logged) if logged and len(logged) == len(log) else None
 
 
 def _own_best(

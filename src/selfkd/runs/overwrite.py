@@ -18,9 +18,9 @@ __all__ = ["check_overwritable", "checked_output", "clear"]
 _FILES = re.compile(
     r"(\.lock|recipe\.yaml|data\.json|teacher\.json|metrics\.csv|model\.safetensors|checksums\.json|scores\.json|environment\.json"
     r"|checkpoints/best\.ckpt|tensorboard/events\.out\.tfevents\..*|tensorboard/hparams\.yaml"
-    r"|export/(last|best)\.safetensors)(\.partial)?"
+    r"|export/(last|best)\.safetensors|evaluation/(test|train|validation)-(last|best)\.(json|safetensors))(\.partial)?"
 )
-_FOLDERS = ("checkpoints", "tensorboard", "export")
+_FOLDERS = ("checkpoints", "tensorboard", "export", "evaluation")
 
 
 def check_overwritable(folder: RunFolder) -> None:

@@ -70,7 +70,8 @@ class RunScores(TypedDict):
     """The content of a run's scores.json.
 
     `best` holds all heads at the epoch where the main head was best, `own_best` each head at its own best epoch.
-    `class_names` are in label order.
+    `class_names` are in label order. `images_seen` is the number of images that went through the network in training,
+    every view counted; None if some epochs did not log it, and missing in older runs.
     """
 
     recipe: str
@@ -82,6 +83,7 @@ class RunScores(TypedDict):
     own_best: dict[str, OwnBest]
     class_names: list[str]
     splits: dict[str, SplitRecord]
+    images_seen: NotRequired[int | None]
     seconds: dict[str, float | None]
     parameters: dict[str, int]
 

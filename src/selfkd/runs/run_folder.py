@@ -72,6 +72,14 @@ class RunFolder:
         check_run(path)
         return cls(path)
 
+    def evaluation_file(self, split: str, which: str) -> Path:
+        """The evaluation of a split with the weights of the "last" or the "best" epoch."""
+        return self.path / "evaluation" / f"{split}-{which}.json"
+
+    def predictions_file(self, split: str, which: str) -> Path:
+        """The logits of a split with the weights of the "last" or the "best" epoch, if they were kept."""
+        return self.path / "evaluation" / f"{split}-{which}.safetensors"
+
     @property
     def is_finished(self) -> bool:
         """Whether all epochs are trained and scored."""

@@ -113,7 +113,7 @@ class MethodModule(TrainingModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         assert self._output is not None
-        self._meter.update(self._output, batch.labels)
+        self._meter.update(self._output, batch.labels, len(batch.images))
         super().on_train_batch_end(outputs, batch, batch_idx)
         self.method.after_step(batch, self._output)
         self._output = None

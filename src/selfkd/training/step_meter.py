@@ -15,7 +15,7 @@ __all__ = ["StepMeter"]
 
 
 class StepMeter:
-    """The mean loss terms and the training accuracy of an epoch, and the check for NaN and infinity.
+    """The mean loss terms, the training accuracy and the number of images of an epoch; checks for NaN and infinity.
 
     A NaN stays in a sum. So a check every few steps finds it, and tells between which steps it appeared.
     """
@@ -28,17 +28,18 @@ class StepMeter:
         self._names: tuple[str, ...] = ()
         self._sums: Tensor | None = None
         self._correct: Tensor | None = None
-        self._steps = self._guarded_steps = self._samples = 0
+        self._steps = self._guarded_steps = self._samples = self._images = 0
         self._summed_steps = 0  # `gather` adds those of the other processes
 
     @torch.no_grad()
-    def update(self, output: StepOutput, labels: Tensor) -> None:
+    def update(self, output: StepOutput, labels: Tensor, images: int) -> None:
         """Count one step, without waiting for the device.
 
         Args:
             output: the method's output. Only the rows of its logits that have a label count for the accuracy: the
                 first views of all samples, or of the anchors.
             labels: `[B]` int64, or soft `[B, K]`. The class with the largest share in a soft label is the correct one.
+            images: number of images in the step's batch, V*B: every view and every follower counts.
         """
         values = torch.stack([output.loss, *output.terms.values()]).detach().float()
         logits_BK = output.logits["main"][: len(labels)]
@@ -50,6 +51,7 @@ class StepMeter:
         self._steps += 1
         self._summed_steps += 1
         self._samples += len(hard_B)
+        self._images += images
 
     def guard(self, epoch: int) -> None:
         """Raise if a term is NaN or infinite. Waits for the device.
@@ -73,16 +75,17 @@ class StepMeter:
         """Add the sums of all processes that train together. Call it once, at the epoch's end."""
         if not is_distributed() or self._sums is None or self._correct is None:
             return
-        counts = torch.tensor([self._summed_steps, self._samples], device=self._sums.device)
+        counts = torch.tensor([self._summed_steps, self._samples, self._images], device=self._sums.device)
         for tensor in (self._sums, self._correct, counts):
             distributed.all_reduce(tensor)
-        self._summed_steps, self._samples = counts.tolist()
+        self._summed_steps, self._samples, self._images = counts.tolist()
 
     def compute(self) -> dict[str, float]:
-        """The mean loss terms so far, and the training accuracy in percent. Waits for the device."""
+        """The mean loss terms so far, the accuracy in percent and the number of images. Waits for the device."""
         if self._sums is None or self._correct is None:
             return {}
         means = (self._sums / self._summed_steps).tolist()
         result = {f"train/{name}": value for name, value in zip(self._names, means, strict=True)}
         result["train/accuracy"] = 100 * int(self._correct) / self._samples
+        result["images/train"] = self._images
         return result

@@ -13,7 +13,7 @@ from torchvision.datasets.folder import is_image_file
 from selfkd.data.listing import Listing, Problem, SplitNames
 from selfkd.data.reading.image_files import ImageFiles
 from selfkd.data.splits import Split
-from selfkd.errors import DataError, OptionError
+from selfkd.errors import DataError, OptionError, few
 
 __all__ = [
     "UNSORTED",
@@ -22,6 +22,7 @@ __all__ = [
     "images_below",
     "link_problems",
     "list_class_folders",
+    "list_known_classes",
     "loose_images",
     "root_folder",
     "visible_folders",
@@ -123,6 +124,37 @@ def list_class_folders(
         class_folders=folders,
         left_out=tuple(left_out),
     )
+
+
+def list_known_classes(
+    folder: Path, class_names: Sequence[str], transform: Callable[[Image.Image], Tensor], side: int
+) -> ImageFiles:
+    """Every image file below the class folders of a folder, labelled by the classes of a trained network.
+
+    A class may have no folder.
+
+    Args:
+        folder: holds one folder per class.
+        class_names: K names in label order.
+        transform: from a decoded image to the uint8 `[3, S, S]` on which a network is evaluated.
+        side: S, in pixels.
+    Raises: DataError: if a folder is no class, holds no image or cannot be listed, or if there is no class folder.
+    """
+    label_of = {name: label for label, name in enumerate(class_names)}
+    found = visible_folders(folder)
+    if not found:
+        raise DataError(f"{folder} holds no folder; images must be sorted into one folder per class, {folder}/<class>/")
+    unknown = [name for name in found if name not in label_of]
+    if unknown:
+        raise DataError(
+            f"{folder} holds folders that are no class of the run ({few(unknown)}); the run's classes are "
+            f"{few(class_names)}; rename the folders or move them away"
+        )
+    samples, _, problems = _class_files(folder, folder, {name: label_of[name] for name in found})
+    images = ImageFiles.of(folder, samples, transform, side)
+    for problem in (*problems, *link_problems([images])):
+        raise problem.error()
+    return images
 
 
 def _class_files(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from selfkd.data.listing import SplitNames
 from selfkd.errors import DataError, OptionError
 
-__all__ = ["SPLIT_NAMES", "TRAIN_NAMES", "find_splits"]
+__all__ = ["SPLIT_NAMES", "TRAIN_NAMES", "find_splits", "usual_test_split"]
 
 TRAIN_NAMES = ("train", "training")
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
@@ -40,8 +40,13 @@ def find_splits(available: Collection[str], train: str | None, test: str | None,
     if test == train:
         raise OptionError("data.test_split", test, f"another split than data.train_split={train}")
     others = set(available) - {train}
-    test = test or _first((*_TEST_NAMES, *_VALIDATION_NAMES), others)
+    test = test or usual_test_split(others)
     return SplitNames(train, test, _first(_VALIDATION_NAMES, others - {test}))
+
+
+def usual_test_split(available: Collection[str]) -> str | None:
+    """The split that tests by its name: the one with a usual name of a test split, else of a validation split."""
+    return _first((*_TEST_NAMES, *_VALIDATION_NAMES), available)
 
 
 def _first(usual: Iterable[str], available: Collection[str]) -> str | None:

@@ -1,0 +1,309 @@
+"""Several recipes beside each other: accuracy over seeds, differences to a baseline, cost, and published figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from selfkd.recipes.recipe import Recipe
+from selfkd.reports import comparison_tables
+from selfkd.reports.estimates import Difference, Estimate, paired_over_images, paired_over_seeds
+from selfkd.reports.published import Figure, Verdict, is_unchanged, verdict
+from selfkd.reports.results import MAIN, Result
+from selfkd.reports.same_training import TrainingDifference, training_differences
+from selfkd.reports.short_names import short_names
+
+__all__ = ["HEADS", "Comparison", "Cost", "Heads", "Published", "Row", "Skipped"]
+
+Heads = Literal["main", "all"]
+HEADS: tuple[Heads, ...] = ("main", "all")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published figure beside ours.
+
+    Args:
+        figure: the published one.
+        ours: of the same head, selected in the same way; None if no run can give it.
+        verdict: whether ours reproduces it.
+    """
+
+    figure: Figure
+    ours: Estimate | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One head of one recipe over its seeds. Accuracies are top-1 in percent, differences in points.
+
+    Args:
+        recipe: name of the recipe, with its overrides.
+        name: the shortest name that tells the recipes apart.
+        head: name of the head; "main" is the deployed one.
+        seeds: of the finished runs.
+        last: test accuracy after the last epoch.
+        best: test accuracy at the epoch where main was best on the selecting split.
+        best_epochs: that epoch of each seed, counted from 1.
+        rule: the rule that chose it.
+        train: accuracy on the training images, not augmented, after the last epoch; None if a run does not have it.
+        over_seeds: difference to the main head of the baseline, last epoch, paired by seed. None in the baseline's own
+            row, and if no seed is shared.
+        over_images: the same, paired by image. None, too, if the answers to the test images are not known.
+        published: the published figure of this head; None if there is none.
+    """
+
+    recipe: str
+    name: str
+    head: str
+    seeds: tuple[int, ...]
+    last: Estimate
+    best: Estimate
+    best_epochs: tuple[int, ...]
+    rule: str
+    train: Estimate | None
+    over_seeds: Difference | None
+    over_images: Difference | None
+    published: Published | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the training of one recipe costs: means over its seeds, None if a run does not say.
+
+    Args:
+        recipe: name of the recipe, with its overrides.
+        name: the shortest name that tells the recipes apart.
+        seeds: of the finished runs.
+        images_seen: number of images that went through the network in training, every view counted.
+        seconds_per_epoch: median training time of an epoch, without evaluation.
+        seconds: training time of all epochs, without evaluation.
+        relative: `seconds` divided by that of the baseline. None, too, if they trained on different devices.
+        parameters: number of trained parameters.
+        deployed_parameters: number of parameters of the network that is deployed.
+        devices: the processors or GPUs that trained.
+        has_teacher: whether the method learns from a teacher, whose own training is not counted here.
+    """
+
+    recipe: str
+    name: str
+    seeds: tuple[int, ...]
+    images_seen: float | None
+    seconds_per_epoch: float | None
+    seconds: float | None
+    relative: float | None
+    parameters: float | None
+    deployed_parameters: float | None
+    devices: tuple[str, ...]
+    has_teacher: bool
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A run that is not in the tables.
+
+    Args:
+        recipe: name of the recipe, with its overrides.
+        seed: of the run.
+        folder: where it is, or would be.
+        reason: why it is not in the tables.
+        failed: whether it was to be trained and could not be.
+    """
+
+    recipe: str
+    seed: int
+    folder: Path
+    reason: str
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several recipes beside each other.
+
+    Args:
+        rows: one for each recipe and head, in the order of the recipes.
+        costs: one for each recipe.
+        baseline: name of the recipe that the others are compared with, with its overrides.
+        naming: what the rows' names are, "method" or "recipe".
+        same: the options of data and training that are the same for all recipes, by their keys.
+        differences: the options of data and training in which a recipe differs from the first.
+        rules: the rules that chose the best epochs.
+        test_images: number of test images; several if it differs between runs.
+        image_pairs: whether a pair over images is an image ("images"), or one image in one seed, because each seed has
+            its own test images ("images and seeds"); None if nothing is paired so.
+        without_answers: why there are no differences over images, once for each reason.
+        folders: of the finished runs.
+        skipped: the runs that are not in the tables.
+    """
+
+    rows: tuple[Row, ...]
+    costs: tuple[Cost, ...]
+    baseline: str
+    naming: str
+    same: Mapping[str, object]
+    differences: tuple[TrainingDifference, ...]
+    rules: tuple[str, ...]
+    test_images: tuple[int, ...]
+    image_pairs: Literal["images", "images and seeds"] | None
+    without_answers: tuple[str, ...]
+    folders: tuple[Path, ...]
+    skipped: tuple[Skipped, ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls,
+        recipes: Sequence[Recipe],
+        results: Iterable[Result],
+        baseline: str,
+        heads: Heads = "main",
+        skipped: Sequence[Skipped] = (),
+    ) -> Comparison:
+        """Compare finished runs.
+
+        Args:
+            recipes: those that are compared, each once, in the order of the rows.
+            results: at least one, of any seeds.
+            baseline: name of the recipe that the others are compared with, with its overrides.
+            heads: "main" for the deployed heads and all heads with a published figure, or "all".
+            skipped: the runs that are not in the tables.
+        """
+        by_recipe: dict[str, list[Result]] = {recipe.name: [] for recipe in recipes}
+        for result in results:
+            by_recipe[result.recipe.name].append(result)
+        naming, names = short_names(recipes)
+        base = by_recipe[baseline]
+        present = [
+            (recipe, name, runs)
+            for recipe, name in zip(recipes, names, strict=True)
+            if (runs := by_recipe[recipe.name])
+        ]
+        everything = [result for _, _, runs in present for result in runs]
+        same_images = _same_images(everything)
+        rows = [
+            _row(name, head, runs, base, same_images)
+            for _, name, runs in present
+            for head in runs[0].heads
+            if heads == "all" or head == MAIN or any(figure.head == head for figure in runs[0].selected)
+        ]
+        paired = any(row.over_images for row in rows)
+        return cls(
+            rows=tuple(rows),
+            costs=tuple(_cost(name, runs, base) for _, name, runs in present),
+            baseline=baseline,
+            naming=naming,
+            same=_same_options([recipe for recipe, _, _ in present]),
+            differences=tuple(training_differences([recipe for recipe, _, _ in present])),
+            rules=tuple(dict.fromkeys(row.rule for row in rows)),
+            test_images=tuple(sorted({result.test_images for result in everything})),
+            image_pairs=("images" if same_images else "images and seeds") if paired else None,
+            without_answers=tuple(dict.fromkeys(result.no_answers for result in everything if result.no_answers)),
+            folders=tuple(result.folder.path for result in everything),
+            skipped=tuple(skipped),
+        )
+
+    def to_markdown(self) -> str:
+        """The tables of accuracy and of cost with their legend, for a terminal or a page."""
+        return comparison_tables.markdown(self)
+
+    def to_latex(self) -> str:
+        """The same as two `tabular` environments of the package booktabs, with the legend as comments."""
+        return comparison_tables.latex(self)
+
+    def to_csv(self) -> str:
+        """Everything as CSV: a header, and a line for each recipe and head."""
+        return comparison_tables.csv_text(self)
+
+    def to_json(self) -> str:
+        """Everything as JSON."""
+        return comparison_tables.json_text(self)
+
+
+def _row(name: str, head: str, runs: Sequence[Result], base: Sequence[Result], same_images: bool) -> Row:
+    last, best = _by_seed(runs, "last", head), _by_seed(runs, "best", head)
+    train = [value for run in runs if (value := run.top1("last", head, "train")) is not None]
+    is_baseline = runs is base and head == MAIN
+    return Row(
+        recipe=runs[0].recipe.name,
+        name=name,
+        head=head,
+        seeds=tuple(last),
+        last=Estimate.of([*last.values()]),
+        best=Estimate.of([*best.values()]),
+        best_epochs=tuple(run.scores["best"]["epoch"] for run in runs),
+        rule="/".join(sorted({run.rule for run in runs})),
+        train=Estimate.of(train) if len(train) == len(runs) else None,
+        over_seeds=None if is_baseline else paired_over_seeds(last, _by_seed(base, "last", MAIN)),
+        over_images=None if is_baseline else _over_images(head, runs, base, same_images),
+        published=_published(head, runs),
+    )
+
+
+def _by_seed(runs: Sequence[Result], which: Literal["last", "best"], head: str) -> dict[int, float]:
+    return {run.seed: value for run in runs if (value := run.top1(which, head)) is not None}
+
+
+def _over_images(head: str, runs: Sequence[Result], base: Sequence[Result], same_images: bool) -> Difference | None:
+    answers = {run.seed: run.answers for run in base if run.answers is not None}
+    pairs = [
+        (run.answers.correct[head], answers[run.seed].correct[MAIN])
+        for run in runs
+        if run.answers is not None and run.seed in answers and run.answers.images == answers[run.seed].images
+    ]
+    if not pairs:
+        return None
+    ours, baseline = zip(*pairs, strict=True)
+    return paired_over_images(ours, baseline, same_images)
+
+
+def _same_images(results: Sequence[Result]) -> bool:
+    """Whether all runs whose answers are known were tested on the same images."""
+    return len({result.answers.images for result in results if result.answers is not None}) == 1
+
+
+def _published(head: str, runs: Sequence[Result]) -> Published | None:
+    figure = next((figure for figure in runs[0].selected if figure.head == head), None)
+    if figure is None:
+        return None
+    ours = [value for run in runs if (value := run.selected[figure]) is not None]
+    unchanged = is_unchanged(runs[0].recipe)
+    return Published(figure, Estimate.of(ours) if ours else None, verdict(figure, ours, unchanged))
+
+
+def _cost(name: str, runs: Sequence[Result], base: Sequence[Result]) -> Cost:
+    seconds, of_base = (_mean([run.seconds("train_total") for run in each]) for each in (runs, base))
+    comparable = seconds is not None and of_base and len({*_devices(runs), *_devices(base)}) == 1
+    return Cost(
+        recipe=runs[0].recipe.name,
+        name=name,
+        seeds=tuple(run.seed for run in runs),
+        images_seen=_mean([run.scores.get("images_seen") for run in runs]),
+        seconds_per_epoch=_mean([run.seconds("train_epoch_median") for run in runs]),
+        seconds=seconds,
+        relative=seconds / of_base if comparable and seconds is not None and of_base else None,
+        parameters=_mean([run.scores.get("parameters", {}).get("training") for run in runs]),
+        deployed_parameters=_mean([run.scores.get("parameters", {}).get("deployed") for run in runs]),
+        devices=_devices(runs),
+        has_teacher="teacher" in runs[0].recipe.parts,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
+
+
+def _devices(runs: Sequence[Result]) -> tuple[str, ...]:
+    return tuple(sorted({str(run.environment.get("device", "unknown device")) for run in runs}))
+
+
+def _same_options(recipes: Sequence[Recipe]) -> dict[str, object]:
+    """What a reader wants to know of the training, where it is the same for all."""
+    first, *others = [recipe.flat() for recipe in recipes]
+    keys = ("data", "backbone", "augmentation", "optimizer", "schedule", "loader.batch_size")
+    shown = (*keys, "trainer.epochs", "trainer.precision")
+    return {key: first[key] for key in shown if all(other.get(key) == first[key] for other in others)}

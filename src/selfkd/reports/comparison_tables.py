@@ -1,0 +1,268 @@
+"""A comparison as text: tables for people (Markdown, LaTeX) and for programs (CSV, JSON)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from selfkd.evaluation.scores import digits
+from selfkd.json_text import to_json
+from selfkd.reports.estimates import Difference, Estimate
+from selfkd.reports.published import ENOUGH_SEEDS, TOLERANCE
+from selfkd.reports.results import MAIN
+from selfkd.terminal import printable
+
+if TYPE_CHECKING:
+    from selfkd.reports.comparison import Comparison, Cost, Row
+
+__all__ = ["csv_text", "json_text", "latex", "markdown"]
+
+_Cells = list[dict[str, str]]
+_MANY_SKIPPED = 20
+
+
+def markdown(comparison: Comparison) -> str:
+    """Two Markdown tables, of accuracy and of cost, and their legend."""
+    tables = [_table(cells, "github") for cells in (_accuracy(comparison), _cost(comparison))]
+    return "\n\n".join([*tables, "\n".join(f"- {printable(line)}" for line in _legend(comparison))])
+
+
+def latex(comparison: Comparison) -> str:
+    """Two `tabular` environments of the package booktabs. The legend stands before them as comments."""
+    comments = "\n".join(f"% {printable(line)}" for line in _legend(comparison))
+    tables = [_table(cells, "latex_booktabs") for cells in (_accuracy(comparison), _cost(comparison))]
+    return "\n\n".join([comments, *(_typeset(table) for table in tables)])
+
+
+def csv_text(comparison: Comparison) -> str:
+    """A header, and a line for each recipe and head. A cell is empty where the runs do not give its value."""
+    costs = {cost.recipe: cost for cost in comparison.costs}
+    records = [_record(comparison, row, costs[row.recipe]) for row in comparison.rows]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*records[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue().removesuffix("\n")
+
+
+def json_text(comparison: Comparison) -> str:
+    """The record's fields, and the legend."""
+    content = asdict(comparison)
+    content["folders"] = [str(folder) for folder in comparison.folders]
+    content["skipped"] = [{**asdict(run), "folder": str(run.folder)} for run in comparison.skipped]
+    content["legend"] = _legend(comparison)
+    return to_json(content)
+
+
+def _table(cells: _Cells, form: str) -> str:
+    """The table of these cells, without the columns that are empty in every line."""
+    filled = [column for column in cells[0] if any(line[column] for line in cells)]
+    lines = [{column: line[column] for column in filled} for line in cells]
+    return tabulate(lines, headers="keys", tablefmt=form, disable_numparse=True)
+
+
+def _typeset(table: str) -> str:
+    """Replace the signs that LaTeX would set as text, and keep a first cell from being read as an option of `\\\\`."""
+    table = re.sub(r"(?<=[\s\[&])-(?=\d)", "$-$", table.replace("±", r"$\pm$"))
+    return re.sub(r"^( *)([\[*])", r"\1{}\2", table, flags=re.MULTILINE)
+
+
+def _accuracy(comparison: Comparison) -> _Cells:
+    rule = "/".join(comparison.rules)
+    return [
+        {
+            comparison.naming: printable(row.name),
+            "head": printable(row.head),
+            "runs": str(row.last.n),
+            "last epoch (%)": str(row.last),
+            f"{printable(rule)} epoch (%)": str(row.best),
+            "training (%)": _text(row.train),
+            "difference over seeds": _text(row.over_seeds),
+            "over images": _text(row.over_images),
+            "published (%)": _published_value(row),
+            "verdict": "" if row.published is None else row.published.verdict.words,
+        }
+        for row in comparison.rows
+    ]
+
+
+def _cost(comparison: Comparison) -> _Cells:
+    return [
+        {
+            comparison.naming: printable(cost.name),
+            "images seen": _text(cost.images_seen, "{:,.0f}".format),
+            "s/epoch": _text(cost.seconds_per_epoch, "{:.3g}".format),
+            "training time": _text(cost.seconds, tqdm.format_interval),
+            "cost": _text(cost.relative, "{:.2f}".format),
+            "parameters": _text(cost.parameters, "{:,.0f}".format),
+            "deployed": _text(cost.deployed_parameters, "{:,.0f}".format),
+        }
+        for cost in comparison.costs
+    ]
+
+
+def _text(value: Any, form: Callable[[Any], str] = str) -> str:
+    return "" if value is None else form(value)
+
+
+def _published_value(row: Row) -> str:
+    if row.published is None:
+        return ""
+    figure = row.published.figure
+    value = digits(figure.value, "%")
+    return value if figure.std is None else f"{value} ± {digits(figure.std, '%')}"
+
+
+def _legend(comparison: Comparison) -> list[str]:
+    """What the numbers are, what is missing and why, and where the runs are."""
+    return [
+        *_on_accuracy(comparison),
+        *_on_differences(comparison),
+        *_on_published(comparison),
+        *_on_cost(comparison),
+        *_on_training(comparison),
+        *_on_runs(comparison),
+    ]
+
+
+def _on_accuracy(comparison: Comparison) -> list[str]:
+    images = " or ".join(f"{number:,}" for number in comparison.test_images)
+    single = all(row.last.n == 1 for row in comparison.rows)
+    spread = (
+        "There is one run of each, so there is no deviation."
+        if single
+        else "± is the sample standard deviation over the runs."
+    )
+    lines = [f"Top-1 accuracy on {images} test images. {spread}"]
+    for rule in comparison.rules:
+        split = rule.removeprefix("best-on-").partition(" ")[0]
+        biased = " It is chosen on the test images, so its accuracy is too high." if split == "test" else ""
+        lines.append(f"{rule}: the evaluated epoch with the highest accuracy of main on the split {split}.{biased}")
+    if any(row.train is not None for row in comparison.rows):
+        lines.append("training: accuracy on the training images, not augmented, after the last epoch.")
+    return lines
+
+
+def _on_differences(comparison: Comparison) -> list[str]:
+    names = {row.recipe: row.name for row in comparison.rows}
+    if comparison.baseline not in names:
+        return [f"There are no differences, because no run of the baseline {comparison.baseline} is finished."]
+    compared = [row for row in comparison.rows if (row.recipe, row.head) != (comparison.baseline, MAIN)]
+    if not compared:
+        return []
+    pairs = [0 if row.over_seeds is None else row.over_seeds.n for row in compared]
+    lines = [
+        f"difference: points above main of {names[comparison.baseline]} after the last epoch.",
+        "over seeds: the mean over the seeds that both have, with its 95 % interval (Student's t)."
+        + (" One seed gives no interval." if 1 in pairs else "")
+        + (" A cell is empty where no seed is shared." if 0 in pairs else ""),
+    ]
+    if comparison.image_pairs is not None:
+        lines.append(
+            "over images: the mean over the test images, with its 95 % interval (bootstrap). The interval tells what "
+            "other test images would change, not what other seeds would."
+            + (" Each seed has its own test images." if comparison.image_pairs == "images and seeds" else "")
+        )
+    return [*lines, *(f"No difference over images: {reason}." for reason in comparison.without_answers)]
+
+
+def _on_published(comparison: Comparison) -> list[str]:
+    figures = [row.published.figure for row in comparison.rows if row.published is not None]
+    if not figures:
+        return []
+    how = dict.fromkeys(f"{figure.source} ({figure.reduce}; {figure.selection})" for figure in figures)
+    return [
+        f"published: {'; '.join(how)}.",
+        f"reproduced: ours, selected as the figure was, differs by at most {TOLERANCE} points or two of our standard "
+        f"deviations, in at least {ENOUGH_SEEDS} runs of the unchanged recipe.",
+    ]
+
+
+def _on_cost(comparison: Comparison) -> list[str]:
+    devices = sorted({device for cost in comparison.costs for device in cost.devices})
+    lines = [
+        f"s/epoch and training time are without evaluation, on {', '.join(devices)}; they are means over the runs. "
+        "Runs that train at the same time slow each other."
+    ]
+    if any(cost.relative is not None for cost in comparison.costs):
+        lines.append("cost: the training time divided by that of the baseline.")
+    elif len(devices) > 1:
+        lines.append("There is no cost, because the runs trained on different devices.")
+    taught = [cost.name for cost in comparison.costs if cost.has_teacher]
+    if taught:
+        lines.append(f"The training of the teacher is not counted: {', '.join(taught)}.")
+    values = [value for cost in comparison.costs for value in (cost.images_seen, cost.seconds)]
+    if None in values or any(row.train is None for row in comparison.rows):
+        lines.append("A cell is empty where a run did not record the value: it has no metrics.csv, or is older.")
+    return lines
+
+
+def _on_training(comparison: Comparison) -> list[str]:
+    same = ", ".join(f"{key}={value}" for key, value in comparison.same.items())
+    lines = [f"The same for all: {same}."] if len(comparison.costs) > 1 else []
+    return lines + [f"Not the same: {difference}." for difference in comparison.differences]
+
+
+def _on_runs(comparison: Comparison) -> list[str]:
+    lines = [f"Not in the tables: {run.folder}: {run.reason}" for run in comparison.skipped[:_MANY_SKIPPED]]
+    more = len(comparison.skipped) - _MANY_SKIPPED
+    lines += [f"Not in the tables: {more} more runs."] if more > 0 else []
+    return [*lines, f"Runs: {', '.join(_in_braces(comparison.folders))}"]
+
+
+def _in_braces(folders: Sequence[Path]) -> Iterator[str]:
+    """The folders in a shell's short form: `runs/plain/{seed-0,seed-1}`."""
+    for parent, group in groupby(folders, key=lambda folder: folder.parent):
+        names = [folder.name for folder in group]
+        yield str(parent / (f"{{{','.join(names)}}}" if len(names) > 1 else names[0]))
+
+
+def _record(comparison: Comparison, row: Row, cost: Cost) -> Mapping[str, object]:
+    """A line of the CSV."""
+    published = row.published
+    figure = None if published is None else published.figure
+    return {
+        "recipe": row.recipe,
+        "name": row.name,
+        "head": row.head,
+        "seeds": _joined(row.seeds),
+        **_columns("last_top1", Estimate, row.last),
+        **_columns("best_top1", Estimate, row.best),
+        "best_rule": row.rule,
+        "best_epochs": _joined(row.best_epochs),
+        **_columns("train_top1", Estimate, row.train),
+        "baseline": comparison.baseline,
+        **_columns("over_seeds", Difference, row.over_seeds),
+        **_columns("over_images", Difference, row.over_images),
+        "images_seen": cost.images_seen,
+        "seconds_per_epoch": cost.seconds_per_epoch,
+        "seconds": cost.seconds,
+        "relative_cost": cost.relative,
+        "parameters": cost.parameters,
+        "deployed_parameters": cost.deployed_parameters,
+        "devices": "/".join(cost.devices),
+        "published_top1": None if figure is None else figure.value,
+        "published_std": None if figure is None else figure.std,
+        "published_source": None if figure is None else figure.source,
+        **_columns("selected_top1", Estimate, None if published is None else published.ours),
+        "verdict": None if published is None else published.verdict.kind,
+        "published_difference": None if published is None else published.verdict.difference,
+    }
+
+
+def _joined(numbers: Sequence[int]) -> str:
+    return " ".join(map(str, numbers))
+
+
+def _columns(name: str, kind: type[Estimate | Difference], value: Estimate | Difference | None) -> dict[str, object]:
+    """A column for each field of a value; empty if there is no value."""
+    return {f"{name}_{each.name}": None if value is None else getattr(value, each.name) for each in fields(kind)}

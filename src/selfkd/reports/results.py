@@ -1,0 +1,115 @@
+"""What a comparison reads from one finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfkd.errors import RunError
+from selfkd.given_paths import check_run
+from selfkd.recipes.recipe import Recipe
+from selfkd.reports.published import Figure, figures_of, selected
+from selfkd.reports.short_names import without_overrides
+from selfkd.runs.prepare import check_recipe
+from selfkd.runs.records import RunScores, read_record
+from selfkd.runs.run_folder import RunFolder
+
+__all__ = ["MAIN", "Answers", "Result", "read_result"]
+
+MAIN = "main"
+"""The deployed head."""
+_METRIC = "top1"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which test images a run classifies correctly after its last epoch.
+
+    Args:
+        correct: head name to `[N]`, in the order of the test split.
+        images: a checksum of the test images and their labels.
+    """
+
+    correct: Mapping[str, NDArray[np.bool_]]
+    images: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Args:
+        recipe: what was trained.
+        folder: the run's folder.
+        scores: its scores.
+        environment: where it was trained; empty if the run does not say.
+        selected: published figure to the run's accuracy in percent, selected as the figure was; None if the run cannot
+            give it.
+        answers: on the test images; None if they are not known.
+        no_answers: the reason, if they are not.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    scores: RunScores
+    environment: Mapping[str, Any]
+    selected: Mapping[Figure, float | None]
+    answers: Answers | None = None
+    no_answers: str = ""
+
+    def with_answers(self, answers: Answers) -> Result:
+        """The same run with its answers on the test images."""
+        return replace(self, answers=answers, no_answers="")
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.recipe.seed
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads, in the method's order."""
+        return tuple(self.scores["last"]["scores"]["test"])
+
+    @property
+    def test_images(self) -> int:
+        """Number of test images."""
+        return self.scores["last"]["scores"]["test"][MAIN][_METRIC]["n"]
+
+    @property
+    def rule(self) -> str:
+        """The rule that chose the best epoch."""
+        selection = self.scores["selection"]
+        after = selection["after_epoch"]
+        return selection["rule"] + (f" after epoch {after}" if after else "")
+
+    def top1(self, which: Literal["last", "best"], head: str, split: str = "test") -> float | None:
+        """Top-1 accuracy in percent after the last or at the best epoch; None if the run does not have it."""
+        score = self.scores[which]["scores"].get(split, {}).get(head, {}).get(_METRIC)
+        return None if score is None else float(score["value"])
+
+    def seconds(self, key: Literal["train_epoch_median", "train_total"]) -> float | None:
+        """A time of the run; None if it was not logged."""
+        return self.scores["seconds"].get(key)
+
+
+def read_result(recipe: Recipe, folder: RunFolder) -> Result:
+    """Read a finished run. Of its folder, recipe.yaml, scores.json, metrics.csv and environment.json are used.
+
+    Raises:
+        RunError: if the folder holds no run, or that of another recipe, a file is damaged, or the run has no top-1
+            accuracy of main.
+        CheckpointError: if its metrics.csv is damaged.
+    """
+    check_run(folder.path)
+    check_recipe(folder, recipe)
+    environment = read_record(folder.environment_file) if folder.environment_file.exists() else {}
+    figures = figures_of(without_overrides(recipe))
+    result = Result(recipe, folder, folder.scores(), environment, {each: selected(each, folder) for each in figures})
+    if result.top1("last", MAIN) is None or result.top1("best", MAIN) is None:
+        raise RunError(f"{folder.scores_file} holds no top-1 accuracy of the head main on the test images")
+    return result

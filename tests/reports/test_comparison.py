@@ -1,0 +1,223 @@
+import json
+
+import numpy as np
+import pytest
+from finished_runs import write_run
+
+from selfkd.errors import CheckpointError, RunError
+from selfkd.recipes.reader import resolve
+from selfkd.reports.comparison import Comparison, Skipped
+from selfkd.reports.estimates import Difference, Estimate
+from selfkd.reports.results import Answers, read_result
+from selfkd.runs.run_folder import RunFolder
+
+PLAIN, DTSKD = "demo/digits/resnet18/plain", "demo/digits/resnet18/dtskd"
+
+
+class Runs:
+    """Finished runs in a folder, and the comparison of them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.recipes, self.results = {}, []
+
+    def add(self, name, seed, last, answers=None, overrides=None, **others):
+        recipe = resolve(name, {"seed": seed, **(overrides or {})})
+        self.recipes.setdefault(recipe.name, recipe)
+        last = last if isinstance(last, dict) else {"main": last}
+        result = read_result(recipe, write_run(recipe, self.folder, last, **others))
+        self.results.append(result if answers is None else result.with_answers(answers))
+
+    def compared(self, baseline=None, **others):
+        names = list(self.recipes)
+        return Comparison.of([*self.recipes.values()], self.results, baseline or names[0], **others)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path)
+
+
+@pytest.fixture
+def two(runs):
+    """Plain and DTSKD with three seeds each."""
+    for seed, (plain, dtskd) in enumerate([(90.0, 91.0), (92.0, 94.0), (91.0, 92.5)]):
+        runs.add(PLAIN, seed, plain, best={"main": plain + 1}, train={"main": 99.0})
+        last = {"main": dtskd, "branch1": dtskd - 10}
+        runs.add(DTSKD, seed, last, best={"main": dtskd, "branch1": 80.0}, seconds=3.0, images_seen=2000)
+    return runs
+
+
+def test_a_row_has_mean_and_deviation_over_the_seeds(two):
+    plain, dtskd = two.compared().rows
+    assert (plain.name, plain.head, plain.seeds) == ("plain", "main", (0, 1, 2))
+    assert plain.last == Estimate(91.0, 1.0, 3)
+    assert plain.best == Estimate(92.0, 1.0, 3)
+    assert plain.train == Estimate(99.0, 0.0, 3)
+    assert plain.best_epochs == (7, 8, 9)
+    assert plain.rule == "best-on-test"
+    assert plain.over_seeds is plain.over_images is plain.published is None
+    assert (dtskd.name, dtskd.head) == ("dtskd", "main")
+    assert dtskd.over_seeds.mean == pytest.approx(1.5)
+    assert (dtskd.over_seeds.low, dtskd.over_seeds.high) == pytest.approx((0.2579, 2.7421), abs=1e-4)
+
+
+def test_all_heads_are_shown_on_demand_beside_main_of_the_baseline(two):
+    rows = two.compared(heads="all").rows
+    assert [(row.name, row.head) for row in rows] == [("plain", "main"), ("dtskd", "main"), ("dtskd", "branch1")]
+    assert rows[2].over_seeds.mean == pytest.approx(-8.5)
+
+
+def test_any_recipe_can_be_the_baseline(two):
+    plain, dtskd = two.compared(baseline=DTSKD).rows
+    assert plain.over_seeds.mean == pytest.approx(-1.5)
+    assert dtskd.over_seeds is None
+
+
+def test_cost_is_time_and_images_beside_the_baseline(two):
+    plain, dtskd = two.compared().costs
+    assert (plain.relative, dtskd.relative) == (1.0, 1.5)
+    assert (dtskd.images_seen, dtskd.seconds_per_epoch, dtskd.seconds) == (2000, 3.0, 30.0)
+    assert (dtskd.parameters, dtskd.deployed_parameters, dtskd.devices) == (1500, 1000, ("cpu",))
+
+
+def test_times_of_different_devices_are_not_compared(runs):
+    runs.add(PLAIN, 0, 90.0)
+    runs.add(DTSKD, 0, 90.0, device="NVIDIA H100")
+    comparison = runs.compared()
+    assert [cost.relative for cost in comparison.costs] == [1.0, None]
+    assert "NVIDIA H100, cpu" in comparison.to_markdown()
+
+
+def test_what_no_run_recorded_is_an_empty_cell_with_a_reason(runs):
+    runs.add(PLAIN, 0, 90.0, seconds=None, images_seen=None)
+    comparison = runs.compared()
+    (cost,) = comparison.costs
+    assert cost.images_seen is cost.seconds is cost.seconds_per_epoch is cost.relative is None
+    text = comparison.to_markdown()
+    assert "images seen" not in text
+    assert "A cell is empty where a run did not record the value" in text
+
+
+def test_only_shared_seeds_are_paired(runs):
+    runs.add(PLAIN, 0, 90.0)
+    runs.add(PLAIN, 1, 80.0)
+    runs.add(DTSKD, 1, 83.0)
+    comparison = runs.compared()
+    assert comparison.rows[1].over_seeds == Difference(3.0, None, None, 1)
+    assert "One seed gives no interval" in comparison.to_markdown()
+
+
+def answers(share, seed, images="same", n=200):
+    return Answers({"main": np.random.default_rng(seed).random(n) < share}, images)
+
+
+def test_images_that_all_seeds_share_are_paired_by_their_mean(runs):
+    for seed in range(2):
+        runs.add(PLAIN, seed, 90.0, answers(0.8, seed))
+        runs.add(DTSKD, seed, 90.0, answers(0.9, seed + 10))
+    comparison = runs.compared()
+    difference = comparison.rows[1].over_images
+    means = [np.mean([run.answers.correct["main"] for run in runs.results[start::2]]) for start in (0, 1)]
+    assert difference.mean == pytest.approx(100 * (means[1] - means[0]))
+    assert difference.n == 200
+    assert difference.low < difference.mean < difference.high
+    assert comparison.image_pairs == "images"
+    assert comparison.rows[0].over_images is None
+
+
+def test_seeds_with_their_own_images_are_taken_together(runs):
+    for seed in range(2):
+        runs.add(PLAIN, seed, 90.0, answers(0.8, seed, f"of seed {seed}"))
+        runs.add(DTSKD, seed, 90.0, answers(0.9, seed + 10, f"of seed {seed}"))
+    comparison = runs.compared()
+    assert comparison.rows[1].over_images.n == 400
+    assert comparison.image_pairs == "images and seeds"
+    assert "Each seed has its own test images." in comparison.to_markdown()
+
+
+def test_runs_on_other_images_are_not_paired(runs):
+    runs.add(PLAIN, 0, 90.0, answers(0.8, 0, "these"))
+    runs.add(DTSKD, 0, 90.0, answers(0.8, 0, "those"))
+    comparison = runs.compared()
+    assert comparison.rows[1].over_images is None
+    assert "over images" not in comparison.to_markdown().partition("\n\n")[0]
+
+
+def test_a_published_figure_stands_beside_ours_with_a_verdict(runs):
+    name = "teskd/cifar100/resnet18/teskd"
+    for seed, best in enumerate([79.0, 79.3, 79.2]):
+        runs.add(name, seed, {"main": 78.0}, best={"main": best})
+    comparison = runs.compared()
+    (row,) = comparison.rows
+    assert row.published.figure.value == 79.14
+    assert row.published.ours == Estimate.of([79.0, 79.3, 79.2])
+    assert row.published.verdict.kind == "reproduced"
+    assert "| 79.14 ± 0.11 " in comparison.to_markdown()
+    assert "mean of 3 runs; best-on-test over the last 50 epochs" in comparison.to_markdown()
+
+
+def test_every_head_with_a_figure_has_a_row_and_is_selected_as_the_figure_was(runs):
+    name = "loth/cifar100/resnet18/loth"
+    heads = {"main": 81.0, "branch1": 78.0, "branch2": 79.0, "branch3": 80.0, "fusion": 82.0}
+    for seed in range(3):
+        runs.add(name, seed, heads, epochs=(heads, {**heads, "fusion": 82.5}))
+    rows = {row.head: row for row in runs.compared().rows}
+    assert list(rows) == list(heads)
+    assert rows["fusion"].best.mean == 82.0
+    assert rows["fusion"].published.ours.mean == 82.5, "at its own best epoch"
+
+
+def test_a_changed_recipe_is_another_budget(runs):
+    runs.add("teskd/cifar100/resnet18/teskd", 0, 50.0, overrides={"trainer.epochs": 15})
+    assert runs.compared().rows[0].published.verdict.kind == "another budget"
+
+
+def test_the_differences_of_the_trainings_stand_under_the_table(runs):
+    runs.add(PLAIN, 0, 90.0)
+    runs.add(DTSKD, 0, 90.0, overrides={"trainer.epochs": 15})
+    text = runs.compared().to_markdown()
+    assert f"Not the same: trainer.epochs is 200 in {PLAIN} and 15 in {DTSKD}+trainer.epochs=15." in text
+    assert "The same for all: data=digits, backbone=resnet18_cifar" in text
+
+
+def test_skipped_runs_are_named_under_the_table(two, tmp_path):
+    skipped = [Skipped(PLAIN, 7, tmp_path / "seed-7", "epoch 3 of 200 is done\nselfkd: forged", False)]
+    comparison = two.compared(skipped=skipped)
+    assert (
+        rf"- Not in the tables: {tmp_path}/seed-7: epoch 3 of 200 is done\nselfkd: forged" in comparison.to_markdown()
+    )
+    (entry,) = json.loads(comparison.to_json())["skipped"]
+    assert entry["reason"].startswith("epoch 3")
+
+
+def test_a_baseline_without_a_finished_run_is_said(two):
+    other = resolve("demo/digits/resnet18/ps_kd")
+    comparison = Comparison.of([other, *two.recipes.values()], two.results, other.name)
+    assert all(row.over_seeds is None for row in comparison.rows)
+    assert f"no run of the baseline {other.name} is finished" in comparison.to_markdown()
+
+
+def test_a_run_of_another_recipe_or_without_accuracies_is_refused(tmp_path):
+    recipe = resolve(PLAIN)
+    folder = write_run(recipe, tmp_path, {"main": 90.0})
+    with pytest.raises(RunError, match=r"another experiment .*optimizer.lr: 0.05 there, 0.1 now"):
+        read_result(resolve(PLAIN, {"optimizer.lr": 0.1}), folder)
+    folder.metrics_file.write_text("nothing")
+    assert read_result(recipe, folder).selected == {}, "no figure is published, so the log is not needed"
+    folder = write_run(resolve(DTSKD), tmp_path, {"boxes": 90.0})
+    with pytest.raises(RunError, match=r"scores.json holds no top-1 accuracy of the head main on the test images$"):
+        read_result(resolve(DTSKD), folder)
+    recipe = resolve("loth/cifar100/resnet18/loth")
+    folder = write_run(recipe, tmp_path, {"main": 90.0})
+    folder.metrics_file.write_text("nothing\n1")
+    with pytest.raises(CheckpointError, match="metrics.csv is damaged"):
+        read_result(recipe, folder)
+
+
+def test_four_files_of_a_run_are_enough(tmp_path):
+    recipe = resolve(PLAIN)
+    folder = write_run(recipe, tmp_path, {"main": 90.0})
+    names = {"recipe.yaml", "scores.json", "metrics.csv", "environment.json"}
+    assert {file.name for file in folder.path.iterdir()} == names
+    assert read_result(recipe, RunFolder(folder.path)).top1("last", "main") == 90
