@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from report import machine, table
 
+from report import machine, table
 from selfkd.recipes.files import recipe_names
 from selfkd.reports.comparison import Comparison
 from selfkd.reports.published import ENOUGH_SEEDS, TOLERANCE, Figure, figures_of, is_unchanged
@@ -32,16 +33,12 @@ RUNS = Path("results/runs")
 """Relative to ROOT, as the page shows it."""
 LOTH_LOGS = Path(__file__).resolve().parent / "loth_logs.yaml"
 
-_INTRODUCTION = """\
-# Published figures, and ours
-
-The recipes of this package have {count} published figures: {counts}. {run}
-
-A published figure stands beside our accuracy of the same head, at an epoch that was selected in the same way. It is
-*reproduced* if at least {seeds} runs of the unchanged recipe with different seeds have a mean within {tolerance} points of it, or
-within two of their standard deviations if that is more. Otherwise the table says by how much ours is above or below,
-that there are too few seeds, or that our runs had another budget, which cannot be compared. [Compare](compare.md) explains the tables.
-"""
+_HOW = f"""\
+A published figure stands beside ours: the accuracy of the same head, at an epoch that was selected in the same way. It
+is *reproduced* if at least {ENOUGH_SEEDS} runs of the unchanged recipe with different seeds have a mean that is at most
+{TOLERANCE} points away, or two of their standard deviations if that is more. If it is not, the table says how far ours
+is above or below. It says *another budget* if our runs changed the recipe; such runs cannot be compared with the paper.
+[docs/compare.md](compare.md) explains the tables."""
 _NOTES = {
     "dtskd/cifar100/resnet18+backbone.width=16+trainer.best_after_epoch=0+trainer.epochs=15": """\
 **With this small budget the methods do not help as they do in the papers.** A network of a quarter of the width trains
@@ -113,23 +110,24 @@ def page(results: Iterable[Result], names: Iterable[str], logs: Mapping[str, Any
 def _introduction(figures: Sequence[Figure], results: Sequence[Result]) -> str:
     """What was run, in numbers counted from recipes and runs."""
     of_protocols = Counter(figure.recipe.rsplit("/", 2)[0] for figure in figures)
+    counts = ", ".join(f"{count} of {protocol}" for protocol, count in of_protocols.items())
     unchanged = {result.recipe.name for result in results if is_unchanged(result.recipe)}
     run = sum(figure.recipe in unchanged for figure in figures)
-    return _INTRODUCTION.format(
-        count=len(figures),
-        counts=", ".join(f"{count} of {protocol}" for protocol, count in of_protocols.items()),
-        run=f"{run} of them were run at the papers' full budget; the others were not run."
+    were_run = (
+        f"We ran {run} of them at the papers' full budget, and not the others."
         if run
-        else "**None of them has been run at the papers' full budget.**",
-        seeds=ENOUGH_SEEDS,
-        tolerance=TOLERANCE,
+        else "**We have run none of them at the papers' full budget.**"
+    )
+    numbers = f"The recipes of this package have {len(figures)} published figures: {counts}. {were_run}"
+    return (
+        "\n\n".join(["# Published figures, and ours", *(textwrap.fill(text, 120) for text in (numbers, _HOW))]) + "\n"
     )
 
 
 def _section(setting: Setting, results: Sequence[Result]) -> str:
     """The comparison of the runs of one setting, and the commands that repeat them."""
     recipes = list({result.recipe.name: result.recipe for result in results}.values())
-    recipes.sort(key=lambda recipe: recipe.parts["method"] != "plain")
+    recipes.sort(key=lambda recipe: (recipe.parts["method"] != "plain", recipe.parts["method"]))
     comparison = Comparison.of(recipes, results, baseline=recipes[0].name)
     heading = f"### {setting.backbone}" + (f" with {', '.join(setting.overrides)}" if setting.overrides else "")
     machines = "; ".join(dict.fromkeys(machine(result.environment) for result in results))
@@ -151,10 +149,10 @@ def _commands(results: Sequence[Result]) -> str:
         recipes.setdefault(tuple(overrides), {})[name] = None
     seeds = ",".join(map(str, sorted({result.seed for result in results})))
     lines = [
-        f"    selfkd compare {' '.join(names)} {' '.join(overrides)} data.root=DATA_ROOT --seeds {seeds}"
+        " ".join(["    selfkd compare", *names, *overrides, "data.root=DATA_ROOT", "--seeds", seeds])
         for overrides, names in recipes.items()
     ]
-    return "\n".join(["To repeat it:", "", *(" ".join(line.split(" ")) for line in lines)])
+    return "\n".join(["To repeat it:\n", *lines])
 
 
 def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], results: Sequence[Result]) -> str:
@@ -182,12 +180,16 @@ def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], results: Seq
     return f"### {name}\n\nAuthors / ours (mean over the seeds {seeds}).\n\n{table(cells, ['epoch', *heads])}\n"
 
 
+def kept_results() -> list[Result]:
+    """The runs in results/runs/."""
+    folders = [RunFolder(file.parent) for file in sorted(RUNS.rglob("scores.json"))]
+    return [read_result(folder.recipe(), folder) for folder in folders]
+
+
 def page_of_the_repository() -> str:
-    """The page of the runs and recipes that are here."""
-    with contextlib.chdir(ROOT):
-        folders = [RunFolder(file.parent) for file in sorted(RUNS.rglob("scores.json"))]
-        results = [read_result(folder.recipe(), folder) for folder in folders]
-        return page(results, recipe_names(), yaml.safe_load(LOTH_LOGS.read_text(encoding="utf-8")))
+    """The page of the kept runs and the package's recipes."""
+    with contextlib.chdir(ROOT):  # the page names the folders relative to it
+        return page(kept_results(), recipe_names(), yaml.safe_load(LOTH_LOGS.read_text(encoding="utf-8")))
 
 
 def main() -> int:

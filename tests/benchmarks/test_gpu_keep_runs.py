@@ -1,8 +1,8 @@
-import csv
 import zipfile
 
 import pytest
 
+from finished_runs import write_run
 from selfkd.recipes.reader import resolve
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
@@ -11,27 +11,13 @@ RECIPE = "loth/cifar100/resnet18/plain"
 IMAGES = {"train": 50_000, "test": 10_000}
 
 
-def write_run(folder, recipe, images=IMAGES, epochs=200, loss=1.0):
-    """The four files of a finished run, with made-up numbers."""
-    scores = {"main": {"top1": {"value": 77.0, "unit": "%", "n": 10_000}}}
-    of_epoch = {"epoch": epochs, "scores": dict.fromkeys(images, scores)}
-    record = {
-        "recipe": recipe.name,
-        "method": recipe.parts["method"],
-        "seed": recipe.seed,
-        "selection": {"rule": "best-on-test", "after_epoch": 0},
-        "last": of_epoch,
-        "best": of_epoch,
-        "splits": {split: {"images": number, "origin": "made up"} for split, number in images.items()},
-        "seconds": {"train_epoch_median": 1.0},
-    }
-    write_json(folder.scores_file, record)
-    write_json(folder.environment_file, {"device": "a GPU", "commit": "abc"})
-    folder.recipe_file.write_text(recipe.to_yaml())
-    with folder.metrics_file.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["epoch", "train/loss", "seconds/train"])
-        rows.writerows([epoch, loss, 1.0] for epoch in range(1, epochs + 1))
+def write_whole_run(recipe, runs, images=IMAGES, epochs=200, loss=0.5):
+    """A finished run on so many images, with made-up numbers."""
+    folder = write_run(recipe, runs, {"main": 77.0}, epochs=({"main": 77.0},) * epochs)
+    splits = {split: {"images": number, "origin": "made up"} for split, number in images.items()}
+    write_json(folder.scores_file, {**folder.scores(), "splits": splits})
+    folder.metrics_file.write_text(folder.metrics_file.read_text().replace(",0.5,", f",{loss},"))
+    return folder
 
 
 @pytest.fixture
@@ -39,12 +25,12 @@ def archive(tmp_path):
     """`archive(place, recipe, ...)`: an archive with one run."""
 
     def make(place, recipe, **changes):
-        folder = RunFolder(tmp_path / "run")
-        write_run(folder, recipe, **changes)
-        with zipfile.ZipFile(tmp_path / "finished_runs.zip", "w") as file:
+        number = len(list(tmp_path.iterdir()))
+        folder, written = write_whole_run(recipe, tmp_path / f"runs-{number}", **changes), tmp_path / f"{number}.zip"
+        with zipfile.ZipFile(written, "w") as file:
             for path in folder.path.iterdir():
                 file.write(path, f"{place}/{path.name}")
-        return str(tmp_path / "finished_runs.zip")
+        return str(written)
 
     return make
 
@@ -63,7 +49,7 @@ def test_a_run_is_kept_once_and_another_does_not_replace_it(archive, keep, tmp_p
     assert capsys.readouterr().out == f"kept: {kept.path}\n"
     assert keep(archive(place, recipe)) == 0
     assert capsys.readouterr().out == ""
-    assert keep(archive(place, recipe, loss=2.0)) == 1
+    assert keep(archive(place, recipe, loss=0.75)) == 1
     assert "holds another run of it" in capsys.readouterr().out
 
 

@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from finished_runs import write_run
 
+from finished_runs import write_run
 from selfkd.errors import CheckpointError, RunError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.comparison import Comparison, Skipped
