@@ -9,12 +9,13 @@ results/loader_paths.json and docs/loader-paths.md. After an interruption the sa
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-from report import Report, run_log, table
+from report import Report, table
 
 RECIPE = "dtskd/cifar100/resnet18/plain"
 SEEDS = (0, 1, 2)
@@ -57,6 +58,7 @@ def measure(data_root: str, images: Path, runs: Path) -> dict[str, Any]:
     """Train by every path with every seed, or continue these runs, and collect what the run folders hold."""
     from selfkd.recipes.reader import resolve
     from selfkd.runs.train import run
+    from selfkd.training.epoch_log import read_epoch_log
 
     records = []
     for seed in SEEDS:
@@ -72,7 +74,8 @@ def measure(data_root: str, images: Path, runs: Path) -> dict[str, Any]:
                     "seed": seed,
                     "accuracy": {split: of["main"]["top1"]["value"] for split, of in scores["last"]["scores"].items()},
                     "seconds": scores["seconds"],
-                    **run_log(folder),
+                    "environment": json.loads(folder.environment_file.read_text()),
+                    "epochs": read_epoch_log(folder.metrics_file),
                 }
             )
     return {"runs": records}
@@ -100,7 +103,9 @@ REPORT = Report("loader_paths", "loader-paths.md", page, arguments="DATA_ROOT")
 
 
 def main() -> int:
-    parser = REPORT.cifar100_parser(__doc__)
+    parser = REPORT.parser(__doc__)
+    parser.add_argument("data_root", help="folder with CIFAR-100's Parquet files")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
     parser.add_argument("--images", type=Path, default=Path("runs") / "cifar100-images", help="gets the PNG files")
     arguments = parser.parse_args()
     write_images(arguments.data_root, arguments.images)

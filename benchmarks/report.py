@@ -7,16 +7,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tabulate import tabulate
 
 from selfkd.atomic_files import written_whole
 
-if TYPE_CHECKING:
-    from selfkd.runs.run_folder import RunFolder
-
-__all__ = ["Report", "machine", "run_log", "table"]
+__all__ = ["Report", "machine", "table"]
 
 
 @dataclass(frozen=True)
@@ -100,23 +97,6 @@ class Report:
         if self.page is not None:
             parser.add_argument("--page", action=WritePage, nargs=0, help="only write the page again from the results")
         return parser
-
-    def cifar100_parser(self, description: str | None) -> argparse.ArgumentParser:
-        """As `parser`, for a benchmark that trains on CIFAR-100: with `data_root` and `--runs`."""
-        parser = self.parser(description)
-        parser.add_argument("data_root", help="folder with CIFAR-100's Parquet files")
-        parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
-        return parser
-
-
-def run_log(folder: RunFolder) -> dict[str, Any]:
-    """The environment and the logged epochs of a finished run."""
-    from selfkd.training.epoch_log import read_epoch_log
-
-    return {
-        "environment": json.loads(folder.environment_file.read_text()),
-        "epochs": read_epoch_log(folder.metrics_file),
-    }
 
 
 def table(rows: Iterable[Sequence[str]], headers: Sequence[str]) -> str:

@@ -19,12 +19,6 @@ def benchmark(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture
-def records() -> ModuleType:
-    """The records of the queue of full-size trainings."""
-    return load_benchmark("gpu/run_records")
-
-
-@pytest.fixture
 def elsewhere(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The benchmark, which writes its results and its page into a temporary folder."""
     (tmp_path / "docs").mkdir()

@@ -5,7 +5,6 @@ import pytest
 from benchmark_files import load_benchmark
 
 PAGES = [
-    "cifar100_small_budget",
     "history_scale",
     "loader_paths",
     "loader_speed",

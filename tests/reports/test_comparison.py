@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from finished_runs import write_run
 
+from finished_runs import write_run
 from selfkd.errors import CheckpointError, RunError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.comparison import Comparison, Skipped

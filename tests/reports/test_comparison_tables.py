@@ -5,8 +5,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from finished_runs import write_run
 
+from finished_runs import write_run
 from selfkd.recipes.reader import resolve
 from selfkd.reports.comparison import Comparison
 from selfkd.reports.results import read_result

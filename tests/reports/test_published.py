@@ -4,7 +4,7 @@ import pytest
 
 from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
-from selfkd.reports.published import figures_of, is_unchanged, rule_of, selected, verdict
+from selfkd.reports.published import figures_for, figures_of, is_unchanged, rule_of, selected, verdict
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
 
@@ -70,6 +70,14 @@ def test_the_figures_of_a_recipe_are_those_of_the_papers_tables():
 )
 def test_other_names_have_no_figures(name):
     assert figures_of(name) == ()
+
+
+def test_a_run_has_the_figures_of_its_recipe_unless_it_is_another_method():
+    assert figures_for(resolve(DTSKD, {"seed": 1})) == figures_of(DTSKD)
+    assert figures_for(resolve(DTSKD, {"trainer.epochs": 15})) == figures_of(DTSKD)
+    assert figures_for(resolve("dtskd/cifar100/resnet18/plain", {"method": "loth"})) == ()
+    assert figures_for(resolve(DTSKD, {"backbone": "vgg16_cifar"})) == ()
+    assert figures_for(resolve("demo/digits/resnet18/plain")) == ()
 
 
 def test_the_rule_of_every_figure_is_known():

@@ -20,6 +20,7 @@ __all__ = [
     "Figure",
     "Verdict",
     "VerdictKind",
+    "figures_for",
     "figures_of",
     "is_unchanged",
     "rule_of",
@@ -37,6 +38,8 @@ Rule = Literal["best-on-test", "last"]
 
 _RULES: tuple[Rule, ...] = ("best-on-test", "last")
 _METRIC = "top1"
+_OVERRIDES = "+"  # begins them in the name of a run
+_OF_THE_FIGURE = ("data", "backbone", "method")
 _ROUNDING = 9  # decimals; 80.76 - 80.46 in floating point is larger than 0.3
 
 
@@ -94,6 +97,20 @@ def figures_of(name: str) -> tuple[Figure, ...]:
     source_of_others = published.get("other_heads_source", source)
     others = published.get("other_heads", {}).items()
     return (main, *(Figure(name, head, value, None, source_of_others, reduce, selection) for head, value in others))
+
+
+def figures_for(recipe: Recipe) -> tuple[Figure, ...]:
+    """The published figures that stand beside a run: those of the package's recipe of its name, overrides left out.
+
+    Args:
+        recipe: the run's recipe.
+    Returns: no figures if an override replaced the data set, the network or the method, which are then not the paper's.
+    """
+    name = recipe.name.partition(_OVERRIDES)[0]
+    figures = figures_of(name)
+    if not figures or any(recipe.parts[section] != read_recipe(name)[section] for section in _OF_THE_FIGURE):
+        return ()
+    return figures
 
 
 def is_unchanged(recipe: Recipe) -> bool:

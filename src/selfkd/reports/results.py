@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from selfkd.errors import RunError
 from selfkd.given_paths import check_run
 from selfkd.recipes.recipe import Recipe
-from selfkd.reports.published import Figure, figures_of, selected
-from selfkd.reports.short_names import without_overrides
+from selfkd.reports.published import Figure, figures_for, selected
 from selfkd.runs.prepare import check_recipe
 from selfkd.runs.records import RunScores, read_record
 from selfkd.runs.run_folder import RunFolder
@@ -104,8 +103,8 @@ def read_result(recipe: Recipe, folder: RunFolder) -> Result:
     check_run(folder.path)
     check_recipe(folder, recipe)
     environment = read_record(folder.environment_file) if folder.environment_file.exists() else {}
-    figures = figures_of(without_overrides(recipe))
-    result = Result(recipe, folder, folder.scores(), environment, {each: selected(each, folder) for each in figures})
+    figures = {each: selected(each, folder) for each in figures_for(recipe)}
+    result = Result(recipe, folder, folder.scores(), environment, figures)
     if result.top1("last", MAIN) is None or result.top1("best", MAIN) is None:
         raise RunError(f"{folder.scores_file} holds no top-1 accuracy of the head main on the test images")
     return result
