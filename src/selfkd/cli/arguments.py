@@ -60,7 +60,7 @@ def add_output(parser: argparse.ArgumentParser, meaning: str) -> None:
 def recipes_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate the recipes from the overrides `key=value`, which come in any order.
 
-    A YAML file counts as a recipe even if `=` is in its path, as in that of a run's own recipe.
+    A YAML file is a recipe even if its path holds `=`, as that of a run's own recipe may.
     """
     recipes = [argument for argument in arguments if "=" not in argument or _is_recipe_file(argument)]
     return recipes, [argument for argument in arguments if argument not in recipes]

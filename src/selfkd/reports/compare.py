@@ -18,7 +18,7 @@ from selfkd.reports.comparison import HEADS, Comparison, Heads, Skipped
 from selfkd.reports.results import Answers, Result, read_result
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
-from selfkd.runs.data_record import read_test_fingerprint
+from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
 from selfkd.runs.epoch_counts import logged_epochs
 from selfkd.runs.evaluate import evaluate
 from selfkd.runs.kept_predictions import read_predictions
@@ -195,15 +195,17 @@ def _with_answers(
 def _with_kept_answers(result: Result) -> Result:
     try:
         predictions = read_predictions(result.folder, _SPLIT, _CHECKPOINT)
-        fingerprint = read_test_fingerprint(result.folder)
+        images = {
+            fingerprint for read in (read_test_fingerprint, read_fingerprint) if (fingerprint := read(result.folder))
+        }
     except RunError as error:
         return replace(result, no_answers=first_line(error))
     if predictions is None:
         return replace(result, no_answers=_NOT_KEPT)
-    if fingerprint is None:
+    if not images:
         return replace(result, no_answers="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
-    return replace(result, answers=Answers(correct, fingerprint), no_answers="")
+    return replace(result, answers=Answers(correct, frozenset(images)), no_answers="")
 
 
 def _evaluated(result: Result, overrides: Mapping[str, Any], trust_imports: bool) -> Result:

@@ -30,11 +30,16 @@ class Answers:
 
     Args:
         correct: head name to `[N]`, in the order of the test split.
-        images: a checksum of the test images and their labels.
+        images: the checksums that runs on the same test images have in common: that of the test images and, for runs
+            of older versions, that of all images.
     """
 
     correct: Mapping[str, NDArray[np.bool_]]
-    images: str
+    images: frozenset[str]
+
+    def has_images_of(self, other: Answers) -> bool:
+        """Whether both are about the same test images."""
+        return bool(self.images & other.images)
 
 
 @dataclass(frozen=True)

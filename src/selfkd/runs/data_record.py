@@ -68,17 +68,18 @@ def read_fingerprint(folder: RunFolder) -> str | None:
 
     Raises: RunError: if the record is damaged.
     """
-    return _fingerprint_in(folder, "fingerprint")
+    fingerprint = _fingerprint_in(folder, "fingerprint")
+    if fingerprint is None and folder.data_file.exists():
+        raise RunError(f"{folder.data_file} is damaged: it holds no fingerprint")
+    return fingerprint
 
 
 def read_test_fingerprint(folder: RunFolder) -> str | None:
-    """The fingerprint of the test images of a run; None where there is no record.
-
-    Older records lack it. Then it is that of all splits, which differs between runs with other training images, too.
+    """The fingerprint of a run's test images; None where there is no record, or a record of an older version.
 
     Raises: RunError: if the record is damaged.
     """
-    return _fingerprint_in(folder, "test_fingerprint", "fingerprint")
+    return _fingerprint_in(folder, "test_fingerprint")
 
 
 def read_version(folder: RunFolder) -> str | None:
@@ -135,14 +136,14 @@ def dataset_of(folder: RunFolder, input_size: tuple[int, int, int]) -> DatasetIn
     return None if num_samples is None else DatasetInfo(num_samples, len(names), names, input_size=input_size)
 
 
-def _fingerprint_in(folder: RunFolder, *keys: str) -> str | None:
-    """The first fingerprint that the record has of these; None where there is no record."""
-    if not folder.data_file.exists():
-        return None
-    record = read_record(folder.data_file)
-    fingerprint = next((record[key] for key in keys if key in record), None)
-    if not isinstance(fingerprint, str):
-        raise RunError(f"{folder.data_file} is damaged: it holds no fingerprint")
+def _fingerprint_in(folder: RunFolder, key: str) -> str | None:
+    """A fingerprint in the record; None where there is none.
+
+    Raises: RunError: if the record is damaged.
+    """
+    fingerprint = read_record(folder.data_file).get(key) if folder.data_file.exists() else None
+    if not isinstance(fingerprint, str | None):
+        raise RunError(f"{folder.data_file} is damaged: its {key} is {shown(fingerprint)}")
     return fingerprint
 
 
