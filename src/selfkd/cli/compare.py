@@ -46,7 +46,7 @@ def add_parser(verbs: Any) -> None:
         "--seeds",
         type=_seeds,
         metavar="N | LIST",
-        help="number of seeds, counted from 0, or a list such as 0,1,5 (default: 3)",
+        help="number of seeds, counted from 0, or a list such as 0,1,5; for one seed write seed=5 (default: 3)",
     )
     parser.add_argument(
         "--jobs",
@@ -89,6 +89,7 @@ def add_parser(verbs: Any) -> None:
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.errors import RecipeError, UnfinishedRunsError, few
     from selfkd.recipes.key_checks import split_overrides
+    from selfkd.recipes.several import resolve_several
     from selfkd.terminal import write_exactly
 
     names, arguments = recipes_and_overrides(parsed.arguments)
@@ -98,6 +99,7 @@ def _execute(parsed: argparse.Namespace) -> None:
             "name the recipes to compare, for example selfkd compare 'demo/digits/resnet18/*'; "
             "'selfkd list recipes' shows all"
         )
+    resolve_several(names, overrides, None, parsed.trust_imports)
     # The imports take seconds, so they follow the checks that do without them.
 
     from selfkd.reports.compare import compare
