@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
+    from selfkd.runs.listing import ListedRun, list_runs
     from selfkd.runs.loading import LoadedRun, load, load_method
     from selfkd.supervision import create_supervision
     from selfkd.supervision.base import Supervision
@@ -26,6 +27,7 @@ __all__ = [
     "DatasetInfo",
     "Features",
     "History",
+    "ListedRun",
     "LoadedRun",
     "Memory",
     "Method",
@@ -40,6 +42,7 @@ __all__ = [
     "create_backbone",
     "create_method",
     "create_supervision",
+    "list_runs",
     "load",
     "load_method",
     "stage",
@@ -53,6 +56,7 @@ _HOMES = {
     "selfkd.memories": ("History", "Memory"),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
+    "selfkd.runs.listing": ("ListedRun", "list_runs"),
     "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
     "selfkd.supervision": ("create_supervision",),
     "selfkd.supervision.base": ("Supervision",),
