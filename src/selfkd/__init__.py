@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from selfkd.reports.compare import compare
     from selfkd.reports.comparison import Comparison
     from selfkd.runs.evaluate import evaluate
+    from selfkd.runs.listing import ListedRun, list_runs
     from selfkd.runs.loading import LoadedRun, load, load_method
     from selfkd.supervision import create_supervision
     from selfkd.supervision.base import Supervision
@@ -32,6 +33,7 @@ __all__ = [
     "Evaluation",
     "Features",
     "History",
+    "ListedRun",
     "LoadedRun",
     "Memory",
     "Method",
@@ -48,6 +50,7 @@ __all__ = [
     "create_method",
     "create_supervision",
     "evaluate",
+    "list_runs",
     "load",
     "load_method",
     "stage",
@@ -65,6 +68,7 @@ _HOMES = {
     "selfkd.reports.compare": ("compare",),
     "selfkd.reports.comparison": ("Comparison",),
     "selfkd.runs.evaluate": ("evaluate",),
+    "selfkd.runs.listing": ("ListedRun", "list_runs"),
     "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
     "selfkd.supervision": ("create_supervision",),
     "selfkd.supervision.base": ("Supervision",),

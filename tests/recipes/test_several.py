@@ -103,9 +103,15 @@ def test_two_recipes_of_one_run_folder_are_refused(tmp_path):
     files = [str(tmp_path / folder / "mine.yaml") for folder in "ab"]
     with pytest.raises(RecipeError, match=r"share the run folder mine/seed-0 \(backbone.width: 8 there, 4 now\); give"):
         resolve_several(files, {}, None)
+
+
+def test_options_of_the_machine_make_no_other_recipe_but_another_root_of_the_data_does(tmp_path):
     workers = [resolve(PLAIN, {"loader.workers": number}) for number in ("0", "1")]
-    with pytest.raises(RecipeError, match="they differ in options of the machine"):
-        each_once(workers)
+    assert each_once(workers) == workers[:1]
+    folders = {"data": "folder", "data.image_size": "16"}
+    roots = [resolve(PLAIN, {**folders, "data.root": str(tmp_path / name)}) for name in "ab"]
+    with pytest.raises(RecipeError, match="data.root: '.*/a' and '.*/b'"):
+        each_once(roots)
 
 
 def test_own_parts_in_a_list_are_trusted_as_in_any_override():

@@ -119,8 +119,13 @@ class SeveralProgress:
 
     def __enter__(self) -> SeveralProgress:
         if self._shows_bar:
-            total = sum(run.epochs for run in self._runs.values())
-            bar = tqdm(total=total, bar_format=_FORMAT, mininterval=_interval())
+            bar = tqdm(
+                desc=self._runs_over(),
+                total=sum(run.epochs for run in self._runs.values()),
+                initial=self._epochs_done(),
+                bar_format=_FORMAT,
+                mininterval=_interval(),
+            )
             self._bar = self._opened.enter_context(bar)
             self._opened.enter_context(logging_redirect_tqdm())  # the log's lines stand above the bar, not behind it
             self.refresh()
@@ -156,7 +161,7 @@ class SeveralProgress:
         for run in self._runs.values():
             if not run.is_over:
                 run.look()
-        self._bar.n = sum(run.count.done for run in self._runs.values())
+        self._bar.n = self._epochs_done()
         self._bar.set_description_str(self._runs_over(), refresh=False)
         self._bar.set_postfix_str(self._time_left(), refresh=False)
         self._bar.update(0)
@@ -166,6 +171,9 @@ class SeveralProgress:
             if not run.is_over:
                 run.look()
         return f"{self._runs_over()}, {self._time_left()}"
+
+    def _epochs_done(self) -> int:
+        return sum(run.count.done for run in self._runs.values())
 
     def _runs_over(self) -> str:
         return f"{sum(run.is_over for run in self._runs.values())}/{len(self._runs)} runs"
