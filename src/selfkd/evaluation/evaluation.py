@@ -197,8 +197,8 @@ def scale_temperatures(
         temperatures[head] = fit_temperature(logits_NK, fitting.labels)
         if bool(logits_NK.argmax(dim=1).eq(fitting.labels).all()):
             _log.warning(
-                "%s predicts all %d images right on which its temperature is fitted (%s), so no temperature is the best; "
-                "the one that was found is too small",
+                "%s predicts all %d images right on which its temperature is fitted (%s), so no temperature is the "
+                "best, and the one that was found is too small",
                 head,
                 len(fitting),
                 fitted_on,
