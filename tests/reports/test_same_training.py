@@ -59,7 +59,9 @@ def test_other_data_or_another_training_is_refused_with_the_way_out(option, valu
 
 def test_all_that_must_be_equal_is_in_the_advice():
     others = [demo("dtskd", **{"trainer.epochs": 15}), demo("ps_kd", **{"optimizer.lr": 0.1})]
-    with pytest.raises(RecipeError, match=r"; the same is true of .*ps_kd.*\nadd trainer.epochs=200 optimizer.lr=0.05 to"):
+    with pytest.raises(
+        RecipeError, match=r"; the same is true of .*ps_kd.*\nadd trainer.epochs=200 optimizer.lr=0.05 to"
+    ):
         check_same_training([demo(), *others])
 
 

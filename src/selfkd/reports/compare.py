@@ -19,9 +19,9 @@ from selfkd.reports.results import Answers, Result, read_result
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
 from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
-from selfkd.runs.epoch_counts import logged_epochs
 from selfkd.runs.evaluate import evaluate
 from selfkd.runs.kept_predictions import read_predictions
+from selfkd.runs.listing import ListedRun, list_runs
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import Outcome, train_several
 
@@ -89,7 +89,7 @@ def compare(
     if train:
         outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports)
     else:
-        outcomes = [_untrained_outcome(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
+        outcomes = [_outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
     machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
     return compare_outcomes(outcomes, heads, base.name, train, machine, trust_imports)
 
@@ -167,14 +167,20 @@ def _baseline(recipes: Sequence[Recipe], given: str | None) -> Recipe:
     raise OptionError("baseline", given, f"one of the compared recipes: {', '.join(each.name for each in distinct)}")
 
 
-def _untrained_outcome(recipe: Recipe, folder: RunFolder) -> Outcome:
+def _outcome_without_training(recipe: Recipe, folder: RunFolder) -> Outcome:
     """The outcome of a run that is not trained now."""
-    if folder.is_finished:
-        return Outcome(recipe, folder, None)
-    if not folder.path.exists():
-        return Outcome(recipe, folder, "it was not trained")
-    done, epochs = logged_epochs(folder).done, recipe.options["trainer"]["epochs"]
-    return Outcome(recipe, folder, f"it is not finished: {done} of {epochs} epochs are done")
+    listed = list_runs(folder.path) if folder.path.is_dir() else []
+    return Outcome(recipe, folder, _problem(listed[0]) if listed else "it was not trained")
+
+
+def _problem(run: ListedRun) -> str | None:
+    """Why a run is not finished; None if it is."""
+    if run.state == "finished":
+        return None
+    if run.state == "damaged":
+        return f"it is damaged: {run.problem}"
+    now = "it is being trained now" if run.state == "training" else "it is not finished"
+    return f"{now}: {run.epochs_done} of {run.epochs} epochs are done"
 
 
 def _with_answers(
