@@ -150,6 +150,18 @@ evaluate RUN --checkpoint 3
 evaluate RUN data.root=
 evaluate RUN loader.workers=-1
 evaluate RUN =
+evaluate RUN --data
+evaluate RUN --data RUN
+evaluate RUN --data IMAGE
+evaluate RUN --data nosuch
+evaluate RUN --data nosuch --split train
+evaluate RUN --data RUN --keep-logits
+evaluate RUN --keep-logits --json
+evaluate RUN --keep-logit
+evaluate RUN --temperature
+evaluate RUN --temperature 2
+evaluate RUN --temperature --split validation
+evaluate RUN --keep-logits --temperature --checkpoint best --split train
 predict RUN
 predict RUN IMAGE --top x
 predict RUN IMAGE --top 0
@@ -805,6 +817,7 @@ def _names_and_places(ground: Ground) -> Iterator[Input]:
         "the run to predict with": ("predict", "{}", image),
         "the run to export": ("export", "{}"),
         "data.root": ("evaluate", run, "data.root={}"),
+        "--data of evaluate": ("evaluate", run, "--data={}"),
         "--runs": (*_training({}), "--runs={}"),
         "--output of export": ("export", run, "--output={}"),
         "--output of predict": ("predict", run, image, "--output={}"),
@@ -825,8 +838,14 @@ def _names_and_places(ground: Ground) -> Iterator[Input]:
 
 
 def _flags(ground: Ground) -> Iterator[Input]:
-    run, image = str(ground.run), str(next((ground.images / "test").rglob("*.png")))
+    image = str(next((ground.images / "test").rglob("*.png")))
     for line in LINES.splitlines():
-        words = [{"RUN": run, "IMAGE": image}.get(word, word) for word in line.split()]
+        words = [{"RUN": "run", "IMAGE": image}.get(word, word) for word in line.split()]
         verb = words[0] if words[0] in ("train", "evaluate", "predict", "export", "check", "list") else "list"
-        yield Input(verb, f"line: {line}", lambda folder, words=words: words)
+
+        def prepare(folder: Path, words: Sequence[str] = words) -> Sequence[str]:
+            if "run" in words:  # an evaluation writes into its run
+                shutil.copytree(ground.run, folder / "run")
+            return words
+
+        yield Input(verb, f"line: {line}", prepare)

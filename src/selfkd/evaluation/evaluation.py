@@ -14,7 +14,7 @@ from selfkd.evaluation.ensemble import ensemble_members, with_ensemble
 from selfkd.evaluation.intervals import bootstrap_intervals
 from selfkd.evaluation.metrics import METRICS, HeadMetrics
 from selfkd.evaluation.outcomes import Outcomes
-from selfkd.evaluation.predictions import Predictions
+from selfkd.evaluation.predictions import Predictions, count_non_finite, refuse_non_finite
 from selfkd.evaluation.scores import Score, Scores
 from selfkd.evaluation.split_metrics import SPLIT_METRICS
 from selfkd.evaluation.temperature import fit_temperature
@@ -137,6 +137,7 @@ def measure_split(
     parts: dict[str, list[Outcomes]] = {}
     members: tuple[str, ...] = ()
     for predictions in batches:
+        refuse_non_finite(count_non_finite(predictions.logits))  # before the ensemble, which is no head of the method
         members, logits = ensemble_members(predictions.logits), with_ensemble(predictions.logits)
         metrics.update(logits, predictions.labels)
         for head, logits_BK in logits.items():
