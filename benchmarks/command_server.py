@@ -34,7 +34,7 @@ _IMPORTS = (
     "selfkd.methods.teskd",
     "selfkd.data.sources.parquet",
     "selfkd.reports.score_table",
-    "selfkd.reports.seed_table",
+    "selfkd.reports.compare",
     "selfkd.runs.checkup",
     "selfkd.runs.train",
     "selfkd.runs.prediction",

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
+    from selfkd.reports.compare import compare
+    from selfkd.reports.comparison import Comparison
     from selfkd.runs.evaluate import evaluate
+    from selfkd.runs.listing import ListedRun, list_runs
     from selfkd.runs.loading import LoadedRun, load, load_method
     from selfkd.supervision import create_supervision
     from selfkd.supervision.base import Supervision
@@ -25,10 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "Comparison",
     "DatasetInfo",
     "Evaluation",
     "Features",
     "History",
+    "ListedRun",
     "LoadedRun",
     "Memory",
     "Method",
@@ -40,10 +45,12 @@ __all__ = [
     "StepOutput",
     "Supervision",
     "Teacher",
+    "compare",
     "create_backbone",
     "create_method",
     "create_supervision",
     "evaluate",
+    "list_runs",
     "load",
     "load_method",
     "stage",
@@ -58,7 +65,10 @@ _HOMES = {
     "selfkd.memories": ("History", "Memory"),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
+    "selfkd.reports.compare": ("compare",),
+    "selfkd.reports.comparison": ("Comparison",),
     "selfkd.runs.evaluate": ("evaluate",),
+    "selfkd.runs.listing": ("ListedRun", "list_runs"),
     "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
     "selfkd.supervision": ("create_supervision",),
     "selfkd.supervision.base": ("Supervision",),

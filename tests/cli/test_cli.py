@@ -74,10 +74,15 @@ def test_train_evaluate_predict_export(selfkd, command, caplog, tmp_path):
     assert "epoch 2/2" in done.stderr, "the progress bar"
 
     _, output, _ = command("evaluate", run, "--json")
-    assert json.loads(output)["scores"] == scores["last"]["scores"]["test"]
-    _, text, _ = command("evaluate", run, "--split", "train", "--checkpoint", "best")
-    assert all(head in text for head in ("main", "branch1", "branch2", "branch3", "top1 (%)", "top5 (%)"))
+    for head, metrics in scores["last"]["scores"]["test"].items():
+        for name, score in metrics.items():
+            assert {**json.loads(output)["scores"][head][name], "interval": None} == {**score, "interval": None}
+    _, text, _ = command("evaluate", run, "--split", "train", "--checkpoint", "best", "--temperature")
+    assert all(head in text for head in ("main", "branch1", "branch2", "branch3", "top1 (%)", "aurc", "adaptive_ece"))
+    assert "Temperature fitted on half of the train split, drawn by seed 0 (50 images)" in text
     assert command("evaluate", run, "--json", "trainer.epochs=3")[0] == 2
+    status, _, errors = command("evaluate", run, "--keep-logits", "--data", run)
+    assert (status, errors.startswith("selfkd: --keep-logits=True is not allowed; only the logits of")) == (2, True)
 
     image = tmp_path / "digit.png"
     Image.fromarray(np.uint8(load_digits().images[0] * (255 / 16))).save(image)

@@ -8,6 +8,7 @@ import yaml
 from torchvision.models import get_model_weights
 from torchvision.transforms import v2
 
+from accuracies import accuracies
 from image_sets import digit, write_folder
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.torchvision_stages import TORCHVISION_STAGES
@@ -17,7 +18,6 @@ from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
 from selfkd.runs import networks
 from selfkd.runs.checkup import check
-from selfkd.runs.evaluate import evaluate_run
 from selfkd.runs.loading import load
 from selfkd.runs.train import run
 
@@ -141,10 +141,7 @@ def test_a_run_trains_evaluates_and_predicts_with_what_the_weights_expect(tmp_pa
     steps += [v2.CenterCrop(expected.side), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     by_hand = v2.Compose([*steps, v2.Normalize(expected.mean, expected.std)])(digit(3))
     assert torch.allclose(loaded.transform(digit(3)), by_hand)
-    assert (
-        evaluate_run(folder.path, "test", "last", {})["main"]["top1"]
-        == folder.scores()["last"]["scores"]["test"]["main"]["top1"]
-    )
+    assert accuracies(folder.path)["main"]["top1"] == folder.scores()["last"]["scores"]["test"]["main"]["top1"]
 
 
 def test_the_doctor_says_what_the_weights_expect_and_whether_they_get_it(tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ class Runs:
         self.recipes.setdefault(recipe.name, recipe)
         last = last if isinstance(last, dict) else {"main": last}
         result = read_result(recipe, write_run(recipe, self.folder, last, **others))
-        self.results.append(result if answers is None else result.with_answers(answers))
+        self.results.append(replace(result, answers=answers))
 
     def compared(self, baseline=None, **others):
         names = list(self.recipes)
@@ -109,7 +110,7 @@ def test_only_shared_seeds_are_paired(runs):
 
 
 def answers(share, seed, images="same", n=200):
-    return Answers({"main": np.random.default_rng(seed).random(n) < share}, images)
+    return Answers({"main": np.random.default_rng(seed).random(n) < share}, frozenset({images}))
 
 
 def test_images_that_all_seeds_share_are_paired_by_their_mean(runs):
@@ -141,7 +142,23 @@ def test_runs_on_other_images_are_not_paired(runs):
     runs.add(DTSKD, 0, 90.0, answers(0.8, 0, "those"))
     comparison = runs.compared()
     assert comparison.rows[1].over_images is None
-    assert "over images" not in comparison.to_markdown().partition("\n\n")[0]
+    text = comparison.to_markdown()
+    assert "over images" not in text.partition("\n\n")[0]
+    assert "A difference over images is missing: the runs of one seed had different test images." in text
+
+
+def test_a_difference_over_images_is_of_the_same_seeds_as_that_over_seeds(runs):
+    for seed in range(2):
+        runs.add(PLAIN, seed, 90.0, answers(0.8, seed))
+        runs.add(DTSKD, seed, 90.0, answers(0.9, seed + 10) if seed else None)
+    assert runs.compared().rows[1].over_images is None
+
+
+def test_runs_of_an_older_version_are_paired_by_the_checksum_of_all_images(runs):
+    older, newer = answers(0.8, 0), answers(0.9, 1)
+    runs.add(PLAIN, 0, 90.0, replace(older, images=frozenset({"all"})))
+    runs.add(DTSKD, 0, 90.0, replace(newer, images=frozenset({"all", "test"})))
+    assert runs.compared().rows[1].over_images.n == 200
 
 
 def test_a_published_figure_stands_beside_ours_with_a_verdict(runs):

@@ -51,8 +51,18 @@ def test_other_data_or_another_training_is_refused_with_the_way_out(option, valu
     with pytest.raises(RecipeError) as caught:
         check_same_training(recipes)
     said = str(caught.value)
-    assert f"{option} is {before!r} in {recipes[0].name} and {value!r} in {recipes[2].name}" in said
-    assert f"add {option}={before} to train them alike, or --allow-differences" in said
+    assert said == (
+        f"{recipes[0].name} and {recipes[2].name} train differently: {option} is {before!r} and {value!r}\n"
+        f"add {option}={before} to train all alike, or --allow-differences to compare them as they are"
+    )
+
+
+def test_all_that_must_be_equal_is_in_the_advice():
+    others = [demo("dtskd", **{"trainer.epochs": 15}), demo("ps_kd", **{"optimizer.lr": 0.1})]
+    with pytest.raises(
+        RecipeError, match=r"; the same is true of .*ps_kd.*\nadd trainer.epochs=200 optimizer.lr=0.05 to"
+    ):
+        check_same_training([demo(), *others])
 
 
 def test_of_another_part_its_options_are_not_listed_too():

@@ -14,7 +14,7 @@ from selfkd.errors import (
 )
 from selfkd.methods.dtskd import DTSKD
 from selfkd.methods.plain import Plain
-from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.evaluate import evaluate
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.train import run
 from selfkd.training.checkpoint_content import checksum
@@ -149,7 +149,7 @@ def test_weights_that_are_nan_have_no_scores(finished, tmp_path):
     crafted(finished, lambda content: content["state_dict"]["method.backbone.network.fc.bias"].fill_(math.nan))
     said = r"logits of main are NaN or infinite: the weights in .*epoch-000003.training.ckpt are damaged"
     with pytest.raises(CheckpointError, match=said):
-        evaluate_run(finished.path, "test", "last", {})
+        evaluate(finished.path)
     finished.scores_file.unlink()
     with pytest.raises(CheckpointError, match=said):
         trained(finished.recipe(), tmp_path)

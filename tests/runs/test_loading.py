@@ -5,6 +5,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import selfkd
+from accuracies import accuracies
 from selfkd.errors import (
     RunError,
     RunInterruptedError,
@@ -12,7 +13,6 @@ from selfkd.errors import (
 )
 from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
-from selfkd.runs.evaluate import evaluate_run
 from selfkd.runs.export import export_run
 from selfkd.runs.prediction import predict
 from selfkd.runs.train import run
@@ -99,8 +99,6 @@ def test_a_run_that_started_from_a_file_of_weights_continues_without_it(short, t
     loaded = selfkd.load(folder.path, trust_imports=True).network
     assert torch.equal(loaded.fc.weight, checkpoint["method.backbone.network.fc.weight"])
     assert export_run(folder.path, "best", trust_imports=True)[1] <= 1e-6
-    assert (
-        evaluate_run(folder.path, "test", "last", {}, trust_imports=True) == folder.scores()["last"]["scores"]["test"]
-    )
+    assert accuracies(folder.path, trust_imports=True) == folder.scores()["last"]["scores"]["test"]
     with pytest.raises(UserError, match="raised FileNotFoundError"):
         run(short("plain", **{**options, "name": "new"}), tmp_path / "runs", show_progress=False)

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 import selfkd
+from accuracies import accuracies
 from selfkd.errors import (
     CheckpointError,
     MemoryExhaustedError,
@@ -15,7 +16,7 @@ from selfkd.errors import (
 )
 from selfkd.export.network_files import load_network, save_network
 from selfkd.methods.dtskd import DTSKD
-from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
 from selfkd.runs.network_file import network_file_fault
 from selfkd.runs.networks import plain_network
@@ -62,7 +63,7 @@ def exported(folder):
 
 
 def evaluated(folder):
-    evaluate_run(folder.path, "test", "last", {})
+    evaluate(folder.path)
 
 
 def trained_again(folder):
@@ -165,11 +166,11 @@ def replace_by_a_folder(file):
 
 @pytest.mark.parametrize("spoil", [replace_by_a_folder, lambda file: file.write_text("{")])
 def test_a_finished_run_is_used_without_its_data_record(finished, spoil, caplog):
-    scores = evaluate_run(finished.path, "test", "last", {})
+    scores = accuracies(finished.path)
     spoil(finished.data_file)
     assert selfkd.load(finished.path).class_names == tuple("0123456789")
     exported(finished)
-    assert evaluate_run(finished.path, "test", "last", {}) == scores
+    assert accuracies(finished.path) == scores
     assert "data.json cannot be read" in caplog.text
     assert "so it is not known whether the run was trained on the data that data=digits gives" in caplog.text
 
@@ -185,7 +186,7 @@ def test_an_unfinished_run_is_used_and_the_log_says_its_epoch(unfinished, which,
     load_network(network, path)
     assert torch.equal(network.fc.bias, checkpoint["state_dict"]["method.backbone.network.fc.bias"])
     caplog.clear()
-    scores = evaluate_run(unfinished.path, "test", which, {})
+    scores = accuracies(unfinished.path, "test", which)
     assert said in caplog.text
     row = read_epoch_log(unfinished.metrics_file)[checkpoint["epoch"]]
     assert scores["main"]["top1"]["value"] == pytest.approx(row["test/top1/main"])
@@ -197,10 +198,10 @@ def test_an_unfinished_run_is_used_and_the_log_says_its_epoch(unfinished, which,
 
 
 def test_an_older_unfinished_run_is_evaluated_with_the_classes_of_its_data(unfinished, caplog):
-    expected = evaluate_run(unfinished.path, "test", "last", {})
+    expected = accuracies(unfinished.path)
     fingerprint = json.loads(unfinished.data_file.read_text())["fingerprint"]
     unfinished.data_file.write_text(json.dumps({"fingerprint": fingerprint}))
-    assert evaluate_run(unfinished.path, "test", "last", {}) == expected
+    assert accuracies(unfinished.path) == expected
     caplog.clear()
     for use in (in_memory, exported):
         with pytest.raises(RunError, match="does not say yet which classes it has; an older version of selfkd left it"):
@@ -253,14 +254,14 @@ def test_too_little_memory_ends_in_an_error_with_advice(finished):
     with pytest.raises(
         MemoryExhaustedError, match=r"loader.evaluation_batch_size=.* needs more memory .* a smaller one might"
     ):
-        evaluate_run(finished.path, "test", "last", {}, trust_imports=True)
+        evaluate(finished.path, trust_imports=True)
     flat = yaml.safe_load(finished.recipe_file.read_text())
     finished.recipe_file.write_text(yaml.safe_dump({key: flat[key] for key in flat if not key.startswith("backbone.")}))
     name_instead("backbone", "hungry")
     for use, doing in (
         (lambda: selfkd.load(finished.path, trust_imports=True), "loading the network"),
         (lambda: export_run(finished.path, "last", trust_imports=True), "exporting"),
-        (lambda: evaluate_run(finished.path, "test", "last", {}, trust_imports=True), "building the network"),
+        (lambda: evaluate(finished.path, trust_imports=True), "building the network"),
     ):
         with pytest.raises(MemoryExhaustedError, match=f"{doing} needs more memory than there is"):
             use()

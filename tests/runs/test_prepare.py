@@ -6,6 +6,7 @@ import shutil
 import pytest
 from short_runs import trained
 
+from accuracies import accuracies
 from image_sets import write_folder
 from selfkd.errors import (
     DataError,
@@ -13,7 +14,7 @@ from selfkd.errors import (
 )
 from selfkd.recipes.reader import resolve
 from selfkd.runs.build import Experiment
-from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.evaluate import evaluate
 from selfkd.runs.prepare import check_recipe
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
@@ -65,7 +66,7 @@ def test_other_data_under_the_same_name_is_noticed(tmp_path, digits_as_cifar100,
     file = root / "train-00000-of-00002.parquet"
     table = parquet.read_table(file)
     parquet.write_table(table.take(list(reversed(range(len(table))))), file)
-    evaluate_run(folder.path, "test", "last", {})
+    evaluate(folder.path)
     assert "was trained on other data" in caplog.text
     folder.scores_file.unlink()
     with pytest.raises(RunError, match="was trained on other data"):
@@ -78,12 +79,12 @@ def test_a_fingerprint_of_an_older_version_is_compared_by_its_own_rule(photograp
     older = Experiment.build(recipe).splits._checksum(contents=False)
     assert not older.startswith("content")
     write_json(folder.data_file, {"fingerprint": older})
-    evaluate_run(folder.path, "test", "last", {})
+    evaluate(folder.path)
     trained(recipe, tmp_path)
     assert "was trained on other data" not in caplog.text
     image = next((tmp_path / "three" / "train" / "digit 0").iterdir())
     image.write_bytes(image.read_bytes() + b"longer")
-    evaluate_run(folder.path, "test", "last", {})
+    evaluate(folder.path)
     assert "was trained on other data" in caplog.text
     with pytest.raises(RunError, match="was trained on other data"):
         trained(recipe, tmp_path)
@@ -95,7 +96,7 @@ def test_a_run_from_before_an_option_existed_is_still_the_same(short, tmp_path):
     lines = folder.recipe_file.read_text().splitlines(keepends=True)
     folder.recipe_file.write_text("".join(line for line in lines if "guard_every" not in line))
     check_recipe(folder, recipe)
-    assert evaluate_run(folder.path, "test", "last", {}) == folder.scores()["last"]["scores"]["test"]
+    assert accuracies(folder.path) == folder.scores()["last"]["scores"]["test"]
 
 
 def test_the_place_of_the_history_does_not_identify_the_run(short, tmp_path):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from accuracies import accuracies
 from image_sets import write_folder
 from selfkd.cli import main
 from selfkd.contract import DatasetInfo, Needs
@@ -12,7 +13,7 @@ from selfkd.errors import CheckpointError, DataError, OptionError, RunError, Use
 from selfkd.methods.plain import Plain
 from selfkd.runs.build import Experiment
 from selfkd.runs.data_record import dataset_of
-from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
 from selfkd.runs.loading import load_method
 from selfkd.runs.records import write_json
@@ -74,10 +75,10 @@ def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys,
     assert main(["predict", str(folder.path), str(image)]) == 0
     assert "digit" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"data.root='.*images' is not a folder"):
-        evaluate_run(folder.path, "test", "last", {})
+        evaluate(folder.path)
     image.rename(moved / "test" / "digit 0" / image.name)
     scores = folder.scores()["last"]["scores"]["test"]
-    assert evaluate_run(folder.path, "test", "last", {"data.root": str(moved)}) == scores
+    assert accuracies(folder.path, overrides={"data.root": str(moved)}) == scores
 
 
 def test_the_description_of_the_training_set_is_recorded(trained):
@@ -87,6 +88,7 @@ def test_the_description_of_the_training_set_is_recorded(trained):
     assert dataset_of(folder, (3, 16, 16)) == Experiment.build(folder.recipe()).dataset
     assert set(json.loads(folder.data_file.read_text())) == {
         "fingerprint",
+        "test_fingerprint",
         "class_names",
         "num_samples",
         "input_size",
@@ -121,10 +123,10 @@ def test_labels_that_are_not_recorded_come_from_the_data(trained, images):
     ):
         load_method(folder.path, trust_imports=True)
     scores = folder.scores()["last"]["scores"]["test"]
-    assert evaluate_run(folder.path, "test", "last", {}, trust_imports=True) == scores
+    assert accuracies(folder.path, trust_imports=True) == scores
     next((images / "train" / "digit 0").iterdir()).unlink()
     with pytest.raises(RunError, match="does not hold the labels of its 18 training images"):
-        evaluate_run(folder.path, "test", "last", {}, trust_imports=True)
+        evaluate(folder.path, trust_imports=True)
 
 
 class Undeclared(Plain):
@@ -146,10 +148,10 @@ def test_images_of_other_splits_are_not_decoded_for_an_evaluation(trained, image
     scores = folder.scores()["last"]["scores"]["test"]
     spoilt = next((images / "train" / "digit 0").iterdir())
     spoilt.write_bytes(b"damaged")
-    assert evaluate_run(folder.path, "test", "last", {}) == scores
+    assert accuracies(folder.path) == scores
     assert "was trained on other data" in caplog.text
     with pytest.raises(DataError, match=f"{spoilt.name}: not a readable image"):
-        evaluate_run(folder.path, "train", "last", {})
+        evaluate(folder.path, "train", "last")
 
 
 def recorded_by_an_older_version(folder, *, classes=True):
@@ -170,15 +172,15 @@ def test_a_finished_run_of_an_older_version_says_it_in_its_scores(finished, clas
     assert dataset_of(finished, (3, 16, 16)) == told
     method = load_method(finished.path)
     assert all(torch.equal(value, expected[key]) for key, value in method.state_dict().items())
-    assert evaluate_run(finished.path, "test", "last", {}) == finished.scores()["last"]["scores"]["test"]
+    assert accuracies(finished.path) == finished.scores()["last"]["scores"]["test"]
 
 
 def test_an_unfinished_run_of_an_older_version_is_evaluated_and_continued_with_its_data(unfinished):
-    expected = evaluate_run(unfinished.path, "test", "last", {})
+    expected = accuracies(unfinished.path)
     recorded_by_an_older_version(unfinished)
     with pytest.raises(RunError, match="does not say yet what it was trained on; an older version of selfkd left it"):
         load_method(unfinished.path)
-    assert evaluate_run(unfinished.path, "test", "last", {}) == expected
+    assert accuracies(unfinished.path) == expected
     run(unfinished.recipe(), unfinished.path.parents[1], show_progress=False)
     assert load_method(unfinished.path) is not None
     assert dataset_of(unfinished, (3, 16, 16)).num_samples == 100

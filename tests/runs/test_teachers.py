@@ -12,6 +12,7 @@ from short_runs import interrupted
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+from accuracies import accuracies
 from image_sets import digit, write_folder
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.contract import Needs, StepOutput
@@ -22,7 +23,7 @@ from selfkd.methods.plain import Plain
 from selfkd.recipes.reader import resolve
 from selfkd.runs import teachers
 from selfkd.runs.build import Experiment
-from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
 from selfkd.runs.loading import load, load_method
 from selfkd.runs.run_folder import RunFolder
@@ -79,7 +80,7 @@ def test_the_teacher_is_trained_first_and_its_checksum_is_in_the_students_run(ru
 def test_a_finished_student_needs_no_teacher(copied, caplog, monkeypatch):
     shutil.rmtree(copied / "teacher")
     folder = RunFolder(copied / "student" / "seed-0")
-    scores = evaluate_run(folder.path, "test", "last", {})
+    scores = accuracies(folder.path)
     assert scores == folder.scores()["last"]["scores"]["test"]
     loaded = load(folder.path)
     assert loaded.network(loaded.transform(digit(3)).unsqueeze(0)).shape == (1, 10)
@@ -319,7 +320,7 @@ def test_an_adapter_for_a_teacher_is_rebuilt_without_the_teacher(runs, tmp_path)
     assert any(
         key.startswith("method.adapter") for key in read_checkpoint(newest_checkpoint(folder.checkpoints))["state_dict"]
     )
-    scores = evaluate_run(folder.path, "test", "last", {}, trust_imports=True)
+    scores = accuracies(folder.path, trust_imports=True)
     assert scores == folder.scores()["last"]["scores"]["test"]
 
 
@@ -333,10 +334,10 @@ def test_a_damaged_record_of_the_teacher_is_named(copied):
     ):
         folder.teacher_file.write_text(json.dumps(content))
         with pytest.raises(RunError, match=message):
-            evaluate_run(folder.path, "test", "last", {})
+            evaluate(folder.path)
     folder.teacher_file.unlink()
     with pytest.raises(RunError, match="does not say which teacher it has: teacher.json is missing"):
-        evaluate_run(folder.path, "test", "last", {})
+        evaluate(folder.path)
 
 
 def test_mutual_learning_reports_its_peer_and_deploys_without_it(tmp_path, caplog):
@@ -345,7 +346,7 @@ def test_mutual_learning_reports_its_peer_and_deploys_without_it(tmp_path, caplo
     assert set(folder.scores()["last"]["scores"]["test"]) == {"main", "peer"}
     parameters = folder.scores()["parameters"]
     assert parameters["training"] > 2 * parameters["deployed"]
-    assert evaluate_run(folder.path, "test", "last", {}) == folder.scores()["last"]["scores"]["test"]
+    assert accuracies(folder.path) == folder.scores()["last"]["scores"]["test"]
     assert not any(key.startswith("peer") for key in load_file(folder.network_file))
     assert not folder.teacher_file.exists()
     with pytest.MonkeyPatch.context() as patched:

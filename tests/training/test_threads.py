@@ -9,8 +9,8 @@ import torch
 import selfkd
 from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
-from selfkd.runs import evaluate
-from selfkd.runs.evaluate import evaluate_run
+from selfkd.runs import evaluate as evaluation
+from selfkd.runs.evaluate import evaluate
 from selfkd.runs.train import run
 from selfkd.training import threads
 from selfkd.training.module import MethodModule
@@ -163,15 +163,15 @@ def test_a_run_takes_its_number_notes_it_and_puts_torchs_back(two_threads, tmp_p
 def test_a_small_network_is_trained_and_evaluated_by_one_thread(two_threads, tmp_path, monkeypatch):
     folder = run(recipe(), tmp_path, show_progress=False)
     assert noted(folder) == 1
-    seen, measure = [], evaluate.evaluate_split
+    seen, measure = [], evaluation.measure_split
 
     def noting(*given):
         seen.append(torch.get_num_threads())
         return measure(*given)
 
-    monkeypatch.setattr(evaluate, "evaluate_split", noting)
-    evaluate_run(folder.path, "test", "last", {"loader.evaluation_batch_size": "100"})
-    evaluate_run(folder.path, "test", "last", {"trainer.threads": "2"})
+    monkeypatch.setattr(evaluation, "measure_split", noting)
+    evaluate(folder.path, overrides={"loader.evaluation_batch_size": "100"})
+    evaluate(folder.path, overrides={"trainer.threads": "2"})
     assert seen == [1, 2]
     assert torch.get_num_threads() == 2
 

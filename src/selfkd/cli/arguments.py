@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from selfkd.errors import shown
 
-__all__ = ["add_checkpoint", "add_output", "add_run_parser", "not_empty", "path"]
+__all__ = ["add_checkpoint", "add_output", "add_run_parser", "not_empty", "path", "recipes_and_overrides"]
 
 
 def add_run_parser(verbs: Any, name: str, summary: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -54,6 +55,19 @@ def add_output(parser: argparse.ArgumentParser, meaning: str) -> None:
     """
     parser.add_argument("--output", type=path, metavar="FILE", help=meaning)
     parser.add_argument("--overwrite", action="store_true", help="replace the file of --output if it exists")
+
+
+def recipes_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the recipes from the overrides `key=value`, which come in any order.
+
+    A YAML file is a recipe even if its path holds `=`, as that of a run's own recipe may.
+    """
+    recipes = [argument for argument in arguments if "=" not in argument or _is_recipe_file(argument)]
+    return recipes, [argument for argument in arguments if argument not in recipes]
+
+
+def _is_recipe_file(argument: str) -> bool:
+    return argument.endswith((".yaml", ".yml")) and Path(argument).is_file()
 
 
 def not_empty(text: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from selfkd import process_environment
-from selfkd.cli import check, evaluate, export, listing, predict, train
+from selfkd.cli import check, compare, evaluate, export, listing, predict, train
 from selfkd.cli.error_log import error_log
 from selfkd.errors import OptionError, SelfKDError, StorageError, UserError
 from selfkd.given_paths import check_path
@@ -26,7 +26,7 @@ from selfkd.training.signals import stopping_on_signals
 
 __all__ = ["run"]
 
-_VERBS = (train, evaluate, predict, export, check, listing)
+_VERBS = (train, compare, evaluate, predict, export, check, listing)
 _LONGEST_REASON = 200
 _DEBUG_HELP = "show the traceback of an error"
 

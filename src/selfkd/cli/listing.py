@@ -1,30 +1,51 @@
-"""`selfkd list methods|backbones|recipes|datasets`"""
+"""`selfkd list methods|backbones|recipes|datasets|runs`"""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from selfkd.cli.arguments import path
+from selfkd.errors import UserError
+from selfkd.evaluation.scores import digits
 from selfkd.json_text import to_json
+from selfkd.terminal import printable
+
+if TYPE_CHECKING:
+    from selfkd.runs.listing import ListedRun
 
 __all__ = ["add_parser"]
 
-_KINDS = ("methods", "backbones", "recipes", "datasets")
+_RUNS = "runs"
+_KINDS = ("methods", "backbones", "recipes", "datasets", _RUNS)
 
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser: argparse.ArgumentParser = verbs.add_parser(
         "list",
-        help="list methods, backbones, recipes or data sets",
+        help="list methods, backbones, recipes, data sets or runs",
         description="Print one line for each.",
     )
-    parser.add_argument("kind", choices=_KINDS, help="kind of names")
+    parser.add_argument("kind", choices=_KINDS, help="what to list")
+    parser.add_argument(
+        "folder", nargs="?", type=path, metavar="FOLDER", help="list the runs in this folder and in those below it"
+    )
+    parser.add_argument("--runs", type=path, help="the same folder, named as for 'selfkd train' (default: runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(execute=_execute)
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    given = [folder for folder in (parsed.folder, parsed.runs) if folder is not None]
+    if parsed.kind == _RUNS:
+        if len(given) > 1:
+            raise UserError(f"both FOLDER and --runs name a folder of runs, {given[0]} and {given[1]}; give it once")
+        _print_runs(given[0] if given else Path(_RUNS), parsed.json)
+        return
+    if given:
+        raise UserError(f"'selfkd list {parsed.kind}' takes no folder; 'selfkd list runs {given[0]}' lists runs")
     entries = _entries(parsed.kind)
     if parsed.json:
         print(to_json(entries))
@@ -39,6 +60,37 @@ def _execute(parsed: argparse.Namespace) -> None:
         )
     if parsed.kind == "methods":
         print("\nYou can also use your own as 'package.module:Class'.")
+
+
+def _print_runs(folder: Path, as_json: bool) -> None:
+    from selfkd.runs.listing import list_runs
+
+    runs = list_runs(folder)
+    if as_json:
+        print(to_json([run.to_json() for run in runs]))
+    elif runs:
+        from tabulate import tabulate
+
+        print(tabulate([_row(run) for run in runs], headers="keys", tablefmt="plain", disable_numparse=True))
+    else:
+        print(f"there are no runs in {printable(str(folder))}")
+
+
+def _row(run: ListedRun) -> dict[str, str]:
+    states = {
+        "finished": "finished",
+        "training": f"is being trained, epoch {run.epochs_done} of {run.epochs}",
+        "unfinished": f"epoch {run.epochs_done} of {run.epochs}",
+        "damaged": f"damaged: {run.problem}",
+    }
+    return {
+        "recipe": printable(run.recipe or ""),
+        "seed": "" if run.seed is None else str(run.seed),
+        "top-1 last (%)": "" if run.top1_last is None else digits(run.top1_last, "%"),
+        "best (%)": "" if run.top1_best is None else digits(run.top1_best, "%"),
+        "state": printable(states[run.state]),
+        "folder": printable(str(run.path)),
+    }
 
 
 def _entries(kind: str) -> dict[str, str]:

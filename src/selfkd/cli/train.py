@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.arguments import path
+from selfkd.cli.arguments import path, recipes_and_overrides
 from selfkd.errors import RecipeError, UnfinishedRunsError, few
 from selfkd.json_text import to_json
 
 if TYPE_CHECKING:
     from selfkd.recipes.recipe import Recipe
-    from selfkd.runs.run_folder import RunFolder
+    from selfkd.runs.several import Outcome
 
 __all__ = ["add_parser"]
 
@@ -84,6 +84,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.recipes.demo import demo_recipes
     from selfkd.recipes.key_checks import split_overrides
     from selfkd.recipes.options_help import options_help
+    from selfkd.recipes.recipe import is_of_machine
     from selfkd.recipes.several import resolve_several
     from selfkd.training.signals import leave_with_input
 
@@ -102,18 +103,21 @@ def _execute(parsed: argparse.Namespace) -> None:
     )
     # The imports take seconds, so they follow the checks that do without them.
 
-    from selfkd.reports.seed_table import training_report
+    from selfkd.reports.compare import compare_outcomes
     from selfkd.training.processes import is_main_process
 
-    folders, problems = _trained(recipes, parsed)
+    outcomes = _trained(recipes, parsed)
     if not is_main_process():
         return
+    finished = [outcome.folder for outcome in outcomes if outcome.error is None]
     if parsed.json:
-        print(to_json([{"folder": str(folder.path), **folder.scores()} for folder in folders]))
-    elif folders:
-        print(training_report(folders))
-    if problems:
-        raise UnfinishedRunsError(f"{len(problems)} of {len(recipes)} runs are not finished: {few(problems)}")
+        print(to_json([{"folder": str(folder.path), **folder.scores()} for folder in finished]))
+    elif finished:
+        machine = {key: value for key, value in overrides.items() if is_of_machine(key)}
+        print(compare_outcomes(outcomes, evaluate_with=machine, trust_imports=parsed.trust_imports).to_markdown())
+    others = [str(outcome.folder.path) for outcome in outcomes if outcome.error is not None]
+    if others:
+        raise UnfinishedRunsError(f"{len(others)} of {len(recipes)} runs are not finished: {few(others)}")
 
 
 def _recipe_and_overrides(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -123,19 +127,16 @@ def _recipe_and_overrides(arguments: Sequence[str]) -> tuple[str | None, list[st
     """
     from selfkd.recipes.files import recipe_names
 
-    named = [argument for argument in arguments if "=" not in argument or _is_recipe_file(argument)]
+    named, overrides = recipes_and_overrides(arguments)
     if len(named) > 1:
         advice = "; 'selfkd compare' takes several recipes" if named[1] in recipe_names() else ""
         raise RecipeError(f"{named[1]!r} is not an override; after the recipe {named[0]!r} write key=value{advice}")
-    return next(iter(named), None), [argument for argument in arguments if argument not in named]
+    return next(iter(named), None), overrides
 
 
-def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> tuple[list[RunFolder], list[str]]:
-    """Train one recipe in this process, several in processes of their own.
-
-    Returns: the folders of the finished runs, and the names of the others.
-    """
-    from selfkd.runs.several import train_several
+def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> list[Outcome]:
+    """Train one recipe in this process, several in processes of their own."""
+    from selfkd.runs.several import Outcome, train_several
     from selfkd.runs.train import run
     from selfkd.training.processes import is_main_process
 
@@ -143,15 +144,8 @@ def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> tuple[lis
     if len(recipes) == 1:
         if not is_main_process():  # where torchrun or srun started several, one of them reports
             logging.getLogger("selfkd").setLevel(logging.ERROR)
-        return [run(recipes[0], parsed.runs, parsed.overwrite, show_progress, parsed.trust_imports)], []
-    outcomes = train_several(
+        folder = run(recipes[0], parsed.runs, parsed.overwrite, show_progress, parsed.trust_imports)
+        return [Outcome(recipes[0], folder, None)]
+    return train_several(
         recipes, parsed.runs, parsed.jobs, show_progress, parsed.trust_imports, overwrite=parsed.overwrite
     )
-    folders = [outcome.folder for outcome in outcomes if outcome.error is None]
-    failed = [str(outcome.folder.path) for outcome in outcomes if outcome.error is not None]
-    return folders, failed
-
-
-def _is_recipe_file(argument: str) -> bool:
-    """Whether the argument is a YAML file. A run's own recipe may lie in a folder whose name holds `key=value`."""
-    return argument.endswith((".yaml", ".yml")) and Path(argument).is_file()

@@ -225,7 +225,14 @@ class Splits:
 
         Raises: DataError: if a file is gone.
         """
-        return self._fingerprint
+        return self._fingerprints[0]
+
+    def test_fingerprint(self) -> str:
+        """A checksum of the images and labels of the test split alone, as `fingerprint` makes it of all splits.
+
+        Raises: DataError: if a file is gone.
+        """
+        return self._fingerprints[1]
 
     def matches(self, noted: object) -> bool:
         """Whether a recorded fingerprint belongs to this data.
@@ -236,7 +243,7 @@ class Splits:
         """
         rule, named, _ = str(noted).rpartition(":")
         if not named:
-            return bool(noted == self._checksum(contents=False))
+            return bool(noted == self._checksums(contents=False)[0])
         if rule != _RULE:
             raise DataError(
                 f"the data's fingerprint was made by the rule {rule!r}, which this version of selfkd does not know; "
@@ -245,15 +252,20 @@ class Splits:
         return bool(noted == self.fingerprint())
 
     @cached_property
-    def _fingerprint(self) -> str:
-        return f"{_RULE}:{self._checksum(contents=True)}"
+    def _fingerprints(self) -> tuple[str, str]:
+        whole, test = self._checksums(contents=True)
+        return f"{_RULE}:{whole}", f"{_RULE}:{test}"
 
-    def _checksum(self, contents: bool) -> str:
-        digest = hashlib.blake2b("\n".join(self.class_names).encode(), digest_size=16)
-        for split in self.by_name.values():
+    def _checksums(self, contents: bool) -> tuple[str, str]:
+        """The checksum of all splits, and that of the test split, in one pass over the files."""
+        whole = hashlib.blake2b("\n".join(self.class_names).encode(), digest_size=16)
+        test = hashlib.blake2b(digest_size=16)
+        for name, split in self.by_name.items():
+            digests = [whole, test] if name == "test" else [whole]
             for part in split.identity(contents):
-                digest.update(part)
-        return digest.hexdigest()
+                for digest in digests:
+                    digest.update(part)
+        return whole.hexdigest(), test.hexdigest()
 
     @cached_property
     def info(self) -> DatasetInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,22 +31,27 @@ __all__ = [
 ]
 
 
+_log = logging.getLogger("selfkd")
+
+
 @dataclass(frozen=True)
 class TemperatureScaling:
     """The scores of a split before and after temperature scaling, of the same images.
 
     Args:
         fitted_on: the images on which the temperatures were fitted, in words.
-        images: their number.
+        fitted_images: their number.
         measured_on: the images of the scores, in words.
+        measured_images: their number.
         temperatures: by head, dimensionless.
         before: scores with the temperature 1.
         after: scores with the fitted temperatures.
     """
 
     fitted_on: str
-    images: int
+    fitted_images: int
     measured_on: str
+    measured_images: int
     temperatures: Mapping[str, float]
     before: Scores
     after: Scores
@@ -186,9 +192,17 @@ def scale_temperatures(
         fitted_on: the former images, in words.
         measured_on: the latter, in words.
     """
-    temperatures = {
-        head: fit_temperature(logits_NK, fitting.labels) for head, logits_NK in with_ensemble(fitting.logits).items()
-    }
+    temperatures = {}
+    for head, logits_NK in with_ensemble(fitting.logits).items():
+        temperatures[head] = fit_temperature(logits_NK, fitting.labels)
+        if bool(logits_NK.argmax(dim=1).eq(fitting.labels).all()):
+            _log.warning(
+                "%s predicts all %d images right on which its temperature is fitted (%s), so no temperature is the "
+                "best, and the one that was found is too small",
+                head,
+                len(fitting),
+                fitted_on,
+            )
     logits = with_ensemble(measuring.logits)
     num_classes = logits["main"].shape[1]
 
@@ -199,8 +213,9 @@ def scale_temperatures(
 
     return TemperatureScaling(
         fitted_on=fitted_on,
-        images=len(fitting),
+        fitted_images=len(fitting),
         measured_on=measured_on,
+        measured_images=len(measuring),
         temperatures=temperatures,
         before=scores(dict.fromkeys(logits, 1.0)),
         after=scores(temperatures),

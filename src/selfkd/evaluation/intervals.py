@@ -29,14 +29,16 @@ def bootstrap_intervals(
     """The 95 % interval of every metric of every head, by the percentile bootstrap.
 
     1,000 samples of N images are drawn from the N images with replacement, by a fixed seed and the same for all heads.
-    Every metric is computed for each sample; its interval reaches from the 2.5 % to the 97.5 % quantile. It tells how
-    much other images would change the metric, not how much another training would.
+    Every metric is computed for each sample; its interval reaches from the 2.5 % to the 97.5 % quantile. If the metric
+    grows by chance, the interval is moved by the difference between the metric and its mean over the samples, and ends
+    at 0; otherwise it might not contain the metric. An interval tells how much other images would change the metric,
+    not how much another training would.
 
     Args:
         outcomes: by head, of the same N >= 1 images.
         metrics: by name.
     Returns: head name to metric name to the ends of the interval, in the unit of `SplitMetric.of_samples`.
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 10 (bias) and 13 (intervals).
     """
     images = len(next(iter(outcomes.values())))
     samples: dict[tuple[str, str], list[Tensor]] = {(head, name): [] for head in outcomes for name in metrics}
@@ -45,11 +47,9 @@ def bootstrap_intervals(
             for (head, name), values in samples.items():
                 values.append(metrics[name].of_samples(outcomes[head], counts_RN))
                 bar.update(len(counts_RN))
-    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
     intervals: dict[str, dict[str, tuple[float, float]]] = {head: {} for head in outcomes}
     for (head, name), values in samples.items():
-        low, high = torch.cat(values).quantile(ends).tolist()
-        intervals[head][name] = (low, high)
+        intervals[head][name] = _interval(torch.cat(values), metrics[name], outcomes[head])
     return intervals
 
 
@@ -67,6 +67,15 @@ def drawn_samples(images: int) -> Iterator[Tensor]:
             for _ in range(start, min(start + most, SAMPLES))
         )
         yield torch.stack(list(drawn)).double()
+
+
+def _interval(values_R: Tensor, metric: SplitMetric, outcomes: Outcomes) -> tuple[float, float]:
+    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
+    low, high = values_R.quantile(ends).tolist()
+    if not metric.grows_by_chance:
+        return low, high
+    bias = float(values_R.mean()) - metric.value(outcomes)
+    return max(low - bias, 0.0), high - bias
 
 
 def _bar(total: int) -> tqdm[Any]:

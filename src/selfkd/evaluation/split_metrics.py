@@ -33,12 +33,15 @@ class SplitMetric:
         of_split: takes the outcomes. Returns the metric, where a library computes it; the default is `of_samples` of
             one sample that holds each image once.
         least_classes: least number of classes K with which the metric says something.
+        grows_by_chance: whether chance makes the metric larger, as it does with a sum of absolute differences. A sample
+            then has more of it than the split that it was drawn from. Such a metric is >= 0.
     """
 
     of_samples: Callable[[Outcomes, Tensor], Tensor]
     score: Callable[[float, int], Score]
     of_split: Callable[[Outcomes], float] | None = None
     least_classes: int = 2
+    grows_by_chance: bool = False
 
     def value(self, outcomes: Outcomes) -> float:
         """The metric of a split."""
@@ -140,8 +143,8 @@ SPLIT_METRICS: Mapping[str, SplitMetric] = {
     "top5": SplitMetric(_mean_of(lambda outcomes: outcomes.in_top5), percent, least_classes=6),
     "nll": SplitMetric(_mean_of(lambda outcomes: outcomes.nll), _nat),
     "brier": SplitMetric(_mean_of(lambda outcomes: outcomes.brier), _pure_number),
-    "ece": SplitMetric(_calibration_error, percent, _torch_calibration_error),
-    "adaptive_ece": SplitMetric(_adaptive_calibration_error, percent),
+    "ece": SplitMetric(_calibration_error, percent, _torch_calibration_error, grows_by_chance=True),
+    "adaptive_ece": SplitMetric(_adaptive_calibration_error, percent, grows_by_chance=True),
     "aurc": SplitMetric(_risk_coverage_area, _pure_number),
 }
 """The metrics of `selfkd evaluate`, by name. One that `METRICS` has too keeps the value of `METRICS`."""

@@ -59,8 +59,8 @@ def read_seed(value: Any) -> int:
     Raises: RecipeError: if it is not a whole number from 0 to 2^32 - 1.
     """
     check_notation(_SEED, value)
-    seed: int = read_value(_SEED, value, int)
-    if not 0 <= seed <= _LARGEST_SEED:
+    seed: int | None = read_value(_SEED, value, int)
+    if seed is None or not 0 <= seed <= _LARGEST_SEED:
         raise not_allowed(_SEED, seed, f"from 0 to {_LARGEST_SEED}")
     return seed
 

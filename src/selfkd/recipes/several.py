@@ -57,18 +57,21 @@ def resolve_several(
 
 
 def each_once(recipes: Iterable[Recipe]) -> list[Recipe]:
-    """The recipes without repetitions, in their order.
+    """The recipes without repetitions, in their order. Of two that differ in options of the machine, the first stays.
 
     Raises: RecipeError: if two different recipes have the same name and seed, and so the same run folder.
     """
     found: dict[tuple[str, int], Recipe] = {}
     for recipe in recipes:
-        other = found.setdefault((recipe.name, recipe.seed), recipe)
-        if other != recipe:
-            different = differences(other.flat(), recipe.flat())
+        first = found.setdefault((recipe.name, recipe.seed), recipe)
+        different = differences(first.flat(), recipe.flat())
+        roots = [each.options["data"].get("root") for each in (first, recipe)]
+        if roots[0] != roots[1]:  # an option of the machine, but here it may stand for other images
+            different.append(f"data.root: {shown(roots[0])} and {shown(roots[1])}")
+        if different:
             raise RecipeError(
-                f"two recipes would share the run folder {recipe.name}/seed-{recipe.seed} "
-                f"({'; '.join(different) or 'they differ in options of the machine'}); give each a name of its own"
+                f"two recipes would share the run folder {recipe.name}/seed-{recipe.seed} ({'; '.join(different)}); "
+                "give each a name of its own"
             )
     return list(found.values())
 

@@ -53,7 +53,8 @@ class Row:
         train: accuracy on the training images, not augmented, after the last epoch; None if a run does not have it.
         over_seeds: difference to the main head of the baseline, last epoch, paired by seed. None in the baseline's own
             row, and if no seed is shared.
-        over_images: the same, paired by image. None, too, if the answers to the test images are not known.
+        over_images: the same, paired by image. None, too, if the answers to the test images are not known for every
+            seed, or if the runs of a seed had different test images.
         published: the published figure of this head; None if there is none.
     """
 
@@ -248,21 +249,19 @@ def _by_seed(runs: Sequence[Result], which: Literal["last", "best"], head: str) 
 
 
 def _over_images(head: str, runs: Sequence[Result], base: Sequence[Result], same_images: bool) -> Difference | None:
-    answers = {run.seed: run.answers for run in base if run.answers is not None}
-    pairs = [
-        (run.answers.correct[head], answers[run.seed].correct[MAIN])
-        for run in runs
-        if run.answers is not None and run.seed in answers and run.answers.images == answers[run.seed].images
-    ]
-    if not pairs:
+    """The difference over the images of the same seeds as over seeds; None if a seed lacks its answers."""
+    of_seed = {run.seed: run.answers for run in base}
+    pairs = [(run.answers, of_seed[run.seed]) for run in runs if run.seed in of_seed]
+    ours = [answers.correct[head] for answers, other in pairs if answers and other and answers.has_images_of(other)]
+    if not pairs or len(ours) < len(pairs):
         return None
-    ours, baseline = zip(*pairs, strict=True)
-    return paired_over_images(ours, baseline, same_images)
+    return paired_over_images(ours, [other.correct[MAIN] for _, other in pairs if other], same_images)
 
 
 def _same_images(results: Sequence[Result]) -> bool:
     """Whether all runs whose answers are known were tested on the same images."""
-    return len({result.answers.images for result in results if result.answers is not None}) == 1
+    answers = [result.answers for result in results if result.answers is not None]
+    return all(each.has_images_of(answers[0]) for each in answers)
 
 
 def _published(head: str, runs: Sequence[Result]) -> Published | None:

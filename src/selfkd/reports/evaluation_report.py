@@ -50,12 +50,10 @@ def _parts(evaluation: Evaluation) -> Iterator[list[str]]:
 
 
 def _table(scores: Scores, cell: Callable[[Score], str]) -> str:
-    """One line for each head, one column for each metric, and the number of images."""
+    """One line for each head, one column for each metric."""
     return _markdown(
         [
-            {"head": printable(head)}
-            | {_column(name, score): cell(score) for name, score in metrics.items()}
-            | {"images": str(next(iter(metrics.values()))["n"])}
+            {"head": printable(head)} | {_column(name, score): cell(score) for name, score in metrics.items()}
             for head, metrics in scores.items()
         ]
     )
@@ -83,10 +81,10 @@ def _temperature(scaling: TemperatureScaling) -> Iterator[list[str]]:
                 for name, score in before.items()
                 if name not in _UNCHANGED_BY_TEMPERATURE
             }
-            | {"images": str(next(iter(before.values()))["n"])}
         )
-    fitted_on = f"{scaling.fitted_on} ({scaling.images} images)"
-    yield [f"Temperature fitted on {fitted_on}; before → after, on {scaling.measured_on}:", _markdown(rows)]
+    fitted_on = f"{scaling.fitted_on} ({scaling.fitted_images} images)"
+    measured_on = f"{scaling.measured_on} ({scaling.measured_images} images)"
+    yield [f"Temperature fitted on {fitted_on}; before → after on {measured_on}:", _markdown(rows)]
 
 
 def _agreement(agreement: Mapping[str, Mapping[str, float]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -30,11 +30,16 @@ class Answers:
 
     Args:
         correct: head name to `[N]`, in the order of the test split.
-        images: a checksum of the test images and their labels.
+        images: the checksums that runs on the same test images have in common: that of the test images and, for runs
+            of older versions, that of all images.
     """
 
     correct: Mapping[str, NDArray[np.bool_]]
-    images: str
+    images: frozenset[str]
+
+    def has_images_of(self, other: Answers) -> bool:
+        """Whether both are about the same test images."""
+        return bool(self.images & other.images)
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,6 @@ class Result:
     selected: Mapping[Figure, float | None]
     answers: Answers | None = None
     no_answers: str = ""
-
-    def with_answers(self, answers: Answers) -> Result:
-        """The same run with its answers on the test images."""
-        return replace(self, answers=answers, no_answers="")
 
     @property
     def seed(self) -> int:

@@ -76,10 +76,18 @@ def check_same_training(recipes: Sequence[Recipe]) -> None:
     differences = training_differences(recipes)
     if not differences:
         return
+    other = differences[0].other
+    said = [
+        f"{each.option} is {shown(each.value)} and {shown(each.other_value)}"
+        for each in differences
+        if each.other == other
+    ]
+    others = [each for each in dict.fromkeys(each.other for each in differences) if each != other]
     overrides = dict.fromkeys(f"{each.option}={written(each.value)}" for each in differences)
     raise RecipeError(
-        f"the recipes train differently: {few([str(each) for each in differences])}\n"
-        f"add {' '.join(overrides)} to train them alike, or --allow-differences to compare them as they are"
+        f"{recipes[0].name} and {other} train differently: {few(said)}"
+        + (f"; the same is true of {few(others)}" if others else "")
+        + f"\nadd {' '.join(overrides)} to train all alike, or --allow-differences to compare them as they are"
     )
 
 

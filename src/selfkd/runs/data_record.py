@@ -14,24 +14,33 @@ from selfkd.errors import RunError, shown
 from selfkd.runs.records import read_record, write_json
 from selfkd.runs.run_folder import RunFolder
 
-__all__ = ["class_names_of", "dataset_of", "read_fingerprint", "read_version", "trained_on", "write_data_record"]
+__all__ = [
+    "class_names_of",
+    "dataset_of",
+    "read_fingerprint",
+    "read_test_fingerprint",
+    "read_version",
+    "trained_on",
+    "write_data_record",
+]
 
 _FEWEST_CLASSES = 2
 _MOST_IMAGES = 10**10  # a damaged number must not ask for memory; LAION-5B, the largest public set, has 5.85 * 10**9
 
 
-def write_data_record(folder: RunFolder, fingerprint: str, dataset: DatasetInfo, version: str | None) -> None:
+def write_data_record(folder: RunFolder, splits: Splits, dataset: DatasetInfo, version: str | None) -> None:
     """Write a run's record of its data.
 
     Args:
         folder: the run's folder.
-        fingerprint: the fingerprint of the data.
+        splits: the data.
         dataset: the description of the training set that the method gets.
         version: the version of selfkd that began the run; None if it is unknown.
-    Raises: StorageError: if it cannot be written.
+    Raises: StorageError: if it cannot be written. DataError: if a file of the data is gone.
     """
     record: dict[str, Any] = {
-        "fingerprint": fingerprint,
+        "fingerprint": splits.fingerprint(),
+        "test_fingerprint": splits.test_fingerprint(),
         "class_names": dataset.class_names,
         "num_samples": dataset.num_samples,
         "input_size": dataset.input_size,
@@ -59,12 +68,18 @@ def read_fingerprint(folder: RunFolder) -> str | None:
 
     Raises: RunError: if the record is damaged.
     """
-    if not folder.data_file.exists():
-        return None
-    fingerprint = read_record(folder.data_file).get("fingerprint")
-    if not isinstance(fingerprint, str):
+    fingerprint = _fingerprint_in(folder, "fingerprint")
+    if fingerprint is None and folder.data_file.exists():
         raise RunError(f"{folder.data_file} is damaged: it holds no fingerprint")
     return fingerprint
+
+
+def read_test_fingerprint(folder: RunFolder) -> str | None:
+    """The fingerprint of a run's test images; None where there is no record, or a record of an older version.
+
+    Raises: RunError: if the record is damaged.
+    """
+    return _fingerprint_in(folder, "test_fingerprint")
 
 
 def read_version(folder: RunFolder) -> str | None:
@@ -119,6 +134,17 @@ def dataset_of(folder: RunFolder, input_size: tuple[int, int, int]) -> DatasetIn
             raise
     num_samples = _num_samples_in_scores(folder) if folder.is_finished else None
     return None if num_samples is None else DatasetInfo(num_samples, len(names), names, input_size=input_size)
+
+
+def _fingerprint_in(folder: RunFolder, key: str) -> str | None:
+    """A fingerprint in the record; None where there is none.
+
+    Raises: RunError: if the record is damaged.
+    """
+    fingerprint = read_record(folder.data_file).get(key) if folder.data_file.exists() else None
+    if not isinstance(fingerprint, str | None):
+        raise RunError(f"{folder.data_file} is damaged: its {key} is {shown(fingerprint)}")
+    return fingerprint
 
 
 def _class_names_in(file: Path) -> tuple[str, ...] | None:

@@ -16,7 +16,8 @@ from selfkd.training.checkpoint_names import checkpoints_in, epochs_in
 __all__ = ["EpochCount", "logged_epochs", "saved_epochs"]
 
 _EPOCH, _TRAINING, _EVALUATION = "epoch", "seconds/train", "seconds/evaluate"
-_LONGEST_END = 2**16  # bytes; some tens of epochs
+_MOST_ROWS = 50
+_LONGEST_END = 2**16  # bytes of these rows that are read
 _LONGEST_HEADER = 2**20
 
 
@@ -61,4 +62,5 @@ def _last_rows(folder: RunFolder) -> list[dict[str, str]]:
         lines = file.read(_LONGEST_END).decode().splitlines()
     if end - begin > _LONGEST_END:
         del lines[0]  # its beginning was not read
-    return list(csv.DictReader(lines, fieldnames=next(csv.reader([header.decode()]))))
+    names = next(csv.reader([header.decode()]))
+    return list(csv.DictReader(lines, fieldnames=names))[-_MOST_ROWS:]

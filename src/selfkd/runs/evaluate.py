@@ -46,7 +46,6 @@ from selfkd.training.threads import choose_threads, threads_restored
 
 __all__ = ["evaluate", "evaluate_split"]
 
-_SPLITS = ("test", "train", "validation")
 _COPIES = 2  # of the logits in memory: the batches and their whole, or the whole and the bytes of its file
 _HALVES, _HALVES_SEED = 2, 0
 
@@ -103,7 +102,8 @@ def evaluate(
         WorkerKilledError: if a process that reads images was killed.
         MemoryExhaustedError: if there is too little memory.
     """
-    one_of("split", split, _SPLITS)
+    one_of("split", split, ("test", "train", "validation"))
+    one_of("checkpoint", checkpoint, ("last", "best"))
     _check_together(split, data, keep_logits)
     given = overrides or {}
     saved = SavedRun.open(run, checkpoint, given, trust_imports)

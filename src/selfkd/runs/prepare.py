@@ -54,7 +54,7 @@ def prepare(folder: RunFolder, experiment: Experiment, overwrite: bool) -> None:
         _check_teacher(folder, teacher)
     if not folder.recipe_file.exists():
         write_text(folder.recipe_file, recipe.to_yaml())
-    write_data_record(folder, splits.fingerprint(), experiment.dataset, _version_at_start(folder))
+    write_data_record(folder, splits, experiment.dataset, _version_at_start(folder))
     if teacher is not None:
         write_json(folder.teacher_file, asdict(teacher))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast, get_type_hints
@@ -153,10 +154,15 @@ def _parsed(file: Path, record: dict[str, Any], kind: type, required: bool) -> d
 
     Raises: RunError: if the file is damaged.
     """
+    try:
+        return dict(_parser(kind, required).parse_object(record).as_dict())
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        raise RunError(f"{file} is damaged: a run writes other keys or values") from error
+
+
+@functools.cache
+def _parser(kind: type, required: bool) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     for key, annotation in get_type_hints(kind).items():
         parser.add_argument(f"--{key}", type=annotation, required=required)
-    try:
-        return dict(parser.parse_object(record).as_dict())
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
-        raise RunError(f"{file} is damaged: a run writes other keys or values") from error
+    return parser

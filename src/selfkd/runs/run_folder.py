@@ -20,6 +20,8 @@ from selfkd.runs.records import RunScores, read_scores, read_teacher
 
 __all__ = ["RunFolder"]
 
+_LOCK_SECONDS = 1.0  # `is_locked` holds the lock for a moment
+
 
 class _Entry:
     """A file or a folder inside a run's folder."""
@@ -96,6 +98,19 @@ class RunFolder:
         except (UserError, OSError):
             return False
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process is training here. Also False where the lock cannot be tried, as in a read-only folder."""
+        if not self.lock_file.is_file():
+            return False
+        try:
+            with FileLock(self.lock_file, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
     def recipe(self, overrides: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
         """The run's recipe.
 
@@ -135,7 +150,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.lock_file, timeout=0)
+            lock = FileLock(self.lock_file, timeout=_LOCK_SECONDS)
             lock.acquire()
         except Timeout as error:
             raise RunError(f"another process is training in {self.path}") from error

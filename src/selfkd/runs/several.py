@@ -99,9 +99,8 @@ class _Trainings:
         self.runs, self.jobs, self.trust_imports = runs, jobs, trust_imports
         chains = [[*teachers_first(recipe, trust_imports), recipe] for recipe in recipes]
         self.recipes = {_key(recipe): recipe for recipe in each_once(recipe for chain in chains for recipe in chain)}
-        self.teacher_of = {
-            _key(student): _key(teacher) for chain in chains for teacher, student in itertools.pairwise(chain)
-        }
+        pairs = (pair for chain in chains for pair in itertools.pairwise(chain))
+        self.teacher_of = {_key(student): _key(teacher) for teacher, student in pairs}
         self.overwritten = {_key(recipe) for recipe in recipes} if overwrite else set()
         for recipe in self.recipes.values():
             check_path(RunFolder.of(recipe, runs).path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
+import sys
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -118,8 +119,13 @@ class SeveralProgress:
 
     def __enter__(self) -> SeveralProgress:
         if self._shows_bar:
-            total = sum(run.epochs for run in self._runs.values())
-            bar = tqdm(total=total, bar_format=_FORMAT, mininterval=0.5)
+            bar = tqdm(
+                desc=self._runs_over(),
+                total=sum(run.epochs for run in self._runs.values()),
+                initial=self._epochs_done(),
+                bar_format=_FORMAT,
+                mininterval=_interval(),
+            )
             self._bar = self._opened.enter_context(bar)
             self._opened.enter_context(logging_redirect_tqdm())  # the log's lines stand above the bar, not behind it
             self.refresh()
@@ -155,7 +161,7 @@ class SeveralProgress:
         for run in self._runs.values():
             if not run.is_over:
                 run.look()
-        self._bar.n = sum(run.count.done for run in self._runs.values())
+        self._bar.n = self._epochs_done()
         self._bar.set_description_str(self._runs_over(), refresh=False)
         self._bar.set_postfix_str(self._time_left(), refresh=False)
         self._bar.update(0)
@@ -166,9 +172,17 @@ class SeveralProgress:
                 run.look()
         return f"{self._runs_over()}, {self._time_left()}"
 
+    def _epochs_done(self) -> int:
+        return sum(run.count.done for run in self._runs.values())
+
     def _runs_over(self) -> str:
         return f"{sum(run.is_over for run in self._runs.values())}/{len(self._runs)} runs"
 
     def _time_left(self) -> str:
         seconds = seconds_left(self._runs.values(), self._jobs)
         return "time left not known yet" if seconds is None else f"about {tqdm.format_interval(seconds)} left"
+
+
+def _interval() -> float:
+    """Seconds between two states of the bar: in a file each of them is kept."""
+    return 0.5 if sys.stderr.isatty() else 10.0

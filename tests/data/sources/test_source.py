@@ -45,6 +45,15 @@ def test_named_classes_are_kept_in_the_order_given(root):
     assert splits.fingerprint() != everything.fingerprint()
 
 
+def test_the_test_images_have_a_fingerprint_of_their_own(root):
+    whole, held, few = (
+        folder(root, **options).load(0) for options in ({}, {"validation_fraction": 0.5}, {"classes": 2})
+    )
+    assert whole.fingerprint() != held.fingerprint()
+    assert whole.test_fingerprint() == held.test_fingerprint() != few.test_fingerprint()
+    assert whole.test_fingerprint() != whole.fingerprint()
+
+
 def test_a_number_keeps_the_first_classes(root):
     splits = folder(root, classes=2).load(0)
     assert splits.class_names == ("digit 0", "digit 1")

@@ -1,0 +1,152 @@
+"""`selfkd compare RECIPE ... [key=value ...] --seeds N`"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfkd.cli.arguments import add_output, not_empty, path, recipes_and_overrides
+
+if TYPE_CHECKING:
+    from selfkd.reports.comparison import Comparison
+
+__all__ = ["add_parser"]
+
+_FORMS = ("markdown", "csv", "json", "latex")
+
+_EPILOG = """\
+RECIPE is the name of a recipe, a quoted pattern of names, or a YAML file. key=value changes every recipe. For example:
+
+  selfkd compare 'demo/digits/resnet18/*' --seeds 3
+  selfkd compare 'dtskd/cifar100/resnet18/*' data.root=FOLDER --seeds 0,1,5 --jobs 2
+  selfkd compare demo/digits/resnet18/plain method=plain,dtskd trainer.epochs=50
+  selfkd compare 'demo/digits/resnet18/*' --no-train --format latex --output table.tex
+
+The recipes must train on the same data, with the same optimiser and schedule, for as many epochs.
+The same command continues after an interruption and keeps what is finished. docs/compare.md explains the tables.
+
+Exit status: 0 if all runs are in the tables, or with --no-train; 1 if a run failed; 2 if the command is wrong.
+"""
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "compare",
+        help="compare recipes over several seeds",
+        description="Train recipes with the same seeds, and print tables of their accuracy and cost.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "arguments", nargs="*", metavar="RECIPE | key=value", help="recipes, and changes to all of them"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=_seeds,
+        metavar="N | LIST",
+        help="number of seeds, counted from 0, or a list such as 0,1,5; for one seed write seed=5 (default: 3)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train N runs beside each other; they share the cores (default: 1)",
+    )
+    parser.add_argument("--runs", type=path, default=Path("runs"), help="folder of all runs (default: runs)")
+    parser.add_argument(
+        "--no-train", action="store_true", help="compare the runs that are finished; read no data and no weights"
+    )
+    parser.add_argument(
+        "--heads",
+        choices=("main", "all"),
+        default="main",
+        help="show the deployed heads and those with a published figure, or all (default: main)",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=not_empty,
+        metavar="RECIPE",
+        help="compare the others with this one (default: the one with the method plain, or else the first)",
+    )
+    parser.add_argument(
+        "--allow-differences",
+        action="store_true",
+        help="compare recipes with other data or another training, too; the differences stand below the tables",
+    )
+    parser.add_argument("--format", choices=_FORMS, default="markdown", help="form of the tables (default: markdown)")
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
+    add_output(parser, "file to write (default: standard output)")
+    parser.add_argument("--no-progress", action="store_true", help="print lines instead of a progress bar")
+    parser.add_argument(
+        "--trust-imports", action="store_true", help="allow recipe files to import code that is not part of selfkd"
+    )
+    parser.set_defaults(execute=_execute, takes="arguments")
+
+
+def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.errors import RecipeError, UnfinishedRunsError, few
+    from selfkd.recipes.key_checks import split_overrides
+    from selfkd.recipes.several import resolve_several
+    from selfkd.terminal import write_exactly
+
+    names, arguments = recipes_and_overrides(parsed.arguments)
+    overrides = split_overrides(arguments)
+    if not names:
+        raise RecipeError(
+            "name the recipes to compare, for example selfkd compare 'demo/digits/resnet18/*'; "
+            "'selfkd list recipes' shows all"
+        )
+    resolve_several(names, overrides, None, parsed.trust_imports)
+    # The imports take seconds, so they follow the checks that do without them.
+
+    from selfkd.reports.compare import compare
+    from selfkd.runs.overwrite import checked_output
+    from selfkd.runs.records import write_text
+
+    file = None if parsed.output is None else checked_output(parsed.output, parsed.overwrite)
+    comparison = compare(
+        names,
+        3 if parsed.seeds is None and "seed" not in overrides else parsed.seeds,
+        overrides,
+        parsed.runs,
+        parsed.jobs,
+        train=not parsed.no_train,
+        heads=parsed.heads,
+        baseline=parsed.baseline,
+        allow_differences=parsed.allow_differences,
+        show_progress=not parsed.no_progress,
+        trust_imports=parsed.trust_imports,
+    )
+    text = _written(comparison, parsed.format) + "\n"
+    if file is None:
+        write_exactly(text)
+    else:
+        write_text(file, text)
+    failed = [str(run.folder) for run in comparison.skipped if run.failed]
+    if failed:
+        raise UnfinishedRunsError(f"{len(failed)} runs are not finished: {few(failed)}")
+
+
+def _written(comparison: Comparison, form: str) -> str:
+    forms = {
+        "markdown": comparison.to_markdown,
+        "csv": comparison.to_csv,
+        "json": comparison.to_json,
+        "latex": comparison.to_latex,
+    }
+    return forms[form]()
+
+
+def _seeds(text: str) -> int | list[int]:
+    """A number of seeds, or a list of seeds.
+
+    Raises: argparse.ArgumentTypeError: to which argparse adds the option's name.
+    """
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("must be a number of seeds, or seeds with commas: 3, or 0,1,5") from error
+    return numbers if "," in text else numbers[0]

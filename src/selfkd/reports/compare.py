@@ -1,0 +1,230 @@
+"""Compare recipes over seeds: train what is missing, and make the tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from selfkd.errors import OptionError, RecipeError, RunError, SelfKDError, UnfinishedRunsError, first_line
+from selfkd.option_checks import at_least, one_of
+from selfkd.recipes.recipe import Recipe, is_of_machine
+from selfkd.recipes.several import resolve_several
+from selfkd.reports.comparison import HEADS, Comparison, Heads, Skipped
+from selfkd.reports.results import Answers, Result, read_result
+from selfkd.reports.same_training import check_same_training
+from selfkd.reports.short_names import short_names, without_overrides
+from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
+from selfkd.runs.evaluate import evaluate
+from selfkd.runs.kept_predictions import read_predictions
+from selfkd.runs.listing import ListedRun, list_runs
+from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.several import Outcome, train_several
+
+__all__ = ["compare", "compare_outcomes"]
+
+_PLAIN = "plain"
+_SPLIT, _CHECKPOINT = "test", "last"
+_SHORT_SECONDS = 2  # shorter work shows no bar
+_NOT_KEPT = (
+    "the predictions for the test images were not kept for every run; 'selfkd evaluate RUN --keep-logits' keeps them"
+)
+
+
+def compare(
+    recipes: str | Sequence[str],
+    seeds: int | Sequence[int] | None = 3,
+    overrides: Mapping[str, Any] | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    jobs: int = 1,
+    *,
+    train: bool = True,
+    heads: Heads = "main",
+    baseline: str | None = None,
+    allow_differences: bool = False,
+    show_progress: bool = True,
+    trust_imports: bool = False,
+) -> Comparison:
+    """Compare recipes over seeds. What is missing is trained, what is unfinished is continued.
+
+    Differences over images need the predictions for the test images. A run that has not kept them is evaluated once.
+
+    Args:
+        recipes: names of recipes, patterns such as "demo/digits/resnet18/*", or paths of YAML files.
+        seeds: a number of seeds, which are counted from 0, or the seeds. None for those of the recipes or `overrides`.
+        overrides: flat keys that replace those of every recipe, such as {"trainer.epochs": 15}. A list with commas is
+            compared: {"method": "plain,dtskd"}.
+        runs: the folder of all runs.
+        jobs: how many runs are trained beside each other.
+        train: False compares the runs that are finished and trains nothing. Neither data nor weights are needed then.
+        heads: "main" for the deployed heads and all heads with a published figure, or "all".
+        baseline: the recipe that the others are compared with. By default this is the only one with the method plain,
+            or else the first.
+        allow_differences: compare recipes with other data or another training, too. The tables then name the
+            differences.
+        show_progress: show progress bars; otherwise log a line when a run begins or ends.
+        trust_imports: let a recipe file name `package.module:Name`, whose import runs code.
+    Returns: the comparison. Runs that failed or are not finished are in `skipped`, with the reason.
+    Raises:
+        RecipeError: if no recipe is given, or the recipes do not train alike.
+        UnfinishedRunsError: if no run could be finished.
+        RunError: if `train` is False and no run is finished.
+        OptionError: if `seeds`, `jobs`, `heads` or `baseline` has another value.
+        UserError, RunInterruptedError: as `resolve_several` and `train_several` do.
+    """
+    names = [recipes] if isinstance(recipes, str) else list(recipes)
+    if not names:
+        raise RecipeError("name the recipes to compare, for example 'demo/digits/resnet18/*'")
+    one_of("heads", heads, HEADS)
+    given = dict(overrides or {})
+    resolved = resolve_several(names, given, _seeds(seeds), trust_imports)
+    base = _baseline(resolved, baseline)
+    if not allow_differences:
+        check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)])
+    folder = Path(runs)
+    if train:
+        outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports)
+    else:
+        outcomes = [_outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
+    machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
+    return compare_outcomes(outcomes, heads, base.name, train, machine, trust_imports)
+
+
+def compare_outcomes(
+    outcomes: Sequence[Outcome],
+    heads: Heads = "all",
+    baseline: str | None = None,
+    trained: bool = True,
+    evaluate_with: Mapping[str, Any] | None = None,
+    trust_imports: bool = False,
+) -> Comparison:
+    """Compare the runs of `train_several`.
+
+    Args:
+        outcomes: of at least one run.
+        heads, baseline, trust_imports: as for `compare`.
+        trained: whether the runs that are not finished were to be trained.
+        evaluate_with: options of the machine with which runs are evaluated that have not kept their predictions for
+            the test images; None to evaluate none.
+    Raises:
+        UnfinishedRunsError: if no run was finished. RunError: if none was to be trained, either.
+        OptionError: if `baseline` is none of the recipes.
+    """
+    recipes = _distinct([outcome.recipe for outcome in outcomes])
+    base = _baseline(recipes, baseline)
+    results: list[Result] = []
+    skipped: list[Skipped] = []
+    for outcome in outcomes:
+        reason = outcome.error
+        if reason is None:
+            try:
+                results.append(read_result(outcome.recipe, outcome.folder))
+            except SelfKDError as error:
+                reason = str(error)
+        if reason is not None:
+            recipe = outcome.recipe
+            first, *_ = reason.splitlines()
+            skipped.append(Skipped(recipe.name, recipe.seed, outcome.folder.path, first, trained))
+    if not results:
+        failure = UnfinishedRunsError if trained else RunError
+        raise failure(f"no run is finished; the first is {skipped[0].folder}: {skipped[0].reason}")
+    answered = _with_answers(results, base.name, evaluate_with, trust_imports)
+    return Comparison.of(recipes, answered, base.name, heads, skipped)
+
+
+def _seeds(seeds: int | Sequence[int] | None) -> Sequence[int] | None:
+    if not isinstance(seeds, int):
+        if seeds is not None and not seeds:
+            raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
+        return seeds
+    at_least("seeds", seeds, 1)
+    return range(seeds)
+
+
+def _distinct(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """The recipes without regard to their seeds, each once."""
+    by_name: dict[str, Recipe] = {}
+    for recipe in recipes:
+        by_name.setdefault(recipe.name, recipe)
+    return list(by_name.values())
+
+
+def _baseline(recipes: Sequence[Recipe], given: str | None) -> Recipe:
+    """The recipe that the others are compared with."""
+    distinct = _distinct(recipes)
+    if given is None:
+        plain = [recipe for recipe in distinct if recipe.parts["method"] == _PLAIN]
+        return plain[0] if len(plain) == 1 else distinct[0]
+    _, short = short_names(distinct)
+    for names in ([recipe.name for recipe in distinct], [*map(without_overrides, distinct)], short):
+        meant = [recipe for recipe, name in zip(distinct, names, strict=True) if name == given]
+        if len(meant) == 1:
+            return meant[0]
+    raise OptionError("baseline", given, f"one of the compared recipes: {', '.join(each.name for each in distinct)}")
+
+
+def _outcome_without_training(recipe: Recipe, folder: RunFolder) -> Outcome:
+    """The outcome of a run that is not trained now."""
+    listed = list_runs(folder.path) if folder.path.is_dir() else []
+    return Outcome(recipe, folder, _problem(listed[0]) if listed else "it was not trained")
+
+
+def _problem(run: ListedRun) -> str | None:
+    """Why a run is not finished; None if it is."""
+    if run.state == "finished":
+        return None
+    if run.state == "damaged":
+        return f"it is damaged: {run.problem}"
+    now = "it is being trained now" if run.state == "training" else "it is not finished"
+    return f"{now}: {run.epochs_done} of {run.epochs} epochs are done"
+
+
+def _with_answers(
+    results: Sequence[Result], baseline: str, evaluate_with: Mapping[str, Any] | None, trust_imports: bool
+) -> list[Result]:
+    """The results with their answers on the test images, where a comparison needs them."""
+    seeds = {result.seed for result in results if result.recipe.name == baseline}
+    if not any(result.recipe.name != baseline and result.seed in seeds for result in results):
+        return list(results)
+    answered = [_with_kept_answers(result) if result.seed in seeds else result for result in results]
+    missing = [number for number, result in enumerate(answered) if result.seed in seeds and result.answers is None]
+    if evaluate_with is not None:
+        for number in tqdm(missing, desc="evaluating the runs", unit="run", delay=_SHORT_SECONDS, disable=None):
+            answered[number] = _evaluated(answered[number], evaluate_with, trust_imports)
+    return answered
+
+
+def _with_kept_answers(result: Result) -> Result:
+    try:
+        predictions = read_predictions(result.folder, _SPLIT, _CHECKPOINT)
+        images = {
+            fingerprint for read in (read_test_fingerprint, read_fingerprint) if (fingerprint := read(result.folder))
+        }
+    except RunError as error:
+        return replace(result, no_answers=first_line(error))
+    if predictions is None:
+        return replace(result, no_answers=_NOT_KEPT)
+    if not images:
+        return replace(result, no_answers="a run does not say which test images it had")
+    correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
+    return replace(result, answers=Answers(correct, frozenset(images)), no_answers="")
+
+
+def _evaluated(result: Result, overrides: Mapping[str, Any], trust_imports: bool) -> Result:
+    """Evaluate a run, keep its predictions, and take the answers from them."""
+    try:
+        evaluate(
+            result.folder.path,
+            _SPLIT,
+            _CHECKPOINT,
+            keep_logits=True,
+            overrides=overrides,
+            trust_imports=trust_imports,
+        )
+    except SelfKDError as error:
+        return replace(result, no_answers=f"a run cannot be evaluated now: {first_line(error)}")
+    return _with_kept_answers(result)

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+import selfkd
+from selfkd.errors import RunError
+from selfkd.evaluation.evaluation import measure_split
+from selfkd.runs.kept_predictions import read_predictions
+from selfkd.runs.records import read_record, write_json
+from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import run
+
+
+@pytest.fixture
+def kept(finished):
+    """A finished run with the logits of its test images, and its evaluation."""
+    return finished, selfkd.evaluate(finished.path, keep_logits=True)
+
+
+def test_kept_logits_give_the_scores_again(kept):
+    folder, evaluation = kept
+    predictions = read_predictions(folder, "test", "last")
+    assert list(predictions.logits) == ["main", "branch1", "branch2", "branch3"], "the ensemble follows from these"
+    assert torch.equal(predictions.indices, torch.arange(1697))
+    assert measure_split(predictions.in_batches(), 10).scores == evaluation.scores
+
+
+def test_a_later_evaluation_leaves_them(kept):
+    folder, _ = kept
+    selfkd.evaluate(folder.path)
+    assert read_predictions(folder, "test", "last") is not None
+
+
+def test_what_was_not_kept_is_none(kept):
+    folder, _ = kept
+    assert read_predictions(folder, "train", "last") is None
+    assert read_predictions(folder, "test", "best") is None
+
+
+def test_logits_of_other_weights_or_other_data_count_as_not_kept(kept):
+    folder, _ = kept
+    record = read_record(folder.data_file)
+    write_json(folder.data_file, {**record, "fingerprint": "content-1:0"})
+    assert read_predictions(folder, "test", "last") is None
+    write_json(folder.data_file, record)
+    assert read_predictions(folder, "test", "last") is not None
+    folder.checkpoints.rename(folder.path / "away")
+    assert read_predictions(folder, "test", "last") is None, "nothing proves that they belong to the run's weights"
+
+
+def test_logits_of_an_unfinished_run_are_stale_once_it_is_continued(unfinished):
+    selfkd.evaluate(unfinished.path, keep_logits=True)
+    assert read_predictions(unfinished, "test", "last") is not None
+    run(unfinished.recipe(), unfinished.path.parents[1], show_progress=False)
+    assert read_predictions(unfinished, "test", "last") is None
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"{" + data])
+def test_a_damaged_file_is_named(kept, spoil):
+    folder, _ = kept
+    file = folder.predictions_file("test", "last")
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(
+        RunError, match=r"test-last.safetensors is damaged: .*; delete it, or evaluate again with --keep"
+    ):
+        read_predictions(folder, "test", "last")
+
+
+def test_logits_of_other_data_are_not_kept(finished):
+    record = read_record(finished.data_file)
+    write_json(finished.data_file, {**record, "fingerprint": "content-1:0"})
+    with pytest.raises(RunError, match="was trained on other data, so the logits are not kept beside its scores"):
+        selfkd.evaluate(finished.path, keep_logits=True)
+    assert selfkd.evaluate(finished.path).images == 1697
+    assert not (finished.path / "evaluation").exists(), "nor the scores of other data"
+
+
+def test_overwriting_deletes_evaluations_and_logits(kept):
+    folder, _ = kept
+    again = run(folder.recipe(), folder.path.parents[1], overwrite=True, show_progress=False)
+    assert again == RunFolder(folder.path)
+    assert not (folder.path / "evaluation").exists()

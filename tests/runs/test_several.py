@@ -1,0 +1,210 @@
+import itertools
+import signal
+
+import pytest
+from short_runs import trained
+
+from selfkd.errors import OptionError, RecipeError, RunInterruptedError, UserError
+from selfkd.recipes.several import resolve_several
+from selfkd.runs import several
+from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.several import train_several
+from selfkd.training.signals import StopSignal
+
+PLAIN = "demo/digits/resnet18/plain"
+TINY = {"backbone.width": "4", "trainer.epochs": "1", "data.train_per_class": "2", "trainer.evaluate_every": "1"}
+
+
+class SimulatedProcess:
+    """Stands for a process that trains a run: it ends after some looks at it, and writes down what happens.
+
+    Attributes:
+        events: what happened to all processes, in order.
+        looks: how often it is looked at before it ends, by the method's name; at once if it is not given.
+        messages: its error, by the method's name.
+        alive: number of processes that run now.
+    """
+
+    events: list
+    looks: dict
+    messages: dict
+    alive: int
+
+    def __init__(self, recipe, runs, files, cores, trust_imports, overwrite):
+        self.name = f"{recipe.parts['method']}-{recipe.seed}"
+        self.method = recipe.parts["method"]
+        self.left = self.looks.get(self.method, 0)
+        self.error = self.messages.get(self.method)
+        self.arguments = (cores, trust_imports, overwrite)
+        self.is_alive = True
+        type(self).alive += 1
+        self.events.append(f"{self.name} starts, {self.alive} at work")
+
+    @property
+    def has_ended(self):
+        self.left -= 1
+        if self.left < 0 and self.is_alive:
+            self.end("ends")
+        return not self.is_alive
+
+    def end(self, how):
+        self.is_alive = False
+        type(self).alive -= 1
+        self.events.append(f"{self.name} {how}")
+
+    def stop(self):
+        self.error = "stopped after epoch 3 of 4; the same command continues"
+
+    def close(self, seconds=0):
+        if self.is_alive:
+            self.end("is stopped" if seconds else "is killed")
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """Simulated processes instead of real ones."""
+    kind = type("Simulated", (SimulatedProcess,), {"events": [], "looks": {}, "messages": {}, "alive": 0})
+    monkeypatch.setattr(several, "TrainingProcess", kind)
+    monkeypatch.setattr(several, "_PAUSE_SECONDS", 0.001)
+    return kind
+
+
+@pytest.fixture
+def recipes():
+    """`recipes("plain,ps_kd", seeds)`: tiny recipes."""
+
+    def make(methods="plain", seeds=(0,), **options):
+        return resolve_several([PLAIN], {**TINY, "method": methods, **options}, seeds)
+
+    return make
+
+
+def errors(outcomes):
+    return [outcome.error for outcome in outcomes]
+
+
+def test_runs_are_trained_one_after_the_other_in_their_order(recipes, simulated, tmp_path):
+    given = recipes("plain,ps_kd", (1, 0))
+    outcomes = train_several(given, tmp_path, show_progress=False)
+    assert [outcome.recipe for outcome in outcomes] == given
+    assert [outcome.folder for outcome in outcomes] == [RunFolder.of(recipe, tmp_path) for recipe in given]
+    assert errors(outcomes) == [None] * 4
+    names = ("plain-1", "plain-0", "ps_kd-1", "ps_kd-0")
+    assert simulated.events == [event for name in names for event in (f"{name} starts, 1 at work", f"{name} ends")]
+
+
+def test_so_many_are_trained_beside_each_other(recipes, simulated, tmp_path):
+    simulated.looks = {"plain": 8}
+    train_several(recipes("plain,ps_kd", (0, 1)), tmp_path, jobs=3, show_progress=False)
+    begins = [event for event in simulated.events if "starts" in event]
+    assert begins[:3] == ["plain-0 starts, 1 at work", "plain-1 starts, 2 at work", "ps_kd-0 starts, 3 at work"]
+    assert begins[3] == "ps_kd-1 starts, 3 at work", "its place is free when ps_kd-0 ends, before plain ends"
+
+
+def test_a_run_that_fails_does_not_end_the_others(recipes, simulated, tmp_path, caplog):
+    simulated.messages = {"ps_kd": "the disk is full"}
+    outcomes = train_several(recipes("plain,ps_kd,dtskd"), tmp_path, show_progress=False)
+    assert errors(outcomes) == [None, "the disk is full", None]
+    assert "seed 0 is not finished: the disk is full" in caplog.text
+
+
+def test_a_recipe_that_is_given_twice_is_trained_once(recipes, simulated, tmp_path):
+    given = recipes() * 2
+    assert errors(train_several(given, tmp_path, show_progress=False)) == [None, None]
+    assert len(simulated.events) == 2
+
+
+KD = {"teacher": "recipe", "teacher.recipe": PLAIN, "teacher.method": "label_smoothing"}
+
+
+def test_a_teacher_is_trained_once_and_before_its_students(recipes, simulated, tmp_path):
+    simulated.looks = {"label_smoothing": 5}
+    students = recipes("kd", **KD) + recipes("kd", **KD, **{"method.temperature": "2"}) + recipes("dtskd")
+    outcomes = train_several(students, tmp_path, jobs=2, show_progress=False)
+    assert [outcome.recipe for outcome in outcomes] == students
+    assert errors(outcomes) == [None] * 3
+    started = [event.partition(" ")[0] for event in simulated.events if "starts" in event]
+    assert started == ["label_smoothing-0", "dtskd-0", "kd-0", "kd-0"]
+
+
+def test_without_its_teacher_a_student_is_not_trained(recipes, simulated, tmp_path):
+    simulated.messages = {"label_smoothing": "the disk is full"}
+    (student,) = train_several(recipes("kd", **KD), tmp_path, show_progress=False)
+    assert student.error is not None
+    assert student.error.startswith("its teacher ")
+    assert "+method=label_smoothing+" in student.error
+    assert student.error.endswith(" seed 0 is not finished: the disk is full")
+    assert len(simulated.events) == 2
+
+
+def test_when_the_time_is_up_the_runs_are_stopped_and_can_be_continued(recipes, simulated, tmp_path):
+    simulated.looks = {"ps_kd": 10**9}
+    outcomes = train_several(recipes("plain,ps_kd,dtskd"), tmp_path, show_progress=False, seconds=0.5)
+    assert errors(outcomes) == [
+        None,
+        "the time is up: stopped after epoch 3 of 4; the same command continues",
+        "the time is up: it was not begun; the same command continues",
+    ]
+    assert simulated.events[-1] == "ps_kd-0 is stopped"
+
+
+def test_a_signal_stops_all_processes(recipes, simulated, tmp_path, monkeypatch):
+    simulated.looks = {"ps_kd": 10**9, "dtskd": 10**9}
+    pauses = itertools.count()
+
+    def pause(seconds):
+        if next(pauses) == 20:
+            raise StopSignal(signal.SIGTERM)
+
+    monkeypatch.setattr(several.time, "sleep", pause)
+    with pytest.raises(RunInterruptedError, match="stopped; 1 of 4 runs are finished; the same command") as caught:
+        train_several(recipes("plain,ps_kd,dtskd,teskd"), tmp_path, jobs=2, show_progress=False)
+    assert caught.value.exit_status == 143
+    assert simulated.events[-2:] == ["ps_kd-0 is stopped", "dtskd-0 is stopped"]
+
+
+def test_an_error_leaves_no_process_behind(recipes, simulated, tmp_path, monkeypatch):
+    simulated.looks = {"plain": 10**9}
+    monkeypatch.setattr(several.time, "sleep", lambda seconds: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_several(recipes(), tmp_path, show_progress=False)
+    assert simulated.events[-1] == "plain-0 is killed"
+
+
+def test_finished_runs_are_kept_and_bad_ones_are_named(recipes, simulated, tmp_path):
+    given = recipes("plain,ps_kd,dtskd")
+    folders = [trained(recipe, tmp_path) for recipe in given]
+    folders[1].scores_file.write_text("{")
+    text = folders[2].recipe_file.read_text()
+    folders[2].recipe_file.write_text(text.replace("optimizer.lr: 0.05", "optimizer.lr: 0.5"))
+    kept, broken, other = train_several(given, tmp_path / "runs", show_progress=False)
+    assert simulated.events == [], "no process is needed for that"
+    assert kept.error is None
+    assert "scores.json cannot be read" in str(broken.error)
+    assert "holds another experiment (optimizer.lr: 0.5 there, 0.05 now)" in str(other.error)
+    outcomes = train_several(given, tmp_path / "runs", show_progress=False, overwrite=True)
+    assert errors(outcomes) == [None] * 3
+    assert [event for event in simulated.events if "starts" in event] == [
+        f"{method}-0 starts, 1 at work" for method in ("plain", "ps_kd", "dtskd")
+    ]
+
+
+def test_what_cannot_be_trained_is_refused_before_a_process_starts(recipes, simulated, tmp_path, monkeypatch):
+    with pytest.raises(OptionError, match="jobs=0 is not allowed"):
+        train_several(recipes(), tmp_path, jobs=0)
+    with pytest.raises(OptionError, match="seconds=0 is not allowed"):
+        train_several(recipes(), tmp_path, seconds=0)
+    with pytest.raises(RecipeError, match="would share the run folder mine/seed-0"):
+        train_several(recipes(name="mine") + recipes("dtskd", name="mine"), tmp_path)
+    with pytest.raises(UserError, match="it must be a path that is short enough"):
+        train_several(recipes(), tmp_path / ("x" * 300))
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(UserError, match="torchrun starts the processes of one run, but here are 2; start one"):
+        train_several(recipes(seeds=(0, 1)), tmp_path)
+    assert simulated.events == []
+
+
+def test_no_recipes_have_no_outcomes(simulated, tmp_path):
+    assert train_several([], tmp_path) == []
