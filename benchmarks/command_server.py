@@ -1,7 +1,7 @@
 """Starts `selfkd` commands, each in a process of its own, without importing torch for each.
 
-A server process imports the modules that commands need, and nothing more. It has one thread, has computed nothing, and
-forks one command after the other. A command is a real process, in its own process group with the workers it starts.
+A server process imports the modules that commands need, and computes nothing. It has one thread, and forks one command
+after the other. A command is a real process. It has its own process group, together with the workers that it starts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Command:
     """A started command.
 
     Args:
-        server: forked it, and says when it has ended.
+        server: the server that forked it and reports its end.
         pid: number of its process and of its process group.
         log: file that gets its output.
     """
@@ -66,13 +66,13 @@ class Command:
         self.log = log
 
     def ended(self, seconds: float) -> bool:
-        """Wait for its end, at most so many seconds; whether it has ended."""
+        """Wait for its end for at most `seconds`. Returns whether it has ended."""
         return self._server.has_answer(seconds)
 
     def wait(self, seconds: float = 600) -> int:
-        """Wait for its end; its exit status, or minus the signal that killed it.
+        """Wait for its end. Returns its exit status, or minus the number of the signal that killed it.
 
-        Raises: TimeoutError: if it still runs after so many seconds.
+        Raises: TimeoutError: if it has not ended after `seconds`; it is killed.
         """
         if not self.ended(seconds):
             self.kill()
@@ -87,7 +87,7 @@ class Command:
 
 
 class CommandServer:
-    """The server, as its user sees it; a context manager. It runs one command at a time.
+    """Starts the server and sends it commands, one at a time; a context manager.
 
     Args:
         prepare: called in the server's process before it begins, for example to set limits.
@@ -137,7 +137,7 @@ class CommandServer:
         return Command(self, int(self.answer()), log)
 
     def has_answer(self, seconds: float) -> bool:
-        """Whether the server writes a line within so many seconds."""
+        """Whether the server writes a line within `seconds`."""
         return bool(select.select([self._process.stdout], [], [], max(seconds, 0))[0])
 
     def answer(self) -> str:

@@ -1,11 +1,11 @@
-"""Bad input for every verb: hostile options, recipes, run folders, data, images, tables, names, paths and flags.
+"""Give every verb bad input: hostile options, recipes, run folders, data, images, tables, names, paths and flags.
 
     python benchmarks/fuzz.py [--seed 0] [--folder runs/fuzz]
 
-A tiny finished run, a few images and a table are made first. Every input then runs as a command in a process of its
-own, and must end by itself within a minute, with exit status 0, 1 or 2, without a traceback and without a control code
-of a terminal. An error that only the command's last net caught ("unforeseen error") is counted apart. Writes
-results/fuzz.json and lists what failed; the exit status is 1 if anything did.
+First, a tiny finished run, a few images and a table are made. Then every input is given to a command in a process of
+its own. The command must end by itself within a minute, with exit status 0, 1 or 2, without a traceback, and without a
+control code of a terminal. Errors that no code foresaw ("unforeseen error") are counted apart. Writes results/fuzz.json
+and lists the inputs that failed; the exit status is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ LONGEST_SECONDS = 60.0
 STATUSES = frozenset({0, 1, 2})
 NET = "unforeseen error"
 LARGEST_MEMORY = 12 * 2**30
-"""Address space of a command: an input that asks for more gets an error, not the whole machine."""
+"""The address space of a command in bytes, so that no input can take the memory of the whole machine."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did with an input.
+    """How a command ended.
 
     Args:
-        verb, about: of the input.
-        arguments: of the command, without folders of this machine.
+        verb, about: the input's.
+        arguments: the words of the command, without folders of this machine.
         status: exit status; None if it had not ended after a minute.
-        seconds: that it ran.
-        faults: what was wrong with that; empty if nothing was.
-        caught_by_the_net: whether the error was one that nobody foresaw.
-        said: the end of what it printed, where something was wrong.
+        seconds: the duration of the command.
+        faults: the faults of its end and of its output.
+        caught_by_the_net: whether its error was one that no code foresaw.
+        said: the end of its output if there was a fault or such an error, else empty.
     """
 
     verb: str
@@ -64,11 +64,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-
 
 
 def faults_of(status: int | None, said: str) -> tuple[str, ...]:
-    """What is wrong with how a command ended.
+    """The faults of a command.
 
     Args:
         status: its exit status; None if it had not ended by itself.
-        said: what it printed.
+        said: its output.
     """
     faults = []
     if status is None:
@@ -83,11 +83,11 @@ def faults_of(status: int | None, said: str) -> tuple[str, ...]:
 
 
 def without_places(text: str, folder: Path) -> str:
-    """A text in which no folder of this machine is named.
+    """Replace the folders of this machine in a text.
 
     Args:
-        text: that a command was given or printed.
-        folder: where the inputs lie.
+        text: an argument or the output of a command.
+        folder: the folder of the inputs.
     """
     places = {folder: "INPUTS", REPORT.root: "REPOSITORY", Path(sys.prefix): "PYTHON", Path(sys.base_prefix): "PYTHON"}
     for place in sorted(places, key=lambda each: -len(str(each))):
@@ -96,7 +96,7 @@ def without_places(text: str, folder: Path) -> str:
 
 
 def tried(server: CommandServer, given: Input, folder: Path) -> Outcome:
-    """Run the command on one input, in a new folder, which is removed."""
+    """Run the command with one input, in a new folder that is removed afterwards."""
     folder.mkdir(parents=True)
     log = folder.with_name(folder.name + ".txt")
     arguments: Sequence[str] = [given.verb]
@@ -122,12 +122,12 @@ def tried(server: CommandServer, given: Input, folder: Path) -> Outcome:
 
 
 def limit_memory() -> None:
-    """Let this process and those it starts have so much address space."""
+    """Limit the address space of this process and of those that it starts."""
     resource.setrlimit(resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))
 
 
 def measure(seed: int, folder: Path, servers: int = 2, number: int | None = None) -> dict[str, Any]:
-    """Try all inputs, or the first so many of them."""
+    """Try all inputs, or the first `number` of them."""
     from selfkd.runs.environment import environment
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -136,7 +136,7 @@ def measure(seed: int, folder: Path, servers: int = 2, number: int | None = None
     began = time.perf_counter()
     free: Queue[CommandServer] = Queue()
     outcomes: list[Outcome] = []
-    # Where commands leave the logs of errors that nobody foresaw.
+    # Commands write the logs of unforeseen errors into TMPDIR.
     started = [CommandServer(limit_memory, {"TMPDIR": str(folder)}) for _ in range(servers)]
     try:
         ground = Ground.made(started[0], folder)
@@ -176,9 +176,14 @@ def measure(seed: int, folder: Path, servers: int = 2, number: int | None = None
 
 def main() -> int:
     parser = REPORT.parser(__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
-    parser.add_argument("--folder", type=Path, default=Path("runs") / "fuzz", help="emptied before and afterwards")
-    parser.add_argument("--number", type=int, help="only the first so many inputs; nothing is written to results/")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random inputs (%(default)s)")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs") / "fuzz",
+        help="a folder that is emptied before and afterwards (%(default)s)",
+    )
+    parser.add_argument("--number", type=int, help="try only this many inputs, and write nothing to results/")
     arguments = parser.parse_args()
     results = measure(arguments.seed, arguments.folder, number=arguments.number)
     if arguments.number is None:

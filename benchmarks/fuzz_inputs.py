@@ -36,9 +36,9 @@ class Input:
     """One bad input.
 
     Args:
-        verb: of the command.
-        about: what is bad, in a few words; no two are alike.
-        prepare: makes what is needed in an empty folder, which the command runs in, and gives the arguments.
+        verb: the verb of the command.
+        about: the fault in a few words; different for each input.
+        prepare: makes the needed files in an empty folder, in which the command runs, and returns the arguments.
     """
 
     verb: str
@@ -48,7 +48,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Ground:
-    """What is spoiled.
+    """Good files, of which the inputs make bad ones.
 
     Args:
         run: a finished run.

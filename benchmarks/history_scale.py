@@ -1,11 +1,11 @@
-"""What keeping the top k classes of past predictions takes, costs and loses: on ImageNet's size, and on CIFAR-100.
+"""Measure memory, time and error of a history that keeps the top k classes: at ImageNet's size, and on CIFAR-100.
 
     python benchmarks/history_scale.py [DATA_ROOT] [--parts scale accuracy] [--rounds 5] [--runs runs]
 
-`scale`: a history of 1,281,167 samples, 1,000 classes and 4 heads, of synthetic predictions, beside a training step of
-a plain ResNet-18 on 224x224 images. `accuracy`: DTSKD on 100 images of each class of CIFAR-100, whose Parquet files
-DATA_ROOT holds; after an interruption the same command continues. Writes results/history_scale.json, as soon as a part
-is measured, and the section `history_scale` of docs/scaling.md. `--tiny` measures something small and prints it.
+`scale` compares a history of 1,281,167 samples, 1,000 classes and 4 heads with a training step of a plain ResNet-18 on
+224x224 images; the predictions are synthetic. `accuracy` trains DTSKD on 100 images of each class of CIFAR-100, whose
+Parquet files are in DATA_ROOT; after an interruption, the same command continues. Writes results/history_scale.json
+after each part, and the section `history_scale` of docs/scaling.md. `--tiny` measures a small history and prints it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HEADS = ("main", "branch1", "branch2", "branch3")
 PLACES = {"device": "main memory", "memmap": "files"}
 DENSE = {"all, float32": {"top_k": 0}, "all, float16": {"top_k": 0, "dtype": "float16"}}
 AIM_GB, AIM_SHARE = 0.5, 0.01
-EPSILON = 1e-7  # which DTSKD's loss adds to both sides, as its release does
+EPSILON = 1e-7  # DTSKD's loss adds it to both sides, as its release does
 
 RECIPE = "dtskd/cifar100/resnet18/dtskd"
 SEEDS = (0, 1, 2)
@@ -76,11 +76,11 @@ TINY = Size(samples=500, classes=50, batch=8, pass_of=4, side=32, top_k=(4,), pr
 
 
 def synthetic_predictions(count: int, classes: int, seed: int) -> Tensor:
-    """Distributions `[count, K]` shaped like those of a trained ResNet-18 on ImageNet.
+    """Distributions `[count, K]` that resemble those of a trained ResNet-18 on ImageNet.
 
-    Every class has a random direction in 16 dimensions; a sample lies at its class's, moved by noise of a strength of
-    its own, log-normal. Logits are the products with all directions. So classes have near and far neighbours, and
-    samples are easy or hard.
+    Every class has a random direction in 16 dimensions. A sample lies at the direction of its class, moved by noise
+    whose strength is log-normal and differs between samples. Its logits are the products with all directions. So
+    classes have near and far neighbours, and samples are easy or hard.
     """
     dimensions, sharpness, spread = 16, 16.0, 0.8
     generator = torch.Generator().manual_seed(seed)
@@ -92,7 +92,7 @@ def synthetic_predictions(count: int, classes: int, seed: int) -> Tensor:
 
 
 def shape_of(rows: Tensor) -> dict[str, float]:
-    """Figures that compare predictions with a real network's."""
+    """Mean masses and entropy, which can be compared with those of a real network."""
     ordered = rows.sort(dim=1, descending=True).values
     return {
         "top1_mass": round(ordered[:, 0].mean().item(), 4),
@@ -102,7 +102,7 @@ def shape_of(rows: Tensor) -> dict[str, float]:
 
 
 def error_of(rows: Tensor, top_k: int) -> dict[str, float]:
-    """The mass that the top classes keep, and the divergence of the predictions read from those written."""
+    """The mass of the top classes, and the divergence between the predictions written and those read."""
     form = TopClasses(1, rows.shape[1], top_k)
     read = form.decode(form.encode(rows[:, None]))[:, 0]
     divergence = (rows * ((rows + EPSILON).log() - (read + EPSILON).log())).sum(dim=1)
@@ -114,7 +114,7 @@ def error_of(rows: Tensor, top_k: int) -> dict[str, float]:
 
 
 class PlainStep:
-    """A training step of ResNet-18 alone, the yardstick."""
+    """A training step of a plain ResNet-18, with which the history is compared."""
 
     def __init__(self, size: Size) -> None:
         import timm
@@ -137,7 +137,7 @@ class PlainStep:
 
 
 class HistoryStep:
-    """What a history adds to a step: one read and one write of random samples, in full tables."""
+    """The history's part of a training step: it reads and writes random samples once, with all rows written."""
 
     def __init__(self, size: Size, top_k: int, storage: str, rows: Tensor, folder: Path) -> None:
         self.size, self.rows = size, rows
@@ -158,7 +158,7 @@ class HistoryStep:
 
 
 def filled(size: Size, top_k: int, storage: str, rows: Tensor, folder: Path) -> History:
-    """A history with all rows written, in both generations."""
+    """A history in which all rows of both generations are written."""
     history = History(size.samples, size.classes, HEADS)
     history.configure(HistoryOptions(top_k=top_k, storage=storage), folder)
     sample = History(len(rows), size.classes, HEADS, HistoryOptions(top_k=top_k))
@@ -174,7 +174,7 @@ def filled(size: Size, top_k: int, storage: str, rows: Tensor, folder: Path) -> 
 
 
 def measure_scale(size: Size, rounds: int) -> dict[str, Any]:
-    """Sizes, times, errors and memory."""
+    """Measure sizes, times, errors and memory."""
     from selfkd.runs.environment import environment
 
     rows = synthetic_predictions(size.predictions, size.classes, seed=0)
@@ -228,7 +228,7 @@ def measure_scale(size: Size, rounds: int) -> dict[str, Any]:
 
 
 def memory_of(size: Size, top_k: int, storage: str) -> dict[str, float]:
-    """Megabytes that a history takes, measured in a process of its own."""
+    """Measure the memory of a history in megabytes, in a new process."""
     tiny = ["--tiny"] if size == TINY else []
     command = [sys.executable, __file__, "--memory-of", f"{top_k},{storage}", *tiny]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -236,7 +236,7 @@ def memory_of(size: Size, top_k: int, storage: str) -> dict[str, float]:
 
 
 def print_memory(size: Size, top_k: int, storage: str) -> None:
-    """Print, in the process of `memory_of`, the memory of a history with all tables in use, after a hundred steps."""
+    """Print the memory of a history after a hundred steps with all rows written; `memory_of` reads it."""
     history = History(size.samples, size.classes, HEADS)
     rows = synthetic_predictions(size.batch, size.classes, seed=0)
     with tempfile.TemporaryDirectory() as folder:
@@ -279,7 +279,7 @@ def _memory() -> dict[str, float]:
 
 
 def measure_accuracy(data_root: str, runs: Path) -> dict[str, Any]:
-    """Train with every number of classes and seed, or continue these runs, and collect what the run folders hold."""
+    """Train with every number of classes and seed, or continue these runs, and collect the results of the runs."""
     from selfkd.recipes.reader import resolve
     from selfkd.runs.train import run
 
@@ -423,7 +423,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
-    parser.add_argument("--tiny", action="store_true", help="measure something small, print it and write nothing")
+    parser.add_argument("--tiny", action="store_true", help="measure a small history, print it and write nothing")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

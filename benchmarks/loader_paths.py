@@ -1,10 +1,11 @@
-"""CIFAR-100 by every path that images take to the network: held in memory, from a folder, and read from disk.
+"""Train on CIFAR-100 by every path from the files to the network: held in memory, from a folder, and read from disk.
 
     python benchmarks/loader_paths.py DATA_ROOT [--runs runs] [--images FOLDER]
 
-DATA_ROOT holds CIFAR-100's Parquet files; its images are first written as PNG files, one folder per class, below
---images. A quarter-width ResNet-18 trains for 3 epochs of all 50,000, plain, with 3 seeds by each path. Writes
-results/loader_paths.json and docs/loader-paths.md. After an interruption the same command continues.
+DATA_ROOT holds CIFAR-100's Parquet files. First, the images are written as PNG files into the folder --images, one
+folder for each class. A quarter-width ResNet-18 trains for 3 epochs of all 50,000 images with the method plain, with 3
+seeds by each path. Writes results/loader_paths.json and docs/loader-paths.md. After an interruption, the same command
+continues.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ experiment.
 
 
 def write_images(data_root: str, folder: Path) -> None:
-    """CIFAR-100 as `<split>/<class>/<position>.png`, without loss; what is there is kept."""
+    """Write CIFAR-100 without loss as `<split>/<class>/<position>.png`. Files that are there are kept."""
     from torchvision.transforms.v2.functional import to_pil_image
 
     from selfkd.data.sources.cifar import CIFAR100
@@ -55,7 +56,7 @@ def write_images(data_root: str, folder: Path) -> None:
 
 
 def measure(data_root: str, images: Path, runs: Path) -> dict[str, Any]:
-    """Train by every path with every seed, or continue these runs, and collect what the run folders hold."""
+    """Train by every path with every seed, or continue these runs, and collect the results of the runs."""
     from selfkd.recipes.reader import resolve
     from selfkd.runs.train import run
     from selfkd.training.epoch_log import read_epoch_log

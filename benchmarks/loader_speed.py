@@ -1,9 +1,9 @@
-"""Images per second that one core gives to training: in memory beside torchvision's per-image pipeline, and from files.
+"""Measure the images per second that one core loads: from memory beside torchvision's pipeline, and from files.
 
     python benchmarks/loader_speed.py PHOTOGRAPHS [--rounds 7]
 
-PHOTOGRAPHS is a folder of JPEG photographs, from which files of ImageNet's size are made. All variants of a table take
-turns in one process on one thread, so that what else the machine does hits all alike; a ratio is the median over the
+PHOTOGRAPHS is a folder of JPEG photographs. Files of ImageNet's size are made from them. All variants of a table take
+turns in one process on one thread, so that other work on the machine slows all alike. A ratio is the median over the
 rounds. Writes results/loader_speed.json and docs/loader-speed.md.
 """
 
@@ -40,13 +40,13 @@ from selfkd.runs.environment import environment
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASSES, SIDE, LARGE_SIDE = 100, 32, 224
 PHOTOGRAPH = (500, 375)
-QUALITY = 100  # which brings the photographs at hand, whose detail is fine, near ImageNet's 110 kB a file
+QUALITY = 100  # gives the photographs that we used about 110 kB a file, as ImageNet's have
 BATCH, LARGE_BATCH = 128, 50
 RESIDENT, PER_IMAGE = "resident loader", "torchvision, uint8 tensors"
 WORKER = "decode with PIL, crop, flip"
 
 Pass = Callable[[], int]
-"""Gives out images once and says how many."""
+"""Loads images once, and returns their number."""
 
 _INTRODUCTION = """\
 # What a loader gives
@@ -93,7 +93,7 @@ scale the files down once: a file of half the width and height decodes in about 
 
 
 class PerImage(Dataset[tuple[Any, int]]):
-    """torchvision's way: one image, its transform, its label."""
+    """torchvision's pipeline: it transforms one image at a time."""
 
     def __init__(self, images: Sequence[Any], labels: Sequence[int], transform: v2.Transform) -> None:
         self.images, self.labels, self.transform = images, labels, transform
@@ -120,11 +120,11 @@ def each(function: Callable[[bytes], Tensor], files: Iterable[bytes]) -> Pass:
 
 
 def small_variants(resident: int, per_image: int) -> dict[str, Pass]:
-    """Loaders of images of CIFAR's size, of random pixels, on which no speed here depends.
+    """Loaders of images of CIFAR's size. The pixels are random, because no speed here depends on them.
 
     Args:
-        resident: images where batches are changed at once.
-        per_image: images where they are changed one by one.
+        resident: number of images for loaders that augment a batch at once.
+        per_image: number of images for loaders that augment them one by one.
     """
     pixels = torch.randint(0, 256, (resident, 3, SIDE, SIDE), dtype=torch.uint8)
     labels = torch.arange(resident) % CLASSES
@@ -152,7 +152,7 @@ def small_variants(resident: int, per_image: int) -> dict[str, Pass]:
 
 
 def large_variants(folder: Path) -> dict[str, Pass]:
-    """Ways from JPEG files to what a network takes."""
+    """Loaders of JPEG files, and their single steps."""
     paths = sorted(folder.iterdir())
     data = ImageFiles.of(folder, [(str(path), i % 2) for i, path in enumerate(paths)], _unused, LARGE_SIDE)
     encoded = [path.read_bytes() for path in paths]
@@ -172,18 +172,18 @@ def large_variants(folder: Path) -> dict[str, Pass]:
 
 
 def by_torchvision(file: bytes) -> Tensor:
-    """Decoded to uint8 `[3, H, W]`."""
+    """Decode a file with torchvision to uint8 `[3, H, W]`."""
     return decode_jpeg(torch.frombuffer(bytearray(file), dtype=torch.uint8), mode=ImageReadMode.RGB)
 
 
 def by_pil(file: bytes) -> Tensor:
-    """Decoded to uint8 `[3, H, W]`."""
+    """Decode a file with PIL to uint8 `[3, H, W]`."""
     with Image.open(io.BytesIO(file)) as image:
         return v2.functional.pil_to_tensor(image.convert("RGB"))
 
 
 def at_half_scale(file: bytes) -> Tensor:
-    """Decoded to uint8 `[3, H/2, W/2]`, scaled in the DCT domain."""
+    """Decode a file with PIL to uint8 `[3, H/2, W/2]`, scaled in the DCT domain."""
     with Image.open(io.BytesIO(file)) as image:
         image.draft("RGB", (image.width // 2, image.height // 2))
         return v2.functional.pil_to_tensor(image.convert("RGB"))
@@ -194,7 +194,7 @@ def _unused(image: Image.Image) -> Tensor:
 
 
 def make_photographs(source: Path, folder: Path, count: int) -> float:
-    """Write JPEG files of ImageNet's size; the mean of their sizes in kilobytes."""
+    """Write JPEG files of ImageNet's size, and return their mean size in kilobytes."""
     originals = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[:count]
     for position, path in enumerate(originals):
         with Image.open(path) as image:
@@ -205,7 +205,7 @@ def make_photographs(source: Path, folder: Path, count: int) -> float:
 
 
 def measure(variants: Mapping[str, Pass], yardstick: str, rounds: int) -> dict[str, Any]:
-    """Speeds of all variants, taking turns."""
+    """Measure the speeds of all variants, which take turns."""
     speeds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
         for name, run in variants.items():
@@ -225,7 +225,7 @@ def measure(variants: Mapping[str, Pass], yardstick: str, rounds: int) -> dict[s
 
 
 def measure_all(photographs: Path, rounds: int, resident: int, per_image: int, files: int) -> dict[str, Any]:
-    """Both tables."""
+    """Measure both tables."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
         kilobytes = make_photographs(photographs, Path(folder), files)

@@ -18,14 +18,15 @@ __all__ = ["Report", "machine", "table"]
 
 @dataclass(frozen=True)
 class Report:
-    """The results of one benchmark, and the page or the section of a page that is made of nothing else.
+    """The results of one benchmark, and the page, or the section of a page, that is made of them alone.
 
     Args:
-        name: `benchmarks/<name>.py` measures, `results/<name>.json` holds the results.
+        name: name of the benchmark: `benchmarks/<name>.py` measures, `results/<name>.json` holds the results.
         page: file in docs/ that gets the text; None if the results have no text.
-        text: from the results to the text.
-        is_section: the text stands in the page between two comments that name the benchmark; else it is the whole page.
-        arguments: what the command needs behind its name.
+        text: a function from the results to the text.
+        is_section: whether the text is a section of the page, between two comments that name the benchmark; otherwise
+            it is the whole page.
+        arguments: the arguments that the command needs.
         root: folder of the repository.
     """
 
@@ -56,7 +57,7 @@ class Report:
         return json.loads(self.results_file.read_text()) if self.results_file.exists() else None
 
     def write(self, results: Any) -> None:
-        """Write results and page. Each file is written whole or not at all, so a time limit may end this any time."""
+        """Write results and page. Each file is written whole or not at all, whenever the process is killed."""
         _write_whole(self.results_file, json.dumps(results, indent=1) + "\n")
         if self.page is not None:
             self.write_page()
@@ -66,7 +67,7 @@ class Report:
         _write_whole(self.page_file, self.rendered())
 
     def rendered(self) -> str:
-        """The page as it must be.
+        """The text of the page file, made of the results.
 
         Raises: ValueError: if the page has no place for the section.
         """
@@ -105,7 +106,7 @@ def table(rows: Iterable[Sequence[str]], headers: Sequence[str]) -> str:
 
 
 def machine(environment: Mapping[str, Any]) -> str:
-    """Where something was measured: device, threads and version of torch."""
+    """The device, the number of threads and the version of torch, in words."""
     return f"{environment['device']}, {environment['threads']} thread(s), torch {environment['packages']['torch']}"
 
 

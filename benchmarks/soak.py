@@ -1,10 +1,10 @@
-"""A long run in one process: memory, time, open files, threads and child processes over a thousand epochs.
+"""Measure memory, time, open files, threads and child processes of a training over a thousand epochs.
 
     python benchmarks/soak.py [--epochs 1000] [--folder runs/soak]
 
-A tiny network learns digits by DTSKD with the real command, once from images in memory and once from files that a
-worker process reads. A second process measures the first whenever a row is added to metrics.csv. Writes
-results/soak.json and its section of docs/resume.md, and says what grew.
+The command trains a tiny network on digits with DTSKD, once from images in memory and once from files that a worker
+process reads. A second process measures the first one whenever a row is added to metrics.csv. Writes results/soak.json
+and its section of docs/resume.md. The exit status is 1 if something grew.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _children(pid: int) -> float:
 
 
 def _processor_ms(pid: int) -> float:
-    """Processor time of the process and of its ended children, since its start."""
+    """The processor time of a process and of its children that have ended, since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return 1000 * sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
@@ -69,15 +69,15 @@ TOLERANCES: dict[str, float | None] = {
     "child processes": 0.0,
     "load of the machine": None,
 }
-"""The share by which the median of the last quarter may exceed that of the second; None is not judged."""
+"""The share by which the median of the last quarter may exceed that of the second quarter; None for no limit."""
 EPOCHS_A_POINT = dict.fromkeys(("ms an epoch", "processor's ms an epoch"), OPTIONS["trainer.evaluate_every"])
-"""For the series that do not have one point an epoch."""
+"""The epochs between two points of a series; 1 for the series that are not here."""
 
 
 def soak(options: dict[str, Any], epochs: int, folder: Path) -> dict[str, list[float]]:
     """Train, and measure the process whenever an epoch has ended.
 
-    Returns: the measurements by name. An epoch that ends while another is measured is missed.
+    Returns: the measurements by name. An epoch is missed if it ends during a measurement.
     """
     overrides = [f"{key}={value}" for key, value in {**OPTIONS, **options, "trainer.epochs": epochs}.items()]
     command = [sys.executable, "-m", "selfkd", "train", RECIPE, *overrides, "name=soak", "--no-progress"]
@@ -96,7 +96,7 @@ def soak(options: dict[str, Any], epochs: int, folder: Path) -> dict[str, list[f
                 continue
             latest = metrics.stat().st_mtime_ns
             ends[rows] = latest / 1e6
-            with suppress(FileNotFoundError, ProcessLookupError, IndexError):  # it has just ended
+            with suppress(FileNotFoundError, ProcessLookupError, IndexError):  # the process has just ended
                 work[rows] = _processor_ms(process.pid)
                 values = {name: measure(process.pid) for name, measure in MEASURES.items()}
                 for name, value in values.items():
@@ -122,17 +122,18 @@ def _step_times(metrics: Path) -> list[float]:
 
 
 def _an_epoch(totals: dict[int, float]) -> list[float]:
-    """Means over as many epochs as have one evaluation, with logs and checkpoints."""
+    """The mean time of an epoch over each stretch that has one evaluation, logs and checkpoints included."""
     every = OPTIONS["trainer.evaluate_every"]
     tens = [row for row in sorted(totals) if row % every == 0 and row + every in totals]
     return [(totals[row + every] - totals[row]) / every for row in tens]
 
 
 def judged(series: Sequence[float], tolerance: float | None) -> dict[str, Any]:
-    """Medians of the four quarters, growth from the second to the last as a share, slope, and whether it is flat.
+    """The medians of the four quarters, the growth, the slope, and whether the series is flat.
 
-    The first quarter is not counted: memory and caches fill in it. The slope is that of a straight line through the
-    other three, as a share of the second quarter's median in a thousand points.
+    The growth is from the second quarter to the last. The first quarter does not count, because memory and caches fill
+    in it. The slope is that of a straight line through the last three quarters, in a thousand points. Both are shares
+    of the second quarter's median.
     """
     quarter = max(len(series) // 4, 1)
     medians = [statistics.median(series[start * quarter : (start + 1) * quarter]) for start in range(4)]
@@ -149,7 +150,7 @@ def judged(series: Sequence[float], tolerance: float | None) -> dict[str, Any]:
 
 
 def measure(epochs: int, folder: Path) -> dict[str, Any]:
-    """Train every variant and judge what was measured."""
+    """Train and measure every variant."""
     from selfkd.runs.environment import environment
 
     variants = {}
@@ -200,8 +201,8 @@ REPORT = Report("soak", "resume.md", section, is_section=True)
 
 def main(given: Sequence[str] | None = None) -> int:
     parser = REPORT.parser(__doc__)
-    parser.add_argument("--epochs", type=int, default=1000, help="at least 40, so that every quarter has evaluations")
-    parser.add_argument("--folder", type=Path, default=Path("runs") / "soak", help="for the runs")
+    parser.add_argument("--epochs", type=int, default=1000, help="epochs of a run, at least 40 (%(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("runs") / "soak", help="folder of the runs (%(default)s)")
     arguments = parser.parse_args(given)
     results = measure(arguments.epochs, arguments.folder)
     REPORT.write(results)

@@ -1,12 +1,12 @@
-"""What a training step of each method costs: time and memory beside the plain network's, on a CPU or a GPU.
+"""Measure the time and memory of a training step of each method, beside the plain network's, on a CPU or a GPU.
 
     python benchmarks/step_cost.py [--methods plain dtskd] [--precision bf16-mixed] [--compile MODE] [--rounds 5]
 
-A step is forward, backward, optimiser and history, on CIFAR-sized random images with ResNet-18. Each variant takes
-turns with the plain step in one process, so that other work of the machine slows both alike; the ratio is the median
-over the rounds. Prints and keeps each measurement at once: results/step_cost.json has a record for each device,
-precision, compilation, batch and width, and docs/step-cost.md is made of them. `--merge FILE` only adds the records of
-another machine.
+A step is forward, backward, optimiser and history, on random images of CIFAR's size with ResNet-18. Each variant takes
+turns with the plain step in one process, so that other work on the machine slows both alike. The ratio is the median
+over the rounds. Each measurement is printed and kept at once. results/step_cost.json has a record for each device,
+precision, compilation, batch and width; docs/step-cost.md is made of them. `--merge FILE` adds the records of another
+machine and measures nothing.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ CLASSES, SAMPLES, SIDE = 100, 50_000, 32
 YARDSTICK = "plain"
 MODES = ("default", "reduce-overhead", "max-autotune")
 STEPS_A_ROUND = {"cpu": 1, "cuda": 10}
-"""A GPU is not waited for between the steps of a round, as in training."""
+"""The steps in a round. As in training, nothing waits for a GPU between them."""
 AIMS = {("teskd", False): 5.0, ("teskd", True): 4.0, ("dtskd", False): 1.05, ("dtskd", True): 1.05}
-"""Times of a plain step that a method's should stay below, (method, compiled); TESKD's multiply-adds allow 3.2."""
+"""How many plain steps a method's step may last, by (method, compiled). TESKD has 3.2 times the multiply-adds."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Variant:
     """A method in one form.
 
     Args:
-        method: its name.
-        options: its arguments.
+        method: name of the method.
+        options: arguments of the method.
         channels_last: layout of images and weights.
-        change: what is done to the method after it is built.
+        change: called with the method after it is built.
     """
 
     method: str
@@ -109,7 +109,7 @@ class Step:
         width: channels of the network's stem; the papers' is 64.
         mode: of torch.compile, as `trainer.compile` has them; None to leave the method as it is.
     Attributes:
-        seconds_to_prepare: what the first steps took, compilation included.
+        seconds_to_prepare: the time of the first steps, compilation included.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Step:
         self.seconds_to_prepare = self._prepare(mode)
 
     def _prepare(self, mode: str | None) -> float:
-        """Take the first steps: one that fills a history, so that later ones read it, and some to warm up."""
+        """Take the first steps. The first of them fills a history, so that later steps read it; the others warm up."""
         self.progress = selfkd.Progress(0, 300)
         self.method.begin_epoch(self.progress)
         self._take()
@@ -145,7 +145,7 @@ class Step:
         return self(2 if mode is None else 4)  # CUDA graphs are recorded in the second and third
 
     def __call__(self, count: int = 1) -> float:
-        """Take steps; the seconds they took."""
+        """Take steps, and return the seconds that they took."""
         self.synchronise()
         started = time.perf_counter()
         for _ in range(count):
@@ -175,15 +175,15 @@ def measure(
     memory: bool = True,
     keep: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
-    """Time and memory of the named variants, each beside the yardstick, which comes first.
+    """Measure time and memory of variants, each beside the plain step, which comes first.
 
     Args:
-        names: of VARIANTS.
-        precision, device, batch_size, width, mode: as `Step` takes them.
-        rounds: times that a variant and the yardstick take turns.
-        memory: whether peak memory is measured.
-        keep: called with the record so far after every variant.
-    Returns: the record; a variant that failed is not in it.
+        names: keys of VARIANTS.
+        precision, device, batch_size, width, mode: as for `Step`.
+        rounds: how often a variant and the plain step take turns.
+        memory: whether to measure the peak memory on a CPU.
+        keep: called with the record after every variant.
+    Returns: the record, without the variants that failed.
     """
     record: dict[str, Any] = {
         "device": device,
@@ -207,7 +207,7 @@ def measure(
             row = _row(step, yardstick, rounds, STEPS_A_ROUND[device])
             if memory and device == "cpu" and mode is None:
                 peak = memory_of(name, batch_size, precision, width)
-        except Exception:  # of a compiler, say; the others are still worth their time
+        except Exception:  # a compiler may fail with one variant; the others are still measured
             if yardstick is None:
                 raise
             print(f"failed: {name}\n{traceback.format_exc()}", flush=True)
@@ -219,7 +219,7 @@ def measure(
 
 
 def _row(step: Step, yardstick: Step, rounds: int, steps: int) -> dict[str, Any]:
-    """Times of a variant and of the yardstick in turns."""
+    """Measure a variant and the plain step in turns."""
     measured, plain = [], []
     for _ in range(rounds):
         plain.append(yardstick(steps) / steps)
@@ -233,7 +233,7 @@ def _row(step: Step, yardstick: Step, rounds: int, steps: int) -> dict[str, Any]
 
 
 def _line(record: dict[str, Any], name: str) -> str:
-    """A variant's row in words."""
+    """The measurement of a variant in words."""
     row, steps = record["rows"][name], math.ceil(SAMPLES / record["batch_size"])
     return (
         f"{record['device']}, {record['precision']}, {_form(record)}: {name}: {_milliseconds(row)} ms a step, "
@@ -243,7 +243,7 @@ def _line(record: dict[str, Any], name: str) -> str:
 
 
 def _start_of_peak(device: str) -> int:
-    """Bytes in use on a GPU, whose peak is counted from now on."""
+    """Begin to count the peak memory of a GPU, and return the bytes in use now; 0 on a CPU."""
     if device != "cuda":
         return 0
     torch.cuda.reset_peak_memory_stats()
@@ -251,44 +251,46 @@ def _start_of_peak(device: str) -> int:
 
 
 def _peak_since(before: int, device: str) -> float | None:
-    """Peak megabytes on a GPU beyond what was in use before; None on a CPU, which keeps no account."""
+    """The peak memory of a GPU in megabytes above the bytes that were in use before; None on a CPU."""
     return round((torch.cuda.max_memory_allocated() - before) / 1e6, 1) if device == "cuda" else None
 
 
 def memory_of(name: str, batch_size: int, precision: str, width: int) -> float:
-    """Peak megabytes on a CPU of the first steps in a process of its own, weights and optimiser included, libraries
-    not."""
+    """The peak memory of the first steps on a CPU in megabytes, measured in a new process.
+
+    It includes weights and optimiser, but not the libraries.
+    """
     command = [sys.executable, __file__, "--memory-of", name, "--batch", str(batch_size), "--width", str(width)]
     command += ["--precision", precision, "--threads", str(torch.get_num_threads())]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def print_memory(name: str, batch_size: int, precision: str, width: int) -> None:
-    """What `memory_of` asks of its process."""
+    """Print the number that `memory_of` reads, in its process."""
     before = peak_resident()
     Step(VARIANTS[name], batch_size, precision, "cpu", width)
     print(round(peak_resident() - before, 1))
 
 
 def peak_resident() -> float:
-    """The most memory that this process has held, in megabytes (Linux)."""
+    """The peak memory of this process in megabytes (Linux)."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024 / 1e6
 
 
 def key_of(record: dict[str, Any]) -> tuple[Any, ...]:
-    """What distinguishes two records of the results."""
+    """The values that tell two records apart."""
     return (*(record[key] for key in ("device", "precision", "batch_size", "width")), _form(record))
 
 
 def merged(records: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Both; of two with the same key the newer."""
+    """All records; a newer one replaces an older one with the same key."""
     keys = {key_of(record) for record in newer}
     return [record for record in records if key_of(record) not in keys] + newer
 
 
 def _form(record: dict[str, Any]) -> str:
-    """How it was compiled and who gave the memory, in words; early records say true for the default mode."""
+    """The compilation and the allocator in words. Older records hold true for the default mode."""
     mode = record["compiled"]
     form = f"compiled ({mode})" if mode in MODES[1:] else "compiled" if mode else "eager"
     return f"{form} with jemalloc" if record.get("jemalloc") else form
@@ -322,7 +324,7 @@ def page(records: list[dict[str, Any]]) -> str:
 
 
 def _against_aims(records: Sequence[dict[str, Any]]) -> str:
-    """The aims, and the records that meet or miss them."""
+    """A table of the aims, and whether the records meet them."""
     rows = []
     for (method, compiled), aim in AIMS.items():
         for record in records:
@@ -344,7 +346,9 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="both", choices=["32", "bf16-mixed", "both"])
-    parser.add_argument("--methods", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="in which forms")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="variants to measure"
+    )
     parser.add_argument("--compile", choices=MODES, metavar="MODE", help=f"compile the method: {', '.join(MODES)}")
     parser.add_argument("--merge", type=Path, help="only add the records of another machine's step_cost.json")
     parser.add_argument("--memory-of", choices=list(VARIANTS), help=argparse.SUPPRESS)

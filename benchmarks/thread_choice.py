@@ -1,12 +1,12 @@
-"""What the number of threads and their way of waiting cost a training on a CPU, quiet and beside a busy process.
+"""Measure how the number of threads and the way they wait change a training's speed on a CPU, alone and on a busy core.
 
     python benchmarks/thread_choice.py [--epochs 30] [--rounds 7] [--parts steps command]
 
-*steps* times training steps of networks from small to large with one thread and with one per core, under the system's
-way of waiting and under ours: the threshold of the rule in `selfkd.training.threads` is read from it. *command* times
-`selfkd train`, the command of `make train`, with fewer epochs: as it is, and as it was before there was a rule. Both
-are taken quiet, and beside one process that this one starts and that keeps a core busy. About ten minutes on two cores.
-Writes results/thread_choice.json, each part as soon as it is measured, and the section of docs/threads.md.
+*steps* times training steps of small to large networks, with one thread and with one thread per core. Threads wait in
+the system's way or in ours. The threshold of the rule in `selfkd.training.threads` comes from this table. *command*
+times `selfkd train`, the command of `make train`, with fewer epochs: as it is now, and as it was without the rule. Both
+are measured alone, and beside another process that keeps one core busy. This takes about ten minutes on two cores.
+Writes results/thread_choice.json after each part, and the section of docs/threads.md.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ POLICIES = {
     ACTIVE: {"GOMP_SPINCOUNT": "300000"},  # GNU's, where no policy is set; it goes before the policy
     PASSIVE: {"OMP_WAIT_POLICY": "PASSIVE"},
 }
-"""A way of waiting, and the environment that asks for it."""
+"""The name of a way of waiting, and the environment variables that choose it."""
 COMMAND = ("train",)
 OLD, NEW = "before", "now"
 PLACES = ("quiet", "busy")
@@ -71,7 +71,7 @@ while os.getppid() == parent:  # it ends with the benchmark, however that ends
 
 @contextmanager
 def beside(place: str) -> Iterator[None]:
-    """Quiet: nothing. Busy: another process that computes all the time."""
+    """In the place "busy", another process computes all the time; in the place "quiet", nothing else runs."""
     if place == "quiet":
         yield
         return
@@ -84,12 +84,12 @@ def beside(place: str) -> Iterator[None]:
 
 
 def free_environment(**given: str) -> dict[str, str]:
-    """This process's environment without what it says of threads, and with what is given."""
+    """The environment of this process without its variables about threads, and with the given ones."""
     return {**{name: value for name, value in os.environ.items() if name not in _VARIABLES}, **given}
 
 
 def threads_before() -> int:
-    """As many as torch takes where nobody says otherwise."""
+    """The number of threads that torch takes by default."""
     command = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
     return int(subprocess.run(command, env=free_environment(), capture_output=True, text=True, check=True).stdout)
 
@@ -109,7 +109,7 @@ class Step:
         self.method.begin_epoch(selfkd.Progress(0, 2))
 
     def __call__(self) -> float:
-        """Take a step; the seconds it took."""
+        """Take a step, and return the seconds that it took."""
         started = time.perf_counter()
         self.optimizer.zero_grad()
         self.method(self.batch, selfkd.Progress(0, 2)).loss.backward()
@@ -118,7 +118,7 @@ class Step:
 
 
 def time_steps(cases: Sequence[Case], counts: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """Median seconds of a step by number of threads, which take turns, for every case."""
+    """Measure the median seconds of a step for every case and number of threads. The numbers take turns."""
     rows = []
     for case in cases:
         step = Step(case)
@@ -140,7 +140,7 @@ def time_steps(cases: Sequence[Case], counts: Sequence[int], rounds: int) -> lis
 
 
 def measure_steps(counts: Sequence[int], rounds: int, cases: int) -> dict[str, Any]:
-    """`time_steps` in every way of waiting and in both places, each in a process of its own."""
+    """Run `time_steps` for every way of waiting and in both places, each in a new process."""
     command = [
         sys.executable,
         __file__,
@@ -164,7 +164,10 @@ def measure_steps(counts: Sequence[int], rounds: int, cases: int) -> dict[str, A
 
 
 def measure_command(threads: int, epochs: int) -> dict[str, Any]:
-    """Seconds of `selfkd train` as it was and as it is, in both places; None where it took longer than the limit."""
+    """Measure the seconds of `selfkd train` as it was and as it is, in both places.
+
+    Returns: the seconds by form and place; None if it took longer than the limit.
+    """
     forms = {
         NEW: (free_environment(), []),
         OLD: (free_environment(**POLICIES[ACTIVE]), [f"trainer.threads={threads}"]),
@@ -256,9 +259,11 @@ REPORT = Report("thread_choice", "threads.md", section, is_section=True)
 def main(given: Sequence[str] | None = None) -> int:
     parser = REPORT.parser(__doc__)
     parser.add_argument("--parts", nargs="+", default=["steps", "command"], choices=["steps", "command"])
-    parser.add_argument("--rounds", type=int, default=7, help="steps that are timed of each network")
-    parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the networks, the smallest first")
-    parser.add_argument("--epochs", type=int, default=30, help="of each training of the command")
+    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each network (%(default)s)")
+    parser.add_argument(
+        "--cases", type=int, default=len(CASES), help="number of networks, from the first on (%(default)s)"
+    )
+    parser.add_argument("--epochs", type=int, default=30, help="epochs of each training of the command (%(default)s)")
     parser.add_argument("--time-steps", type=int, nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     if arguments.time_steps:

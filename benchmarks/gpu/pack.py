@@ -1,9 +1,10 @@
-"""Prepare what travels to a lent GPU: CIFAR-100 in parts small enough for one call each, and the wheels it lacks.
+"""Pack what travels to a lent GPU: CIFAR-100 in parts that each fit one call, and the packages that it lacks.
 
     python benchmarks/gpu/pack.py DATA_ROOT [--out .carry]
 
-writes OUT/data-1, OUT/data-2, ..., each a few Parquet files to be copied into one folder there, and OUT/wheels. The
-images are re-encoded without loss (WebP is smaller than PNG at this size); every pixel is compared.
+Writes Parquet files into the folders OUT/data-1, OUT/data-2 and so on, and wheels into OUT/wheels. On the machine, the
+files of all parts are copied into one folder. The images are encoded again without loss, because WebP is smaller than
+PNG at this size. Every pixel is compared.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from selfkd.data.sources.cifar import CIFAR100
 
 ROOT = Path(__file__).resolve().parents[2]
 PART_MIB = 54
-"""Of the 64 MiB that one call may bring; the repository and the wheels come along."""
+"""The largest part. One call brings at most 64 MiB, with the repository and the wheels."""
 ROWS = 2500
-"""Images in a file."""
+"""Number of images in a file."""
 WHEELS = ("jsonargparse", "docstring-parser", "typeshed-client")
-"""What pyproject.toml needs, directly or through jsonargparse[signatures], and the machine's list of packages lacks."""
+"""The packages that selfkd needs and the machine does not have."""
 _COLUMNS = ("img", "fine_label")
 _WEBP_EFFORT = 2  # of 0 to 6; higher ones take many times longer and gain nothing on images so small
 
@@ -49,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def pack_data(root: Path, out: Path, part_bytes: int) -> list[Path]:
-    """CIFAR-100 in folders of at most `part_bytes` each.
+    """Write CIFAR-100 into folders of at most `part_bytes` each.
 
     Args:
-        root: of the data.
-        out: gets the folders data-1, data-2, ...; older ones there are removed.
-        part_bytes: that the files of a folder may have together.
+        root: folder of the data.
+        out: gets the folders data-1, data-2 and so on, which replace those of an earlier call.
+        part_bytes: the most bytes that the files of a folder have together.
     Returns: the folders.
-    Raises: ValueError: if a single file is larger, or the packed data is not the same.
+    Raises: ValueError: if one file alone is larger, or the packed data is not the same.
     """
     for old in out.glob("data-*"):
         shutil.rmtree(old)
@@ -85,7 +86,7 @@ def pack_data(root: Path, out: Path, part_bytes: int) -> list[Path]:
 
 
 def _recoded(root: Path, split: str) -> Iterator[pyarrow.Table]:
-    """The rows of a split in their order, images as lossless WebP, in tables of ROWS."""
+    """The rows of a split in their order, in tables of ROWS rows, with the images as lossless WebP."""
     files = sorted(root.glob(f"{split}-*.parquet")) or sorted(root.glob(f"data/{split}-*.parquet"))
     table = pyarrow.concat_tables(parquet.read_table(file, columns=list(_COLUMNS)) for file in files)
     for start in range(0, len(table), ROWS):
@@ -107,7 +108,7 @@ def _webp(encoded: bytes) -> bytes:
 
 
 def download_wheels(folder: Path) -> None:
-    """The wheels that the machine lacks; all are pure Python, so any machine's pip fetches the right ones."""
+    """Download the wheels. They must be pure Python, because the lent machine may have another processor."""
     if folder.exists():
         shutil.rmtree(folder)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
