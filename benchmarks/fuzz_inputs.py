@@ -141,6 +141,29 @@ train -x
 train -
 train -- x
 --debug
+compare
+compare x
+compare nothing/*
+compare [
+compare demo/digits/resnet18/plain x=1
+compare demo/digits/resnet18/* --no-train
+compare demo/digits/resnet18/* --no-train --seeds 0
+compare demo/digits/resnet18/* --no-train --seeds -1
+compare demo/digits/resnet18/* --no-train --seeds 1,,2
+compare demo/digits/resnet18/* --no-train --seeds 99999999999999999999
+compare demo/digits/resnet18/* --no-train --seeds 2 seed=1
+compare demo/digits/resnet18/* --no-train --baseline x
+compare demo/digits/resnet18/* --no-train --format html
+compare demo/digits/resnet18/* --no-train --heads branch1
+compare demo/digits/resnet18/* --no-train --output .
+compare demo/digits/resnet18/* --jobs 0
+compare demo/digits/resnet18/* --jobs x
+compare demo/digits/resnet18/* name=one
+compare demo/digits/resnet18/plain teskd/cifar100/resnet18/plain
+compare demo/digits/resnet18/plain --no-train method=plain,,dtskd
+compare demo/digits/resnet18/plain --no-train --runs /dev/null
+compare RUN
+compare RUN/recipe.yaml --no-train
 evaluate
 evaluate --split
 evaluate RUN --split x
@@ -439,16 +462,17 @@ VERBS_OF_RUNS: Mapping[str, Sequence[str]] = {
     "predict": ("predict", "run", "image.png"),
     "export": ("export", "run"),
     "train": ("train", "run/recipe.yaml", "--runs", "again", "name=run", "--no-progress"),
+    "compare": ("compare", RECIPE, *_written({**TINY, "name": "tiny"}), "--no-train", "--seeds", "2"),
 }
 
 
 def _copied(ground: Ground, folder: Path, verb: str) -> tuple[Path, Sequence[str]]:
     """A run to be spoiled, and what is done with it."""
     shutil.copy(next((ground.images / "test").rglob("*.png")), folder / "image.png")
-    if verb == "train":  # the run itself is continued
+    if verb in ("train", "compare"):  # the run itself is continued, or compared
         path = folder / "runs" / "tiny" / "seed-0"
         shutil.copytree(ground.run, path)
-        return path, _training({"name": "tiny"})
+        return path, _training({"name": "tiny"}) if verb == "train" else VERBS_OF_RUNS[verb]
     shutil.copytree(ground.run, folder / "run")
     return folder / "run", VERBS_OF_RUNS[verb]
 
@@ -841,7 +865,7 @@ def _flags(ground: Ground) -> Iterator[Input]:
     image = str(next((ground.images / "test").rglob("*.png")))
     for line in LINES.splitlines():
         words = [{"RUN": "run", "IMAGE": image}.get(word, word) for word in line.split()]
-        verb = words[0] if words[0] in ("train", "evaluate", "predict", "export", "check", "list") else "list"
+        verb = words[0] if words[0] in ("train", "compare", "evaluate", "predict", "export", "check", "list") else "list"
 
         def prepare(folder: Path, words: Sequence[str] = words) -> Sequence[str]:
             if "run" in words:  # an evaluation writes into its run

@@ -29,6 +29,7 @@ __all__ = ["compare", "compare_outcomes"]
 
 _PLAIN = "plain"
 _SPLIT, _CHECKPOINT = "test", "last"
+_MOST_SEEDS = 1000
 _SHORT_SECONDS = 2  # shorter work shows no bar
 _NOT_KEPT = (
     "the predictions for the test images were not kept for every run; 'selfkd evaluate RUN --keep-logits' keeps them"
@@ -141,7 +142,7 @@ def _seeds(seeds: int | Sequence[int] | None) -> Sequence[int] | None:
         if seeds is not None and not seeds:
             raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
         return seeds
-    at_least("seeds", seeds, 1)
+    at_least("seeds", seeds, 1, _MOST_SEEDS)
     return range(seeds)
 
 
