@@ -106,7 +106,7 @@ def test_only_shared_seeds_are_paired(runs):
     runs.add(DTSKD, 1, 83.0)
     comparison = runs.compared()
     assert comparison.rows[1].over_seeds == Difference(3.0, None, None, 1)
-    assert "One seed gives no interval" in comparison.to_markdown()
+    assert "A single seed gives no interval" in comparison.to_markdown()
 
 
 def answers(share, seed, images="same", n=200):

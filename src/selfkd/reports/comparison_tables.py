@@ -160,12 +160,13 @@ def _on_differences(comparison: Comparison) -> list[str]:
     if not compared:
         return []
     pairs = [0 if row.over_seeds is None else row.over_seeds.n for row in compared]
+    over_seeds = "over seeds: the mean over the seeds that both have"
     lines = [
         f"difference: points above main of {names[comparison.baseline]} after the last epoch.",
-        "over seeds: the mean over the seeds that both have, with its 95 % interval (Student's t)."
-        + (" One seed gives no interval." if 1 in pairs else "")
-        + (" A cell is empty where no seed is shared." if 0 in pairs else ""),
+        f"{over_seeds}, with its 95 % interval (Student's t)." if max(pairs) > 1 else f"{over_seeds}.",
     ]
+    lines += ["A single seed gives no interval."] if 1 in pairs else []
+    lines += ["There is no difference where no seed is shared."] if 0 in pairs else []
     if comparison.image_pairs is not None:
         lines.append(
             "over images: the mean over the test images, with its 95 % interval (bootstrap). The interval tells what "
