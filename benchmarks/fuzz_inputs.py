@@ -126,6 +126,7 @@ PLACES = (
     *("/proc/self", "a\nb", "file.txt"),
 )
 
+_VERBS = ("train", "compare", "evaluate", "predict", "export", "check", "list")
 LINES = """\
 train --epochs 3
 train --lr=0.1
@@ -865,7 +866,7 @@ def _flags(ground: Ground) -> Iterator[Input]:
     image = str(next((ground.images / "test").rglob("*.png")))
     for line in LINES.splitlines():
         words = [{"RUN": "run", "IMAGE": image}.get(word, word) for word in line.split()]
-        verb = words[0] if words[0] in ("train", "compare", "evaluate", "predict", "export", "check", "list") else "list"
+        verb = words[0] if words[0] in _VERBS else "list"
 
         def prepare(folder: Path, words: Sequence[str] = words) -> Sequence[str]:
             if "run" in words:  # an evaluation writes into its run
