@@ -173,7 +173,7 @@ def _on_differences(comparison: Comparison) -> list[str]:
             "other test images would change, not what other seeds would."
             + (" Each seed has its own test images." if comparison.image_pairs == "images and seeds" else "")
         )
-    reasons = list(comparison.without_answers)
+    reasons = list(comparison.without_predictions)
     if not reasons and any(row.over_seeds is not None and row.over_images is None for row in compared):
         reasons.append("the runs of one seed had different test images")
     return [*lines, *(f"A difference over images is missing: {reason}." for reason in reasons)]
