@@ -2,7 +2,6 @@ import pytest
 from scipy import stats
 
 from selfkd.errors import RunError
-from selfkd.reports.score_table import score_table
 from selfkd.reports.seed_table import Estimate, rows_of, table, training_report
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
@@ -74,25 +73,9 @@ def test_the_report_of_runs_explains_its_table_and_names_their_folders(tmp_path)
     assert "±" not in training_report(folders[:1])
 
 
-def test_scores_of_one_run():
-    text = score_table({"main": {"top1": {"value": 12.345, "unit": "%", "n": 10}}})
-    assert "top1 (%)" in text
-    assert "12.35" in text or "12.34" in text
-    assert "10" in text
-
-
-def test_scores_of_any_unit_are_shown():
-    scores = {"main": {"nll": {"value": 0.00123, "unit": "nat", "n": 10}, "ratio": {"value": 0.5, "unit": "", "n": 10}}}
-    header, _, row = score_table(scores).splitlines()
-    assert [cell.strip() for cell in header.split("|")[1:-1]] == ["head", "nll (nat)", "ratio", "images"]
-    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["main", "0.00123", "0.5", "10"]
-
-
 def test_names_of_a_downloaded_run_cannot_forge_a_line():
     scores = run("p/plain", 0, 90, 91) | {"method": "plain\nselfkd: all is well\x1b[2J"}
     assert r"| plain\nselfkd: all is well\x1b[2J |" in table(rows_of([scores]))
-    heads = {"main\nselfkd": {"top1": {"value": 90.0, "unit": "%", "n": 100}}}
-    assert r"| main\nselfkd |" in score_table(heads)
 
 
 @pytest.mark.parametrize(
