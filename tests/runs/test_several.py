@@ -148,6 +148,22 @@ def test_without_its_teacher_a_student_is_not_trained(recipes, simulated, tmp_pa
     assert len(simulated.events) == 2
 
 
+def test_students_that_cannot_be_trained_are_refused_before_their_teachers_are_trained(recipes, simulated, tmp_path):
+    bad = {
+        "data": "folder",
+        "data.image_size": "16",
+        "data.root": str(tmp_path / "nowhere"),
+        "data.train_per_class": "2",
+    }
+    chain = {**KD, "teacher.method": "kd", "teacher.teacher": "recipe", "teacher.teacher.recipe": PLAIN}
+    students = recipes("kd", (0, 1), **KD) + recipes("kd", (0, 1), **{**chain, **bad})
+    outcomes = train_several(students, tmp_path, show_progress=False)
+    assert errors(outcomes)[:2] == [None, None]
+    assert all("nowhere' is not a folder" in str(error) for error in errors(outcomes)[2:])
+    started = [event.partition(" ")[0] for event in simulated.events if "starts" in event]
+    assert started == ["label_smoothing-0", "kd-0", "label_smoothing-1", "kd-1"]
+
+
 def test_when_the_time_is_up_the_runs_are_stopped_and_can_be_continued(recipes, simulated, tmp_path):
     simulated.looks = {"ps_kd": 10**9}
     outcomes = train_several(recipes("plain,ps_kd,dtskd"), tmp_path, show_progress=False, seconds=0.5)

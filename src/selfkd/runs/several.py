@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.prepare import check_finished, check_recipe
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several_progress import SeveralProgress, WatchedRun
+from selfkd.runs.train import check_student
 from selfkd.runs.training_process import TrainingProcess
 from selfkd.training.processes import launcher_name
 from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
@@ -101,7 +102,8 @@ class _Trainings:
         self.recipes = {_key(recipe): recipe for recipe in each_once(recipe for chain in chains for recipe in chain)}
         pairs = (pair for chain in chains for pair in itertools.pairwise(chain))
         self.teacher_of = {_key(student): _key(teacher) for teacher, student in pairs}
-        self.overwritten = {_key(recipe) for recipe in recipes} if overwrite else set()
+        self.asked = {_key(recipe) for recipe in recipes}
+        self.overwritten = self.asked if overwrite else set()
         for recipe in self.recipes.values():
             check_path(RunFolder.of(recipe, runs).path)
         self.watched = {
@@ -118,6 +120,7 @@ class _Trainings:
         with tempfile.TemporaryDirectory(prefix="selfkd-") as files, ExitStack() as closing:
             closing.callback(self._close)
             try:
+                self._refuse_bad_students(progress)
                 while self.waiting or self.running:
                     if deadline is not None and time.monotonic() > deadline:
                         self._stop_in_time(progress)
@@ -134,6 +137,28 @@ class _Trainings:
                 ) from stop
         return self.errors
 
+    def _refuse_bad_students(self, progress: SeveralProgress) -> None:
+        """Check all students before their teachers are trained. A teacher without any good student is not trained."""
+        faults: dict[tuple[str, str], str | None] = {}
+        for student in reversed(self.recipes):  # a student may be the teacher of a later one
+            teacher = self.teacher_of.get(student)
+            if teacher is None or self._is_kept(teacher) or self._is_kept(student) or student in self.errors:
+                continue
+            names = (student[0], teacher[0])  # with another seed it is the same
+            if names not in faults:
+                faults[names] = _fault(check_student, self.recipes[student], self.recipes[teacher])
+            if (fault := faults[names]) is not None:
+                self._end(student, fault, progress)
+                self._drop_teacher(teacher, progress)
+        self.waiting = [key for key in self.waiting if key not in self.errors]
+
+    def _drop_teacher(self, teacher: Key, progress: SeveralProgress) -> None:
+        students = [student for student, its_teacher in self.teacher_of.items() if its_teacher == teacher]
+        if teacher not in self.asked and all(student in self.errors for student in students):
+            self._end(teacher, "its students cannot be trained", progress)
+            if (next_teacher := self.teacher_of.get(teacher)) is not None:
+                self._drop_teacher(next_teacher, progress)
+
     def _start_ready(self, progress: SeveralProgress, files: Path) -> None:
         """Start the runs whose turn it is. A finished run is checked in this process, and a bad one gets an error."""
         for key in list(self.waiting):
@@ -144,7 +169,7 @@ class _Trainings:
                 name, seed = teacher
                 self._end(key, f"its teacher {name} seed {seed} is not finished: {self.errors[teacher]}", progress)
             elif self._is_kept(key):
-                self._end(key, self._fault_of_finished(self.recipes[key]), progress)
+                self._end(key, _fault(self._check_finished, self.recipes[key]), progress)
             elif len(self.running) < self.jobs:
                 self._start(key, files / str(len(self.recipes) - len(self.waiting)))
                 progress.begin(key)
@@ -165,16 +190,15 @@ class _Trainings:
                 self.recipes[key], self.runs, files, cores, self.trust_imports, key in self.overwritten
             )
 
-    def _fault_of_finished(self, recipe: Recipe) -> str | None:
-        """Why a finished run cannot be kept for this recipe; None if it is kept."""
+    def _check_finished(self, recipe: Recipe) -> None:
+        """Check that a finished run can be kept for this recipe.
+
+        Raises: SelfKDError: if it cannot.
+        """
         folder = RunFolder.of(recipe, self.runs)
-        try:
-            check_recipe(folder, recipe)
-            check_finished(folder, recipe, self.runs, self.trust_imports)
-            folder.scores()
-        except SelfKDError as error:
-            return str(error)
-        return None
+        check_recipe(folder, recipe)
+        check_finished(folder, recipe, self.runs, self.trust_imports)
+        folder.scores()
 
     def _collect(self, progress: SeveralProgress) -> None:
         """Take note of the processes that have ended."""
@@ -211,6 +235,15 @@ class _Trainings:
         """End the processes that still run, after an error."""
         for process in self.running.values():
             process.close()
+
+
+def _fault(check: Callable[..., None], *recipes: Recipe) -> str | None:
+    """The message of a check that fails; None if it succeeds."""
+    try:
+        check(*recipes)
+    except SelfKDError as error:
+        return str(error)
+    return None
 
 
 def _key(recipe: Recipe) -> Key:

@@ -30,7 +30,7 @@ from selfkd.training.processes import World, is_main_process, start
 from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import threads_restored
 
-__all__ = ["run"]
+__all__ = ["check_student", "run"]
 
 _BUILDING = "reading the data and building the network"
 _BUILD_SMALLER = "a smaller network or smaller images might fit, as a run of its own"
@@ -84,6 +84,20 @@ def run(
     return folder
 
 
+def check_student(student: Recipe, teacher: Recipe) -> None:
+    """Check that a student can be trained once its teacher is. Nothing is written or kept in memory.
+
+    Args:
+        student: recipe of the student.
+        teacher: recipe of the teacher, which is not trained yet.
+    Raises:
+        UserError: if data, network or options cannot be used, or the teacher has other classes or another image size.
+        MemoryExhaustedError: if there is too little memory.
+    """
+    with memory_for(_BUILDING, _BUILD_SMALLER):
+        Experiment.build(student, pretrained=False, teacher=partial(untrained_teacher, teacher)).training_parts()
+
+
 def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool) -> None:
     """Build, train and finish a run, in each of its processes. The main process writes."""
     folder = RunFolder.of(recipe, runs)
@@ -125,7 +139,6 @@ def _train_teacher(recipe: Recipe, runs: Path, show_progress: bool, trust_import
     for teacher in teachers_first(recipe, trust_imports)[-1:]:  # `run` trains the teacher's own teacher
         folder = RunFolder.of(teacher, runs)
         if is_main_process() and not folder.is_finished:
-            with memory_for(_BUILDING, _BUILD_SMALLER):  # keeps neither the student's data nor its network
-                Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher)).training_parts()
+            check_student(recipe, teacher)
         _log.info("the teacher is trained first: %s", folder.path)
         run(teacher, runs, show_progress=show_progress, trust_imports=trust_imports)
