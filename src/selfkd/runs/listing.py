@@ -89,6 +89,8 @@ def _found(root: Path) -> Iterator[ListedRun]:
             seen.add((state.st_dev, state.st_ino))
             with os.scandir(folder) as entries:
                 inside = {entry.name: _is_folder(entry) for entry in entries}
+        except FileNotFoundError:  # it has just been deleted
+            continue
         except OSError as error:
             yield ListedRun(folder, "damaged", problem=f"the folder cannot be read: {error.strerror}")
             continue
@@ -122,8 +124,8 @@ def _listed(folder: RunFolder) -> ListedRun:
         run = replace(run, recipe=name, seed=seed, epochs=epochs)
         if folder.is_finished:
             scores = folder.scores()
-            top1 = {"top1_last": _top1(scores["last"]), "top1_best": _top1(scores["best"])}
-            return replace(run, state="finished", epochs_done=epochs, **top1)
+            last, best = _top1(scores["last"]), _top1(scores["best"])
+            return replace(run, state="finished", epochs_done=epochs, top1_last=last, top1_best=best)
         if folder.is_locked:
             return replace(run, state="training", epochs_done=logged_epochs(folder).done)
         return replace(run, state="unfinished", epochs_done=saved_epochs(folder))
