@@ -138,7 +138,7 @@ train seed=0,x
 train seed=0,-1
 train seed=[0,1]
 train seed=0,1,99999999999999999999
-train seed=0,1 data=folder data.root=nowhere
+train data=folder data.image_size=16 data.root=nowhere
 train method=plain,dtskd
 train demo/digits/* name=x
 train nothing/*

@@ -136,6 +136,13 @@ class SeveralProgress:
     ) -> None:
         self._opened.close()
 
+    def check(self, done: int, total: int) -> None:
+        """Show how many of the recipes are checked, before the first run begins."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"checking recipes: {done}/{total}")
+        elif done == 0:
+            _log.info("checking %d recipes", total)
+
     def begin(self, key: Any) -> None:
         """Note that the training of a run begins or continues."""
         if self._bar is None:
