@@ -61,7 +61,7 @@ def test_the_time_to_start_counts_for_runs_that_have_not_begun(watched, monkeypa
     runs[0].begin()
     log_epochs(runs[0].folder, 4, 10, 2)
     runs[0].end(None)
-    assert runs[0].seconds_beside == 17 - 6 * 2
+    assert runs[0].overhead == 17 - 6 * 2
     runs[1].begin()
     assert seconds_left(runs, jobs=1) == 10 * 2 + 10 * 2 + 5
 

@@ -114,7 +114,7 @@ sys.exit(main())
 def test_a_process_and_those_that_it_started_end_with_the_input():
     code = """
 import multiprocessing, signal, time
-from selfkd.training.signals import leave_with_input, stopping_on_signals
+from selfkd.training.signals import leave_when_input_ends, stopping_on_signals
 
 def hold():
     time.sleep(600)
@@ -122,7 +122,7 @@ def hold():
 if __name__ == "__main__":
     child = multiprocessing.get_context("fork").Process(target=hold)
     child.start()
-    leave_with_input()
+    leave_when_input_ends()
     print(child.pid, flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)

@@ -89,10 +89,10 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.recipes.key_checks import split_overrides
     from selfkd.recipes.options_help import options_help
     from selfkd.recipes.several import resolve_several
-    from selfkd.training.signals import leave_with_input
+    from selfkd.training.signals import leave_when_input_ends
 
     if parsed.end_with_input:
-        leave_with_input()
+        leave_when_input_ends()
     at_least("jobs", parsed.jobs, 1)
     name, arguments = _recipe_and_overrides(parsed.arguments)
     overrides = split_overrides(arguments)

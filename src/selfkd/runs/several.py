@@ -31,7 +31,6 @@ __all__ = ["Outcome", "train_several"]
 _PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 30.0  # how long a stopped process may take to end
 _TIME_IS_UP = "the time is up"
-_CONTINUE = "the same command continues"
 
 Key = tuple[str, int]
 """The name and the seed of a run, which give its folder."""
@@ -103,6 +102,7 @@ class _Trainings:
         self.runs, self.jobs, self.trust_imports = runs, jobs, trust_imports
         self.asked = {_key(recipe) for recipe in recipes}
         self.overwritten = self.asked if overwrite else set()
+        self.advice = f"the same command{' without --overwrite' if overwrite else ''} continues"
         chains = [self._with_teachers(recipe) for recipe in recipes]
         self.recipes = {_key(recipe): recipe for recipe in each_once(recipe for chain in chains for recipe in chain)}
         pairs = (pair for chain in chains for pair in itertools.pairwise(chain))
@@ -147,7 +147,7 @@ class _Trainings:
                 finished = [key for key, error in self.errors.items() if error is None]
                 finished += [key for key in self.waiting if self._is_kept(self.recipes[key])]
                 raise RunInterruptedError(
-                    f"stopped; {len(finished)} of {len(self.recipes)} runs are finished; {_CONTINUE}", stop.number
+                    f"stopped; {len(finished)} of {len(self.recipes)} runs are finished; {self.advice}", stop.number
                 ) from stop
         return self.errors
 
@@ -241,7 +241,7 @@ class _Trainings:
             error = process.error
             self._end(key, None if error is None else f"{_TIME_IS_UP}: {error}", progress)
         for key in self.waiting:
-            self._end(key, f"{_TIME_IS_UP}: it was not begun; {_CONTINUE}", progress)
+            self._end(key, f"{_TIME_IS_UP}: it was not begun; {self.advice}", progress)
 
     def _end(self, key: Key, error: str | None, progress: SeveralProgress) -> None:
         self.errors[key] = error

@@ -39,7 +39,7 @@ class WatchedRun:
         count: its epochs until now.
         has_begun: whether a process trains it, or has trained it.
         is_over: whether it has finished or failed.
-        seconds_beside: how long its process took beside the epochs, to start and to finish; None if it is not known.
+        overhead: seconds that its process took to start and to finish; None if they are not known.
     """
 
     recipe: Recipe
@@ -48,7 +48,7 @@ class WatchedRun:
     count: EpochCount = field(init=False)
     has_begun: bool = field(init=False, default=False)
     is_over: bool = field(init=False, default=False)
-    seconds_beside: float | None = field(init=False, default=None)
+    overhead: float | None = field(init=False, default=None)
     _begin: tuple[float, int] = field(init=False, default=(0.0, 0))
     _state: tuple[int, int] | None = field(init=False, default=None)
 
@@ -84,7 +84,7 @@ class WatchedRun:
         self.count = EpochCount(self.epochs, self.count.seconds)
         if self.has_begun and self.count.seconds is not None:
             begun, done = self._begin
-            self.seconds_beside = max(0.0, time.monotonic() - begun - (self.epochs - done) * self.count.seconds)
+            self.overhead = max(0.0, time.monotonic() - begun - (self.epochs - done) * self.count.seconds)
 
     def _state_of_log(self) -> tuple[int, int] | None:
         try:
@@ -113,10 +113,10 @@ def seconds_left(runs: Collection[WatchedRun], jobs: int) -> float | None:
         return None
     of_recipe = {name: statistics.fmean(seconds) for name, seconds in logged.items()}
     of_others = statistics.fmean(of_recipe.values())
-    beside = [run.seconds_beside for run in runs if run.seconds_beside is not None]
-    to_start = statistics.fmean(beside) if beside else 0.0
+    overheads = [run.overhead for run in runs if run.overhead is not None]
+    overhead = statistics.fmean(overheads) if overheads else 0.0
     left = [
-        (run.epochs - run.count.done) * of_recipe.get(run.recipe.name, of_others) + to_start * (not run.has_begun)
+        (run.epochs - run.count.done) * of_recipe.get(run.recipe.name, of_others) + overhead * (not run.has_begun)
         for run in runs
         if not run.is_over
     ]
