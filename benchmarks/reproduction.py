@@ -40,6 +40,7 @@ is *reproduced* if at least {ENOUGH_SEEDS} runs of the unchanged recipe with dif
 is above or below. It says *another budget* if our runs changed the recipe; such runs cannot be compared with the paper.
 [docs/compare.md](compare.md) explains the tables."""
 _NOTES = {
+    "demo/digits/resnet18": "The papers have no figures for the digits. These trainings take some minutes on a CPU.",
     "dtskd/cifar100/resnet18+backbone.width=16+trainer.best_after_epoch=0+trainer.epochs=15": """\
 **With this small budget the methods do not help as they do in the papers.** A network of a quarter of the width trains
 for 15 epochs, with all methods in DTSKD's protocol. The papers train the full width for 200 or 300 epochs, each in its
@@ -148,8 +149,10 @@ def _commands(results: Sequence[Result]) -> str:
         name, *overrides = result.recipe.name.split("+")
         recipes.setdefault(tuple(overrides), {})[name] = None
     seeds = ",".join(map(str, sorted({result.seed for result in results})))
+    words = f"--seeds {seeds}" if "," in seeds else f"seed={seeds}"  # one number after --seeds counts seeds
+    root = ["data.root=DATA_ROOT"] if "root" in results[0].recipe.options["data"] else []
     lines = [
-        " ".join(["    selfkd compare", *names, *overrides, "data.root=DATA_ROOT", "--seeds", seeds])
+        " ".join(["    selfkd compare", *names, *overrides, *root, words])
         for overrides, names in recipes.items()
     ]
     return "\n".join(["To repeat it:\n", *lines])

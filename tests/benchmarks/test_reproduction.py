@@ -53,7 +53,12 @@ def test_runs_stand_below_their_protocol_with_a_verdict(benchmark, finished, log
     assert "| reproduced " in dtskd
     assert "too few seeds (1 of 3)" in sections[1]
     assert "Trained on: a GPU, 4 thread(s), torch 2.15.0." in page
-    assert f"selfkd compare {DTSKD} {PLAIN} data.root=DATA_ROOT --seeds 0,1,2" in page
+    assert f"selfkd compare {DTSKD} {PLAIN} data.root=DATA_ROOT --seeds 0,1,2\n" in page
+
+
+def test_one_seed_is_an_override_and_data_without_a_folder_needs_none(benchmark, finished, logs):
+    page = benchmark.page([finished("demo/digits/resnet18/plain", 3, 90.0)], [], logs)
+    assert "selfkd compare demo/digits/resnet18/plain seed=3\n" in page
 
 
 def test_another_budget_is_a_table_of_its_own_and_no_run_figure(benchmark, finished, logs):
@@ -64,7 +69,7 @@ def test_another_budget_is_a_table_of_its_own_and_no_run_figure(benchmark, finis
     assert "We ran 1 of them" in " ".join(page.split())
     table = page.partition("### resnet18 with trainer.epochs=15")[2]
     assert table.count("another budget (not comparable)") == 1, "of plain alone, since the paper's figure is plain's"
-    assert f"selfkd compare {PLAIN} method=loth trainer.epochs=15 data.root=DATA_ROOT --seeds 0" in table
+    assert f"selfkd compare {PLAIN} method=loth trainer.epochs=15 data.root=DATA_ROOT seed=0" in table
 
 
 def test_loths_curve_stands_beside_the_authors(benchmark, finished, logs):
