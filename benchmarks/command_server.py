@@ -33,7 +33,7 @@ _IMPORTS = (
     "selfkd.methods.plain",
     "selfkd.methods.teskd",
     "selfkd.data.sources.parquet",
-    "selfkd.reports.score_table",
+    "selfkd.reports.evaluation_report",
     "selfkd.reports.compare",
     "selfkd.runs.checkup",
     "selfkd.runs.train",

@@ -126,6 +126,7 @@ PLACES = (
     *("/proc/self", "a\nb", "file.txt"),
 )
 
+_VERBS = ("train", "compare", "evaluate", "predict", "export", "check", "list")
 LINES = """\
 train --epochs 3
 train --lr=0.1
@@ -141,6 +142,29 @@ train -x
 train -
 train -- x
 --debug
+compare
+compare x
+compare nothing/*
+compare [
+compare demo/digits/resnet18/plain x=1
+compare demo/digits/resnet18/* --no-train
+compare demo/digits/resnet18/* --no-train --seeds 0
+compare demo/digits/resnet18/* --no-train --seeds -1
+compare demo/digits/resnet18/* --no-train --seeds 1,,2
+compare demo/digits/resnet18/* --no-train --seeds 99999999999999999999
+compare demo/digits/resnet18/* --no-train --seeds 2 seed=1
+compare demo/digits/resnet18/* --no-train --baseline x
+compare demo/digits/resnet18/* --no-train --format html
+compare demo/digits/resnet18/* --no-train --heads branch1
+compare demo/digits/resnet18/* --no-train --output .
+compare demo/digits/resnet18/* --jobs 0
+compare demo/digits/resnet18/* --jobs x
+compare demo/digits/resnet18/* name=one
+compare demo/digits/resnet18/plain teskd/cifar100/resnet18/plain
+compare demo/digits/resnet18/plain --no-train method=plain,,dtskd
+compare demo/digits/resnet18/plain --no-train --runs /dev/null
+compare RUN
+compare RUN/recipe.yaml --no-train
 evaluate
 evaluate --split
 evaluate RUN --split x
@@ -150,6 +174,18 @@ evaluate RUN --checkpoint 3
 evaluate RUN data.root=
 evaluate RUN loader.workers=-1
 evaluate RUN =
+evaluate RUN --data
+evaluate RUN --data RUN
+evaluate RUN --data IMAGE
+evaluate RUN --data nosuch
+evaluate RUN --data nosuch --split train
+evaluate RUN --data RUN --keep-logits
+evaluate RUN --keep-logits --json
+evaluate RUN --keep-logit
+evaluate RUN --temperature
+evaluate RUN --temperature 2
+evaluate RUN --temperature --split validation
+evaluate RUN --keep-logits --temperature --checkpoint best --split train
 predict RUN
 predict RUN IMAGE --top x
 predict RUN IMAGE --top 0
@@ -427,16 +463,17 @@ VERBS_OF_RUNS: Mapping[str, Sequence[str]] = {
     "predict": ("predict", "run", "image.png"),
     "export": ("export", "run"),
     "train": ("train", "run/recipe.yaml", "--runs", "again", "name=run", "--no-progress"),
+    "compare": ("compare", RECIPE, *_written({**TINY, "name": "tiny"}), "--no-train", "--seeds", "2"),
 }
 
 
 def _copied(ground: Ground, folder: Path, verb: str) -> tuple[Path, Sequence[str]]:
     """A run to be spoiled, and what is done with it."""
     shutil.copy(next((ground.images / "test").rglob("*.png")), folder / "image.png")
-    if verb == "train":  # the run itself is continued
+    if verb in ("train", "compare"):  # the run itself is continued, or compared
         path = folder / "runs" / "tiny" / "seed-0"
         shutil.copytree(ground.run, path)
-        return path, _training({"name": "tiny"})
+        return path, _training({"name": "tiny"}) if verb == "train" else VERBS_OF_RUNS[verb]
     shutil.copytree(ground.run, folder / "run")
     return folder / "run", VERBS_OF_RUNS[verb]
 
@@ -805,6 +842,7 @@ def _names_and_places(ground: Ground) -> Iterator[Input]:
         "the run to predict with": ("predict", "{}", image),
         "the run to export": ("export", "{}"),
         "data.root": ("evaluate", run, "data.root={}"),
+        "--data of evaluate": ("evaluate", run, "--data={}"),
         "--runs": (*_training({}), "--runs={}"),
         "--output of export": ("export", run, "--output={}"),
         "--output of predict": ("predict", run, image, "--output={}"),
@@ -825,8 +863,14 @@ def _names_and_places(ground: Ground) -> Iterator[Input]:
 
 
 def _flags(ground: Ground) -> Iterator[Input]:
-    run, image = str(ground.run), str(next((ground.images / "test").rglob("*.png")))
+    image = str(next((ground.images / "test").rglob("*.png")))
     for line in LINES.splitlines():
-        words = [{"RUN": run, "IMAGE": image}.get(word, word) for word in line.split()]
-        verb = words[0] if words[0] in ("train", "evaluate", "predict", "export", "check", "list") else "list"
-        yield Input(verb, f"line: {line}", lambda folder, words=words: words)
+        words = [{"RUN": "run", "IMAGE": image}.get(word, word) for word in line.split()]
+        verb = words[0] if words[0] in _VERBS else "list"
+
+        def prepare(folder: Path, words: Sequence[str] = words) -> Sequence[str]:
+            if "run" in words:  # an evaluation writes into its run
+                shutil.copytree(ground.run, folder / "run")
+            return words
+
+        yield Input(verb, f"line: {line}", prepare)

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-VERBS = {"train", "evaluate", "predict", "export", "check", "list"}
+VERBS = {"train", "compare", "evaluate", "predict", "export", "check", "list"}
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1\nKeyError: 1\n'
 
 

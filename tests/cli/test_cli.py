@@ -82,7 +82,7 @@ def test_train_evaluate_predict_export(selfkd, command, caplog, tmp_path):
     assert "Temperature fitted on half of the train split, drawn by seed 0 (50 images)" in text
     assert command("evaluate", run, "--json", "trainer.epochs=3")[0] == 2
     status, _, errors = command("evaluate", run, "--keep-logits", "--data", run)
-    assert (status, errors.startswith("selfkd: --keep-logits=True is not allowed; only the logits of")) == (2, True)
+    assert (status, errors.startswith("selfkd: --keep-logits=True is not allowed; a run's folder")) == (2, True)
 
     image = tmp_path / "digit.png"
     Image.fromarray(np.uint8(load_digits().images[0] * (255 / 16))).save(image)
@@ -127,20 +127,19 @@ def test_somebodys_own_method_lies_in_the_working_folder(command, tmp_path):
 def test_without_a_recipe_the_embedded_default_is_compared(selfkd):
     done = selfkd("train", "trainer.epochs=1", "backbone.width=4", "--no-progress")
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    assert sum(line.startswith("| plain") for line in lines) == 1
-    assert [line.split("|")[2].strip() for line in lines if line.startswith("| dtskd")] == [
-        "main",
-        "branch1",
-        "branch2",
-        "branch3",
+    accuracy, cost, legend = done.stdout.split("\n\n")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in accuracy.splitlines()]
+    assert rows[0][-2:] == ["difference over seeds", "over images"]
+    assert [row[:3] for row in rows[2:]] == [
+        ["plain", "main", "3"],
+        ["dtskd", "main", "3"],
+        ["dtskd", "branch1", "3"],
+        ["dtskd", "branch2", "3"],
+        ["dtskd", "branch3", "3"],
     ]
-    assert all(line.split("|")[-2].strip() == "3" for line in lines[2:])
-    assert "95 % interval" in done.stdout
-    assert done.stdout.count("seed-") == 6
-    for method in ("plain", "dtskd"):
-        for seed in range(3):
-            assert f"{method} seed {seed}: epoch 1/1, test " in done.stderr, "a line for the evaluated epoch"
+    assert all("[" in cell for row in rows[3:] for cell in row[-2:]), "every difference has its interval"
+    assert len(cost.splitlines()) == 4
+    assert legend.count("{seed-0,seed-1,seed-2}") == 2
 
 
 BAD = {
@@ -158,6 +157,22 @@ BAD = {
     "epochs": (["train", RECIPE, "trainer.epochs=0"], "trainer.epochs=0 is not allowed"),
     "no root": (["train", "dtskd/cifar100/resnet18/plain"], "data.root=None is not allowed"),
     "bad root": (["train", "dtskd/cifar100/resnet18/plain", "data.root=nowhere"], "nowhere' is not a folder"),
+    "nothing to compare": (["compare", "--seeds", "2"], "name the recipes to compare, for example"),
+    "a pattern without a recipe": (["compare", "demo/digits/resnet81/*"], "nearest: demo/digits/resnet18/"),
+    "a number of seeds": (["compare", RECIPE, "--seeds", "many"], "argument --seeds: must be a number of seeds, or"),
+    "no seed": (["compare", RECIPE, "--seeds", "0"], "--seeds=0 is not allowed; --seeds must be"),
+    "seeds twice": (["compare", RECIPE, "--seeds", "2", "seed=4"], "give the seeds once"),
+    "a baseline": (
+        ["compare", RECIPE, "--baseline", "plain"],
+        f"--baseline='plain' is not allowed; --baseline must be one of the compared recipes: {RECIPE}",
+    ),
+    "two trainings": (
+        ["compare", RECIPE, "teskd/cifar100/resnet18/teskd"],
+        "train differently: data is 'digits' and 'cifar100', optimizer.lr is 0.05 and 0.1",
+    ),
+    "nothing that is finished": (["compare", RECIPE, "--no-train"], "no run is finished; the first is runs/demo/"),
+    "a form": (["compare", RECIPE, "--format", "html"], "invalid choice: 'html'"),
+    "an output folder": (["compare", RECIPE, "--no-train", "--output", "."], "--output"),
     "form": (["train", RECIPE, "epochs"], "'epochs' is not an override; after the recipe"),
     "run": (["evaluate", "nowhere"], "nowhere is not a run folder"),
     "image": (["predict", "nowhere", "image.png"], "nowhere is not a run folder"),
@@ -229,6 +244,9 @@ SLIPS = {
     "underscores": (["train", RECIPE, "trainer.epochs=1_000"], "trainer.epochs='1_000' is not allowed; write numbers"),
     "leading zeros": (["train", RECIPE, "trainer.epochs=010"], "trainer.epochs='010' is not allowed; write numbers"),
     "colons": (["train", "trainer.epochs=1:30"], "trainer.epochs='1:30' is not allowed; write numbers in plain"),
+    "nothing to compare": (["compare"], "name the recipes to compare, for example selfkd compare"),
+    "a key to compare with": (["compare", RECIPE, "trainer.epoch=3"], "nearest: trainer.epochs"),
+    "a recipe to compare": (["compare", "demo/digits/resnet18/plane"], "nearest: demo/digits/resnet18/plain"),
     "a seed": (["train", RECIPE, "seed=0x1F"], "seed='0x1F' is not allowed; write numbers in plain decimals"),
 }
 

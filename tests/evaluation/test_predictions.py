@@ -6,7 +6,7 @@ import selfkd
 from selfkd.data.loading.resident import EvaluationLoader
 from selfkd.data.splits import ImageSet
 from selfkd.errors import BackboneError, NonFiniteLossError
-from selfkd.evaluation.metrics import evaluate, measure
+from selfkd.evaluation.metrics import HeadMetrics, evaluate
 from selfkd.evaluation.predictions import collect
 from selfkd.methods import METHODS
 from selfkd.methods.plain import Plain
@@ -62,7 +62,9 @@ def test_metrics_of_what_was_collected_are_those_of_the_evaluation(images, label
     method = method_named("loth")
     scores = evaluate(method, loader(images, labels, 4), "cpu")
     assert set(scores["fusion"]) == {"top1", "top5"}
-    assert measure(collect(method, loader(images, labels, 3), "cpu")) == scores
+    predictions, metrics = collect(method, loader(images, labels, 3), "cpu"), HeadMetrics(CLASSES, "cpu")
+    metrics.update(predictions.logits, predictions.labels)
+    assert metrics.compute() == scores
 
 
 def test_logits_that_are_no_numbers_are_refused(images, labels):

@@ -9,7 +9,7 @@ from selfkd.errors import CheckpointError, RunError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.comparison import Comparison, Skipped
 from selfkd.reports.estimates import Difference, Estimate
-from selfkd.reports.results import Answers, read_result
+from selfkd.reports.results import CorrectPredictions, read_result
 from selfkd.runs.run_folder import RunFolder
 
 PLAIN, DTSKD = "demo/digits/resnet18/plain", "demo/digits/resnet18/dtskd"
@@ -22,12 +22,12 @@ class Runs:
         self.folder = folder
         self.recipes, self.results = {}, []
 
-    def add(self, name, seed, last, answers=None, overrides=None, **others):
+    def add(self, name, seed, last, predictions=None, overrides=None, **others):
         recipe = resolve(name, {"seed": seed, **(overrides or {})})
         self.recipes.setdefault(recipe.name, recipe)
         last = last if isinstance(last, dict) else {"main": last}
         result = read_result(recipe, write_run(recipe, self.folder, last, **others))
-        self.results.append(replace(result, answers=answers))
+        self.results.append(replace(result, predictions=predictions))
 
     def compared(self, baseline=None, **others):
         names = list(self.recipes)
@@ -106,20 +106,20 @@ def test_only_shared_seeds_are_paired(runs):
     runs.add(DTSKD, 1, 83.0)
     comparison = runs.compared()
     assert comparison.rows[1].over_seeds == Difference(3.0, None, None, 1)
-    assert "One seed gives no interval" in comparison.to_markdown()
+    assert "A single seed gives no interval" in comparison.to_markdown()
 
 
-def answers(share, seed, images="same", n=200):
-    return Answers({"main": np.random.default_rng(seed).random(n) < share}, frozenset({images}))
+def predictions(share, seed, images="same", n=200):
+    return CorrectPredictions({"main": np.random.default_rng(seed).random(n) < share}, frozenset({images}))
 
 
 def test_images_that_all_seeds_share_are_paired_by_their_mean(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, answers(0.8, seed))
-        runs.add(DTSKD, seed, 90.0, answers(0.9, seed + 10))
+        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed))
+        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10))
     comparison = runs.compared()
     difference = comparison.rows[1].over_images
-    means = [np.mean([run.answers.correct["main"] for run in runs.results[start::2]]) for start in (0, 1)]
+    means = [np.mean([run.predictions.correct["main"] for run in runs.results[start::2]]) for start in (0, 1)]
     assert difference.mean == pytest.approx(100 * (means[1] - means[0]))
     assert difference.n == 200
     assert difference.low < difference.mean < difference.high
@@ -129,8 +129,8 @@ def test_images_that_all_seeds_share_are_paired_by_their_mean(runs):
 
 def test_seeds_with_their_own_images_are_taken_together(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, answers(0.8, seed, f"of seed {seed}"))
-        runs.add(DTSKD, seed, 90.0, answers(0.9, seed + 10, f"of seed {seed}"))
+        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed, f"of seed {seed}"))
+        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10, f"of seed {seed}"))
     comparison = runs.compared()
     assert comparison.rows[1].over_images.n == 400
     assert comparison.image_pairs == "images and seeds"
@@ -138,8 +138,8 @@ def test_seeds_with_their_own_images_are_taken_together(runs):
 
 
 def test_runs_on_other_images_are_not_paired(runs):
-    runs.add(PLAIN, 0, 90.0, answers(0.8, 0, "these"))
-    runs.add(DTSKD, 0, 90.0, answers(0.8, 0, "those"))
+    runs.add(PLAIN, 0, 90.0, predictions(0.8, 0, "these"))
+    runs.add(DTSKD, 0, 90.0, predictions(0.8, 0, "those"))
     comparison = runs.compared()
     assert comparison.rows[1].over_images is None
     text = comparison.to_markdown()
@@ -149,13 +149,13 @@ def test_runs_on_other_images_are_not_paired(runs):
 
 def test_a_difference_over_images_is_of_the_same_seeds_as_that_over_seeds(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, answers(0.8, seed))
-        runs.add(DTSKD, seed, 90.0, answers(0.9, seed + 10) if seed else None)
+        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed))
+        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10) if seed else None)
     assert runs.compared().rows[1].over_images is None
 
 
 def test_runs_of_an_older_version_are_paired_by_the_checksum_of_all_images(runs):
-    older, newer = answers(0.8, 0), answers(0.9, 1)
+    older, newer = predictions(0.8, 0), predictions(0.9, 1)
     runs.add(PLAIN, 0, 90.0, replace(older, images=frozenset({"all"})))
     runs.add(DTSKD, 0, 90.0, replace(newer, images=frozenset({"all", "test"})))
     assert runs.compared().rows[1].over_images.n == 200

@@ -58,7 +58,7 @@ def test_one_run_of_each_has_neither_deviation_nor_interval(tmp_path):
     assert "±" not in text
     assert "[" not in text.partition("\n\n")[0]
     assert "There is one run of each, so there is no deviation." in text
-    assert "One seed gives no interval." in text
+    assert "A single seed gives no interval." in text
 
 
 def test_a_recipe_alone_has_no_difference(tmp_path):

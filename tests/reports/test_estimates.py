@@ -44,7 +44,7 @@ def test_only_seeds_that_both_have_are_paired():
 def test_the_interval_over_images_is_that_of_scipys_paired_bootstrap(same_images):
     ours = [correct(0.9, 400, seed) for seed in (1, 2, 3)]
     baseline = [correct(0.8, 400, seed) for seed in (4, 5, 6)]
-    difference = paired_over_images(ours, baseline, same_images)
+    difference = paired_over_images([*zip(ours, baseline, strict=True)], same_images)
     joined = [np.mean(each, axis=0) if same_images else np.concatenate(each).astype(float) for each in (ours, baseline)]
     expected = stats.bootstrap(
         joined,
@@ -64,12 +64,12 @@ def test_pairing_removes_what_both_have_in_common():
     easy = correct(0.7, 1000, 0)
     better = easy.copy()
     better[np.flatnonzero(~easy)[:20]] = True
-    difference = paired_over_images([better], [easy], same_images=True)
+    difference = paired_over_images([(better, easy)], same_images=True)
     assert difference.mean == pytest.approx(2.0)
     assert 1.1 < difference.low < difference.high < 3.0
-    assert paired_over_images([easy], [easy], same_images=True) == Difference(0.0, 0.0, 0.0, 1000)
+    assert paired_over_images([(easy, easy)], same_images=True) == Difference(0.0, 0.0, 0.0, 1000)
 
 
 def test_the_interval_does_not_change_from_call_to_call():
-    ours, baseline = [correct(0.9, 50, 1)], [correct(0.5, 50, 2)]
-    assert paired_over_images(ours, baseline, True) == paired_over_images(ours, baseline, True)
+    pairs = [(correct(0.9, 50, 1), correct(0.5, 50, 2))]
+    assert paired_over_images(pairs, True) == paired_over_images(pairs, True)

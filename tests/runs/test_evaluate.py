@@ -159,8 +159,8 @@ def test_images_of_a_folder_get_the_size_and_the_normalisation_of_the_runs_data(
     [
         ({"split": "tset"}, "split='tset' is not allowed; split must be one of test, train, validation"),
         ({"checkpoint": "first"}, "checkpoint='first' is not allowed"),
-        ({"split": "train", "data": "x"}, "split='train' is not allowed; data is evaluated as a whole"),
-        ({"keep_logits": True, "data": "x"}, "keep_logits=True is not allowed; only the logits of the run's own data"),
+        ({"split": "train", "data": "x"}, "split='train' is not allowed; the folder of data is evaluated as a whole"),
+        ({"keep_logits": True, "data": "x"}, "keep_logits=True is not allowed; a run's folder keeps"),
     ],
 )
 def test_wrong_options_are_named(finished, options, message):

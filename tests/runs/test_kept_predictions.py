@@ -4,6 +4,7 @@ import torch
 import selfkd
 from selfkd.errors import RunError
 from selfkd.evaluation.evaluation import measure_split
+from selfkd.runs import evaluate
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.records import read_record, write_json
 from selfkd.runs.run_folder import RunFolder
@@ -52,6 +53,19 @@ def test_logits_of_an_unfinished_run_are_stale_once_it_is_continued(unfinished):
     assert read_predictions(unfinished, "test", "last") is not None
     run(unfinished.recipe(), unfinished.path.parents[1], show_progress=False)
     assert read_predictions(unfinished, "test", "last") is None
+
+
+def test_logits_are_not_kept_if_the_run_was_trained_further_meanwhile(unfinished, monkeypatch):
+    measure = evaluate.measure_split
+
+    def training_meanwhile(*given):
+        run(unfinished.recipe(), unfinished.path.parents[1], show_progress=False)
+        return measure(*given)
+
+    monkeypatch.setattr(evaluate, "measure_split", training_meanwhile)
+    with pytest.raises(RunError, match="was trained further while it was evaluated, so its logits are not kept"):
+        selfkd.evaluate(unfinished.path, keep_logits=True)
+    assert not unfinished.predictions_file("test", "last").exists()
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"{" + data])

@@ -1,12 +1,23 @@
 import itertools
+import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from short_runs import trained
 
+from real_runs import children, differences, finish, outcome, start
 from selfkd.errors import OptionError, RecipeError, RunInterruptedError, UserError
+from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.several import resolve_several
 from selfkd.runs import several
+from selfkd.runs.epoch_counts import logged_epochs
+from selfkd.runs.listing import list_runs
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import train_several
 from selfkd.training.signals import StopSignal
@@ -208,3 +219,132 @@ def test_what_cannot_be_trained_is_refused_before_a_process_starts(recipes, simu
 
 def test_no_recipes_have_no_outcomes(simulated, tmp_path):
     assert train_several([], tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Runs of three methods with two seeds, trained without an interruption."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    for recipe in resolve_several([PLAIN], split_overrides(OVERRIDES), None):
+        trained(recipe, folder)
+    return folder / "runs"
+
+
+OVERRIDES = (
+    *("seed=0,1", "method=plain,ps_kd,dtskd", "backbone.width=4"),
+    *("trainer.epochs=60", "trainer.evaluate_every=20"),
+)
+
+
+def folders(runs):
+    """The runs below a folder of runs, by method and seed."""
+    return {run.path.relative_to(runs): RunFolder(run.path) for run in list_runs(runs)}
+
+
+def trainers(process):
+    """The processes that train for a command."""
+    return {child for child in children(process) if b"--end-with-input" in Path(f"/proc/{child}/cmdline").read_bytes()}
+
+
+def wait_for_trainers(process, runs, epochs):
+    """Wait until two runs are trained, and so many epochs are logged in all; the processes that train then."""
+    deadline = time.monotonic() + 120
+    while True:
+        found, logged = trainers(process), sum(logged_epochs(run).done for run in folders(runs).values())
+        if len(found) == 2 and logged >= epochs:
+            return found
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def wait_for_end(pids):
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
+        assert time.monotonic() < deadline, "they outlive the process that started them"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_runs_killed_in_every_way_and_continued_end_as_if_they_never_were(unbroken, tmp_path):
+    def train():
+        return start(PLAIN, tmp_path, *OVERRIDES, "--jobs=2")
+
+    process = train()
+    pids = wait_for_trainers(process, tmp_path, epochs=10)
+    process.kill()
+    assert finish(process)[0] == -signal.SIGKILL
+    wait_for_end(pids)
+
+    process = train()
+    pids = wait_for_trainers(process, tmp_path, epochs=60)
+    killed = min(pids)
+    os.kill(killed, signal.SIGKILL)
+    status, messages = finish(process)
+    assert status == 1
+    assert "the process that trained it was killed (SIGKILL); the same command continues" in messages
+    assert "1 of 6 runs are not finished: " in messages
+    states = sorted(run.state for run in list_runs(tmp_path))
+    assert states == ["finished"] * 5 + ["unfinished"]
+
+    shutil.rmtree(next(iter(folders(tmp_path).values())).path)  # so that two are left to train
+    process = train()
+    pids = wait_for_trainers(process, tmp_path, epochs=250)
+    process.send_signal(signal.SIGINT)
+    status, messages = finish(process)
+    assert status == 130
+    assert "selfkd: stopped; 4 of 6 runs are finished; the same command continues" in messages
+    wait_for_end(pids)
+
+    status, messages = finish(train())
+    assert status == 0, messages
+    assert list(folders(tmp_path)) == list(folders(unbroken))
+    for name, run in folders(tmp_path).items():
+        assert differences(outcome(run), outcome(folders(unbroken)[name])) == [], name
+    before = {name: run.scores_file.stat().st_mtime_ns for name, run in folders(tmp_path).items()}
+    assert finish(train())[0] == 0
+    assert {name: run.scores_file.stat().st_mtime_ns for name, run in folders(tmp_path).items()} == before
+
+
+@pytest.mark.slow
+def test_two_commands_never_train_one_run_at_the_same_time(tmp_path):
+    command = (PLAIN, tmp_path, "seed=0,1", "backbone.width=4", "trainer.epochs=100000")
+    first = start(*command)
+    (pid,) = wait_for_one(first, tmp_path)
+    second = start(*command, "trainer.checkpoint_every=1", "--jobs=2")
+    lines = iter(second.stderr.readline, "")
+    assert any("is not finished: another process is training in" in line for line in lines)
+    for process in (second, first):
+        process.terminate()
+        assert finish(process)[0] == 143
+    wait_for_end([pid])
+
+
+def wait_for_one(process, runs):
+    """Wait until a run has logged an epoch; the process that trains it."""
+    while not any(logged_epochs(run).done for run in folders(runs).values()):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    return trainers(process)
+
+
+@pytest.mark.slow
+def test_a_script_needs_no_guard_and_gets_the_runs_that_the_time_allows(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "from pathlib import Path\n"
+        "from selfkd.recipes.several import resolve_several\n"
+        "from selfkd.runs.several import train_several\n"
+        f"options = {TINY!r}\n"
+        f"short = resolve_several([{PLAIN!r}], options, [0])\n"
+        f"long = resolve_several([{PLAIN!r}], {{**options, 'trainer.epochs': '1000000'}}, [0])\n"
+        "for outcome in train_several(short + long, Path('runs'), seconds=25):\n"
+        "    print(outcome.error)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    finished, stopped = done.stdout.splitlines()
+    assert finished == "None"
+    assert re.fullmatch(r"the time is up: stopped after epoch \d+ of 1000000; the same command continues", stopped)
+    assert "1/2 runs" in done.stderr

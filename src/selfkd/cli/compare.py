@@ -127,7 +127,8 @@ def _execute(parsed: argparse.Namespace) -> None:
         write_text(file, text)
     failed = [str(run.folder) for run in comparison.skipped if run.failed]
     if failed:
-        raise UnfinishedRunsError(f"{len(failed)} runs are not finished: {few(failed)}")
+        asked = len(failed) + len(comparison.folders)
+        raise UnfinishedRunsError(f"{len(failed)} of {asked} runs are not finished: {few(failed)}")
 
 
 def _written(comparison: Comparison, form: str) -> str:

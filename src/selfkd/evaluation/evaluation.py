@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from selfkd.evaluation.ensemble import ensemble_members, with_ensemble
+from selfkd.evaluation.ensemble import ENSEMBLE, ensemble_members, with_ensemble
 from selfkd.evaluation.intervals import bootstrap_intervals
 from selfkd.evaluation.metrics import METRICS, HeadMetrics
 from selfkd.evaluation.outcomes import Outcomes
-from selfkd.evaluation.predictions import Predictions
+from selfkd.evaluation.predictions import Predictions, count_non_finite, refuse_non_finite
 from selfkd.evaluation.scores import Score, Scores
 from selfkd.evaluation.split_metrics import SPLIT_METRICS
 from selfkd.evaluation.temperature import fit_temperature
@@ -137,6 +138,7 @@ def measure_split(
     parts: dict[str, list[Outcomes]] = {}
     members: tuple[str, ...] = ()
     for predictions in batches:
+        refuse_non_finite(count_non_finite(predictions.logits))  # before the ensemble, which is no head of the method
         members, logits = ensemble_members(predictions.logits), with_ensemble(predictions.logits)
         metrics.update(logits, predictions.labels)
         for head, logits_BK in logits.items():
@@ -193,7 +195,7 @@ def scale_temperatures(
         measured_on: the latter, in words.
     """
     temperatures = {}
-    for head, logits_NK in with_ensemble(fitting.logits).items():
+    for head, logits_NK in _with_ensemble_in_batches(fitting).items():
         temperatures[head] = fit_temperature(logits_NK, fitting.labels)
         if bool(logits_NK.argmax(dim=1).eq(fitting.labels).all()):
             _log.warning(
@@ -203,13 +205,17 @@ def scale_temperatures(
                 len(fitting),
                 fitted_on,
             )
-    logits = with_ensemble(measuring.logits)
-    num_classes = logits["main"].shape[1]
 
     def scores(divisors: Mapping[str, float]) -> Scores:
-        scaled = {head: logits_NK / divisors[head] for head, logits_NK in logits.items()}
-        predictions = Predictions(scaled, measuring.labels, measuring.indices)
-        return measure_split(predictions.in_batches(), num_classes).scores
+        scaled = (
+            Predictions(
+                {head: logits_BK / divisors[head] for head, logits_BK in with_ensemble(batch.logits).items()},
+                batch.labels,
+                batch.indices,
+            )
+            for batch in measuring.in_batches()
+        )
+        return measure_split(scaled, measuring.logits["main"].shape[1]).scores
 
     return TemperatureScaling(
         fitted_on=fitted_on,
@@ -217,6 +223,15 @@ def scale_temperatures(
         measured_on=measured_on,
         measured_images=len(measuring),
         temperatures=temperatures,
-        before=scores(dict.fromkeys(logits, 1.0)),
+        before=scores(dict.fromkeys(temperatures, 1.0)),
         after=scores(temperatures),
     )
+
+
+def _with_ensemble_in_batches(predictions: Predictions) -> dict[str, Tensor]:
+    """As `with_ensemble`, which takes several times the memory of its batch."""
+    members = ensemble_members(predictions.logits)
+    if not members:
+        return dict(predictions.logits)
+    ensemble_NK = torch.cat([with_ensemble(batch.logits)[ENSEMBLE] for batch in predictions.in_batches()])
+    return {**predictions.logits, ENSEMBLE: ensemble_NK}

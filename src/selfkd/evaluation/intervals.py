@@ -20,7 +20,7 @@ LEVEL = 0.95
 """Share of the samples inside an interval."""
 
 _SEED = 0
-_LARGEST_CHUNK = 4_000_000  # counts that are in memory together, of 8 bytes each
+_LARGEST_CHUNK = 1_000_000  # counts that are in memory together, of 8 bytes each
 
 
 def bootstrap_intervals(

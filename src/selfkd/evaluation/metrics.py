@@ -1,4 +1,4 @@
-"""Metrics of predictions. They add up over batches, so that the logits of a whole split are never kept at once."""
+"""The metrics of every evaluated epoch. They add up over batches, so that no logits of a whole split are kept."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from selfkd.evaluation.predictions import Predictions, SplitBatches, predict_batches, refuse_non_finite
+from selfkd.evaluation.predictions import SplitBatches, predict_batches, refuse_non_finite
 from selfkd.evaluation.scores import Score, Scores, percent
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count
 
-__all__ = ["METRICS", "ClassificationMetric", "HeadMetrics", "evaluate", "measure"]
+__all__ = ["METRICS", "ClassificationMetric", "HeadMetrics", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ METRICS: Mapping[str, ClassificationMetric] = {
     "top1": ClassificationMetric(_accuracy(1), percent),
     "top5": ClassificationMetric(_accuracy(5), percent),
 }
-"""The metrics of every head, by name."""
+"""The metrics of every evaluated epoch, by name. `selfkd evaluate` also has those of `SPLIT_METRICS`."""
 
 
 class HeadMetrics:
@@ -103,19 +103,6 @@ class HeadMetrics:
             if metric is not None:
                 metric.sync_on_compute = self.sharded
         return {name: metric.to(self.device) for name, metric in metrics.items() if metric is not None}
-
-
-def measure(predictions: Predictions) -> Scores:
-    """The scores of collected predictions. For a whole split they equal those of `evaluate`.
-
-    Args:
-        predictions: on any device, the same in all processes.
-    Raises: NonFiniteLossError: naming the heads, if a logit is NaN or infinite.
-    """
-    num_classes = next(iter(predictions.logits.values())).shape[1]
-    metrics = HeadMetrics(num_classes, predictions.labels.device, sharded=False)
-    metrics.update(predictions.logits, predictions.labels)
-    return metrics.compute()
 
 
 def evaluate(method: Method, loader: SplitBatches, device: torch.device | str) -> Scores:

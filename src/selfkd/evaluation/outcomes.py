@@ -19,7 +19,7 @@ _TOP = 5
 class Outcomes:
     """The outcomes of N labelled images for one head.
 
-    They take 34 bytes for each image, however many classes there are, so the logits need not be kept.
+    They take 41 bytes for each image, however many classes there are, so the logits need not be kept.
 
     Args:
         labels: `[N]` int64.

@@ -17,7 +17,15 @@ from selfkd.eval_mode import eval_mode
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count, process_rank
 
-__all__ = ["Predictions", "ShownBatches", "SplitBatches", "collect", "predict_batches", "refuse_non_finite"]
+__all__ = [
+    "Predictions",
+    "ShownBatches",
+    "SplitBatches",
+    "collect",
+    "count_non_finite",
+    "predict_batches",
+    "refuse_non_finite",
+]
 
 _BATCH = 1000  # images
 
@@ -156,11 +164,16 @@ def collect(method: Method, loader: SplitBatches, device: torch.device | str, po
         torch.cat([part.pooled for part in parts if part.pooled is not None]) if pooled else None,
     )
     everything = own.map(lambda rows: _gather(rows, torch.device(device)))
-    refuse_non_finite({head: int((~rows_BK.isfinite()).sum()) for head, rows_BK in everything.logits.items()})
+    refuse_non_finite(count_non_finite(everything.logits))
     if process_count() == 1:
         return everything  # in the order of the split; another copy might not fit in memory
     order = everything.indices.argsort()
     return everything.map(lambda rows: rows[order])
+
+
+def count_non_finite(logits: Mapping[str, Tensor]) -> dict[str, int]:
+    """Head name to the number of logits `[B, K]` that are NaN or infinite. Waits for the device."""
+    return {head: int((~rows_BK.isfinite()).sum()) for head, rows_BK in logits.items()}
 
 
 def refuse_non_finite(counts: Mapping[str, int]) -> None:

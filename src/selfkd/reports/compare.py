@@ -15,7 +15,7 @@ from selfkd.option_checks import at_least, one_of
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
 from selfkd.reports.comparison import HEADS, Comparison, Heads, Skipped
-from selfkd.reports.results import Answers, Result, read_result
+from selfkd.reports.results import CorrectPredictions, Result, read_result
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
 from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
@@ -29,6 +29,7 @@ __all__ = ["compare", "compare_outcomes"]
 
 _PLAIN = "plain"
 _SPLIT, _CHECKPOINT = "test", "last"
+_MOST_SEEDS = 1000
 _SHORT_SECONDS = 2  # shorter work shows no bar
 _NOT_KEPT = (
     "the predictions for the test images were not kept for every run; 'selfkd evaluate RUN --keep-logits' keeps them"
@@ -127,13 +128,13 @@ def compare_outcomes(
                 reason = str(error)
         if reason is not None:
             recipe = outcome.recipe
-            first, *_ = reason.splitlines()
-            skipped.append(Skipped(recipe.name, recipe.seed, outcome.folder.path, first, trained))
+            in_one_line = next(iter(reason.splitlines()), "")
+            skipped.append(Skipped(recipe.name, recipe.seed, outcome.folder.path, in_one_line, trained))
     if not results:
         failure = UnfinishedRunsError if trained else RunError
         raise failure(f"no run is finished; the first is {skipped[0].folder}: {skipped[0].reason}")
-    answered = _with_answers(results, base.name, evaluate_with, trust_imports)
-    return Comparison.of(recipes, answered, base.name, heads, skipped)
+    with_predictions = _with_predictions(results, base.name, evaluate_with, trust_imports)
+    return Comparison.of(recipes, with_predictions, base.name, heads, skipped)
 
 
 def _seeds(seeds: int | Sequence[int] | None) -> Sequence[int] | None:
@@ -141,7 +142,7 @@ def _seeds(seeds: int | Sequence[int] | None) -> Sequence[int] | None:
         if seeds is not None and not seeds:
             raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
         return seeds
-    at_least("seeds", seeds, 1)
+    at_least("seeds", seeds, 1, _MOST_SEEDS)
     return range(seeds)
 
 
@@ -183,39 +184,39 @@ def _problem(run: ListedRun) -> str | None:
     return f"{now}: {run.epochs_done} of {run.epochs} epochs are done"
 
 
-def _with_answers(
+def _with_predictions(
     results: Sequence[Result], baseline: str, evaluate_with: Mapping[str, Any] | None, trust_imports: bool
 ) -> list[Result]:
-    """The results with their answers on the test images, where a comparison needs them."""
+    """The results with their predictions for the test images, where a comparison needs them."""
     seeds = {result.seed for result in results if result.recipe.name == baseline}
     if not any(result.recipe.name != baseline and result.seed in seeds for result in results):
         return list(results)
-    answered = [_with_kept_answers(result) if result.seed in seeds else result for result in results]
-    missing = [number for number, result in enumerate(answered) if result.seed in seeds and result.answers is None]
+    found = [_with_kept_predictions(result) if result.seed in seeds else result for result in results]
+    missing = [number for number, result in enumerate(found) if result.seed in seeds and result.predictions is None]
     if evaluate_with is not None:
         for number in tqdm(missing, desc="evaluating the runs", unit="run", delay=_SHORT_SECONDS, disable=None):
-            answered[number] = _evaluated(answered[number], evaluate_with, trust_imports)
-    return answered
+            found[number] = _evaluated(found[number], evaluate_with, trust_imports)
+    return found
 
 
-def _with_kept_answers(result: Result) -> Result:
+def _with_kept_predictions(result: Result) -> Result:
     try:
         predictions = read_predictions(result.folder, _SPLIT, _CHECKPOINT)
         images = {
             fingerprint for read in (read_test_fingerprint, read_fingerprint) if (fingerprint := read(result.folder))
         }
     except RunError as error:
-        return replace(result, no_answers=first_line(error))
+        return replace(result, no_predictions=first_line(error))
     if predictions is None:
-        return replace(result, no_answers=_NOT_KEPT)
+        return replace(result, no_predictions=_NOT_KEPT)
     if not images:
-        return replace(result, no_answers="a run does not say which test images it had")
+        return replace(result, no_predictions="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
-    return replace(result, answers=Answers(correct, frozenset(images)), no_answers="")
+    return replace(result, predictions=CorrectPredictions(correct, frozenset(images)), no_predictions="")
 
 
 def _evaluated(result: Result, overrides: Mapping[str, Any], trust_imports: bool) -> Result:
-    """Evaluate a run, keep its predictions, and take the answers from them."""
+    """Evaluate a run, keep its predictions, and use them."""
     try:
         evaluate(
             result.folder.path,
@@ -226,5 +227,5 @@ def _evaluated(result: Result, overrides: Mapping[str, Any], trust_imports: bool
             trust_imports=trust_imports,
         )
     except SelfKDError as error:
-        return replace(result, no_answers=f"a run cannot be evaluated now: {first_line(error)}")
-    return _with_kept_answers(result)
+        return replace(result, no_predictions=f"a run cannot be evaluated now: {first_line(error)}")
+    return _with_kept_predictions(result)

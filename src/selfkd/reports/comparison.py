@@ -53,8 +53,8 @@ class Row:
         train: accuracy on the training images, not augmented, after the last epoch; None if a run does not have it.
         over_seeds: difference to the main head of the baseline, last epoch, paired by seed. None in the baseline's own
             row, and if no seed is shared.
-        over_images: the same, paired by image. None, too, if the answers to the test images are not known for every
-            seed, or if the runs of a seed had different test images.
+        over_images: the same, paired by image. None, too, if the predictions of a seed for the test images are not
+            known, or if the runs of a seed had different test images.
         published: the published figure of this head; None if there is none.
     """
 
@@ -137,7 +137,7 @@ class Comparison:
         test_images: number of test images; several if it differs between runs.
         image_pairs: whether a pair over images is an image ("images"), or one image in one seed, because each seed has
             its own test images ("images and seeds"); None if nothing is paired so.
-        without_answers: why there are no differences over images, once for each reason.
+        without_predictions: why there are no differences over images, once for each reason.
         folders: of the finished runs.
         skipped: the runs that are not in the tables.
     """
@@ -151,7 +151,7 @@ class Comparison:
     rules: tuple[str, ...]
     test_images: tuple[int, ...]
     image_pairs: Literal["images", "images and seeds"] | None
-    without_answers: tuple[str, ...]
+    without_predictions: tuple[str, ...]
     folders: tuple[Path, ...]
     skipped: tuple[Skipped, ...] = field(default=())
 
@@ -202,7 +202,9 @@ class Comparison:
             rules=tuple(dict.fromkeys(row.rule for row in rows)),
             test_images=tuple(sorted({result.test_images for result in everything})),
             image_pairs=("images" if same_images else "images and seeds") if paired else None,
-            without_answers=tuple(dict.fromkeys(result.no_answers for result in everything if result.no_answers)),
+            without_predictions=tuple(
+                dict.fromkeys(result.no_predictions for result in everything if result.no_predictions)
+            ),
             folders=tuple(result.folder.path for result in everything),
             skipped=tuple(skipped),
         )
@@ -249,19 +251,23 @@ def _by_seed(runs: Sequence[Result], which: Literal["last", "best"], head: str) 
 
 
 def _over_images(head: str, runs: Sequence[Result], base: Sequence[Result], same_images: bool) -> Difference | None:
-    """The difference over the images of the same seeds as over seeds; None if a seed lacks its answers."""
-    of_seed = {run.seed: run.answers for run in base}
-    pairs = [(run.answers, of_seed[run.seed]) for run in runs if run.seed in of_seed]
-    ours = [answers.correct[head] for answers, other in pairs if answers and other and answers.has_images_of(other)]
-    if not pairs or len(ours) < len(pairs):
-        return None
-    return paired_over_images(ours, [other.correct[MAIN] for _, other in pairs if other], same_images)
+    """The difference over the images of the same seeds as over seeds; None if a seed lacks its predictions."""
+    of_seed = {run.seed: run.predictions for run in base}
+    pairs = []
+    for run in runs:
+        if run.seed not in of_seed:
+            continue
+        ours, baseline = run.predictions, of_seed[run.seed]
+        if ours is None or baseline is None or not ours.has_images_of(baseline) or head not in ours.correct:
+            return None
+        pairs.append((ours.correct[head], baseline.correct[MAIN]))
+    return paired_over_images(pairs, same_images) if pairs else None
 
 
 def _same_images(results: Sequence[Result]) -> bool:
-    """Whether all runs whose answers are known were tested on the same images."""
-    answers = [result.answers for result in results if result.answers is not None]
-    return all(each.has_images_of(answers[0]) for each in answers)
+    """Whether all runs whose predictions are known were tested on the same images."""
+    predictions = [result.predictions for result in results if result.predictions is not None]
+    return all(each.has_images_of(predictions[0]) for each in predictions)
 
 
 def _published(head: str, runs: Sequence[Result]) -> Published | None:
@@ -274,8 +280,8 @@ def _published(head: str, runs: Sequence[Result]) -> Published | None:
 
 
 def _cost(name: str, runs: Sequence[Result], base: Sequence[Result]) -> Cost:
-    seconds, of_base = (_mean([run.seconds("train_total") for run in each]) for each in (runs, base))
-    comparable = seconds is not None and of_base and len({*_devices(runs), *_devices(base)}) == 1
+    seconds, of_baseline = (_mean([run.seconds("train_total") for run in each]) for each in (runs, base))
+    on_one_device = len({*_devices(runs), *_devices(base)}) == 1
     return Cost(
         recipe=runs[0].recipe.name,
         name=name,
@@ -283,7 +289,7 @@ def _cost(name: str, runs: Sequence[Result], base: Sequence[Result]) -> Cost:
         images_seen=_mean([run.scores.get("images_seen") for run in runs]),
         seconds_per_epoch=_mean([run.seconds("train_epoch_median") for run in runs]),
         seconds=seconds,
-        relative=seconds / of_base if comparable and seconds is not None and of_base else None,
+        relative=seconds / of_baseline if seconds is not None and of_baseline and on_one_device else None,
         parameters=_mean([run.scores.get("parameters", {}).get("training") for run in runs]),
         deployed_parameters=_mean([run.scores.get("parameters", {}).get("deployed") for run in runs]),
         devices=_devices(runs),

@@ -160,19 +160,20 @@ def _on_differences(comparison: Comparison) -> list[str]:
     if not compared:
         return []
     pairs = [0 if row.over_seeds is None else row.over_seeds.n for row in compared]
+    over_seeds = "over seeds: the mean over the seeds that both have"
     lines = [
         f"difference: points above main of {names[comparison.baseline]} after the last epoch.",
-        "over seeds: the mean over the seeds that both have, with its 95 % interval (Student's t)."
-        + (" One seed gives no interval." if 1 in pairs else "")
-        + (" A cell is empty where no seed is shared." if 0 in pairs else ""),
+        f"{over_seeds}, with its 95 % interval (Student's t)." if max(pairs) > 1 else f"{over_seeds}.",
     ]
+    lines += ["A single seed gives no interval."] if 1 in pairs else []
+    lines += ["There is no difference where no seed is shared."] if 0 in pairs else []
     if comparison.image_pairs is not None:
         lines.append(
             "over images: the mean over the test images, with its 95 % interval (bootstrap). The interval tells what "
             "other test images would change, not what other seeds would."
             + (" Each seed has its own test images." if comparison.image_pairs == "images and seeds" else "")
         )
-    reasons = list(comparison.without_answers)
+    reasons = list(comparison.without_predictions)
     if not reasons and any(row.over_seeds is not None and row.over_images is None for row in compared):
         reasons.append("the runs of one seed had different test images")
     return [*lines, *(f"A difference over images is missing: {reason}." for reason in reasons)]

@@ -17,7 +17,7 @@ from selfkd.runs.prepare import check_recipe
 from selfkd.runs.records import RunScores, read_record
 from selfkd.runs.run_folder import RunFolder
 
-__all__ = ["MAIN", "Answers", "Result", "read_result"]
+__all__ = ["MAIN", "CorrectPredictions", "Result", "read_result"]
 
 MAIN = "main"
 """The deployed head."""
@@ -25,7 +25,7 @@ _METRIC = "top1"
 
 
 @dataclass(frozen=True)
-class Answers:
+class CorrectPredictions:
     """Which test images a run classifies correctly after its last epoch.
 
     Args:
@@ -37,7 +37,7 @@ class Answers:
     correct: Mapping[str, NDArray[np.bool_]]
     images: frozenset[str]
 
-    def has_images_of(self, other: Answers) -> bool:
+    def has_images_of(self, other: CorrectPredictions) -> bool:
         """Whether both are about the same test images."""
         return bool(self.images & other.images)
 
@@ -53,8 +53,8 @@ class Result:
         environment: where it was trained; empty if the run does not say.
         selected: published figure to the run's accuracy in percent, selected as the figure was; None if the run cannot
             give it.
-        answers: on the test images; None if they are not known.
-        no_answers: the reason, if they are not.
+        predictions: for the test images; None if they are not known.
+        no_predictions: the reason, if they are not.
     """
 
     recipe: Recipe
@@ -62,8 +62,8 @@ class Result:
     scores: RunScores
     environment: Mapping[str, Any]
     selected: Mapping[Figure, float | None]
-    answers: Answers | None = None
-    no_answers: str = ""
+    predictions: CorrectPredictions | None = None
+    no_predictions: str = ""
 
     @property
     def seed(self) -> int:

@@ -41,12 +41,14 @@ from selfkd.runs.loading import SavedRun
 from selfkd.runs.records import write_text
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_content import read_weights
+from selfkd.training.checkpoint_files import weights_file
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.threads import choose_threads, threads_restored
 
 __all__ = ["evaluate", "evaluate_split"]
 
-_COPIES = 2  # of the logits in memory: the batches and their whole, or the whole and the bytes of its file
+_LOGIT = 8  # bytes of memory: the batches and their whole, or the whole and the bytes of its file, in float32
+_FITTED_LOGIT = 40  # bytes more for the head whose temperature is fitted: five tensors in float64
 _HALVES, _HALVES_SEED = 2, 0
 
 _log = logging.getLogger("selfkd")
@@ -108,27 +110,27 @@ def evaluate(
     given = overrides or {}
     saved = SavedRun.open(run, checkpoint, given, trust_imports)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    subject = _Subject.read(saved, split, None if data is None else Path(data), device)
-    if keep_logits and not subject.is_own_data:
+    evaluator = _Evaluator.of(saved, split, None if data is None else Path(data), device)
+    if keep_logits and not evaluator.is_own_data:
         raise RunError(
             f"the run {saved.folder.path} was trained on other data, so the logits are not kept beside its scores; "
             "leave out --keep-logits, or give the data of the run"
         )
     with killed_workers_named(), threads_restored():
         if device.type == "cpu":
-            torch.set_num_threads(_threads(saved, subject.method, asked="trainer.threads" in given))
-        evaluation, predictions = subject.evaluated(keep_logits, temperature)
-    if subject.is_own_data:
+            torch.set_num_threads(_threads(saved, evaluator.method, asked="trainer.threads" in given))
+        evaluation, predictions = evaluator.evaluated(keep_logits, temperature)
+    if evaluator.is_own_data:
         _write(saved.folder, evaluation)
     if keep_logits:
         assert predictions is not None
-        keep_predictions(saved.folder, split, checkpoint, predictions)
+        _keep(saved, split, predictions)
     return evaluation
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """What is evaluated, and on which images.
+class _Evaluator:
+    """Evaluates the method of a run on images.
 
     Args:
         saved: the run.
@@ -136,6 +138,7 @@ class _Subject:
         data: the folder, or None.
         source: the run's data set, which says how images are normalised.
         method: the run's method with its weights, on `device`.
+        epoch: the epoch of the weights, counted from 1.
         class_names: K names in label order.
         images: the images.
         validation: the validation split, if there is one and it is not evaluated itself.
@@ -148,6 +151,7 @@ class _Subject:
     data: Path | None
     source: Source
     method: Method
+    epoch: int
     class_names: tuple[str, ...]
     images: Split
     validation: Split | None
@@ -155,22 +159,22 @@ class _Subject:
     device: torch.device
 
     @classmethod
-    def read(cls, saved: SavedRun, split: str, data: Path | None, device: torch.device) -> _Subject:
+    def of(cls, saved: SavedRun, split: str, data: Path | None, device: torch.device) -> _Evaluator:
         """Build the method and list the images, of which those in files are not decoded.
 
         Raises: UserError, CheckpointError, MemoryExhaustedError: as `evaluate`.
         """
         path, names = saved.folder.path, class_names_of(saved.folder)
-        images: Split
-        saved.weights  # noqa: B018 - refuses a run without weights before its data is read
+        _, epoch = read_weights(saved.weights)  # refuses a run without weights before its data is read
         saved.restore_network_file()
+        images: Split
         with memory_for("reading the data and building the network", "use a machine with more memory"):
             source: Source = saved.recipe.build("data")
             if data is not None:
                 side = saved.input_size[-1]
                 images = read_labelled_folder(data, saved.class_names, source.image_transform(), side)
                 method = saved.method().to(device)
-                return cls(saved, None, data, source, method, saved.class_names, images, None, False, device)
+                return cls(saved, None, data, source, method, epoch, saved.class_names, images, None, False, device)
             splits = source.load(saved.recipe.seed, whole_images=True)  # decodes no image of the other splits
             if names is not None and len(names) != len(splits.class_names):
                 raise RunError(
@@ -182,7 +186,8 @@ class _Subject:
             raise RunError(f"the run {path} has no validation split, because data.validation_fraction was 0")
         validation = None if split == "validation" else splits.validation
         images = splits.by_name[split]
-        return cls(saved, split, None, source, method, splits.class_names, images, validation, is_own_data, device)
+        names = splits.class_names
+        return cls(saved, split, None, source, method, epoch, names, images, validation, is_own_data, device)
 
     def evaluated(self, keep_logits: bool, temperature: bool) -> tuple[Evaluation, Predictions | None]:
         """The evaluation, and the predictions if the logits are kept or temperatures are fitted."""
@@ -199,13 +204,12 @@ class _Subject:
         else:
             with self._batches(self.images, "predicting") as batches:
                 measured = measure_split(predict_batches(self.method, batches, self.device), num_classes, self.device)
-        _, epoch = read_weights(self.saved.weights)
         evaluation = Evaluation(
             run=str(self.saved.folder.path),
             split=self.split,
             data=None if self.data is None else str(self.data),
             checkpoint=self.saved.which,
-            epoch=epoch,
+            epoch=self.epoch,
             class_names=self.class_names,
             images_per_class=tuple(self.images.labels.bincount(minlength=num_classes).tolist()),
             scores=measured.scores,
@@ -247,9 +251,12 @@ class _Subject:
 
         Raises: OptionError: with the size.
         """
-        images = len(self.images) + (len(self.validation) if temperature and self.validation is not None else 0)
+        images, fitting = len(self.images), 0
+        if temperature:
+            fitting = len(self.images) // _HALVES if self.validation is None else len(self.validation)
+            images += 0 if self.validation is None else fitting
         heads, classes = self._head_count(), len(self.class_names)
-        needed, free = _COPIES * 4 * images * classes * heads, free_main_memory()
+        needed, free = (_LOGIT * images * heads + _FITTED_LOGIT * fitting) * classes, free_main_memory()
         if free is not None and needed > free:
             reason = (
                 f"the logits of {images} images x {classes} classes x {heads} heads take {needed / 1e9:.3g} GB of "
@@ -269,9 +276,9 @@ def _check_together(split: str, data: object, keep_logits: bool) -> None:
     Raises: OptionError: naming one of them.
     """
     if data is not None and split != "test":
-        raise OptionError("split", split, reason="data is evaluated as a whole; leave out split or data")
+        raise OptionError("split", split, reason="the folder of data is evaluated as a whole; leave out one of the two")
     if data is not None and keep_logits:
-        reason = "only the logits of the run's own data are kept in its folder; leave out keep_logits or data"
+        reason = "a run's folder keeps the logits of its own data alone, not those of data; leave out one of the two"
         raise OptionError("keep_logits", keep_logits, reason=reason)
 
 
@@ -305,13 +312,23 @@ def _threads(saved: SavedRun, method: Method, asked: bool) -> int:
     return choose_threads(backbone.network, backbone.input_size, batch_size, threads).number
 
 
+def _keep(saved: SavedRun, split: str, predictions: Predictions) -> None:
+    """Keep the predictions, unless another process has trained the run further since its weights were read.
+
+    Raises: RunError, StorageError: if they are not kept.
+    """
+    folder, which = saved.folder, saved.which
+    if weights_file(folder.checkpoints, which) != saved.weights:
+        raise RunError(f"{folder.path} was trained further while it was evaluated, so its logits are not kept")
+    keep_predictions(folder, split, which, predictions)
+
+
 def _write(folder: RunFolder, evaluation: Evaluation) -> None:
     """Write the evaluation into the run's folder; a folder that cannot be written is only a warning."""
     assert evaluation.split is not None
     file = folder.evaluation_file(evaluation.split, evaluation.checkpoint)
+    text = to_json(evaluation.as_dict(), indent=None)  # without a line for each number of the confusion matrix
     try:
-        write_text(
-            file, to_json(evaluation.as_dict(), indent=None) + "\n"
-        )  # a number on each line would be much longer
+        write_text(file, f"{text}\n")
     except StorageError as error:
         _log.warning("%s; the evaluation is not kept", error)

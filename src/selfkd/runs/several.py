@@ -128,7 +128,7 @@ class _Trainings:
                     time.sleep(_PAUSE_SECONDS)
             except StopSignal as stop:
                 self._stop()
-                finished = sum(error is None for error in self.errors.values())
+                finished = sum(error is None for error in self.errors.values()) + sum(map(self._is_kept, self.waiting))
                 raise RunInterruptedError(
                     f"stopped; {finished} of {len(self.recipes)} runs are finished; {_CONTINUE}", stop.number
                 ) from stop
@@ -137,20 +137,26 @@ class _Trainings:
     def _start_ready(self, progress: SeveralProgress, files: Path) -> None:
         """Start the runs whose turn it is. A finished run is checked in this process, and a bad one gets an error."""
         for key in list(self.waiting):
-            if len(self.running) >= self.jobs:
-                return
             teacher = self.teacher_of.get(key)
             if teacher is not None and teacher not in self.errors:
                 continue
-            self.waiting.remove(key)
             if teacher is not None and self.errors[teacher] is not None:
                 name, seed = teacher
                 self._end(key, f"its teacher {name} seed {seed} is not finished: {self.errors[teacher]}", progress)
-            elif key not in self.overwritten and RunFolder.of(self.recipes[key], self.runs).is_finished:
+            elif self._is_kept(key):
                 self._end(key, self._fault_of_finished(self.recipes[key]), progress)
-            else:
+            elif len(self.running) < self.jobs:
                 self._start(key, files / str(len(self.recipes) - len(self.waiting)))
                 progress.begin(key)
+            else:
+                continue
+            self.waiting.remove(key)
+            if self.running:
+                return  # look at those at work before the next one: a check may take seconds
+
+    def _is_kept(self, key: Key) -> bool:
+        """Whether the run is finished already and will not be overwritten."""
+        return key not in self.overwritten and RunFolder.of(self.recipes[key], self.runs).is_finished
 
     def _start(self, key: Key, files: Path) -> None:
         cores = max(1, available_cores() // self.jobs)

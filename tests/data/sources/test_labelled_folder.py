@@ -83,7 +83,7 @@ def same_class_twice(folder):
 
 
 def no_such_folder(folder):
-    return "is not a folder; --data must name one that holds a folder of images for each class"
+    return "is not a folder; expected one that holds a folder of images for each class"
 
 
 @pytest.mark.parametrize("make", [unknown, train_alone, no_folders, empty_class, same_class_twice, no_such_folder])

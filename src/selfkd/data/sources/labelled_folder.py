@@ -35,7 +35,7 @@ def read_labelled_folder(
     Raises: DataError: if there is no such folder, or its folders are not classes of the network with images.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; --data must name one that holds a folder of images for each class")
+        raise DataError(f"{folder} is not a folder; expected one that holds a folder of images for each class")
     names = visible_folders(folder)
     split = None if set(names) & set(class_names) else usual_test_split(names)
     if split is not None:
