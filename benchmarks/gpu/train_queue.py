@@ -3,7 +3,7 @@
     python benchmarks/gpu/train_queue.py --minutes 9 --out OUT data.root=DATA_ROOT [key=value ...]
 
 What is finished in results/runs/ is left out. The recipe, scores, epochs and environment of each finished run go into
-OUT/finished_runs.zip, which is for keep_runs.py. The next call with the same --runs continues what is unfinished.
+OUT/finished_runs.zip, which is for evidence.py. The next call with the same --runs continues what is unfinished.
 README.md has the calls for a lent GPU.
 """
 
@@ -13,33 +13,27 @@ import argparse
 import logging
 import sys
 import time
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 import yaml
+from evidence import ARCHIVE, IMAGES, RESULTS, pack
 from pyarrow import parquet
 
-from selfkd.atomic_files import written_whole
 from selfkd.data.reading.parquet_files import parquet_splits
-from selfkd.errors import DataError, SelfKDError
-from selfkd.json_text import to_json
+from selfkd.errors import CheckpointError, DataError, SelfKDError
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.several import resolve_several
 from selfkd.runs.epoch_counts import saved_epochs
-from selfkd.runs.records import read_json
+from selfkd.runs.records import read_record
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import Outcome, train_several
 from selfkd.terminal import configure_logging
 from selfkd.training.epoch_log import read_epoch_log
 
 QUEUE = Path(__file__).resolve().parent / "queue.yaml"
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "runs"
-ARCHIVE = "finished_runs.zip"
-IMAGES = {"cifar100": {"train": 50_000, "test": 10_000}}
-"""The sizes of the whole data sets."""
 CHECKPOINTS = {"trainer.checkpoint_every": "10"}  # writing one takes a good part of an epoch on a fast GPU
 STOP_SECONDS = 30
 """Kept at the end of the time: trainings stop, and the archive is written."""
@@ -47,8 +41,6 @@ START_SECONDS = 30
 """The least that a training takes besides its epochs."""
 KNOWN_AFTER = 3
 """Epochs after which the pace of a recipe is known; the first two may be slow because they compile."""
-PLACES = ("data.root", "teacher.data.root", "teacher.path")
-"""Options that only say where something lay on the machine."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,11 +127,10 @@ def check_whole(recipe: Recipe) -> None:
     Raises: DataError: if the Parquet files at data.root hold another number of images.
     """
     root = recipe.options["data"].get("root")
-    files = parquet_splits(Path(root)) if root else {}
-    for split, images in IMAGES.get(recipe.parts["data"], {}).items():
-        rows = sum(parquet.read_metadata(file).num_rows for file in files.get(split, ()))
-        if files and rows != images:
-            raise DataError(f"{root} holds {rows} images of the split {split}; the whole data set has {images}")
+    files = [file for split in parquet_splits(Path(root)).values() for file in split] if root else []
+    images, whole = sum(parquet.read_metadata(file).num_rows for file in files), IMAGES.get(recipe.parts["data"])
+    if files and images != whole:
+        raise DataError(f"{root} holds {images} images; the whole data set has {whole}")
 
 
 def seconds_needed(recipe: Recipe, arguments: argparse.Namespace) -> float | None:
@@ -151,40 +142,28 @@ def seconds_needed(recipe: Recipe, arguments: argparse.Namespace) -> float | Non
     here = [RunFolder(file.parent) for file in (arguments.runs / recipe.name).glob("seed-*/metrics.csv")]
     kept = [RunFolder(file.parent) for file in (arguments.results / recipe.name).glob("seed-*/metrics.csv")]
     runs = [*here, *(run for run in kept if _trained_alike(run, recipe))]
-    logs = [log for run in runs if len(log := read_epoch_log(run.metrics_file)) >= KNOWN_AFTER]
-    seconds = [row["seconds/train"] + row.get("seconds/evaluate", 0.0) for log in logs for row in log]
-    pace = min(seconds, default=arguments.seconds_per_epoch)
+    pace = min((pace for run in runs if (pace := _pace(run)) is not None), default=arguments.seconds_per_epoch)
     left = recipe.options["trainer"]["epochs"] - saved_epochs(RunFolder.of(recipe, arguments.runs))
     return None if pace is None else START_SECONDS + left * pace
 
 
-def pack(runs: Path, archive: Path, commit: str | None) -> None:
-    """Write the evidence of all finished runs into an archive, which is whole at any moment.
-
-    Args:
-        runs: folder of the runs.
-        archive: the zip file.
-        commit: the commit of the source, for runs that found no repository; None if it is not known.
-    """
-    with written_whole(archive) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
-        for scores in sorted(runs.rglob("seed-*/scores.json")):
-            run = RunFolder(scores.parent)
-            place = run.path.relative_to(runs)
-            options = yaml.safe_load(run.recipe_file.read_text(encoding="utf-8"))
-            recipe = yaml.safe_dump({key: options[key] for key in options if key not in PLACES}, sort_keys=False)
-            environment = read_json(run.environment_file)
-            environment["commit"] = environment["commit"] or commit
-            file.writestr(str(place / run.recipe_file.name), recipe)
-            file.writestr(str(place / run.environment_file.name), to_json(environment) + "\n")
-            for unchanged in (run.metrics_file, run.scores_file):
-                file.write(unchanged, place / unchanged.name)
+def _pace(run: RunFolder) -> float | None:
+    """The seconds of the fastest epoch of a run; None if it logged too few, or its log is damaged."""
+    try:
+        log = read_epoch_log(run.metrics_file)
+    except CheckpointError:
+        return None
+    seconds = [row["seconds/train"] + row.get("seconds/evaluate", 0.0) for row in log]
+    return min(seconds) if len(seconds) >= KNOWN_AFTER else None
 
 
 def _trained_alike(kept: RunFolder, recipe: Recipe) -> bool:
     """Whether a kept run was trained on the device of this machine, and compiled as the recipe is."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     compiled = kept.recipe().options["trainer"]["compile"]
-    return read_json(kept.environment_file)["device"] == device and compiled == recipe.options["trainer"]["compile"]
+    return (
+        read_record(kept.environment_file).get("device") == device and compiled == recipe.options["trainer"]["compile"]
+    )
 
 
 def _name(recipe: Recipe) -> str:

@@ -76,7 +76,7 @@ def test_what_is_finished_there_or_here_is_left_out(benchmark, tmp_path):
 
 def test_nothing_is_trained_on_a_part_of_the_data(benchmark, digits_as_cifar100):
     recipe = resolve("dtskd/cifar100/resnet18/plain", {"data.root": str(digits_as_cifar100)})
-    with pytest.raises(DataError, match="holds 60 images of the split train; the whole data set has 50000"):
+    with pytest.raises(DataError, match="holds 80 images; the whole data set has 60000"):
         benchmark.check_whole(recipe)
     benchmark.check_whole(resolve("demo/digits/resnet18/plain"))
 
@@ -102,6 +102,20 @@ def test_the_pace_is_that_of_the_same_recipe_on_the_same_device(
     assert benchmark.seconds_needed(recipe, Namespace(**places, seconds_per_epoch=None)) == needed
     assumed = benchmark.seconds_needed(recipe, Namespace(**places, seconds_per_epoch=1.5))
     assert assumed == (30 + 60 * 1.5 if needed is None else needed)
+
+
+def test_damaged_runs_are_named_and_do_not_end_the_call(benchmark, tmp_path, capsys):
+    recipe, runs = resolve("demo/digits/resnet18/plain"), tmp_path / "runs"
+    folder = RunFolder.of(recipe, runs)
+    write_log(folder, [2, 2, 2])
+    folder.metrics_file.write_text("epoch\nx\n")
+    folder.scores_file.write_text("{}")
+    folder.environment_file.write_text("{")
+    places = {"runs": runs, "results": tmp_path / "results"}
+    assert benchmark.seconds_needed(recipe, Namespace(**places, seconds_per_epoch=None)) is None
+    benchmark.pack(runs, tmp_path / benchmark.ARCHIVE, None)
+    assert capsys.readouterr().out.startswith(f"not packed: {folder.path}: ")
+    assert zipfile.ZipFile(tmp_path / benchmark.ARCHIVE).namelist() == []
 
 
 def test_what_cannot_finish_is_not_begun(benchmark, queue, arguments, tmp_path, capsys):

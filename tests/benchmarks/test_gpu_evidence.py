@@ -4,6 +4,7 @@ import pytest
 
 from finished_runs import write_run
 from selfkd.recipes.reader import resolve
+from selfkd.recipes.recipe import differences
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
 
@@ -57,7 +58,7 @@ def test_a_run_is_kept_once_and_another_does_not_replace_it(archive, keep, tmp_p
     ("overrides", "changes", "reason"),
     [
         ({"trainer.epochs": 200, "optimizer.lr": 0.2, "name": RECIPE}, {}, "its recipe is not loth"),
-        ({}, {"images": {"train": 25_000, "test": 10_000}}, "it had {'train': 25000"),
+        ({}, {"images": {"train": 25_000, "test": 10_000}}, "it had 35000 images; the whole data set has 60000"),
         ({}, {"epochs": 199}, "it logged 199 epochs; the recipe has 200"),
         ({}, {"loss": float("nan")}, "a number that is not finite"),
         ({"seed": 2}, {}, "its recipe is of loth/cifar100/resnet18/plain seed 2"),
@@ -77,3 +78,29 @@ def test_a_damaged_run_is_refused(archive, keep, capsys):
     said = capsys.readouterr().out
     assert "kept: " in said
     assert "refused: other/seed-0: " in said
+
+
+def test_runs_of_a_folder_are_kept_without_their_places(benchmark, keep, tmp_path):
+    recipe = resolve(RECIPE, {"data.root": str(tmp_path)})
+    run = write_whole_run(recipe, tmp_path / "runs")
+    (run.path / "model.safetensors").write_text("weights")
+    assert keep(str(tmp_path / "runs")) == 0
+    kept = RunFolder.of(recipe, tmp_path / "results")
+    assert sorted(file.name for file in kept.path.iterdir()) == [
+        "environment.json",
+        "metrics.csv",
+        "recipe.yaml",
+        "scores.json",
+    ]
+    assert str(tmp_path) not in kept.recipe_file.read_text()
+    assert differences(kept.recipe().flat(), recipe.flat()) == []
+
+
+@pytest.mark.parametrize("content", [None, b"no archive"])
+def test_what_is_no_archive_is_an_error(keep, tmp_path, capsys, content):
+    file = tmp_path / "finished_runs.zip"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SystemExit, match="2"):
+        keep(str(file))
+    assert f"{file} cannot be unpacked" in capsys.readouterr().err
