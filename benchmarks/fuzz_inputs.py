@@ -129,6 +129,25 @@ PLACES = (
 _VERBS = ("train", "compare", "evaluate", "predict", "export", "check", "list")
 LINES = """\
 train --epochs 3
+train --seeds 3
+train --jobs
+train --jobs 0
+train --jobs x seed=0,1
+train seed=
+train seed=,
+train seed=0,x
+train seed=0,-1
+train seed=[0,1]
+train seed=0,1,99999999999999999999
+train data=folder data.image_size=16 data.root=nowhere
+train method=plain,dtskd
+train demo/digits/* name=x
+train nothing/*
+train [
+train demo/digits/resnet18/plain method=plain,
+train demo/digits/resnet18/plain method=plain,dtsk
+train demo/digits/resnet18/plain method=plain,dtskd name=x
+train demo/digits/resnet18/plain optimizer=sgd,adamw optimizer.momentum=0.5
 train --lr=0.1
 train x y z
 train --runs
@@ -215,6 +234,14 @@ list
 list x
 list methods x
 list --json
+list runs RUN
+list runs IMAGE
+list runs nowhere
+list runs --runs
+list runs a b
+list runs RUN --runs RUN
+list runs RUN --json
+list methods RUN
 list methods --jsn
 nothing
 --versio
@@ -462,6 +489,7 @@ VERBS_OF_RUNS: Mapping[str, Sequence[str]] = {
     "evaluate": ("evaluate", "run"),
     "predict": ("predict", "run", "image.png"),
     "export": ("export", "run"),
+    "list": ("list", "runs", "."),
     "train": ("train", "run/recipe.yaml", "--runs", "again", "name=run", "--no-progress"),
     "compare": ("compare", RECIPE, *_written({**TINY, "name": "tiny"}), "--no-train", "--seeds", "2"),
 }
@@ -844,6 +872,7 @@ def _names_and_places(ground: Ground) -> Iterator[Input]:
         "data.root": ("evaluate", run, "data.root={}"),
         "--data of evaluate": ("evaluate", run, "--data={}"),
         "--runs": (*_training({}), "--runs={}"),
+        "the runs to list": ("list", "runs", "{}"),
         "--output of export": ("export", run, "--output={}"),
         "--output of predict": ("predict", run, image, "--output={}"),
     }

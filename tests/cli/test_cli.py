@@ -14,6 +14,7 @@ SHORT = ("backbone.width=8", "trainer.epochs=2")
 
 
 LISTS = [["list", kind] for kind in ("methods", "backbones", "recipes", "datasets")]
+LISTS.append(["list", "runs", "."])
 
 
 @pytest.fixture
@@ -142,6 +143,36 @@ def test_without_a_recipe_the_embedded_default_is_compared(selfkd):
     assert legend.count("{seed-0,seed-1,seed-2}") == 2
 
 
+def test_lists_of_seeds_and_parts_train_several_runs(command, tmp_path, caplog):
+    short = (RECIPE, "backbone.width=4", "trainer.epochs=1", "--no-progress")
+    for seed in (0, 1):  # each in this process, which is quicker
+        assert command("train", *short, f"seed={seed}", "method=plain")[0] == 0
+        assert command("train", *short, f"seed={seed}")[0] == 0
+    lists = ("seed=0,1", "method=plain,dtskd")
+    status, output, _ = command("train", *short, *lists)
+    assert status == 0
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in output.splitlines()]
+    assert {row[0] for row in rows} >= {"plain", "dtskd"}
+    trained = json.loads(command("train", *short, *lists, "--json")[1])
+    assert [(run["method"], run["seed"]) for run in trained] == [("plain", 0), ("plain", 1), ("dtskd", 0), ("dtskd", 1)]
+
+    (tmp_path / trained[1]["folder"] / "scores.json").write_text("{")
+    status, output, errors = command("train", *short, *lists, "--json")
+    assert status == 1
+    assert json.loads(output) == [trained[0], *trained[2:]]
+    assert "seed 1 is not finished: " in caplog.text
+    assert "scores.json cannot be read" in caplog.text
+    assert errors == f"selfkd: 1 of 4 runs are not finished: {trained[1]['folder']}\n"
+
+    status, output, _ = command("list", "runs")
+    assert output.count("finished") == 3
+    assert output.count("damaged: ") == 1
+    assert all(output.count(run["folder"]) >= 1 for run in trained)
+    listed = json.loads(command("list", "runs", "--runs", "runs", "--json")[1])
+    assert [run["state"] for run in listed].count("damaged") == 1
+    assert {run["path"] for run in listed} == {run["folder"] for run in trained}
+
+
 BAD = {
     "recipe": (["train", "dtskd/cifar100/resnet18/dtsk"], "nearest: dtskd/cifar100/resnet18/dtskd"),
     "method": (["train", RECIPE, "method=dtsk"], "unknown method 'dtsk'; nearest: dtskd"),
@@ -189,6 +220,19 @@ BAD = {
         "nearest: trainer.epochs=3 (options are written",
     ),
     "option as a flag with =": (["train", "--lr=0.1"], "nearest: optimizer.lr=0.1 (options"),
+    "a number of seeds as a flag": (["train", RECIPE, "--seeds", "3"], "nearest: seed=0,1,2 (options are written"),
+    "seeds as a flag": (["train", RECIPE, "--seeds=4,7"], "nearest: seed=4,7 (options are written"),
+    "seeds as a key": (["train", RECIPE, "seeds=0,1"], "unknown option 'seeds'; nearest: seed=0,1"),
+    "methods as a flag": (["train", RECIPE, "--method", "plain,dtskd"], "nearest: method=plain,dtskd (options"),
+    "an empty place in a list": (["train", RECIPE, "seed=0,,1"], "seed='0,,1' is not allowed; write a list with"),
+    "a list in brackets": (["train", "seed=[0,1]"], "seed='[0,1]' is not allowed; write a list with commas alone"),
+    "a seed in a list": (["train", RECIPE, "seed=0,many"], "seed='many' is not allowed; seed must be a whole number"),
+    "a method in a list": (["train", RECIPE, "method=plain,dtsk"], "unknown method 'dtsk'; nearest: dtskd"),
+    "a name for several methods": (["train", RECIPE, "method=plain,dtskd", "name=x"], "name='x' is not allowed with"),
+    "no jobs": (["train", RECIPE, "--jobs", "0"], "--jobs=0 is not allowed; --jobs must be a whole number >= 1"),
+    "runs that are not there": (["list", "runs", "nowhere"], "nowhere is not a folder; runs lie in the folder"),
+    "runs twice": (["list", "runs", "a", "--runs", "b"], "both FOLDER and --runs name a folder of runs, a and b"),
+    "a folder of methods": (["list", "methods", "a"], "'selfkd list methods' takes no folder; 'selfkd list runs a'"),
     "verb": (["trian"], "invalid choice: 'trian'"),
     "nothing": ([], ""),
     "an empty folder to check": (["check", ""], "argument DATA: must not be empty ('.' is the current folder)"),

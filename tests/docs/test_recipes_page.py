@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from selfkd.errors import RecipeError
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import MACHINE
+from selfkd.recipes.several import resolve_several
 from selfkd.supervision import SUPERVISIONS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
@@ -31,15 +33,42 @@ def files(tmp_path, monkeypatch):
     (run / "recipe.yaml").write_text(resolve("dtskd/cifar100/resnet18/dtskd").to_yaml())
 
 
-def resolved(command):
-    """The recipe of a command's arguments, its flags apart."""
+def all_resolved(command):
+    """The recipes of a command's arguments, its flags apart."""
     name, *rest = shlex.split(command, comments=True)
-    return resolve(name, split_overrides([argument for argument in rest if re.match(r"[\w.]+=", argument)]))
+    overrides = split_overrides([argument for argument in rest if re.match(r"[\w.]+=", argument)])
+    return resolve_several([name], overrides, None)
+
+
+def resolved(command):
+    (recipe,) = all_resolved(command)
+    return recipe
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_resolves(command, files):
-    assert resolved(command)
+    several = "seed=0,1,2" in command
+    assert (len(all_resolved(command)) > 1) == several
+
+
+def test_the_example_in_python_trains_what_it_says(monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    calls = []
+    monkeypatch.setattr(
+        "selfkd.runs.several.train_several", lambda *arguments, **options: calls.append((arguments, options))
+    )
+    exec(example, {})  # noqa: S102
+    (((recipes, runs), options),) = calls
+    assert [(recipe.parts["method"], recipe.seed) for recipe in recipes] == [
+        (method, seed) for method in ("plain", "dtskd") for seed in range(3)
+    ]
+    assert (runs, options) == (Path("runs"), {"jobs": 2})
+
+
+def test_an_option_has_no_list(files):
+    (option,) = re.findall(r"`(\S+)` is an error", PAGE)
+    with pytest.raises(RecipeError, match="optimizer.lr must be a number"):
+        all_resolved(f"demo/digits/resnet18/plain {option}")
 
 
 def test_names_are_what_the_page_says(files):

@@ -99,6 +99,24 @@ def test_another_folder_and_its_absent_classes():
     assert cells(text, "class 1")[-1] == ""
 
 
+def test_names_of_a_downloaded_run_cannot_forge_a_line():
+    made = predictions(3, heads=("main", "branch1\nselfkd: all is well"))
+    names = ("0", "1\n\x1b[2J", "2")
+    text = evaluation_report(evaluated(made, 3, class_names=names, run="runs\nselfkd: done"))
+    assert text.startswith(r"runs\nselfkd: done, weights")
+    assert r"| branch1\nselfkd: all is well |" in text
+    assert r"| 1\n\x1b[2J |" in text
+
+
+def test_a_score_without_an_interval_leaves_its_cell_empty():
+    evaluation = evaluated(predictions(3, heads=("main",)), 3)
+    scores = {"main": {**evaluation.scores["main"], "ratio": {"value": 0.00123, "unit": "nat", "n": 60}}}
+    text = evaluation_report(dataclasses.replace(evaluation, scores=scores))
+    assert "| ratio (nat) " in text
+    assert cells(text, "main")[-1] == "0.00123"
+    assert cells(text.split("95 % intervals")[1], "main")[-1] == ""
+
+
 def test_scores_before_and_after_stand_side_by_side():
     made = predictions(6)
     scaling = scale_temperatures(made.take(torch.arange(30)), made.take(torch.arange(30, 60)), "these", "those")

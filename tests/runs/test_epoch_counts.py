@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -33,6 +34,8 @@ def test_without_a_usable_log_the_newest_checkpoint_counts(unfinished, content):
     unfinished.metrics_file.write_bytes(content)
     assert logged_epochs(unfinished) == EpochCount(2, None)
     unfinished.metrics_file.unlink()
+    assert logged_epochs(unfinished) == EpochCount(2, None)
+    os.mkfifo(unfinished.metrics_file)
     assert logged_epochs(unfinished) == EpochCount(2, None)
     shutil.rmtree(unfinished.checkpoints)
     assert logged_epochs(unfinished) == EpochCount(0, None)

@@ -7,14 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from short_runs import trained
 
+from image_sets import write_folder
 from real_runs import children, differences, finish, outcome, start
 from selfkd.errors import OptionError, RecipeError, RunInterruptedError, UserError
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.several import resolve_several
+from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs import several
 from selfkd.runs.epoch_counts import logged_epochs
 from selfkd.runs.listing import list_runs
@@ -148,9 +151,69 @@ def test_without_its_teacher_a_student_is_not_trained(recipes, simulated, tmp_pa
     assert len(simulated.events) == 2
 
 
-def test_when_the_time_is_up_the_runs_are_stopped_and_can_be_continued(recipes, simulated, tmp_path):
+def test_a_finished_student_needs_no_teacher_and_a_finished_teacher_no_other(recipes, simulated, tmp_path):
+    chain = {**KD, "teacher.method": "kd", "teacher.teacher": "recipe", "teacher.teacher.recipe": PLAIN}
+    (student,) = recipes("kd", **chain)
+    first, second = (RunFolder.of(recipe, tmp_path / "runs") for recipe in teachers_first(student))
+    trained(student, tmp_path)
+    shutil.rmtree(first.path)
+    assert errors(train_several([student], tmp_path / "runs", show_progress=False)) == [None]
+    assert simulated.events == []
+    RunFolder.of(student, tmp_path / "runs").scores_file.unlink()
+    assert errors(train_several([student], tmp_path / "runs", show_progress=False)) == [None]
+    assert simulated.events == ["kd-0 starts, 1 at work", "kd-0 ends"]
+    assert second.is_finished
+
+
+def test_students_that_cannot_be_trained_are_refused_before_their_teachers_are_trained(recipes, simulated, tmp_path):
+    bad = {
+        "data": "folder",
+        "data.image_size": "16",
+        "data.root": str(tmp_path / "nowhere"),
+        "data.train_per_class": "2",
+    }
+    chain = {**KD, "teacher.method": "kd", "teacher.teacher": "recipe", "teacher.teacher.recipe": PLAIN}
+    students = recipes("kd", (0, 1), **KD) + recipes("kd", (0, 1), **{**chain, **bad})
+    outcomes = train_several(students, tmp_path, show_progress=False)
+    assert errors(outcomes)[:2] == [None, None]
+    assert all("nowhere' is not a folder" in str(error) for error in errors(outcomes)[2:])
+    started = [event.partition(" ")[0] for event in simulated.events if "starts" in event]
+    assert started == ["label_smoothing-0", "kd-0", "label_smoothing-1", "kd-1"]
+
+
+def test_a_mistake_is_found_in_each_recipe_before_any_is_trained(recipes, simulated, tmp_path, caplog):
+    given = recipes(seeds=(0, 1), **{"data.classes": "[0,77]"}) + recipes("ps_kd", (0, 1))
+    outcomes = train_several(given, tmp_path, show_progress=False)
+    assert errors(outcomes)[2:] == [None, None]
+    assert errors(outcomes)[0] == errors(outcomes)[1]
+    assert "data.classes=" in str(errors(outcomes)[0])
+    assert [event for event in simulated.events if "ends" in event] == ["ps_kd-0 ends", "ps_kd-1 ends"]
+
+
+def test_where_no_recipe_can_be_trained_the_mistake_is_an_error_of_the_whole(recipes, simulated, tmp_path):
+    wrong = {"data": "folder", "data.image_size": "16", "data.root": str(tmp_path / "nowhere")}
+    with pytest.raises(UserError, match="nowhere' is not a folder"):
+        train_several(recipes("plain,ps_kd", (0, 1), **wrong), tmp_path, show_progress=False)
+    assert simulated.events == []
+
+
+def test_a_warning_of_the_data_doctor_comes_once(recipes, simulated, tmp_path, caplog):
+    write_folder(tmp_path / "train", 3, digits=(0, 1))
+    write_folder(tmp_path / "train", 1, digits=(2,))
+    write_folder(tmp_path / "test", 1, digits=(0, 1, 2), start=5)
+    images = {"data": "folder", "data.image_size": "16", "data.root": str(tmp_path), "data.train_per_class": "null"}
+    train_several(recipes("plain,ps_kd", (0, 1), **images), tmp_path / "runs", show_progress=False)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings
+    assert len(warnings) == len(set(warnings))
+
+
+def test_when_the_time_is_up_the_runs_are_stopped_and_can_be_continued(recipes, simulated, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        several, "time", SimpleNamespace(monotonic=itertools.count().__next__, sleep=lambda seconds: None)
+    )
     simulated.looks = {"ps_kd": 10**9}
-    outcomes = train_several(recipes("plain,ps_kd,dtskd"), tmp_path, show_progress=False, seconds=0.5)
+    outcomes = train_several(recipes("plain,ps_kd,dtskd"), tmp_path, show_progress=False, seconds=30)
     assert errors(outcomes) == [
         None,
         "the time is up: stopped after epoch 3 of 4; the same command continues",
@@ -167,7 +230,7 @@ def test_a_signal_stops_all_processes(recipes, simulated, tmp_path, monkeypatch)
         if next(pauses) == 20:
             raise StopSignal(signal.SIGTERM)
 
-    monkeypatch.setattr(several.time, "sleep", pause)
+    monkeypatch.setattr(several, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
     with pytest.raises(RunInterruptedError, match="stopped; 1 of 4 runs are finished; the same command") as caught:
         train_several(recipes("plain,ps_kd,dtskd,teskd"), tmp_path, jobs=2, show_progress=False)
     assert caught.value.exit_status == 143
@@ -176,7 +239,7 @@ def test_a_signal_stops_all_processes(recipes, simulated, tmp_path, monkeypatch)
 
 def test_an_error_leaves_no_process_behind(recipes, simulated, tmp_path, monkeypatch):
     simulated.looks = {"plain": 10**9}
-    monkeypatch.setattr(several.time, "sleep", lambda seconds: 1 / 0)
+    monkeypatch.setattr(several, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         train_several(recipes(), tmp_path, show_progress=False)
     assert simulated.events[-1] == "plain-0 is killed"

@@ -1,7 +1,9 @@
 import logging
+from types import SimpleNamespace
 
 import pytest
 
+from selfkd.runs import several_progress
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several_progress import SeveralProgress, WatchedRun, seconds_left
 from selfkd.training.epoch_log import EpochLog
@@ -50,6 +52,18 @@ def test_runs_beside_each_other_share_the_time_but_the_longest_takes_its_own(wat
     assert seconds_left(runs, jobs=2) == 10
     runs[1].end(None)
     assert seconds_left(runs, jobs=2) == 0
+
+
+def test_the_time_to_start_counts_for_runs_that_have_not_begun(watched, monkeypatch):
+    now = iter((100.0, 117.0, 117.0))
+    monkeypatch.setattr(several_progress, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    runs = [watched("plain", done=4, seconds=2), watched("dtskd"), watched("plain", seed=9)]
+    runs[0].begin()
+    log_epochs(runs[0].folder, 4, 10, 2)
+    runs[0].end(None)
+    assert runs[0].overhead == 17 - 6 * 2
+    runs[1].begin()
+    assert seconds_left(runs, jobs=1) == 10 * 2 + 10 * 2 + 5
 
 
 def test_without_an_epoch_the_time_is_not_known(watched):

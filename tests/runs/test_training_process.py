@@ -37,6 +37,7 @@ def test_a_process_trains_a_resolved_recipe_with_its_own_parts(tmp_path, monkeyp
     assert (tmp_path / "cores.txt").read_text() == "1"
 
 
+@pytest.mark.slow
 def test_the_last_message_of_a_failed_process_is_its_error(tmp_path):
     missing = resolve(PLAIN, {**TINY, "data": "folder", "data.image_size": 16, "data.root": str(tmp_path / "nowhere")})
     error = trained(missing, tmp_path).error

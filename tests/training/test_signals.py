@@ -109,3 +109,33 @@ sys.exit(main())
     assert (done.returncode, done.stderr) == (143, "selfkd: interrupted\n")
     with pytest.raises(ProcessLookupError):
         os.kill(int(done.stdout), 0)
+
+
+def test_a_process_and_those_that_it_started_end_with_the_input():
+    code = """
+import multiprocessing, signal, time
+from selfkd.training.signals import leave_when_input_ends, stopping_on_signals
+
+def hold():
+    time.sleep(600)
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("fork").Process(target=hold)
+    child.start()
+    leave_when_input_ends()
+    print(child.pid, flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    child = int(process.stdout.readline())
+    process.stdin.write("what comes in is no reason to end\n")
+    process.stdin.flush()
+    time.sleep(0.2)
+    assert process.poll() is None
+    _, errors = process.communicate(timeout=20)  # closes the input
+    assert (process.returncode, errors) == (143, "")
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)

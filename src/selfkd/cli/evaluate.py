@@ -11,9 +11,9 @@ from selfkd.json_text import to_json
 __all__ = ["add_parser"]
 
 _EPILOG = """\
-For every head and for the ensemble of heads it prints top-1 and top-5 accuracy, NLL, Brier score, ECE, adaptive ECE and
-AURC, each with the number of images and a 95 % interval, and the agreement between heads. For the main head it prints
-the accuracy of the classes and the confusions. docs/evaluation.md explains every number.
+The output holds top-1 and top-5 accuracy, NLL, Brier score, ECE, adaptive ECE and AURC of every head and of the
+ensemble of heads, each with a 95 % interval; how often two heads agree; and the confusions of the main head.
+docs/evaluation.md explains every number.
 
 RUN/evaluation/<split>-<checkpoint>.json keeps all numbers of a split. --json prints the same, also for --data FOLDER.
 """

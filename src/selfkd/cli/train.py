@@ -66,7 +66,10 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run and begin anew")
     parser.add_argument(
-        "--no-progress", action="store_true", help="print a line for each evaluated epoch instead of a progress bar"
+        "--no-progress",
+        action="store_true",
+        help="print lines instead of a progress bar: one for each evaluated epoch, and of several runs one when a run "
+        "begins and one when it ends",
     )
     parser.add_argument(
         "--trust-imports", action="store_true", help="allow a recipe file to import code that is not part of selfkd"
@@ -81,15 +84,17 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.option_checks import at_least
     from selfkd.recipes.demo import demo_recipes
     from selfkd.recipes.key_checks import split_overrides
     from selfkd.recipes.options_help import options_help
     from selfkd.recipes.recipe import is_of_machine
     from selfkd.recipes.several import resolve_several
-    from selfkd.training.signals import leave_with_input
+    from selfkd.training.signals import leave_when_input_ends
 
     if parsed.end_with_input:
-        leave_with_input()
+        leave_when_input_ends()
+    at_least("jobs", parsed.jobs, 1)
     name, arguments = _recipe_and_overrides(parsed.arguments)
     overrides = split_overrides(arguments)
     if parsed.help:

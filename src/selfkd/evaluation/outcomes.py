@@ -28,6 +28,8 @@ class Outcomes:
         in_top5: `[N]` bool, whether the label is among the five most probable classes.
         nll: `[N]` float64, the negative logarithm of the label's probability, in nat.
         brier: `[N]` float64 in [0, 2], the squared distance between the probabilities and the one-hot label.
+    Source: of the last, Brier 1950, Verification of forecasts expressed in terms of probability, Monthly Weather Review
+        78.
     """
 
     labels: Tensor
@@ -41,7 +43,7 @@ class Outcomes:
     def of(cls, logits_BK: Tensor, labels_B: Tensor) -> Outcomes:
         """The outcomes of one batch, in main memory.
 
-        Probabilities are computed in float64. In float32 many of a sure network's would be 1, so that they tie.
+        Probabilities are computed in float64. In float32 many confidences would be rounded to 1, so that they tie.
         """
         wide_BK = logits_BK.double()
         probabilities_BK = wide_BK.softmax(dim=1)

@@ -80,7 +80,7 @@ def _calibration_error(outcomes: Outcomes, counts_RN: Tensor) -> Tensor:
 
 
 def _adaptive_calibration_error(outcomes: Outcomes, counts_RN: Tensor) -> Tensor:
-    """As the expected calibration error, with bins of equal counts: the images in order of confidence, in 15 parts.
+    """The calibration error with bins of equal counts: 15 parts of the images in order of confidence.
 
     The sizes of the parts differ by one image at most. Images of equal confidence count with their mean, so that their
     order does not matter.
@@ -100,9 +100,10 @@ def _adaptive_calibration_error(outcomes: Outcomes, counts_RN: Tensor) -> Tensor
 
 
 def _risk_coverage_area(outcomes: Outcomes, counts_RN: Tensor) -> Tensor:
-    """The area under the risk-coverage curve: the mean, over k = 1 to N, of the error rate of the k surest predictions.
+    """The area under the risk-coverage curve, from 0 to 1.
 
-    Images of equal confidence count with their mean error, so that their order does not matter.
+    The curve gives the error rate of the k most confident predictions, and the area is its mean over k = 1 to N. Images
+    of equal confidence count with their mean error, so that their order does not matter.
 
     Source: Geifman, Uziel and El-Yaniv 2019, arXiv:1805.08206, of the curve of Geifman and El-Yaniv 2017,
         arXiv:1705.08500, with the largest probability as confidence.

@@ -13,6 +13,8 @@ from selfkd.teachers import TEACHERS
 
 __all__ = ["check_keys", "check_numbers", "nearest_option", "split_overrides"]
 
+_MOST_SEEDS = 10  # that a hint lists
+
 
 def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
     """Split `key=value` arguments into a mapping. The values stay texts; `resolve` reads them by the option's type.
@@ -48,7 +50,10 @@ def nearest_option(word: str, value: str = "...") -> str | None:
         word: the user's word, with or without dashes before it.
         value: the user's value.
     """
-    near = nearest_keys(word.lstrip("-").partition("=")[0], every_key())
+    name = word.lstrip("-").partition("=")[0]
+    if name == "seeds" and value.isdecimal() and 1 < int(value[:3]) <= _MOST_SEEDS:
+        return f"seed={','.join(map(str, range(int(value))))}"  # a number of seeds, as 'selfkd compare' takes it
+    near = nearest_keys(name, every_key())
     return f"{near[0]}={value}" if near else None
 
 

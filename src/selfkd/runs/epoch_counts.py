@@ -54,6 +54,8 @@ def saved_epochs(folder: RunFolder) -> int:
 
 
 def _last_rows(folder: RunFolder) -> list[dict[str, str]]:
+    if not folder.metrics_file.is_file():
+        raise OSError("there is no such file")  # to open a pipe would wait for its other end
     with folder.metrics_file.open("rb") as file:
         header = file.readline(_LONGEST_HEADER)
         begin = file.tell()

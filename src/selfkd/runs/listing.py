@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,6 +89,8 @@ def _found(root: Path) -> Iterator[ListedRun]:
             seen.add((state.st_dev, state.st_ino))
             with os.scandir(folder) as entries:
                 inside = {entry.name: _is_folder(entry) for entry in entries}
+        except FileNotFoundError:  # it has just been deleted
+            continue
         except OSError as error:
             yield ListedRun(folder, "damaged", problem=f"the folder cannot be read: {error.strerror}")
             continue
@@ -111,6 +113,7 @@ def _is_run(name: str, inside: set[str]) -> bool:
 
 
 def _listed(folder: RunFolder) -> ListedRun:
+    run = ListedRun(folder.path, "damaged")
     try:
         if not folder.recipe_file.is_file():
             raise RunError(f"it holds no {RECIPE_FILE}")
@@ -118,18 +121,18 @@ def _listed(folder: RunFolder) -> ListedRun:
         name, seed, epochs = flat.get("name"), flat.get("seed"), flat.get("trainer.epochs")
         if not (isinstance(name, str) and isinstance(seed, int) and isinstance(epochs, int)):
             raise RunError(f"{folder.recipe_file} is not the recipe of a run: it lacks name, seed or trainer.epochs")
+        run = replace(run, recipe=name, seed=seed, epochs=epochs)
         if folder.is_finished:
             scores = folder.scores()
-            return ListedRun(
-                folder.path, "finished", name, seed, epochs, epochs, _top1(scores["last"]), _top1(scores["best"])
-            )
+            last, best = _top1(scores["last"]), _top1(scores["best"])
+            return replace(run, state="finished", epochs_done=epochs, top1_last=last, top1_best=best)
         if folder.is_locked:
-            return ListedRun(folder.path, "training", name, seed, logged_epochs(folder).done, epochs)
-        return ListedRun(folder.path, "unfinished", name, seed, saved_epochs(folder), epochs)
+            return replace(run, state="training", epochs_done=logged_epochs(folder).done)
+        return replace(run, state="unfinished", epochs_done=saved_epochs(folder))
     except SelfKDError as error:
-        return ListedRun(folder.path, "damaged", problem=str(error))
+        return replace(run, problem=str(error))
     except OSError as error:
-        return ListedRun(folder.path, "damaged", problem=f"it cannot be read: {error.strerror}")
+        return replace(run, problem=f"it cannot be read: {error.strerror}")
 
 
 def _top1(scores: EpochScores) -> float | None:

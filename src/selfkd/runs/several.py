@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.prepare import check_finished, check_recipe
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several_progress import SeveralProgress, WatchedRun
+from selfkd.runs.train import check_training
 from selfkd.runs.training_process import TrainingProcess
 from selfkd.training.processes import launcher_name
 from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
@@ -29,10 +31,11 @@ __all__ = ["Outcome", "train_several"]
 _PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 30.0  # how long a stopped process may take to end
 _TIME_IS_UP = "the time is up"
-_CONTINUE = "the same command continues"
 
 Key = tuple[str, int]
 """The name and the seed of a run, which give its folder."""
+
+_log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ def train_several(
 ) -> list[Outcome]:
     """Train recipes, each in a process of its own, and return how each of them ended.
 
-    An unfinished run is continued, a finished one is kept. Teachers that are recipes are trained first, each once. A
-    run that fails does not end the others. The processes divide the cores of the machine, work in the current folder,
-    and never outlive this process.
+    An unfinished run is continued, a finished one is kept. Teachers that are recipes are trained first, each once.
+    Every recipe is checked before the first one is trained. A run that fails does not end the others. The processes
+    divide the cores of the machine, work in the current folder, and never outlive this process.
 
     Args:
         recipes: what to train, in this order.
@@ -77,7 +80,7 @@ def train_several(
     Raises:
         OptionError: if `jobs` or `seconds` is out of range.
         UserError: if two recipes would share a run folder, a teacher's recipe cannot be resolved, `runs` cannot be
-            used, or torchrun or srun has started this process.
+            used, none of the recipes can be trained, or torchrun or srun has started this process.
         RunInterruptedError: on Ctrl-C or SIGTERM, after all processes have ended. The same call continues.
     """
     at_least("jobs", jobs, 1)
@@ -97,13 +100,13 @@ class _Trainings:
 
     def __init__(self, recipes: Sequence[Recipe], runs: Path, jobs: int, trust_imports: bool, overwrite: bool) -> None:
         self.runs, self.jobs, self.trust_imports = runs, jobs, trust_imports
-        chains = [[*teachers_first(recipe, trust_imports), recipe] for recipe in recipes]
+        self.asked = {_key(recipe) for recipe in recipes}
+        self.overwritten = self.asked if overwrite else set()
+        self.advice = f"the same command{' without --overwrite' if overwrite else ''} continues"
+        chains = [self._with_teachers(recipe) for recipe in recipes]
         self.recipes = {_key(recipe): recipe for recipe in each_once(recipe for chain in chains for recipe in chain)}
         pairs = (pair for chain in chains for pair in itertools.pairwise(chain))
         self.teacher_of = {_key(student): _key(teacher) for teacher, student in pairs}
-        self.overwritten = {_key(recipe) for recipe in recipes} if overwrite else set()
-        for recipe in self.recipes.values():
-            check_path(RunFolder.of(recipe, runs).path)
         self.watched = {
             key: WatchedRun(recipe, RunFolder.of(recipe, runs), key in self.overwritten)
             for key, recipe in self.recipes.items()
@@ -112,12 +115,25 @@ class _Trainings:
         self.running: dict[Key, TrainingProcess] = {}
         self.errors: dict[Key, str | None] = {}
 
+    def _with_teachers(self, student: Recipe) -> list[Recipe]:
+        """A recipe after the teachers that it needs, as far as they are not finished: the last is its own teacher."""
+        check_path(RunFolder.of(student, self.runs).path)
+        chain = [student]
+        teachers = [] if self._is_kept(student) else teachers_first(student, self.trust_imports)
+        for teacher in reversed(teachers):
+            check_path(RunFolder.of(teacher, self.runs).path)
+            chain.insert(0, teacher)
+            if self._is_kept(teacher):
+                break
+        return chain
+
     def run(self, progress: SeveralProgress, seconds: float | None) -> dict[Key, str | None]:
         """Train all runs. Returns why each of them is not finished; None for a finished one."""
         deadline = None if seconds is None else time.monotonic() + seconds
         with tempfile.TemporaryDirectory(prefix="selfkd-") as files, ExitStack() as closing:
             closing.callback(self._close)
             try:
+                self._check(progress)
                 while self.waiting or self.running:
                     if deadline is not None and time.monotonic() > deadline:
                         self._stop_in_time(progress)
@@ -128,11 +144,43 @@ class _Trainings:
                     time.sleep(_PAUSE_SECONDS)
             except StopSignal as stop:
                 self._stop()
-                finished = sum(error is None for error in self.errors.values()) + sum(map(self._is_kept, self.waiting))
+                finished = [key for key, error in self.errors.items() if error is None]
+                finished += [key for key in self.waiting if self._is_kept(self.recipes[key])]
                 raise RunInterruptedError(
-                    f"stopped; {finished} of {len(self.recipes)} runs are finished; {_CONTINUE}", stop.number
+                    f"stopped; {len(finished)} of {len(self.recipes)} runs are finished; {self.advice}", stop.number
                 ) from stop
         return self.errors
+
+    def _check(self, progress: SeveralProgress) -> None:
+        """Check each recipe with one of its seeds, so that mistakes show at once and not after hours.
+
+        Raises: SelfKDError: if no recipe can be trained; that of the first recipe.
+        """
+        unfinished = {key: recipe for key, recipe in self.recipes.items() if not self._is_kept(recipe)}
+        first_seeds: dict[str, Recipe] = {}
+        for recipe in unfinished.values():
+            first_seeds.setdefault(recipe.name, recipe)
+        faults: dict[str, SelfKDError] = {}
+        with _each_message_once():
+            for number, (name, recipe) in enumerate(first_seeds.items()):
+                progress.check(number, len(first_seeds))
+                teacher = self.teacher_of.get(_key(recipe))
+                untrained_teacher = None if teacher is None else unfinished.get(teacher)
+                try:
+                    for warning in check_training(recipe, self.runs, self.trust_imports, untrained_teacher):
+                        _log.warning("%s", warning)
+                except SelfKDError as error:
+                    faults[name] = error
+        if self.asked and all(key in unfinished and key[0] in faults for key in self.asked):
+            raise next(iter(faults.values()))
+        for key in unfinished:
+            if key[0] in faults:
+                self._end(key, str(faults[key[0]]), progress)
+        for key in reversed(self.recipes):  # a teacher after its students
+            students = [student for student, teacher in self.teacher_of.items() if teacher == key]
+            if key not in {*self.asked, *self.errors} and all(student in self.errors for student in students):
+                self._end(key, "its students cannot be trained", progress)
+        self.waiting = [key for key in self.waiting if key not in self.errors]
 
     def _start_ready(self, progress: SeveralProgress, files: Path) -> None:
         """Start the runs whose turn it is. A finished run is checked in this process, and a bad one gets an error."""
@@ -143,7 +191,7 @@ class _Trainings:
             if teacher is not None and self.errors[teacher] is not None:
                 name, seed = teacher
                 self._end(key, f"its teacher {name} seed {seed} is not finished: {self.errors[teacher]}", progress)
-            elif self._is_kept(key):
+            elif self._is_kept(self.recipes[key]):
                 self._end(key, self._fault_of_finished(self.recipes[key]), progress)
             elif len(self.running) < self.jobs:
                 self._start(key, files / str(len(self.recipes) - len(self.waiting)))
@@ -154,9 +202,9 @@ class _Trainings:
             if self.running:
                 return  # look at those at work before the next one: a check may take seconds
 
-    def _is_kept(self, key: Key) -> bool:
-        """Whether the run is finished already and will not be overwritten."""
-        return key not in self.overwritten and RunFolder.of(self.recipes[key], self.runs).is_finished
+    def _is_kept(self, recipe: Recipe) -> bool:
+        """Whether the run of a recipe is finished already and will not be overwritten."""
+        return _key(recipe) not in self.overwritten and RunFolder.of(recipe, self.runs).is_finished
 
     def _start(self, key: Key, files: Path) -> None:
         cores = max(1, available_cores() // self.jobs)
@@ -193,7 +241,7 @@ class _Trainings:
             error = process.error
             self._end(key, None if error is None else f"{_TIME_IS_UP}: {error}", progress)
         for key in self.waiting:
-            self._end(key, f"{_TIME_IS_UP}: it was not begun; {_CONTINUE}", progress)
+            self._end(key, f"{_TIME_IS_UP}: it was not begun; {self.advice}", progress)
 
     def _end(self, key: Key, error: str | None, progress: SeveralProgress) -> None:
         self.errors[key] = error
@@ -211,6 +259,23 @@ class _Trainings:
         """End the processes that still run, after an error."""
         for process in self.running.values():
             process.close()
+
+
+@contextmanager
+def _each_message_once() -> Iterator[None]:
+    """Drop the log's messages that came before in this block."""
+    messages: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        before = len(messages)
+        messages.add(record.getMessage())
+        return len(messages) > before
+
+    _log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        _log.removeFilter(is_new)
 
 
 def _key(recipe: Recipe) -> Key:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import sys
+import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -33,13 +34,22 @@ class WatchedRun:
         recipe: the run's recipe.
         folder: the run's folder.
         begins_anew: whether the epochs that are in the folder now do not count, because the run will be overwritten.
+
+    Attributes:
+        count: its epochs until now.
+        has_begun: whether a process trains it, or has trained it.
+        is_over: whether it has finished or failed.
+        overhead: seconds that its process took to start and to finish; None if they are not known.
     """
 
     recipe: Recipe
     folder: RunFolder
     begins_anew: bool = False
     count: EpochCount = field(init=False)
+    has_begun: bool = field(init=False, default=False)
     is_over: bool = field(init=False, default=False)
+    overhead: float | None = field(init=False, default=None)
+    _begin: tuple[float, int] = field(init=False, default=(0.0, 0))
     _state: tuple[int, int] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -60,12 +70,21 @@ class WatchedRun:
         if state is None or state != self._state:
             self._state, self.count = state, logged_epochs(self.folder)
 
+    def begin(self) -> None:
+        """Note that a process begins to train the run."""
+        self.has_begun = True
+        self._begin = time.monotonic(), self.count.done
+
     def end(self, error: str | None) -> None:
         """Note that the run has finished, or why it has not."""
         self.look()
         self.is_over = True
-        if error is None:
-            self.count = EpochCount(self.epochs, self.count.seconds)
+        if error is not None:
+            return
+        self.count = EpochCount(self.epochs, self.count.seconds)
+        if self.has_begun and self.count.seconds is not None:
+            begun, done = self._begin
+            self.overhead = max(0.0, time.monotonic() - begun - (self.epochs - done) * self.count.seconds)
 
     def _state_of_log(self) -> tuple[int, int] | None:
         try:
@@ -79,7 +98,7 @@ def seconds_left(runs: Collection[WatchedRun], jobs: int) -> float | None:
     """Estimate how long the epochs that are left will take.
 
     An epoch of a recipe takes as long as those that the recipe's own runs have logged. A recipe without any gets the
-    mean of the others.
+    mean of the others. A run that has not begun also takes the time to start and to finish that others took.
 
     Args:
         runs: all runs.
@@ -94,8 +113,12 @@ def seconds_left(runs: Collection[WatchedRun], jobs: int) -> float | None:
         return None
     of_recipe = {name: statistics.fmean(seconds) for name, seconds in logged.items()}
     of_others = statistics.fmean(of_recipe.values())
+    overheads = [run.overhead for run in runs if run.overhead is not None]
+    overhead = statistics.fmean(overheads) if overheads else 0.0
     left = [
-        (run.epochs - run.count.done) * of_recipe.get(run.recipe.name, of_others) for run in runs if not run.is_over
+        (run.epochs - run.count.done) * of_recipe.get(run.recipe.name, of_others) + overhead * (not run.has_begun)
+        for run in runs
+        if not run.is_over
     ]
     # The longest run alone may take longer than its share.
     return max(sum(left) / jobs, max(left, default=0.0))
@@ -136,10 +159,18 @@ class SeveralProgress:
     ) -> None:
         self._opened.close()
 
+    def check(self, done: int, total: int) -> None:
+        """Show how many of the recipes are checked, before the first run begins."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"checking recipes: {done}/{total}")
+        elif done == 0:
+            _log.info("checking %d recipes", total)
+
     def begin(self, key: Any) -> None:
         """Note that the training of a run begins or continues."""
+        run = self._runs[key]
+        run.begin()
         if self._bar is None:
-            run = self._runs[key]
             verb = f"continues after epoch {run.count.done}" if run.count.done else "begins"
             _log.info("%s seed %d %s; %s", run.recipe.name, run.recipe.seed, verb, self._summary())
         self.refresh()

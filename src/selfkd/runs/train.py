@@ -30,7 +30,7 @@ from selfkd.training.processes import World, is_main_process, start
 from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import threads_restored
 
-__all__ = ["run"]
+__all__ = ["check_training", "run"]
 
 _BUILDING = "reading the data and building the network"
 _BUILD_SMALLER = "a smaller network or smaller images might fit, as a run of its own"
@@ -84,6 +84,36 @@ def run(
     return folder
 
 
+def check_training(
+    recipe: Recipe, runs: Path, trust_imports: bool = False, untrained: Recipe | None = None
+) -> tuple[str, ...]:
+    """Check that a recipe can be trained: read its data and build its parts. Nothing is written or kept in memory.
+
+    Args:
+        recipe: what is to be trained.
+        runs: the folder of all runs.
+        trust_imports: as for `run`.
+        untrained: the recipe of the teacher, if that must be trained first.
+    Returns: the warnings of the data doctor.
+    Raises: UserError, MemoryExhaustedError: as `run`.
+    """
+    check_hardware(recipe.build("trainer"))
+    teacher = (
+        partial(load_teacher, recipe, runs, trust_imports)
+        if untrained is None
+        else partial(untrained_teacher, untrained)
+    )
+    with memory_for(_BUILDING, _BUILD_SMALLER):
+        experiment = Experiment.build(recipe, pretrained=False, teacher=teacher)
+        experiment.training_parts()
+        return _warnings(experiment)
+
+
+def _warnings(experiment: Experiment) -> tuple[str, ...]:
+    stem = stem_of(experiment.recipe, experiment.method.backbone)
+    return tuple(finding.line() for finding in training_warnings(experiment.source, experiment.splits, stem))
+
+
 def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool) -> None:
     """Build, train and finish a run, in each of its processes. The main process writes."""
     folder = RunFolder.of(recipe, runs)
@@ -94,9 +124,9 @@ def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, tru
         experiment.configure_history(folder.path)
         parts = experiment.training_parts()
     module = MethodModule(experiment.method, parts, experiment.trainer_options())
-    source, splits, title = experiment.source, experiment.splits, f"{recipe.parts['method']} seed {recipe.seed}"
-    for finding in training_warnings(source, splits, stem_of(recipe, experiment.method.backbone)):
-        _log.warning("%s", finding.line())
+    splits, title = experiment.splits, f"{recipe.parts['method']} seed {recipe.seed}"
+    for warning in _warnings(experiment):
+        _log.warning("%s", warning)
     with folder.locked() if is_main_process() else nullcontext():
         broadcast_from_main(lambda: prepare(folder, experiment, overwrite))
         for name, split in splits.by_name.items():
@@ -125,7 +155,6 @@ def _train_teacher(recipe: Recipe, runs: Path, show_progress: bool, trust_import
     for teacher in teachers_first(recipe, trust_imports)[-1:]:  # `run` trains the teacher's own teacher
         folder = RunFolder.of(teacher, runs)
         if is_main_process() and not folder.is_finished:
-            with memory_for(_BUILDING, _BUILD_SMALLER):  # keeps neither the student's data nor its network
-                Experiment.build(recipe, pretrained=False, teacher=partial(untrained_teacher, teacher)).training_parts()
+            check_training(recipe, runs, trust_imports, untrained=teacher)
         _log.info("the teacher is trained first: %s", folder.path)
         run(teacher, runs, show_progress=show_progress, trust_imports=trust_imports)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from selfkd.errors import RunInterruptedError
 
-__all__ = ["StopSignal", "interrupted", "leave", "leave_with_input", "stopping_on_signals", "stops_deferred"]
+__all__ = ["StopSignal", "interrupted", "leave", "leave_when_input_ends", "stopping_on_signals", "stops_deferred"]
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CHILD_SIGNAL = getattr(signal, "SIGCHLD", None)  # Windows has none
@@ -121,7 +121,7 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def leave_with_input() -> None:
+def leave_when_input_ends() -> None:
     """From now on, end this process at once when its standard input ends.
 
     If the standard input is a pipe from the process that started this one, this one never outlives the other.
