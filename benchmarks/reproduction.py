@@ -12,7 +12,7 @@ import statistics
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +21,11 @@ import yaml
 
 from report import machine, table
 from selfkd.recipes.files import recipe_names
-from selfkd.reports.comparison import Comparison
+from selfkd.reports.compare import compare_outcomes
 from selfkd.reports.published import ENOUGH_SEEDS, TOLERANCE, Figure, figures_of, is_unchanged
-from selfkd.reports.results import Result, read_result
+from selfkd.runs.records import read_record
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.several import Outcome
 from selfkd.training.epoch_log import read_epoch_log
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +48,7 @@ for 15 epochs, with all methods in DTSKD's protocol. The papers train the full w
 own protocol. After so few epochs the network is underfitted, as its training accuracy shows, and a regulariser helps
 only a network that can fit its training set. The table shows that the whole system works with real data, and what an
 epoch costs. Golden values in the tests show that the methods are correct.
-"""
+""",
 }
 
 
@@ -65,9 +66,9 @@ class Setting(NamedTuple):
     overrides: tuple[str, ...]
 
     @classmethod
-    def of(cls, result: Result) -> Setting:
+    def of(cls, run: Outcome) -> Setting:
         """The setting of a run."""
-        name, *overrides = result.recipe.name.split("+")
+        name, *overrides = run.recipe.name.split("+")
         protocol, backbone, _ = name.rsplit("/", 2)
         return cls(protocol, backbone, tuple(each for each in overrides if not each.startswith("method=")))
 
@@ -77,122 +78,111 @@ class Setting(NamedTuple):
         return "+".join((f"{self.protocol}/{self.backbone}", *self.overrides))
 
 
-def page(results: Iterable[Result], names: Iterable[str], logs: Mapping[str, Any]) -> str:
+def page(runs: Iterable[Outcome], names: Iterable[str], logs: Mapping[str, Any]) -> str:
     """The text of the page.
 
     Args:
-        results: the finished runs.
-        names: of all recipes of the package.
+        runs: the finished runs.
+        names: names of all recipes of the package.
         logs: the curves of LOTH's authors, as in loth_logs.yaml.
     """
-    results = sorted(results, key=lambda result: (Setting.of(result), result.recipe.name, result.seed))
-    figures = [figure for name in names for figure in figures_of(name)]
-    sections = [_introduction(figures, results)]
-    for protocol, of_protocol in groupby(results, key=lambda result: Setting.of(result).protocol):
+    runs = sorted(runs, key=lambda run: (Setting.of(run), _order(run)))
+    unchanged: dict[str, list[Outcome]] = {}
+    for run in runs:
+        if is_unchanged(run.recipe):
+            unchanged.setdefault(run.recipe.name, []).append(run)
+    sections = [_introduction([figure for name in names for figure in figures_of(name)], unchanged)]
+    for protocol, of_protocol in groupby(runs, key=lambda run: Setting.of(run).protocol):
         sections.append(f"## {protocol}\n")
-        for setting, runs in groupby(of_protocol, key=Setting.of):
-            sections.append(_section(setting, list(runs)))
-    unchanged: dict[str, list[Result]] = {}
-    for result in results:
-        if is_unchanged(result.recipe):
-            unchanged.setdefault(result.recipe.name, []).append(result)
+        sections += [_section(setting, list(alike)) for setting, alike in groupby(of_protocol, key=Setting.of)]
     curves = [
         _curve(name, logs["heads"], log, unchanged[name]) for name, log in logs["logs"].items() if name in unchanged
     ]
     if curves:
-        sections += [
-            "## LOTH's curves beside the authors' logs\n",
-            f"{' '.join(logs['description'].split())}\n",
-            *curves,
-        ]
+        description = " ".join(logs["description"].split())
+        sections += ["## LOTH's curves beside the authors' logs\n", f"{description}\n", *curves]
     return "\n".join([*sections, "Written by `python benchmarks/reproduction.py` from `results/runs/`.\n"])
 
 
-def _introduction(figures: Sequence[Figure], results: Sequence[Result]) -> str:
-    """What was run, in numbers counted from recipes and runs."""
+def _order(run: Outcome) -> tuple[bool, str, int]:
+    """Plain training first, then by method and by seed."""
+    return run.recipe.parts["method"] != "plain", run.recipe.parts["method"], run.recipe.seed
+
+
+def _introduction(figures: Sequence[Figure], unchanged: Collection[str]) -> str:
+    """What was run, in numbers that are counted from the recipes and the runs.
+
+    Args:
+        figures: all published figures.
+        unchanged: names of the recipes that were run without a change.
+    """
     of_protocols = Counter(figure.recipe.rsplit("/", 2)[0] for figure in figures)
     counts = ", ".join(f"{count} of {protocol}" for protocol, count in of_protocols.items())
-    unchanged = {result.recipe.name for result in results if is_unchanged(result.recipe)}
-    run = sum(figure.recipe in unchanged for figure in figures)
-    were_run = (
-        f"We ran {run} of them at the papers' full budget, and not the others."
-        if run
+    count = sum(figure.recipe in unchanged for figure in figures)
+    run = (
+        f"We ran {count} of them at the papers' full budget, and not the others."
+        if count
         else "**We have run none of them at the papers' full budget.**"
     )
-    numbers = f"The recipes of this package have {len(figures)} published figures: {counts}. {were_run}"
-    return (
-        "\n\n".join(["# Published figures, and ours", *(textwrap.fill(text, 120) for text in (numbers, _HOW))]) + "\n"
-    )
+    numbers = f"The recipes of this package have {len(figures)} published figures: {counts}. {run}"
+    paragraphs = [textwrap.fill(text, 120) for text in (numbers, _HOW)]
+    return "\n\n".join(["# Published figures, and ours", *paragraphs]) + "\n"
 
 
-def _section(setting: Setting, results: Sequence[Result]) -> str:
+def _section(setting: Setting, runs: Sequence[Outcome]) -> str:
     """The comparison of the runs of one setting, and the commands that repeat them."""
-    recipes = list({result.recipe.name: result.recipe for result in results}.values())
-    recipes.sort(key=lambda recipe: (recipe.parts["method"] != "plain", recipe.parts["method"]))
-    comparison = Comparison.of(recipes, results, baseline=recipes[0].name)
     heading = f"### {setting.backbone}" + (f" with {', '.join(setting.overrides)}" if setting.overrides else "")
-    machines = "; ".join(dict.fromkeys(machine(result.environment) for result in results))
-    parts = [
-        heading,
-        _NOTES.get(setting.key, ""),
-        comparison.to_markdown(),
-        f"Trained on: {machines}.",
-        _commands(results),
-    ]
+    tables = compare_outcomes(runs, "main", runs[0].recipe.name, trained=False).to_markdown()
+    machines = "; ".join(dict.fromkeys(machine(read_record(run.folder.environment_file)) for run in runs))
+    parts = [heading, _NOTES.get(setting.key, ""), tables, f"Trained on: {machines}.", _commands(runs)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def _commands(results: Sequence[Result]) -> str:
+def _commands(runs: Sequence[Outcome]) -> str:
     """The commands that train these runs again: one for each set of overrides."""
-    recipes: dict[tuple[str, ...], dict[str, None]] = {}
-    for result in results:
-        name, *overrides = result.recipe.name.split("+")
-        recipes.setdefault(tuple(overrides), {})[name] = None
-    seeds = ",".join(map(str, sorted({result.seed for result in results})))
+    names: dict[tuple[str, ...], dict[str, None]] = {}
+    for run in runs:
+        name, *overrides = run.recipe.name.split("+")
+        names.setdefault(tuple(overrides), {})[name] = None
+    seeds = ",".join(map(str, sorted({run.recipe.seed for run in runs})))
     words = f"--seeds {seeds}" if "," in seeds else f"seed={seeds}"  # one number after --seeds counts seeds
-    root = ["data.root=DATA_ROOT"] if "root" in results[0].recipe.options["data"] else []
-    lines = [
-        " ".join(["    selfkd compare", *names, *overrides, *root, words])
-        for overrides, names in recipes.items()
-    ]
+    root = ["data.root=DATA_ROOT"] if "root" in runs[0].recipe.options["data"] else []
+    lines = [" ".join(["    selfkd compare", *each, *overrides, *root, words]) for overrides, each in names.items()]
     return "\n".join(["To repeat it:\n", *lines])
 
 
-def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], results: Sequence[Result]) -> str:
+def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], runs: Sequence[Outcome]) -> str:
     """The authors' log of one network, and our mean over the seeds behind each number."""
-    rows = list(zip(*(read_epoch_log(result.folder.metrics_file) for result in results), strict=True))
+    rows = list(zip(*(read_epoch_log(run.folder.metrics_file) for run in runs), strict=True))
     ours = {
-        head: {int(runs[0]["epoch"]): statistics.fmean(run[f"test/top1/{head}"] for run in runs) for runs in rows}
+        head: {int(epoch[0]["epoch"]): statistics.fmean(row[f"test/top1/{head}"] for row in epoch) for epoch in rows}
         for head in heads
     }
     last_ten = sorted(ours[heads[0]])[-10:]
+    mean_of_last_ten = [statistics.fmean(ours[head][epoch] for epoch in last_ten) for head in heads]
     lines = [
         *((f"{epoch}", theirs, [ours[head][epoch] for head in heads]) for epoch, theirs in log["epochs"].items()),
-        (
-            "mean of the last 10",
-            log["mean_of_last_10"],
-            [statistics.fmean(ours[head][epoch] for epoch in last_ten) for head in heads],
-        ),
+        ("mean of the last 10", log["mean_of_last_10"], mean_of_last_ten),
         ("best of each head", log["own_best"], [max(ours[head].values()) for head in heads]),
     ]
     cells = [
-        [title, *(f"{each:.2f} / {our:.2f}" for each, our in zip(theirs, ours_too, strict=True))]
-        for title, theirs, ours_too in lines
+        [title, *(f"{their:.2f} / {our:.2f}" for their, our in zip(theirs, our_values, strict=True))]
+        for title, theirs, our_values in lines
     ]
-    seeds = ", ".join(str(result.seed) for result in results)
+    seeds = ", ".join(str(run.recipe.seed) for run in runs)
     return f"### {name}\n\nAuthors / ours (mean over the seeds {seeds}).\n\n{table(cells, ['epoch', *heads])}\n"
 
 
-def kept_results() -> list[Result]:
+def kept_runs() -> list[Outcome]:
     """The runs in results/runs/."""
     folders = [RunFolder(file.parent) for file in sorted(RUNS.rglob("scores.json"))]
-    return [read_result(folder.recipe(), folder) for folder in folders]
+    return [Outcome(folder.recipe(), folder, None) for folder in folders]
 
 
 def page_of_the_repository() -> str:
     """The page of the kept runs and the package's recipes."""
     with contextlib.chdir(ROOT):  # the page names the folders relative to it
-        return page(kept_results(), recipe_names(), yaml.safe_load(LOTH_LOGS.read_text(encoding="utf-8")))
+        return page(kept_runs(), recipe_names(), yaml.safe_load(LOTH_LOGS.read_text(encoding="utf-8")))
 
 
 def main() -> int:

@@ -5,9 +5,9 @@ from finished_runs import write_run
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import differences
 from selfkd.reports.published import figures_of
-from selfkd.reports.results import read_result
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.several import Outcome
 from selfkd.training.epoch_log import read_epoch_log
 
 DTSKD, PLAIN = "dtskd/cifar100/resnet18/dtskd", "dtskd/cifar100/resnet18/plain"  # published 80.46, 76.27
@@ -28,7 +28,7 @@ def finished(tmp_path):
         recipe = resolve(name, {"seed": seed, **(overrides or {})})
         folder = write_run(recipe, tmp_path, last if isinstance(last, dict) else {"main": last}, **others)
         write_json(folder.environment_file, ENVIRONMENT)
-        return read_result(recipe, folder)
+        return Outcome(recipe, folder, None)
 
     return make
 
@@ -53,7 +53,7 @@ def test_runs_stand_below_their_protocol_with_a_verdict(benchmark, finished, log
     assert "| reproduced " in dtskd
     assert "too few seeds (1 of 3)" in sections[1]
     assert "Trained on: a GPU, 4 thread(s), torch 2.15.0." in page
-    assert f"selfkd compare {DTSKD} {PLAIN} data.root=DATA_ROOT --seeds 0,1,2\n" in page
+    assert f"selfkd compare {PLAIN} {DTSKD} data.root=DATA_ROOT --seeds 0,1,2\n" in page
 
 
 def test_one_seed_is_an_override_and_data_without_a_folder_needs_none(benchmark, finished, logs):
@@ -96,14 +96,14 @@ def test_the_authors_logs_are_whole(logs):
 
 def test_every_kept_run_is_what_its_name_says(benchmark, monkeypatch):
     monkeypatch.chdir(benchmark.ROOT)
-    results = benchmark.kept_results()
-    assert results
-    for result in results:
-        name, *overrides = result.recipe.name.split("+")
+    runs = benchmark.kept_runs()
+    assert runs
+    for run in runs:
+        name, *overrides = run.recipe.name.split("+")
         options = dict(override.split("=", 1) for override in overrides)
-        assert differences(resolve(name, {**options, "seed": result.seed}).flat(), result.recipe.flat()) == []
-        assert RunFolder.of(result.recipe, benchmark.RUNS) == result.folder
-        assert len(read_epoch_log(result.folder.metrics_file)) == result.recipe.options["trainer"]["epochs"]
+        assert differences(resolve(name, {**options, "seed": run.recipe.seed}).flat(), run.recipe.flat()) == []
+        assert RunFolder.of(run.recipe, benchmark.RUNS) == run.folder
+        assert len(read_epoch_log(run.folder.metrics_file)) == run.recipe.options["trainer"]["epochs"]
 
 
 def test_the_page_in_the_docs_is_made_of_the_kept_runs(benchmark):
