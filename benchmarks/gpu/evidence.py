@@ -10,6 +10,7 @@ missing or not finite, or if another run of it is there. The exit status is 1 if
 from __future__ import annotations
 
 import argparse
+import filecmp
 import math
 import shutil
 import sys
@@ -107,10 +108,10 @@ def check_evidence(run: RunFolder, place: Path) -> None:
     """
     recipe, scores, epochs = run.recipe(), run.scores(), read_epoch_log(run.metrics_file)
     wanted, whole = recipe.options["trainer"]["epochs"], IMAGES.get(recipe.parts["data"])
-    images = sum(split["images"] for split in scores["splits"].values())
+    images = sum(split["images"] for split in scores.get("splits", {}).values())
     if not is_unchanged(recipe):
         raise RunError(f"its recipe is not {recipe.name} as the package has it now")
-    if not RunFolder.of(recipe, Path()).path == place == Path(scores["recipe"]) / f"seed-{scores['seed']}":
+    if not RunFolder.of(recipe, Path()).path == place == Path(scores["recipe"]) / f"seed-{scores.get('seed')}":
         raise RunError(f"its recipe is of {recipe.name} seed {recipe.seed}, its scores of {scores['recipe']}")
     if [row["epoch"] for row in epochs] != list(range(1, wanted + 1)):
         raise RunError(f"it logged {len(epochs)} epochs; the recipe has {wanted}, and each must be there once")
@@ -128,7 +129,7 @@ def keep(unpacked: Path, target: Path) -> None:
     if not target.exists():
         shutil.copytree(unpacked, target)
         print(f"kept: {target}")
-    elif any((target / file.name).read_bytes() != file.read_bytes() for file in unpacked.iterdir()):
+    elif filecmp.cmpfiles(unpacked, target, [file.name for file in unpacked.iterdir()], shallow=False)[1:] != ([], []):
         raise RunError(f"{target} holds another run of it")
 
 

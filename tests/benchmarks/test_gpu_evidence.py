@@ -52,6 +52,8 @@ def test_a_run_is_kept_once_and_another_does_not_replace_it(archive, keep, tmp_p
     assert capsys.readouterr().out == ""
     assert keep(archive(place, recipe, loss=0.75)) == 1
     assert "holds another run of it" in capsys.readouterr().out
+    kept.metrics_file.unlink()
+    assert keep(archive(place, recipe)) == 1, "a part of a run is not completed in silence"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,7 @@ def test_a_run_is_kept_once_and_another_does_not_replace_it(archive, keep, tmp_p
     [
         ({"trainer.epochs": 200, "optimizer.lr": 0.2, "name": RECIPE}, {}, "its recipe is not loth"),
         ({}, {"images": {"train": 25_000, "test": 10_000}}, "it had 35000 images; the whole data set has 60000"),
+        ({}, {"images": {}}, "it had 0 images"),
         ({}, {"epochs": 199}, "it logged 199 epochs; the recipe has 200"),
         ({}, {"loss": float("nan")}, "a number that is not finite"),
         ({"seed": 2}, {}, "its recipe is of loth/cifar100/resnet18/plain seed 2"),
