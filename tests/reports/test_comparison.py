@@ -87,7 +87,9 @@ def test_times_of_different_devices_are_not_compared(runs):
     runs.add(DTSKD, 0, 90.0, device="NVIDIA H100")
     comparison = runs.compared()
     assert [cost.relative for cost in comparison.costs] == [1.0, None]
-    assert "NVIDIA H100, cpu" in comparison.to_markdown()
+    text = comparison.to_markdown()
+    assert "on NVIDIA H100, cpu;" in text
+    assert "It is empty where the devices differ." in text
 
 
 def test_what_no_run_recorded_is_an_empty_cell_with_a_reason(runs):

@@ -64,6 +64,7 @@ def test_one_run_of_each_has_neither_deviation_nor_interval(tmp_path):
 def test_a_recipe_alone_has_no_difference(tmp_path):
     text = compared(tmp_path, {PLAIN: (90.0, 91.0)}).to_markdown()
     assert "difference" not in text
+    assert "cost" not in text
 
 
 def test_the_time_of_a_teacher_is_said_to_be_missing(tmp_path):

@@ -102,7 +102,7 @@ def _cost(comparison: Comparison) -> _Cells:
             "images seen": _text(cost.images_seen, "{:,.0f}".format),
             "s/epoch": _text(cost.seconds_per_epoch, "{:.3g}".format),
             "training time": _text(cost.seconds, tqdm.format_interval),
-            "cost": _text(cost.relative, "{:.2f}".format),
+            "cost": _text(cost.relative if len(comparison.costs) > 1 else None, "{:.2f}".format),
             "parameters": _text(cost.parameters, "{:,.0f}".format),
             "deployed": _text(cost.deployed_parameters, "{:,.0f}".format),
         }
@@ -197,10 +197,9 @@ def _on_cost(comparison: Comparison) -> list[str]:
         f"s/epoch and training time are without evaluation, on {', '.join(devices)}; they are means over the runs. "
         "Runs that train at the same time slow each other."
     ]
-    if any(cost.relative is not None for cost in comparison.costs):
-        lines.append("cost: the training time divided by that of the baseline.")
-    elif len(devices) > 1:
-        lines.append("There is no cost, because the runs trained on different devices.")
+    if len(comparison.costs) > 1:
+        elsewhere = " It is empty where the devices differ." if len(devices) > 1 else ""
+        lines.append(f"cost: the training time divided by that of the baseline.{elsewhere}")
     taught = [cost.name for cost in comparison.costs if cost.has_teacher]
     if taught:
         lines.append(f"The training of the teacher is not counted: {', '.join(taught)}.")
