@@ -122,6 +122,20 @@ def test_a_run_that_fails_does_not_end_the_others(recipes, simulated, tmp_path, 
     assert "seed 0 is not finished: the disk is full" in caplog.text
 
 
+def test_a_process_that_cannot_be_started_is_named(recipes, simulated, tmp_path, monkeypatch):
+    def refuse(recipe, *rest):
+        if recipe.parts["method"] == "plain":
+            raise OSError(12, "Cannot allocate memory")
+        return simulated(recipe, *rest)
+
+    monkeypatch.setattr(several, "TrainingProcess", refuse)
+    outcomes = train_several(recipes("plain,ps_kd"), tmp_path, show_progress=False)
+    assert errors(outcomes) == [
+        "its process cannot be started: [Errno 12] Cannot allocate memory; the same command continues",
+        None,
+    ]
+
+
 def test_a_recipe_that_is_given_twice_is_trained_once(recipes, simulated, tmp_path):
     given = recipes() * 2
     assert errors(train_several(given, tmp_path, show_progress=False)) == [None, None]

@@ -34,8 +34,9 @@ A list with commas trains several runs. 'seed' takes a list, and so does each pa
 augmentation, backbone, method, optimizer, schedule and the others. Every combination is trained, each in a process of
 its own. A run that fails does not end the others.
 
-RECIPE is the name of a recipe, or a YAML file with the same keys, such as 'include: dtskd/cifar100/resnet18/dtskd' and
-'trainer.epochs: 15'. The recipe.yaml in a run's folder is such a file, too.
+RECIPE is the name of a recipe, a quoted pattern of names such as 'demo/digits/resnet18/*', or a YAML file with the same
+keys, such as 'include: dtskd/cifar100/resnet18/dtskd' and 'trainer.epochs: 15'. The recipe.yaml in a run's folder is
+such a file, too.
 
 Without a recipe, a small network learns scikit-learn's digits from ten images per class, once with the method plain and
 once with DTSKD, with three seeds each. This takes a few minutes on two cores.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfkd.cores import available_cores
-from selfkd.errors import OptionError, RunInterruptedError, SelfKDError, UserError
+from selfkd.errors import OptionError, RunInterruptedError, SelfKDError, UserError, first_line
 from selfkd.given_paths import check_path
 from selfkd.option_checks import at_least
 from selfkd.recipes.recipe import Recipe
@@ -194,8 +194,11 @@ class _Trainings:
             elif self._is_kept(self.recipes[key]):
                 self._end(key, self._fault_of_finished(self.recipes[key]), progress)
             elif len(self.running) < self.jobs:
-                self._start(key, files / str(len(self.recipes) - len(self.waiting)))
-                progress.begin(key)
+                try:
+                    self._start(key, files / str(len(self.recipes) - len(self.waiting)))
+                    progress.begin(key)
+                except OSError as error:  # too little memory, or a full disk
+                    self._end(key, f"its process cannot be started: {first_line(error)}; {self.advice}", progress)
             else:
                 continue
             self.waiting.remove(key)
