@@ -94,8 +94,8 @@ def test_json_has_the_records_and_the_legend(tmp_path):
 
 def test_published_figures_and_verdicts_are_in_every_form(tmp_path):
     comparison = compared(tmp_path, {"teskd/cifar100/resnet18/teskd": (79.0, 79.2, 79.1)})
-    assert "| 79.14 ± 0.11    | reproduced |" in comparison.to_markdown()
-    assert r"& 79.14 $\pm$ 0.11    & reproduced \\" in comparison.to_latex()
+    assert "| 79.14 ± 0.11    | 79.10 ± 0.10               | reproduced |" in comparison.to_markdown()
+    assert r"& 79.14 $\pm$ 0.11    & 79.10 $\pm$ 0.10               & reproduced \\" in comparison.to_latex()
     (line,) = csv.DictReader(io.StringIO(comparison.to_csv()))
     assert (line["published_top1"], line["published_std"], line["verdict"]) == ("79.14", "0.11", "reproduced")
     assert float(line["published_difference"]) == pytest.approx(-0.04)
