@@ -4,7 +4,7 @@ import torch
 import selfkd
 from selfkd.errors import RunError
 from selfkd.evaluation.evaluation import measure_split
-from selfkd.runs import evaluate
+from selfkd.runs import evaluate, kept_predictions
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.records import read_record, write_json
 from selfkd.runs.run_folder import RunFolder
@@ -55,17 +55,38 @@ def test_logits_of_an_unfinished_run_are_stale_once_it_is_continued(unfinished):
     assert read_predictions(unfinished, "test", "last") is None
 
 
-def test_logits_are_not_kept_if_the_run_was_trained_further_meanwhile(unfinished, monkeypatch):
-    measure = evaluate.measure_split
+@pytest.mark.parametrize("step", ["measure_split", "keep_predictions"])
+def test_logits_count_as_not_kept_if_the_run_was_trained_further_meanwhile(unfinished, monkeypatch, step):
+    original = getattr(evaluate, step)
 
     def training_meanwhile(*given):
         run(unfinished.recipe(), unfinished.path.parents[1], show_progress=False)
-        return measure(*given)
+        return original(*given)
 
-    monkeypatch.setattr(evaluate, "measure_split", training_meanwhile)
-    with pytest.raises(RunError, match="was trained further while it was evaluated, so its logits are not kept"):
-        selfkd.evaluate(unfinished.path, keep_logits=True)
-    assert not unfinished.predictions_file("test", "last").exists()
+    monkeypatch.setattr(evaluate, step, training_meanwhile)
+    assert selfkd.evaluate(unfinished.path, keep_logits=True).epoch == 2
+    assert read_predictions(unfinished, "test", "last") is None
+
+
+def test_logits_of_a_run_that_is_being_trained_are_refused_before_the_evaluation(unfinished):
+    with unfinished.locked():
+        with pytest.raises(RunError, match="is being trained, so its logits are not kept; leave out --keep-logits"):
+            selfkd.evaluate(unfinished.path, keep_logits=True)
+        assert not unfinished.evaluation_file("test", "last").exists()
+        assert selfkd.evaluate(unfinished.path).epoch == 2, "its scores need no logits"
+
+
+def test_weights_that_are_replaced_while_logits_are_read_count_as_lost(kept, monkeypatch):
+    folder, _ = kept
+    find = kept_predictions.weights_file
+
+    def lost(*given):
+        file = find(*given)
+        file.unlink()
+        return file
+
+    monkeypatch.setattr(kept_predictions, "weights_file", lost)
+    assert read_predictions(folder, "test", "last") is None
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"{" + data])

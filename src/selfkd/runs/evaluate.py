@@ -16,7 +16,7 @@ from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.data.sources.base import Source
 from selfkd.data.sources.labelled_folder import read_labelled_folder
 from selfkd.data.splits import Split, Splits
-from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError
+from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError, first_line
 from selfkd.eval_mode import eval_mode
 from selfkd.evaluation.evaluation import (
     Evaluation,
@@ -40,8 +40,7 @@ from selfkd.runs.kept_predictions import keep_predictions
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.records import write_text
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_content import read_weights
-from selfkd.training.checkpoint_files import weights_file
+from selfkd.training.checkpoint_content import checksum, read_weights
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.threads import choose_threads, threads_restored
 
@@ -96,7 +95,7 @@ def evaluate(
     Raises:
         OptionError: if an option has another value, options exclude each other, or the logits do not fit in memory.
         RunError: if there is no such run, it has no such weights yet, it has no such split, or the data has another
-            number of classes.
+            number of classes. With `keep_logits` also if the run is being trained, or was trained on other data.
         RecipeError: if `overrides` holds any other option.
         CheckpointError: if the checkpoint is damaged, or its weights give logits that are NaN or infinite.
         DataError: if an image cannot be read, or `data` has other classes.
@@ -109,6 +108,7 @@ def evaluate(
     _check_together(split, data, keep_logits)
     given = overrides or {}
     saved = SavedRun.open(run, checkpoint, given, trust_imports)
+    weights = _weights_checksum(saved) if keep_logits else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     evaluator = _Evaluator.of(saved, split, None if data is None else Path(data), device)
     if keep_logits and not evaluator.is_own_data:
@@ -122,9 +122,9 @@ def evaluate(
         evaluation, predictions = evaluator.evaluated(keep_logits, temperature)
     if evaluator.is_own_data:
         _write(saved.folder, evaluation)
-    if keep_logits:
+    if weights is not None:
         assert predictions is not None
-        _keep(saved, split, predictions)
+        keep_predictions(saved.folder, split, checkpoint, predictions, weights)
     return evaluation
 
 
@@ -312,15 +312,23 @@ def _threads(saved: SavedRun, method: Method, asked: bool) -> int:
     return choose_threads(backbone.network, backbone.input_size, batch_size, threads).number
 
 
-def _keep(saved: SavedRun, split: str, predictions: Predictions) -> None:
-    """Keep the predictions, unless another process has trained the run further since its weights were read.
+def _weights_checksum(saved: SavedRun) -> dict[str, int]:
+    """The checksum of the file of the weights whose logits are kept, which are not loaded yet.
 
-    Raises: RunError, StorageError: if they are not kept.
+    Raises:
+        RunError: if the run is being trained, so that its logits would soon be those of older weights.
+        CheckpointError: if the file cannot be read.
     """
-    folder, which = saved.folder, saved.which
-    if weights_file(folder.checkpoints, which) != saved.weights:
-        raise RunError(f"{folder.path} was trained further while it was evaluated, so its logits are not kept")
-    keep_predictions(folder, split, which, predictions)
+    folder = saved.folder
+    if not folder.is_finished and folder.is_locked:
+        raise RunError(
+            f"the run {folder.path} is being trained, so its logits are not kept; leave out --keep-logits, or evaluate "
+            "it when the training has ended"
+        )
+    try:
+        return checksum(saved.weights)
+    except OSError as error:
+        raise CheckpointError(f"{saved.weights} cannot be read ({first_line(error)})") from error
 
 
 def _write(folder: RunFolder, evaluation: Evaluation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ _METADATA_KEY = "selfkd"  # of the file's metadata, under which ours are kept as
 _LOGITS = "logits/"
 
 
-def keep_predictions(folder: RunFolder, split: str, which: str, predictions: Predictions) -> Path:
+def keep_predictions(
+    folder: RunFolder, split: str, which: str, predictions: Predictions, weights: Mapping[str, int]
+) -> Path:
     """Keep the predictions for a split of the data that a run was trained on. Older ones are replaced.
 
     Args:
@@ -33,10 +36,12 @@ def keep_predictions(folder: RunFolder, split: str, which: str, predictions: Pre
         split: "test", "train" or "validation".
         which: the "last" or the "best" epoch, whose weights predicted.
         predictions: in main memory, in the order of the split.
+        weights: checksum of the file of these weights, taken before they were loaded. If a training has replaced the
+            file since, the predictions count as not kept.
     Returns: the file.
     Raises:
         StorageError: if it cannot be written.
-        CheckpointError, RunError: if the weights or the record of the data cannot be read.
+        RunError: if the record of the data is damaged.
     """
     path = folder.predictions_file(split, which)
     tensors = {
@@ -46,7 +51,7 @@ def keep_predictions(folder: RunFolder, split: str, which: str, predictions: Pre
     }
     contiguous = {name: rows.contiguous() for name, rows in tensors.items()}
     # The order of the heads is kept apart, because safetensors sorts the tensors.
-    metadata = {"made_from": _made_from(folder, which), "heads": list(predictions.logits)}
+    metadata = {"made_from": _made_from(folder, weights), "heads": list(predictions.logits)}
     with written_whole(path) as partial:
         # `save_file` would make the file private to its owner, whatever the umask is.
         partial.write_bytes(save(contiguous, {_METADATA_KEY: to_json(metadata, indent=None)}))
@@ -68,9 +73,10 @@ def read_predictions(folder: RunFolder, split: str, which: str) -> Predictions |
     if not path.exists():
         return None
     try:
-        made_from = _made_from(folder, which)
-    except CheckpointError:
+        weights = checksum(weights_file(folder.checkpoints, which))
+    except (CheckpointError, RunError, OSError):  # they are lost, or a training replaces them at this moment
         return None
+    made_from = _made_from(folder, weights)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads(file.metadata()[_METADATA_KEY])
@@ -88,6 +94,6 @@ def _rows(file: Any, name: str) -> Tensor:
     return rows
 
 
-def _made_from(folder: RunFolder, which: str) -> dict[str, Any]:
+def _made_from(folder: RunFolder, weights: Mapping[str, int]) -> dict[str, Any]:
     """What identifies the data and the weights that predictions were made from."""
-    return {"data": read_fingerprint(folder), "weights": checksum(weights_file(folder.checkpoints, which))}
+    return {"data": read_fingerprint(folder), "weights": dict(weights)}
