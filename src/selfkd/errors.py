@@ -101,7 +101,9 @@ class OptionError(UserError, ValueError):
     """
 
     def __init__(self, option: str, value: object, allowed: str = "", *, reason: str = "") -> None:
-        super().__init__(f"{option}={shown(value)} is not allowed; {reason or f'{option} must be {allowed}'}")
+        is_switch = value is True and option.startswith("--")  # the user wrote no value
+        given = option if is_switch else f"{option}={shown(value)}"
+        super().__init__(f"{given} is not allowed; {reason or f'{option} must be {allowed}'}")
         self.option, self.value, self.allowed, self.reason = option, value, allowed, reason
 
     def renamed(self, option: str) -> OptionError:

@@ -70,6 +70,9 @@ def test_of_many_classes_the_worst_are_shown():
     text = evaluation_report(evaluation)
     known = sorted(zip(evaluation.class_accuracies["main"], evaluation.class_names, strict=True), key=lambda e: e[0])
     assert text.count(" of 3 images\n") + text.endswith(" of 3 images") == 10
+    accuracies = [accuracy for accuracy, _ in known]
+    ties = accuracies[5:].count(accuracies[4])
+    assert (f"\n  other classes with the same accuracy as the last: {ties}\n" in text) == (ties > 0)
     assert f"  {known[0][1]}: {known[0][0]:.2f} % of 3 images" in text
     counts = {
         (label, predicted): count
@@ -81,13 +84,27 @@ def test_of_many_classes_the_worst_are_shown():
     assert f"  class {label} predicted as class {predicted}: {count} of 3 images" in text
 
 
+def test_equal_classes_and_confusions_that_are_not_shown_are_counted():
+    made = predictions(20, heads=("main",), images=20)
+    made.logits["main"][torch.arange(20), (made.labels + 1) % 20] += 100
+    text = evaluation_report(evaluated(made, 20))
+    assert "class 4: 0.00 % of 1 image\n  other classes with the same accuracy as the last: 15\n" in text
+    assert text.endswith("as class 5: 1 of 1 image\n  other confusions as frequent as the last: 15")
+
+
 def test_a_network_without_mistakes_and_a_single_head():
     made = predictions(20, heads=("main",))
     made.logits["main"][torch.arange(60), made.labels] += 100
     text = evaluation_report(evaluated(made, 20))
+    assert "class 4: 100.00 % of 3 images\n  other classes with the same accuracy as the last: 15\n" in text
     assert text.endswith("Most frequent confusions of main:\n  none: every prediction is right")
     assert "two heads" not in text
     assert "ensemble" not in text
+
+
+def test_a_single_image():
+    text = evaluation_report(evaluated(predictions(3, images=1), 3))
+    assert ": 1 image of the test split\n" in text
 
 
 def test_another_folder_and_its_absent_classes():

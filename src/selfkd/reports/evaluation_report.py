@@ -29,7 +29,7 @@ def _parts(evaluation: Evaluation) -> Iterator[list[str]]:
     what = f"folder {evaluation.data}" if evaluation.split is None else f"{evaluation.split} split"
     yield [
         f"{printable(evaluation.run)}, weights after epoch {evaluation.epoch} ({evaluation.checkpoint}): "
-        f"{evaluation.images} images of the {printable(what)}"
+        f"{_images(evaluation.images)} of the {printable(what)}"
     ]
     if evaluation.absent_classes:
         names = list(map(printable, evaluation.absent_classes))
@@ -82,8 +82,8 @@ def _temperature(scaling: TemperatureScaling) -> Iterator[list[str]]:
                 if name not in _UNCHANGED_BY_TEMPERATURE
             }
         )
-    fitted_on = f"{scaling.fitted_on} ({scaling.fitted_images} images)"
-    measured_on = f"{scaling.measured_on} ({scaling.measured_images} images)"
+    fitted_on = f"{scaling.fitted_on} ({_images(scaling.fitted_images)})"
+    measured_on = f"{scaling.measured_on} ({_images(scaling.measured_images)})"
     yield [f"Temperature fitted on {fitted_on}; before → after on {measured_on}:", _markdown(rows)]
 
 
@@ -114,8 +114,10 @@ def _lowest_classes(evaluation: Evaluation) -> Iterator[str]:
         )
         if accuracy is not None
     ]
-    for accuracy, name, images in sorted(known, key=lambda entry: entry[0])[:_SHOWN]:
-        yield f"  {printable(name)}: {digits(accuracy, '%')} % of {images} images"
+    known.sort(key=lambda entry: entry[0])
+    for accuracy, name, images in known[:_SHOWN]:
+        yield f"  {printable(name)}: {digits(accuracy, '%')} % of {_images(images)}"
+    yield from _equal_to_the_last([accuracy for accuracy, *_ in known], "classes with the same accuracy as the last")
 
 
 def _confusions(evaluation: Evaluation) -> Iterator[str]:
@@ -125,11 +127,24 @@ def _confusions(evaluation: Evaluation) -> Iterator[str]:
         for predicted, count in enumerate(row)
         if count and label != predicted
     ]
-    for count, label, predicted in sorted(wrong, key=lambda entry: -entry[0])[:_SHOWN]:
+    wrong.sort(key=lambda entry: -entry[0])
+    for count, label, predicted in wrong[:_SHOWN]:
         names = (printable(evaluation.class_names[each]) for each in (label, predicted))
-        yield f"  {' predicted as '.join(names)}: {count} of {evaluation.images_per_class[label]} images"
+        yield f"  {' predicted as '.join(names)}: {count} of {_images(evaluation.images_per_class[label])}"
+    yield from _equal_to_the_last([count for count, *_ in wrong], "confusions as frequent as the last")
     if not wrong:
         yield "  none: every prediction is right"
+
+
+def _equal_to_the_last(values: Sequence[float], what: str) -> Iterator[str]:
+    """A line with the number of values that are not shown only because of their order; no line if there are none."""
+    more = values[_SHOWN:].count(values[_SHOWN - 1]) if len(values) > _SHOWN else 0
+    if more:
+        yield f"  other {what}: {more}"
+
+
+def _images(number: int) -> str:
+    return f"{number} image" if number == 1 else f"{number} images"
 
 
 def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
