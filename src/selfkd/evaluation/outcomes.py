@@ -19,7 +19,8 @@ _TOP = 5
 class Outcomes:
     """The outcomes of N labelled images for one head.
 
-    They take 41 bytes for each image, however many classes there are, so the logits need not be kept.
+    They take 41 bytes for each image, however many classes there are, so the logits need not be kept. The order of
+    confidence takes up to 16 more.
 
     Args:
         labels: `[N]` int64.

@@ -75,8 +75,8 @@ def _calibration_error(outcomes: Outcomes, counts_RN: Tensor) -> Tensor:
     edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64)
     bin_N = torch.bucketize(outcomes.confidence, edges, right=True) - 1  # a confidence of 1 has a bin of its own
     gap_N = outcomes.correct.double() - outcomes.confidence
-    gap_NB = functional.one_hot(bin_N, BINS + 1) * gap_N[:, None]
-    return (counts_RN @ gap_NB).abs().sum(dim=1) / len(outcomes)
+    gaps_RB = torch.zeros(len(counts_RN), BINS + 1, dtype=torch.float64).index_add_(1, bin_N, counts_RN * gap_N)
+    return gaps_RB.abs().sum(dim=1) / len(outcomes)
 
 
 def _adaptive_calibration_error(outcomes: Outcomes, counts_RN: Tensor) -> Tensor:
