@@ -166,7 +166,11 @@ def test_lists_of_seeds_and_parts_train_several_runs(command, tmp_path, caplog):
 
     status, output, _ = command("list", "runs")
     assert output.count("finished") == 3
-    assert output.count("damaged: ") == 1
+    table, problems = output.split("\n\n")
+    assert table.count("damaged") == 1
+    assert problems.count("\n") == 1
+    assert problems.startswith(f"{trained[1]['folder']} is damaged: ")
+    assert "scores.json cannot be read" in problems
     assert all(output.count(run["folder"]) >= 1 for run in trained)
     listed = json.loads(command("list", "runs", "--runs", "runs", "--json")[1])
     assert [run["state"] for run in listed].count("damaged") == 1

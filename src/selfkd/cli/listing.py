@@ -72,6 +72,11 @@ def _print_runs(folder: Path, as_json: bool) -> None:
         from tabulate import tabulate
 
         print(tabulate([_row(run) for run in runs], headers="keys", tablefmt="plain", disable_numparse=True))
+        damaged = [run for run in runs if run.state == "damaged"]
+        if damaged:
+            print()
+        for run in damaged:
+            print(printable(f"{run.path} is damaged: {run.problem}"))
     else:
         print(f"there are no runs in {printable(str(folder))}")
 
@@ -81,7 +86,7 @@ def _row(run: ListedRun) -> dict[str, str]:
         "finished": "finished",
         "training": f"is being trained, epoch {run.epochs_done} of {run.epochs}",
         "unfinished": f"epoch {run.epochs_done} of {run.epochs}",
-        "damaged": f"damaged: {run.problem}",
+        "damaged": "damaged",
     }
     return {
         "recipe": printable(run.recipe or ""),
