@@ -78,7 +78,10 @@ def test_train_evaluate_predict_export(selfkd, command, caplog, tmp_path):
     for head, metrics in scores["last"]["scores"]["test"].items():
         for name, score in metrics.items():
             assert {**json.loads(output)["scores"][head][name], "interval": None} == {**score, "interval": None}
-    _, text, _ = command("evaluate", run, "--split", "train", "--checkpoint", "best", "--temperature")
+    of_train = ("--split", "train", "--checkpoint", "best", "--temperature", "--keep-logits")
+    _, text, _ = command("evaluate", run, *of_train)
+    assert f"the logits are kept in {run}/evaluation/train-best.safetensors" in caplog.text
+    assert (tmp_path / run / "evaluation" / "train-best.safetensors").is_file()
     assert all(head in text for head in ("main", "branch1", "branch2", "branch3", "top1 (%)", "aurc", "adaptive_ece"))
     assert "Temperature fitted on half of the train split, drawn by seed 0 (50 images)" in text
     assert command("evaluate", run, "--json", "trainer.epochs=3")[0] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Any
 
 from selfkd.cli.arguments import add_checkpoint, add_run_parser, path
@@ -54,7 +55,7 @@ def add_parser(verbs: Any) -> None:
         "--temperature",
         action="store_true",
         help="also fit a temperature for each head, and print the scores before and after; it is fitted on the "
-        "validation split, or on one half of the images and measured on the other if there is no other split",
+        "validation split or, without one, on one half of the images and measured on the other",
     )
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
     parser.set_defaults(execute=_execute, takes="arguments")
@@ -70,6 +71,7 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     from selfkd.reports.evaluation_report import evaluation_report
     from selfkd.runs.evaluate import evaluate
+    from selfkd.runs.run_folder import RunFolder
 
     evaluation = evaluate(
         parsed.run,
@@ -82,3 +84,6 @@ def _execute(parsed: argparse.Namespace) -> None:
         trust_imports=parsed.trust_imports,
     )
     print(to_json(evaluation.as_dict(), indent=None) if parsed.json else evaluation_report(evaluation))
+    if parsed.keep_logits:
+        file = RunFolder(parsed.run).predictions_file(parsed.split, parsed.checkpoint)
+        logging.getLogger("selfkd").info("the logits are kept in %s", file)
