@@ -1,6 +1,7 @@
 """`selfkd.compare`: what is trained, what is compared, and what is named as missing."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -71,6 +72,17 @@ def test_a_failed_run_is_named_and_the_others_are_compared(trained, tmp_path):
     assert (skipped.folder, skipped.seed, skipped.failed) == (runs / broken, 1, True)
     assert "scores.json" in skipped.reason
     assert [row.seeds for row in comparison.rows] == [(0, 1), (0,)]
+
+
+@pytest.mark.slow
+def test_a_part_of_the_users_own_is_evaluated_after_its_training(tmp_path, monkeypatch):
+    (tmp_path / "own_method_to_compare.py").write_text("from selfkd.methods.plain import Plain\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    overrides = {**TINY, "method": "plain,own_method_to_compare:Plain"}
+    comparison = selfkd.compare(PLAIN, 1, overrides, tmp_path / "runs", show_progress=False)
+    assert comparison.without_predictions == ()
+    assert comparison.rows[1].over_images.mean == 0
 
 
 def test_without_training_four_files_of_each_run_are_enough(tmp_path):

@@ -57,7 +57,7 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("--runs", type=path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument(
-        "--no-train", action="store_true", help="compare the runs that are finished; read no data and no weights"
+        "--no-train", action="store_true", help="compare the runs that are finished; train and evaluate nothing"
     )
     parser.add_argument(
         "--heads",

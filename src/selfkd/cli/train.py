@@ -120,7 +120,7 @@ def _execute(parsed: argparse.Namespace) -> None:
         print(to_json([{"folder": str(folder.path), **folder.scores()} for folder in finished]))
     elif finished:
         machine = {key: value for key, value in overrides.items() if is_of_machine(key)}
-        print(compare_outcomes(outcomes, evaluate_with=machine, trust_imports=parsed.trust_imports).to_markdown())
+        print(compare_outcomes(outcomes, evaluate_with=machine).to_markdown())
     others = [str(outcome.folder.path) for outcome in outcomes if outcome.error is not None]
     if others:
         raise UnfinishedRunsError(f"{len(others)} of {len(recipes)} runs are not finished: {few(others)}")

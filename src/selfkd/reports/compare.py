@@ -14,8 +14,8 @@ from selfkd.errors import OptionError, RecipeError, RunError, SelfKDError, Unfin
 from selfkd.option_checks import at_least, one_of
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
-from selfkd.reports.comparison import HEADS, Comparison, Heads, Skipped
-from selfkd.reports.results import CorrectPredictions, Result, read_result
+from selfkd.reports.comparison import Comparison, Skipped
+from selfkd.reports.results import HEADS, MAIN, CorrectPredictions, Heads, Result, read_result
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
 from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
@@ -31,9 +31,6 @@ _PLAIN = "plain"
 _SPLIT, _CHECKPOINT = "test", "last"
 _MOST_SEEDS = 1000
 _SHORT_SECONDS = 2  # shorter work shows no bar
-_NOT_KEPT = (
-    "the predictions for the test images were not kept for every run; 'selfkd evaluate RUN --keep-logits' keeps them"
-)
 
 
 def compare(
@@ -92,7 +89,7 @@ def compare(
     else:
         outcomes = [_outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
     machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
-    return compare_outcomes(outcomes, heads, base.name, train, machine, trust_imports)
+    return compare_outcomes(outcomes, heads, base.name, train, machine)
 
 
 def compare_outcomes(
@@ -101,13 +98,12 @@ def compare_outcomes(
     baseline: str | None = None,
     trained: bool = True,
     evaluate_with: Mapping[str, Any] | None = None,
-    trust_imports: bool = False,
 ) -> Comparison:
     """Compare the runs of `train_several`.
 
     Args:
         outcomes: of at least one run.
-        heads, baseline, trust_imports: as for `compare`.
+        heads, baseline: as for `compare`.
         trained: whether the runs that are not finished were to be trained.
         evaluate_with: options of the machine with which runs are evaluated that have not kept their predictions for
             the test images; None to evaluate none.
@@ -133,7 +129,7 @@ def compare_outcomes(
     if not results:
         failure = UnfinishedRunsError if trained else RunError
         raise failure(f"no run is finished; the first is {skipped[0].folder}: {skipped[0].reason}")
-    with_predictions = _with_predictions(results, base.name, evaluate_with, trust_imports)
+    with_predictions = _with_predictions(results, base.name, heads, evaluate_with)
     return Comparison.of(recipes, with_predictions, base.name, heads, skipped)
 
 
@@ -185,17 +181,23 @@ def _problem(run: ListedRun) -> str | None:
 
 
 def _with_predictions(
-    results: Sequence[Result], baseline: str, evaluate_with: Mapping[str, Any] | None, trust_imports: bool
+    results: Sequence[Result],
+    baseline: str,
+    heads: Heads,
+    evaluate_with: Mapping[str, Any] | None,
 ) -> list[Result]:
     """The results with their predictions for the test images, where a comparison needs them."""
     seeds = {result.seed for result in results if result.recipe.name == baseline}
-    if not any(result.recipe.name != baseline and result.seed in seeds for result in results):
+    if not any(
+        result.seed in seeds and (result.recipe.name != baseline or result.shown_heads(heads) != (MAIN,))
+        for result in results
+    ):
         return list(results)
     found = [_with_kept_predictions(result) if result.seed in seeds else result for result in results]
     missing = [number for number, result in enumerate(found) if result.seed in seeds and result.predictions is None]
     if evaluate_with is not None:
         for number in tqdm(missing, desc="evaluating the runs", unit="run", delay=_SHORT_SECONDS, disable=None):
-            found[number] = _evaluated(found[number], evaluate_with, trust_imports)
+            found[number] = _evaluated(found[number], evaluate_with)
     return found
 
 
@@ -208,14 +210,14 @@ def _with_kept_predictions(result: Result) -> Result:
     except RunError as error:
         return replace(result, no_predictions=first_line(error))
     if predictions is None:
-        return replace(result, no_predictions=_NOT_KEPT)
+        return result
     if not images:
         return replace(result, no_predictions="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
-    return replace(result, predictions=CorrectPredictions(correct, frozenset(images)), no_predictions="")
+    return replace(result, predictions=CorrectPredictions(correct, frozenset(images)))
 
 
-def _evaluated(result: Result, overrides: Mapping[str, Any], trust_imports: bool) -> Result:
+def _evaluated(result: Result, overrides: Mapping[str, Any]) -> Result:
     """Evaluate a run, keep its predictions, and use them."""
     try:
         evaluate(
@@ -224,7 +226,7 @@ def _evaluated(result: Result, overrides: Mapping[str, Any], trust_imports: bool
             _CHECKPOINT,
             keep_logits=True,
             overrides=overrides,
-            trust_imports=trust_imports,
+            trust_imports=True,  # `read_result` found the parts of `result.recipe` there, which are imported already
         )
     except SelfKDError as error:
         return replace(result, no_predictions=f"a run cannot be evaluated now: {first_line(error)}")
