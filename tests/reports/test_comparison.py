@@ -109,8 +109,8 @@ def test_what_no_run_recorded_is_a_missing_column_with_a_reason(runs):
     assert cost.images_seen is cost.seconds is cost.seconds_per_epoch is cost.relative is None
     text = comparison.to_markdown()
     assert "| images seen" not in text
-    assert "There is no column images seen, because the runs did not record it." in text
-    assert "There is no column training time, because the runs did not record it." in text
+    assert 'There is no column "images seen", because the runs did not record it.' in text
+    assert 'There is no column "training time", because the runs did not record it.' in text
     assert "s/epoch and training time:" not in text
 
 
@@ -127,7 +127,7 @@ def test_the_reason_of_a_missing_difference_is_not_guessed(runs):
     runs.add(DTSKD, 0, {"main": 90.0, "branch1": 80.0})
     assert runs.compared().without_predictions == (), "main alone has no difference"
     (reason,) = runs.compared(heads="all").without_predictions
-    assert reason.startswith("the predictions for the test images were not kept")
+    assert reason.startswith("a run has not kept its predictions for the test images")
     runs.add(PLAIN, 1, 90.0)
     assert runs.compared().without_predictions == (), "where no seed is shared, nothing is paired"
 

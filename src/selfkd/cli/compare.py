@@ -46,7 +46,7 @@ def add_parser(verbs: Any) -> None:
         "--seeds",
         type=_seeds,
         metavar="N | LIST",
-        help="number of seeds, counted from 0, or a list such as 0,1,5; for one seed write seed=5 (default: 3)",
+        help="number of seeds, counted from 0, or a list: 3 means the seeds 0, 1 and 2, and '3,' the seed 3 (default: 3)",
     )
     parser.add_argument(
         "--jobs",
@@ -109,7 +109,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     file = None if parsed.output is None else checked_output(parsed.output, parsed.overwrite)
     comparison = compare(
         names,
-        3 if parsed.seeds is None and "seed" not in overrides else parsed.seeds,
+        parsed.seeds,
         overrides,
         parsed.runs,
         parsed.jobs,
@@ -147,7 +147,7 @@ def _seeds(text: str) -> int | list[int]:
     Raises: argparse.ArgumentTypeError: to which argparse adds the option's name.
     """
     try:
-        numbers = [int(number) for number in text.split(",")]
+        numbers = [int(number) for number in text.removesuffix(",").split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError("must be a number of seeds, or seeds with commas: 3, or 0,1,5") from error
     return numbers if "," in text else numbers[0]

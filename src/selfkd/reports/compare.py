@@ -24,18 +24,19 @@ from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.listing import ListedRun, list_runs
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import Outcome, train_several
+from selfkd.training.checkpoint_names import has_checkpoints
 
 __all__ = ["compare", "compare_outcomes"]
 
 _PLAIN = "plain"
 _SPLIT, _CHECKPOINT = "test", "last"
-_MOST_SEEDS = 1000
+_SEEDS, _MOST_SEEDS = 3, 1000
 _SHORT_SECONDS = 2  # shorter work shows no bar
 
 
 def compare(
     recipes: str | Sequence[str],
-    seeds: int | Sequence[int] | None = 3,
+    seeds: int | Sequence[int] | None = None,
     overrides: Mapping[str, Any] | None = None,
     runs: str | os.PathLike[str] = "runs",
     jobs: int = 1,
@@ -53,7 +54,8 @@ def compare(
 
     Args:
         recipes: names of recipes, patterns such as "demo/digits/resnet18/*", or paths of YAML files.
-        seeds: a number of seeds, which are counted from 0, or the seeds. None for those of the recipes or `overrides`.
+        seeds: a number of seeds, which are counted from 0, or the seeds. By default those of `overrides`; without
+            these, 3 seeds.
         overrides: flat keys that replace those of every recipe, such as {"trainer.epochs": 15}. A list with commas is
             compared: {"method": "plain,dtskd"}.
         runs: the folder of all runs.
@@ -79,7 +81,7 @@ def compare(
         raise RecipeError("name the recipes to compare, for example 'demo/digits/resnet18/*'")
     one_of("heads", heads, HEADS)
     given = dict(overrides or {})
-    resolved = resolve_several(names, given, _seeds(seeds), trust_imports)
+    resolved = resolve_several(names, given, _seeds(seeds, given), trust_imports)
     base = _baseline(resolved, baseline)
     if not allow_differences:
         check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)])
@@ -133,13 +135,15 @@ def compare_outcomes(
     return Comparison.of(recipes, with_predictions, base.name, heads, skipped)
 
 
-def _seeds(seeds: int | Sequence[int] | None) -> Sequence[int] | None:
-    if not isinstance(seeds, int):
-        if seeds is not None and not seeds:
-            raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
-        return seeds
-    at_least("seeds", seeds, 1, _MOST_SEEDS)
-    return range(seeds)
+def _seeds(seeds: int | Sequence[int] | None, overrides: Mapping[str, Any]) -> Sequence[int] | None:
+    """The seeds of each recipe; None if the overrides give them."""
+    if seeds is None:
+        return None if "seed" in overrides else range(_SEEDS)
+    if isinstance(seeds, int):
+        return range(at_least("seeds", seeds, 1, _MOST_SEEDS))
+    if not isinstance(seeds, Sequence) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
+    return seeds
 
 
 def _distinct(recipes: Sequence[Recipe]) -> list[Recipe]:
@@ -176,6 +180,8 @@ def _problem(run: ListedRun) -> str | None:
         return None
     if run.state == "damaged":
         return f"it is damaged: {run.problem}"
+    if run.state != "training" and run.epochs_done == run.epochs:
+        return f"it is not finished: all {run.epochs} epochs are done, but it has no scores yet"
     now = "it is being trained now" if run.state == "training" else "it is not finished"
     return f"{now}: {run.epochs_done} of {run.epochs} epochs are done"
 
@@ -210,7 +216,11 @@ def _with_kept_predictions(result: Result) -> Result:
     except RunError as error:
         return replace(result, no_predictions=first_line(error))
     if predictions is None:
-        return result
+        if not has_checkpoints(result.folder.checkpoints):
+            return result
+        return replace(
+            result, no_predictions=f"{result.no_predictions}; 'selfkd evaluate RUN --keep-logits' keeps them"
+        )
     if not images:
         return replace(result, no_predictions="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}

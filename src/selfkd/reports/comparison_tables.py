@@ -140,7 +140,7 @@ def _on_accuracy(comparison: Comparison) -> list[str]:
     single = all(row.last.n == 1 for row in comparison.rows)
     lines = [
         f"The accuracy is top-1 on {images} test images.",
-        "There is one run of each, so there is no deviation."
+        "There is one run of each recipe, so there is no standard deviation."
         if single
         else "± is the sample standard deviation over the runs.",
     ]
@@ -162,9 +162,10 @@ def _on_differences(comparison: Comparison) -> list[str]:
     if not compared:
         return []
     pairs = [0 if row.over_seeds is None else row.over_seeds.n for row in compared]
-    over_seeds = "over seeds: the mean over the seeds that both have"
+    over_seeds = "over seeds: the mean over the seeds that a recipe shares with the baseline"
     lines = [
-        f"difference: points above main of {names[comparison.baseline]} after the last epoch.",
+        f"difference: percentage points above (+) or below (-) main of {names[comparison.baseline]}, after the last "
+        "epoch.",
         f"{over_seeds}, with its 95 % interval (Student's t)." if max(pairs) > 1 else f"{over_seeds}.",
     ]
     lines += ["A single seed gives no interval."] if 1 in pairs else []
@@ -218,7 +219,7 @@ def _on_cost(comparison: Comparison) -> list[str]:
 def _on_missing_values(comparison: Comparison) -> list[str]:
     """Which columns and cells are empty because runs lack the value."""
     costs = comparison.costs
-    values = {
+    values: dict[str, list[tuple[str, object]]] = {
         "training": [
             (row.name if row.head == MAIN else f"{row.head} of {row.name}", row.train) for row in comparison.rows
         ],
@@ -232,7 +233,7 @@ def _on_missing_values(comparison: Comparison) -> list[str]:
     for column, of_names in values.items():
         missing = [name for name, value in of_names if value is None]
         if len(missing) == len(of_names):
-            lines.append(f"There is no column {column}, because the runs did not record it.")
+            lines.append(f'There is no column "{column}", because the runs did not record it.')
         elif missing:
             lines.append(f"{column} is empty for {', '.join(missing)}: a run did not record it.")
     return lines

@@ -22,9 +22,7 @@ __all__ = ["HEADS", "MAIN", "CorrectPredictions", "Heads", "Result", "read_resul
 MAIN = "main"
 """The deployed head."""
 _METRIC = "top1"
-_NOT_KEPT = (
-    "the predictions for the test images were not kept for every run; 'selfkd evaluate RUN --keep-logits' keeps them"
-)
+_NOT_KEPT = "a run has not kept its predictions for the test images"
 
 Heads = Literal["main", "all"]
 HEADS: tuple[Heads, ...] = ("main", "all")
