@@ -203,7 +203,7 @@ def _on_cost(comparison: Comparison) -> list[str]:
         devices = sorted({device for cost in costs for device in cost.devices})
         lines += [
             f"s/epoch and training time: means over the runs, without evaluation, on {', '.join(devices)}.",
-            "Runs that train at the same time slow each other.",
+            "Times can be compared if the runs trained on the same machine, and not at the same time.",
         ]
     if len(costs) > 1 and any(cost.relative is not None for cost in costs):
         lines.append("cost: the training time divided by that of the baseline.")
