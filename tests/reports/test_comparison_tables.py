@@ -57,7 +57,7 @@ def test_one_run_of_each_has_neither_deviation_nor_interval(tmp_path):
     text = compared(tmp_path, {PLAIN: (90.0,), DTSKD: (91.0,)}).to_markdown()
     assert "±" not in text
     assert "[" not in text.partition("\n\n")[0]
-    assert "There is one run of each, so there is no deviation." in text
+    assert "There is one run of each recipe, so there is no standard deviation." in text
     assert "A single seed gives no interval." in text
 
 
