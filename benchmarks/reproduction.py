@@ -23,6 +23,7 @@ from report import machine, table
 from selfkd.recipes.files import recipe_names
 from selfkd.reports.compare import compare_outcomes
 from selfkd.reports.published import ENOUGH_SEEDS, TOLERANCE, Figure, figures_of, is_unchanged
+from selfkd.reports.short_names import without_overrides
 from selfkd.runs.records import read_record
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import Outcome
@@ -90,7 +91,7 @@ def page(runs: Iterable[Outcome], names: Iterable[str], logs: Mapping[str, Any])
     unchanged: dict[str, list[Outcome]] = {}
     for run in runs:
         if is_unchanged(run.recipe):
-            unchanged.setdefault(run.recipe.name, []).append(run)
+            unchanged.setdefault(without_overrides(run.recipe), []).append(run)
     sections = [_introduction([figure for name in names for figure in figures_of(name)], unchanged)]
     for protocol, of_protocol in groupby(runs, key=lambda run: Setting.of(run).protocol):
         sections.append(f"## {protocol}\n")

@@ -66,6 +66,7 @@ def test_a_file_is_written_and_kept(compare, tmp_path):
 
 
 def test_a_list_of_seeds_and_what_is_missing(compare):
+    assert [row["seeds"] for row in json.loads(compare("--seeds", "1,", "--json")[1])["rows"]] == [[1], [1]]
     status, text, _ = compare("--seeds", "1,7")
     assert status == 0, "nothing was to be trained"
     assert f"- Not in the tables: runs/{PLAIN}/seed-7: it was not trained" in text

@@ -1,6 +1,7 @@
 """`selfkd.compare`: what is trained, what is compared, and what is named as missing."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -13,6 +14,7 @@ from selfkd.reports.compare import compare_outcomes
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import Outcome
+from selfkd.training.checkpoint_names import CHECKSUMS_FILE, checkpoint_folder
 
 DEMO = "demo/digits/resnet18"
 PLAIN, DTSKD = f"{DEMO}/plain", f"{DEMO}/dtskd"
@@ -73,13 +75,25 @@ def test_a_failed_run_is_named_and_the_others_are_compared(trained, tmp_path):
     assert [row.seeds for row in comparison.rows] == [(0, 1), (0,)]
 
 
+@pytest.mark.slow
+def test_a_part_of_the_users_own_is_evaluated_after_its_training(tmp_path, monkeypatch):
+    (tmp_path / "own_method_to_compare.py").write_text("from selfkd.methods.plain import Plain\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    overrides = {**TINY, "method": "plain,own_method_to_compare:Plain"}
+    comparison = selfkd.compare(PLAIN, 1, overrides, tmp_path / "runs", show_progress=False)
+    assert comparison.without_predictions == ()
+    assert comparison.rows[1].over_images.mean == 0
+
+
 def test_without_training_four_files_of_each_run_are_enough(tmp_path):
     write(tmp_path)
     comparison = selfkd.compare(f"{DEMO}/[dp][tl]*", 2, runs=tmp_path, train=False)
     assert [row.name for row in comparison.rows] == ["dtskd", "plain"]
     assert comparison.baseline == PLAIN, "the only one with the method plain"
     assert comparison.rows[0].over_seeds.mean == 0
-    assert "A difference over images is missing: the predictions" in comparison.to_markdown()
+    missing = "A difference over images is missing: a run has not kept its predictions for the test images"
+    assert f"{missing}.\n" in comparison.to_markdown(), "without weights nothing can keep them"
     assert {file.name for file in tmp_path.rglob("*.*")} == {
         *("recipe.yaml", "scores.json", "metrics.csv", "environment.json")
     }
@@ -94,10 +108,17 @@ def test_without_training_what_is_not_finished_is_named(tmp_path):
     damaged = RunFolder.of(resolve(DTSKD, {"seed": 1}), tmp_path)
     shutil.copytree(RunFolder.of(resolve(DTSKD), tmp_path).path, damaged.path)
     damaged.scores_file.write_text("nothing")
-    comparison = selfkd.compare([PLAIN, DTSKD], 3, runs=tmp_path, train=False)
+    done = RunFolder.of(resolve(PLAIN, {"seed": 3}), tmp_path)
+    shutil.copytree(half.path, done.path)
+    done.recipe_file.write_text(resolve(PLAIN, {"seed": 3}).to_yaml())
+    checkpoint = checkpoint_folder(done.checkpoints, 200)
+    checkpoint.mkdir(parents=True)
+    (checkpoint / CHECKSUMS_FILE).write_text("{}")
+    comparison = selfkd.compare([PLAIN, DTSKD], 4, runs=tmp_path, train=False)
     reasons = {(run.recipe, run.seed): run.reason for run in comparison.skipped}
     assert reasons[PLAIN, 1] == "it is not finished: 0 of 200 epochs are done"
     assert reasons[DTSKD, 1].startswith(f"it is damaged: {damaged.scores_file} cannot be read")
+    assert reasons[PLAIN, 3] == "it is not finished: all 200 epochs are done, but it has no scores yet"
     assert reasons[PLAIN, 2] == reasons[DTSKD, 2] == "it was not trained"
     assert not any(run.failed for run in comparison.skipped)
 
@@ -116,7 +137,12 @@ def test_seeds_and_parts_may_be_lists(tmp_path):
     write_run(recipe, tmp_path, {"main": 91.0})
     comparison = selfkd.compare(PLAIN, [5], {"method": "plain,ps_kd"}, tmp_path, train=False)
     assert [(row.name, row.seeds) for row in comparison.rows] == [("plain", (5,)), ("ps_kd", (5,))]
-    assert selfkd.compare(PLAIN, None, {"seed": "5"}, tmp_path, train=False).rows[0].seeds == (5,)
+    assert selfkd.compare(PLAIN, overrides={"seed": "5"}, runs=tmp_path, train=False).rows[0].seeds == (5,)
+
+
+def test_without_seeds_there_are_three(tmp_path):
+    write(tmp_path, seeds=range(4))
+    assert [row.seeds for row in selfkd.compare([PLAIN, DTSKD], runs=tmp_path, train=False).rows] == [(0, 1, 2)] * 2
 
 
 @pytest.mark.parametrize("given", [DTSKD, "dtskd"])
@@ -136,6 +162,8 @@ def test_without_one_plain_recipe_the_first_is_the_baseline(tmp_path):
         ({"recipes": []}, RecipeError, "name the recipes to compare, for example 'demo/digits/resnet18/\\*'"),
         ({"seeds": 0}, OptionError, "seeds=0 is not allowed; seeds must be a whole number >= 1"),
         ({"seeds": []}, OptionError, r"seeds=\[\] is not allowed; seeds must be a number of seeds, or a list of"),
+        ({"seeds": 2.0}, OptionError, r"seeds=2\.0 is not allowed; seeds must be a number of seeds, or a list of"),
+        ({"seeds": "0,1"}, OptionError, "seeds='0,1' is not allowed; seeds must be a number of seeds, or a list of"),
         ({"heads": "some"}, OptionError, "heads='some' is not allowed; heads must be"),
         (
             {"baseline": "kd"},

@@ -52,9 +52,9 @@ def two(runs):
 def test_a_row_has_mean_and_deviation_over_the_seeds(two):
     plain, dtskd = two.compared().rows
     assert (plain.name, plain.head, plain.seeds) == ("plain", "main", (0, 1, 2))
-    assert plain.last == Estimate(91.0, 1.0, 3)
-    assert plain.best == Estimate(92.0, 1.0, 3)
-    assert plain.train == Estimate(99.0, 0.0, 3)
+    assert plain.last == Estimate(91.0, 1.0, 3, (90.0, 92.0, 91.0))
+    assert plain.best == Estimate(92.0, 1.0, 3, (91.0, 93.0, 92.0))
+    assert plain.train == Estimate(99.0, 0.0, 3, (99.0, 99.0, 99.0))
     assert plain.best_epochs == (7, 8, 9)
     assert plain.rule == "best-on-test"
     assert plain.over_seeds is plain.over_images is plain.published is None
@@ -88,18 +88,30 @@ def test_times_of_different_devices_are_not_compared(runs):
     comparison = runs.compared()
     assert [cost.relative for cost in comparison.costs] == [1.0, None]
     text = comparison.to_markdown()
-    assert "on NVIDIA H100, cpu;" in text
-    assert "It is empty where the devices differ." in text
+    assert "on NVIDIA H100, cpu." in text
+    assert "cost is empty for dtskd: the device is not that of the baseline." in text
 
 
-def test_what_no_run_recorded_is_an_empty_cell_with_a_reason(runs):
+def test_what_only_some_recipes_have_is_an_empty_cell_with_a_reason(runs):
+    runs.add(PLAIN, 0, 90.0, images_seen=None)
+    runs.add(DTSKD, 0, 90.0, seconds=None)
+    text = runs.compared().to_markdown()
+    assert "images seen is empty for plain: a run did not record it." in text
+    assert "training time is empty for dtskd: a run did not record it." in text
+    assert "the device is not that of the baseline" not in text
+    assert "There is no column" not in text
+
+
+def test_what_no_run_recorded_is_a_missing_column_with_a_reason(runs):
     runs.add(PLAIN, 0, 90.0, seconds=None, images_seen=None)
     comparison = runs.compared()
     (cost,) = comparison.costs
     assert cost.images_seen is cost.seconds is cost.seconds_per_epoch is cost.relative is None
     text = comparison.to_markdown()
-    assert "images seen" not in text
-    assert "A cell is empty where a run did not record the value" in text
+    assert "| images seen" not in text
+    assert 'There is no column "images seen", because the runs did not record it.' in text
+    assert 'There is no column "training time", because the runs did not record it.' in text
+    assert "s/epoch and training time:" not in text
 
 
 def test_only_shared_seeds_are_paired(runs):
@@ -109,6 +121,15 @@ def test_only_shared_seeds_are_paired(runs):
     comparison = runs.compared()
     assert comparison.rows[1].over_seeds == Difference(3.0, None, None, 1)
     assert "A single seed gives no interval" in comparison.to_markdown()
+
+
+def test_the_reason_of_a_missing_difference_is_not_guessed(runs):
+    runs.add(DTSKD, 0, {"main": 90.0, "branch1": 80.0})
+    assert runs.compared().without_predictions == (), "main alone has no difference"
+    (reason,) = runs.compared(heads="all").without_predictions
+    assert reason.startswith("a run has not kept its predictions for the test images")
+    runs.add(PLAIN, 1, 90.0)
+    assert runs.compared().without_predictions == (), "where no seed is shared, nothing is paired"
 
 
 def predictions(share, seed, images="same", n=200):
@@ -136,7 +157,7 @@ def test_seeds_with_their_own_images_are_taken_together(runs):
     comparison = runs.compared()
     assert comparison.rows[1].over_images.n == 400
     assert comparison.image_pairs == "images and seeds"
-    assert "Each seed has its own test images." in comparison.to_markdown()
+    assert "The seeds have different test images, which may overlap" in comparison.to_markdown()
 
 
 def test_runs_on_other_images_are_not_paired(runs):

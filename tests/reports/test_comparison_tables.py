@@ -49,15 +49,15 @@ def test_markdown_has_a_table_of_accuracy_and_one_of_cost(tmp_path):
         "deployed": "1,000",
     }
     lines = legend.splitlines()
-    assert lines[0] == "- Top-1 accuracy on 100 test images. ± is the sample standard deviation over the runs."
-    assert f"- Runs: {tmp_path}/{PLAIN}/{{seed-0,seed-1,seed-2}}, {tmp_path}/{DTSKD}/{{seed-0,seed-1,seed-2}}" in lines
+    assert lines[0] == "- The accuracy is top-1 on 100 test images."
+    assert lines[-2:] == [f"- Runs: {tmp_path}/{name}/{{seed-0,seed-1,seed-2}}" for name in (PLAIN, DTSKD)]
 
 
 def test_one_run_of_each_has_neither_deviation_nor_interval(tmp_path):
     text = compared(tmp_path, {PLAIN: (90.0,), DTSKD: (91.0,)}).to_markdown()
     assert "±" not in text
     assert "[" not in text.partition("\n\n")[0]
-    assert "There is one run of each, so there is no deviation." in text
+    assert "There is one run of each recipe, so there is no standard deviation." in text
     assert "A single seed gives no interval." in text
 
 
@@ -78,6 +78,7 @@ def test_csv_has_a_header_and_plain_numbers(tmp_path):
     assert [line["recipe"] for line in lines] == [PLAIN, DTSKD]
     plain, dtskd = lines
     assert (float(plain["last_top1_mean"]), float(plain["last_top1_std"]), plain["last_top1_n"]) == (91, 1, "3")
+    assert plain["last_top1_values"] == "90.0 92.0 91.0", "in the order of the seeds"
     assert plain["over_seeds_mean"] == plain["published_top1"] == plain["verdict"] == ""
     assert float(dtskd["over_seeds_mean"]) == pytest.approx(-1 / 6)
     assert (dtskd["seeds"], dtskd["best_rule"], dtskd["baseline"]) == ("0 1 2", "best-on-test", PLAIN)
@@ -85,7 +86,7 @@ def test_csv_has_a_header_and_plain_numbers(tmp_path):
 
 def test_json_has_the_records_and_the_legend(tmp_path):
     content = json.loads(compared(tmp_path).to_json())
-    assert content["rows"][0]["last"] == {"mean": 91.0, "std": 1.0, "n": 3}
+    assert content["rows"][0]["last"] == {"mean": 91.0, "std": 1.0, "n": 3, "values": [90.0, 92.0, 91.0]}
     assert content["costs"][1]["relative"] == 1.0
     assert content["same"]["trainer.epochs"] == 200
     assert content["baseline"] == PLAIN
@@ -94,11 +95,14 @@ def test_json_has_the_records_and_the_legend(tmp_path):
 
 def test_published_figures_and_verdicts_are_in_every_form(tmp_path):
     comparison = compared(tmp_path, {"teskd/cifar100/resnet18/teskd": (79.0, 79.2, 79.1)})
+    figure = comparison.rows[0].published.figure
     assert "| 79.14 ± 0.11    | 79.10 ± 0.10               | reproduced |" in comparison.to_markdown()
     assert r"& 79.14 $\pm$ 0.11    & 79.10 $\pm$ 0.10               & reproduced \\" in comparison.to_latex()
     (line,) = csv.DictReader(io.StringIO(comparison.to_csv()))
     assert (line["published_top1"], line["published_std"], line["verdict"]) == ("79.14", "0.11", "reproduced")
     assert float(line["published_difference"]) == pytest.approx(-0.04)
+    assert line["selected_top1_values"] == "79.0 79.2 79.1"
+    assert (line["published_reduce"], line["published_selection"]) == (figure.reduce, figure.selection)
     published = json.loads(comparison.to_json())["rows"][0]["published"]
     assert published["figure"]["source"] == "TESKD, Table 1"
     assert published["verdict"]["kind"] == "reproduced"

@@ -97,6 +97,12 @@ def test_a_recipe_is_unchanged_if_only_seed_and_machine_differ():
     assert not is_unchanged(resolve(DTSKD, {"name": "mine"}))
 
 
+def test_what_leaves_the_training_as_it_is_leaves_the_recipe_unchanged():
+    harmless = {"trainer.loggers": ["csv", "tensorboard"], "trainer.guard_every": 50, "trainer.accelerator": "cpu"}
+    assert is_unchanged(resolve(DTSKD, harmless))
+    assert not is_unchanged(resolve(DTSKD, {**harmless, "optimizer.lr": 0.2}))
+
+
 def test_the_epoch_is_selected_as_the_papers_was(finished):
     main, fusion = (next(figure for figure in figures_of(LOTH) if figure.head == head) for head in ("main", "fusion"))
     folder = finished(last=78.0, best=81.0, own=[83.0, 82.5, 80.0])

@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfkd.errors import shown
+from selfkd.errors import UnfinishedRunsError, few, shown
 
-__all__ = ["add_checkpoint", "add_output", "add_run_parser", "not_empty", "path", "recipes_and_overrides"]
+__all__ = [
+    "add_checkpoint",
+    "add_output",
+    "add_run_parser",
+    "check_all_finished",
+    "not_empty",
+    "path",
+    "recipes_and_overrides",
+]
 
 
 def add_run_parser(verbs: Any, name: str, summary: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -92,3 +100,16 @@ def path(text: str) -> Path:
             f"{shown(text)} begins with '~' and a name that no user of this machine has; write './~...' for a folder "
             "of that name"
         ) from error
+
+
+def check_all_finished(unfinished: Sequence[Path], asked: int) -> None:
+    """End a verb that trains with an error if runs are not finished.
+
+    Args:
+        unfinished: the folders of these runs.
+        asked: number of runs that were to be trained.
+    Raises: UnfinishedRunsError: naming some of them.
+    """
+    if unfinished:
+        folders = few([str(folder) for folder in unfinished])
+        raise UnfinishedRunsError(f"{len(unfinished)} of {asked} runs are not finished: {folders}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.arguments import add_output, not_empty, path, recipes_and_overrides
+from selfkd.cli.arguments import add_output, check_all_finished, not_empty, path, recipes_and_overrides
 
 if TYPE_CHECKING:
     from selfkd.reports.comparison import Comparison
@@ -46,7 +46,7 @@ def add_parser(verbs: Any) -> None:
         "--seeds",
         type=_seeds,
         metavar="N | LIST",
-        help="number of seeds, counted from 0, or a list such as 0,1,5; for one seed write seed=5 (default: 3)",
+        help="number of seeds, counted from 0, or a list: 3 is the seeds 0, 1 and 2; '3,' is the seed 3 (default: 3)",
     )
     parser.add_argument(
         "--jobs",
@@ -57,7 +57,7 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("--runs", type=path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument(
-        "--no-train", action="store_true", help="compare the runs that are finished; read no data and no weights"
+        "--no-train", action="store_true", help="compare the runs that are finished; train and evaluate nothing"
     )
     parser.add_argument(
         "--heads",
@@ -87,7 +87,7 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.errors import RecipeError, UnfinishedRunsError, few
+    from selfkd.errors import RecipeError
     from selfkd.recipes.key_checks import split_overrides
     from selfkd.recipes.several import resolve_several
     from selfkd.terminal import write_exactly
@@ -109,7 +109,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     file = None if parsed.output is None else checked_output(parsed.output, parsed.overwrite)
     comparison = compare(
         names,
-        3 if parsed.seeds is None and "seed" not in overrides else parsed.seeds,
+        parsed.seeds,
         overrides,
         parsed.runs,
         parsed.jobs,
@@ -125,10 +125,8 @@ def _execute(parsed: argparse.Namespace) -> None:
         write_exactly(text)
     else:
         write_text(file, text)
-    failed = [str(run.folder) for run in comparison.skipped if run.failed]
-    if failed:
-        asked = len(failed) + len(comparison.folders)
-        raise UnfinishedRunsError(f"{len(failed)} of {asked} runs are not finished: {few(failed)}")
+    failed = [run.folder for run in comparison.skipped if run.failed]
+    check_all_finished(failed, len(failed) + len(comparison.folders))
 
 
 def _written(comparison: Comparison, form: str) -> str:
@@ -147,7 +145,7 @@ def _seeds(text: str) -> int | list[int]:
     Raises: argparse.ArgumentTypeError: to which argparse adds the option's name.
     """
     try:
-        numbers = [int(number) for number in text.split(",")]
+        numbers = [int(number) for number in text.removesuffix(",").split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError("must be a number of seeds, or seeds with commas: 3, or 0,1,5") from error
     return numbers if "," in text else numbers[0]

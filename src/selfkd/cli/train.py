@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.arguments import path, recipes_and_overrides
-from selfkd.errors import RecipeError, UnfinishedRunsError, few
+from selfkd.cli.arguments import check_all_finished, path, recipes_and_overrides
+from selfkd.errors import RecipeError
 from selfkd.json_text import to_json
 
 if TYPE_CHECKING:
@@ -120,10 +120,8 @@ def _execute(parsed: argparse.Namespace) -> None:
         print(to_json([{"folder": str(folder.path), **folder.scores()} for folder in finished]))
     elif finished:
         machine = {key: value for key, value in overrides.items() if is_of_machine(key)}
-        print(compare_outcomes(outcomes, evaluate_with=machine, trust_imports=parsed.trust_imports).to_markdown())
-    others = [str(outcome.folder.path) for outcome in outcomes if outcome.error is not None]
-    if others:
-        raise UnfinishedRunsError(f"{len(others)} of {len(recipes)} runs are not finished: {few(others)}")
+        print(compare_outcomes(outcomes, evaluate_with=machine).to_markdown())
+    check_all_finished([outcome.folder.path for outcome in outcomes if outcome.error is not None], len(recipes))
 
 
 def _recipe_and_overrides(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

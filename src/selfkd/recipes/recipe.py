@@ -13,7 +13,7 @@ from selfkd.catalogue import is_own, place_of
 from selfkd.errors import OptionError, SelfKDError, UserError, shown
 from selfkd.recipes.sections import TEACHER_PREFIX, part, sections_of
 
-__all__ = ["MACHINE", "Recipe", "differences", "is_of_machine"]
+__all__ = ["MACHINE", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"]
 
 # Options of the machine do not belong to the experiment: they change neither the name of a run nor its identity.
 MACHINE = frozenset(
@@ -33,6 +33,9 @@ MACHINE = frozenset(
         "trainer.checkpoint_every",
     }
 )
+
+# They name a run, as every option outside MACHINE does, but leave its batches and its steps as they are.
+WITHOUT_EFFECT = frozenset({"trainer.accelerator", "trainer.guard_every", "trainer.loggers"})
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from selfkd.errors import OptionError, RecipeError, RunError, SelfKDError, Unfin
 from selfkd.option_checks import at_least, one_of
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
-from selfkd.reports.comparison import HEADS, Comparison, Heads, Skipped
-from selfkd.reports.results import CorrectPredictions, Result, read_result
+from selfkd.reports.comparison import Comparison, Skipped
+from selfkd.reports.results import HEADS, MAIN, CorrectPredictions, Heads, Result, read_result
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
 from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
@@ -24,21 +24,19 @@ from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.listing import ListedRun, list_runs
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import Outcome, train_several
+from selfkd.training.checkpoint_names import has_checkpoints
 
 __all__ = ["compare", "compare_outcomes"]
 
 _PLAIN = "plain"
 _SPLIT, _CHECKPOINT = "test", "last"
-_MOST_SEEDS = 1000
+_SEEDS, _MOST_SEEDS = 3, 1000
 _SHORT_SECONDS = 2  # shorter work shows no bar
-_NOT_KEPT = (
-    "the predictions for the test images were not kept for every run; 'selfkd evaluate RUN --keep-logits' keeps them"
-)
 
 
 def compare(
     recipes: str | Sequence[str],
-    seeds: int | Sequence[int] | None = 3,
+    seeds: int | Sequence[int] | None = None,
     overrides: Mapping[str, Any] | None = None,
     runs: str | os.PathLike[str] = "runs",
     jobs: int = 1,
@@ -56,7 +54,8 @@ def compare(
 
     Args:
         recipes: names of recipes, patterns such as "demo/digits/resnet18/*", or paths of YAML files.
-        seeds: a number of seeds, which are counted from 0, or the seeds. None for those of the recipes or `overrides`.
+        seeds: a number of seeds, which are counted from 0, or the seeds. By default those of `overrides`; without
+            these, 3 seeds.
         overrides: flat keys that replace those of every recipe, such as {"trainer.epochs": 15}. A list with commas is
             compared: {"method": "plain,dtskd"}.
         runs: the folder of all runs.
@@ -82,7 +81,7 @@ def compare(
         raise RecipeError("name the recipes to compare, for example 'demo/digits/resnet18/*'")
     one_of("heads", heads, HEADS)
     given = dict(overrides or {})
-    resolved = resolve_several(names, given, _seeds(seeds), trust_imports)
+    resolved = resolve_several(names, given, _seeds(seeds, given), trust_imports)
     base = _baseline(resolved, baseline)
     if not allow_differences:
         check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)])
@@ -92,7 +91,7 @@ def compare(
     else:
         outcomes = [_outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
     machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
-    return compare_outcomes(outcomes, heads, base.name, train, machine, trust_imports)
+    return compare_outcomes(outcomes, heads, base.name, train, machine)
 
 
 def compare_outcomes(
@@ -101,13 +100,12 @@ def compare_outcomes(
     baseline: str | None = None,
     trained: bool = True,
     evaluate_with: Mapping[str, Any] | None = None,
-    trust_imports: bool = False,
 ) -> Comparison:
     """Compare the runs of `train_several`.
 
     Args:
         outcomes: of at least one run.
-        heads, baseline, trust_imports: as for `compare`.
+        heads, baseline: as for `compare`.
         trained: whether the runs that are not finished were to be trained.
         evaluate_with: options of the machine with which runs are evaluated that have not kept their predictions for
             the test images; None to evaluate none.
@@ -133,17 +131,19 @@ def compare_outcomes(
     if not results:
         failure = UnfinishedRunsError if trained else RunError
         raise failure(f"no run is finished; the first is {skipped[0].folder}: {skipped[0].reason}")
-    with_predictions = _with_predictions(results, base.name, evaluate_with, trust_imports)
+    with_predictions = _with_predictions(results, base.name, heads, evaluate_with)
     return Comparison.of(recipes, with_predictions, base.name, heads, skipped)
 
 
-def _seeds(seeds: int | Sequence[int] | None) -> Sequence[int] | None:
-    if not isinstance(seeds, int):
-        if seeds is not None and not seeds:
-            raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
-        return seeds
-    at_least("seeds", seeds, 1, _MOST_SEEDS)
-    return range(seeds)
+def _seeds(seeds: int | Sequence[int] | None, overrides: Mapping[str, Any]) -> Sequence[int] | None:
+    """The seeds of each recipe; None if the overrides give them."""
+    if seeds is None:
+        return None if "seed" in overrides else range(_SEEDS)
+    if isinstance(seeds, int):
+        return range(at_least("seeds", seeds, 1, _MOST_SEEDS))
+    if not isinstance(seeds, Sequence) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
+    return seeds
 
 
 def _distinct(recipes: Sequence[Recipe]) -> list[Recipe]:
@@ -180,22 +180,30 @@ def _problem(run: ListedRun) -> str | None:
         return None
     if run.state == "damaged":
         return f"it is damaged: {run.problem}"
+    if run.state != "training" and run.epochs_done == run.epochs:
+        return f"it is not finished: all {run.epochs} epochs are done, but it has no scores yet"
     now = "it is being trained now" if run.state == "training" else "it is not finished"
     return f"{now}: {run.epochs_done} of {run.epochs} epochs are done"
 
 
 def _with_predictions(
-    results: Sequence[Result], baseline: str, evaluate_with: Mapping[str, Any] | None, trust_imports: bool
+    results: Sequence[Result],
+    baseline: str,
+    heads: Heads,
+    evaluate_with: Mapping[str, Any] | None,
 ) -> list[Result]:
     """The results with their predictions for the test images, where a comparison needs them."""
     seeds = {result.seed for result in results if result.recipe.name == baseline}
-    if not any(result.recipe.name != baseline and result.seed in seeds for result in results):
+    if not any(
+        result.seed in seeds and (result.recipe.name != baseline or result.shown_heads(heads) != (MAIN,))
+        for result in results
+    ):
         return list(results)
     found = [_with_kept_predictions(result) if result.seed in seeds else result for result in results]
     missing = [number for number, result in enumerate(found) if result.seed in seeds and result.predictions is None]
     if evaluate_with is not None:
         for number in tqdm(missing, desc="evaluating the runs", unit="run", delay=_SHORT_SECONDS, disable=None):
-            found[number] = _evaluated(found[number], evaluate_with, trust_imports)
+            found[number] = _evaluated(found[number], evaluate_with)
     return found
 
 
@@ -208,14 +216,18 @@ def _with_kept_predictions(result: Result) -> Result:
     except RunError as error:
         return replace(result, no_predictions=first_line(error))
     if predictions is None:
-        return replace(result, no_predictions=_NOT_KEPT)
+        if not has_checkpoints(result.folder.checkpoints):
+            return result
+        return replace(
+            result, no_predictions=f"{result.no_predictions}; 'selfkd evaluate RUN --keep-logits' keeps them"
+        )
     if not images:
         return replace(result, no_predictions="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
-    return replace(result, predictions=CorrectPredictions(correct, frozenset(images)), no_predictions="")
+    return replace(result, predictions=CorrectPredictions(correct, frozenset(images)))
 
 
-def _evaluated(result: Result, overrides: Mapping[str, Any], trust_imports: bool) -> Result:
+def _evaluated(result: Result, overrides: Mapping[str, Any]) -> Result:
     """Evaluate a run, keep its predictions, and use them."""
     try:
         evaluate(
@@ -224,7 +236,7 @@ def _evaluated(result: Result, overrides: Mapping[str, Any], trust_imports: bool
             _CHECKPOINT,
             keep_logits=True,
             overrides=overrides,
-            trust_imports=trust_imports,
+            trust_imports=True,  # `read_result` found the parts of `result.recipe` there, which are imported already
         )
     except SelfKDError as error:
         return replace(result, no_predictions=f"a run cannot be evaluated now: {first_line(error)}")

@@ -12,14 +12,11 @@ from selfkd.recipes.recipe import Recipe
 from selfkd.reports import comparison_tables
 from selfkd.reports.estimates import Difference, Estimate, paired_over_images, paired_over_seeds
 from selfkd.reports.published import Figure, Verdict, is_unchanged, verdict
-from selfkd.reports.results import MAIN, Result
+from selfkd.reports.results import MAIN, Heads, Result
 from selfkd.reports.same_training import TrainingDifference, training_differences
 from selfkd.reports.short_names import short_names
 
-__all__ = ["HEADS", "Comparison", "Cost", "Heads", "Published", "Row", "Skipped"]
-
-Heads = Literal["main", "all"]
-HEADS: tuple[Heads, ...] = ("main", "all")
+__all__ = ["Comparison", "Cost", "Published", "Row", "Skipped"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,8 @@ class Published:
 @dataclass(frozen=True)
 class Row:
     """One head of one recipe over its seeds. Accuracies are top-1 in percent, differences in points.
+
+    The values of an accuracy are in the order of `seeds`.
 
     Args:
         recipe: name of the recipe, with its overrides.
@@ -137,7 +136,7 @@ class Comparison:
         test_images: number of test images; several if it differs between runs.
         image_pairs: whether a pair over images is an image ("images"), or one image in one seed, because each seed has
             its own test images ("images and seeds"); None if nothing is paired so.
-        without_predictions: why there are no differences over images, once for each reason.
+        without_predictions: why differences over images are missing, once for each reason; empty if none is.
         folders: of the finished runs.
         skipped: the runs that are not in the tables.
     """
@@ -188,8 +187,7 @@ class Comparison:
         rows = [
             _row(name, head, runs, base, same_images)
             for _, name, runs in present
-            for head in runs[0].heads
-            if heads == "all" or head == MAIN or any(figure.head == head for figure in runs[0].selected)
+            for head in runs[0].shown_heads(heads)
         ]
         paired = any(row.over_images for row in rows)
         return cls(
@@ -202,9 +200,7 @@ class Comparison:
             rules=tuple(dict.fromkeys(row.rule for row in rows)),
             test_images=tuple(sorted({result.test_images for result in everything})),
             image_pairs=("images" if same_images else "images and seeds") if paired else None,
-            without_predictions=tuple(
-                dict.fromkeys(result.no_predictions for result in everything if result.no_predictions)
-            ),
+            without_predictions=_without_predictions(rows, everything, base),
             folders=tuple(result.folder.path for result in everything),
             skipped=tuple(skipped),
         )
@@ -268,6 +264,15 @@ def _same_images(results: Sequence[Result]) -> bool:
     """Whether all runs whose predictions are known were tested on the same images."""
     predictions = [result.predictions for result in results if result.predictions is not None]
     return all(each.has_images_of(predictions[0]) for each in predictions)
+
+
+def _without_predictions(rows: Sequence[Row], runs: Sequence[Result], base: Sequence[Result]) -> tuple[str, ...]:
+    """Why differences over images are missing where there is one over seeds."""
+    if not any(row.over_seeds is not None and row.over_images is None for row in rows):
+        return ()
+    paired = {run.seed for run in base}
+    reasons = dict.fromkeys(run.no_predictions for run in runs if run.seed in paired and run.predictions is None)
+    return tuple(reasons) or ("the runs of one seed had different test images",)
 
 
 def _published(head: str, runs: Sequence[Result]) -> Published | None:

@@ -138,16 +138,17 @@ def _legend(comparison: Comparison) -> list[str]:
 def _on_accuracy(comparison: Comparison) -> list[str]:
     images = " or ".join(f"{number:,}" for number in comparison.test_images)
     single = all(row.last.n == 1 for row in comparison.rows)
-    spread = (
-        "There is one run of each, so there is no deviation."
+    lines = [
+        f"The accuracy is top-1 on {images} test images.",
+        "There is one run of each recipe, so there is no standard deviation."
         if single
-        else "± is the sample standard deviation over the runs."
-    )
-    lines = [f"Top-1 accuracy on {images} test images. {spread}"]
+        else "± is the sample standard deviation over the runs.",
+    ]
     for rule in comparison.rules:
         split = rule.removeprefix("best-on-").partition(" ")[0]
-        biased = " It is chosen on the test images, so its accuracy is too high." if split == "test" else ""
-        lines.append(f"{rule}: the evaluated epoch with the highest accuracy of main on the split {split}.{biased}")
+        lines.append(f"{rule}: the evaluated epoch with the highest accuracy of main on the split {split}.")
+        if split == "test":
+            lines.append(f"The accuracy at the {rule} epoch is too high, because the test images chose the epoch.")
     if any(row.train is not None for row in comparison.rows):
         lines.append("training: accuracy on the training images, not augmented, after the last epoch.")
     return lines
@@ -161,23 +162,25 @@ def _on_differences(comparison: Comparison) -> list[str]:
     if not compared:
         return []
     pairs = [0 if row.over_seeds is None else row.over_seeds.n for row in compared]
-    over_seeds = "over seeds: the mean over the seeds that both have"
+    over_seeds = "over seeds: the mean over the seeds that a recipe shares with the baseline"
     lines = [
-        f"difference: points above main of {names[comparison.baseline]} after the last epoch.",
+        f"difference: percentage points above (+) or below (-) main of {names[comparison.baseline]}, after the last "
+        "epoch.",
         f"{over_seeds}, with its 95 % interval (Student's t)." if max(pairs) > 1 else f"{over_seeds}.",
     ]
     lines += ["A single seed gives no interval."] if 1 in pairs else []
     lines += ["There is no difference where no seed is shared."] if 0 in pairs else []
     if comparison.image_pairs is not None:
-        lines.append(
-            "over images: the mean over the test images, with its 95 % interval (bootstrap). The interval tells what "
-            "other test images would change, not what other seeds would."
-            + (" Each seed has its own test images." if comparison.image_pairs == "images and seeds" else "")
-        )
-    reasons = list(comparison.without_predictions)
-    if not reasons and any(row.over_seeds is not None and row.over_images is None for row in compared):
-        reasons.append("the runs of one seed had different test images")
-    return [*lines, *(f"A difference over images is missing: {reason}." for reason in reasons)]
+        lines += [
+            "over images: the mean over the test images, with its 95 % interval (bootstrap).",
+            "The interval over images tells what other test images would change, not what other seeds would.",
+        ]
+        if comparison.image_pairs == "images and seeds":
+            lines.append(
+                "The seeds have different test images, which may overlap; "
+                "the interval counts an image of two seeds as two images."
+            )
+    return [*lines, *(f"A difference over images is missing: {why}." for why in comparison.without_predictions)]
 
 
 def _on_published(comparison: Comparison) -> list[str]:
@@ -194,20 +197,45 @@ def _on_published(comparison: Comparison) -> list[str]:
 
 
 def _on_cost(comparison: Comparison) -> list[str]:
-    devices = sorted({device for cost in comparison.costs for device in cost.devices})
-    lines = [
-        f"s/epoch and training time are without evaluation, on {', '.join(devices)}; they are means over the runs. "
-        "Runs that train at the same time slow each other."
-    ]
-    if len(comparison.costs) > 1:
-        elsewhere = " It is empty where the devices differ." if len(devices) > 1 else ""
-        lines.append(f"cost: the training time divided by that of the baseline.{elsewhere}")
-    taught = [cost.name for cost in comparison.costs if cost.has_teacher]
+    costs = comparison.costs
+    lines = []
+    if any(cost.seconds is not None for cost in costs):
+        devices = sorted({device for cost in costs for device in cost.devices})
+        lines += [
+            f"s/epoch and training time: means over the runs, without evaluation, on {', '.join(devices)}.",
+            "Times can be compared if the runs trained on the same machine, and not at the same time.",
+        ]
+    if len(costs) > 1 and any(cost.relative is not None for cost in costs):
+        lines.append("cost: the training time divided by that of the baseline.")
+        elsewhere = [cost.name for cost in costs if cost.seconds is not None and cost.relative is None]
+        if elsewhere:
+            lines.append(f"cost is empty for {', '.join(elsewhere)}: the device is not that of the baseline.")
+    taught = [cost.name for cost in costs if cost.has_teacher]
     if taught:
         lines.append(f"The training of the teacher is not counted: {', '.join(taught)}.")
-    values = [value for cost in comparison.costs for value in (cost.images_seen, cost.seconds)]
-    if None in values or any(row.train is None for row in comparison.rows):
-        lines.append("A cell is empty where a run did not record the value: it has no metrics.csv, or is older.")
+    return lines + _on_missing_values(comparison)
+
+
+def _on_missing_values(comparison: Comparison) -> list[str]:
+    """Which columns and cells are empty because runs lack the value."""
+    costs = comparison.costs
+    values: dict[str, list[tuple[str, object]]] = {
+        "training": [
+            (row.name if row.head == MAIN else f"{row.head} of {row.name}", row.train) for row in comparison.rows
+        ],
+        "images seen": [(cost.name, cost.images_seen) for cost in costs],
+        "s/epoch": [(cost.name, cost.seconds_per_epoch) for cost in costs],
+        "training time": [(cost.name, cost.seconds) for cost in costs],
+        "parameters": [(cost.name, cost.parameters) for cost in costs],
+        "deployed": [(cost.name, cost.deployed_parameters) for cost in costs],
+    }
+    lines = []
+    for column, of_names in values.items():
+        missing = [name for name, value in of_names if value is None]
+        if len(missing) == len(of_names):
+            lines.append(f'There is no column "{column}", because the runs did not record it.')
+        elif missing:
+            lines.append(f"{column} is empty for {', '.join(missing)}: a run did not record it.")
     return lines
 
 
@@ -221,7 +249,7 @@ def _on_runs(comparison: Comparison) -> list[str]:
     lines = [f"Not in the tables: {run.folder}: {run.reason}" for run in comparison.skipped[:_MANY_SKIPPED]]
     more = len(comparison.skipped) - _MANY_SKIPPED
     lines += [f"Not in the tables: {more} more runs."] if more > 0 else []
-    return [*lines, f"Runs: {', '.join(_in_braces(comparison.folders))}"]
+    return [*lines, *(f"Runs: {folders}" for folders in _in_braces(comparison.folders))]
 
 
 def _in_braces(folders: Sequence[Path]) -> Iterator[str]:
@@ -258,16 +286,19 @@ def _record(comparison: Comparison, row: Row, cost: Cost) -> Mapping[str, object
         "published_top1": None if figure is None else figure.value,
         "published_std": None if figure is None else figure.std,
         "published_source": None if figure is None else figure.source,
+        "published_reduce": None if figure is None else figure.reduce,
+        "published_selection": None if figure is None else figure.selection,
         **_columns("selected_top1", Estimate, None if published is None else published.ours),
         "verdict": None if published is None else published.verdict.kind,
         "published_difference": None if published is None else published.verdict.difference,
     }
 
 
-def _joined(numbers: Sequence[int]) -> str:
+def _joined(numbers: Sequence[float]) -> str:
     return " ".join(map(str, numbers))
 
 
 def _columns(name: str, kind: type[Estimate | Difference], value: Estimate | Difference | None) -> dict[str, object]:
     """A column for each field of a value; empty if there is no value."""
-    return {f"{name}_{each.name}": None if value is None else getattr(value, each.name) for each in fields(kind)}
+    cells = {each.name: None if value is None else getattr(value, each.name) for each in fields(kind)}
+    return {f"{name}_{key}": _joined(cell) if isinstance(cell, tuple) else cell for key, cell in cells.items()}

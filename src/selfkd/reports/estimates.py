@@ -30,16 +30,19 @@ class Estimate:
         mean: arithmetic mean.
         std: sample standard deviation (divided by n - 1); None for a single run.
         n: number of runs.
+        values: the percentage of each run.
     """
 
     mean: float
     std: float | None
     n: int
+    values: tuple[float, ...]
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
         """The estimate from at least one value, one for each run."""
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), std, len(values), tuple(values))
 
     def __str__(self) -> str:
         mean = digits(self.mean, "%")

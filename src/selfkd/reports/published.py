@@ -10,7 +10,8 @@ from typing import Literal
 
 from selfkd.recipes.files import read_recipe, recipe_names
 from selfkd.recipes.reader import resolve
-from selfkd.recipes.recipe import Recipe, differences
+from selfkd.recipes.recipe import WITHOUT_EFFECT, Recipe, differences
+from selfkd.reports.short_names import without_overrides
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.epoch_log import read_epoch_log
 
@@ -38,7 +39,6 @@ Rule = Literal["best-on-test", "last"]
 
 _RULES: tuple[Rule, ...] = ("best-on-test", "last")
 _METRIC = "top1"
-_OVERRIDES = "+"  # begins them in the name of a run
 _OF_THE_FIGURE = ("data", "backbone", "method")
 _ROUNDING = 9  # decimals; 80.76 - 80.46 in floating point is larger than 0.3
 
@@ -106,7 +106,7 @@ def figures_for(recipe: Recipe) -> tuple[Figure, ...]:
         recipe: the run's recipe.
     Returns: no figures if an override replaced the data set, the network or the method, which are then not the paper's.
     """
-    name = recipe.name.partition(_OVERRIDES)[0]
+    name = without_overrides(recipe)
     figures = figures_of(name)
     if not figures or any(recipe.parts[section] != read_recipe(name)[section] for section in _OF_THE_FIGURE):
         return ()
@@ -114,10 +114,18 @@ def figures_for(recipe: Recipe) -> tuple[Figure, ...]:
 
 
 def is_unchanged(recipe: Recipe) -> bool:
-    """Whether a run's recipe has every option as the package's recipe of its name; seed and machine may differ."""
-    if recipe.name not in recipe_names():
+    """Whether a run's recipe has the options of the package's recipe of its name.
+
+    The seed, options of the machine and those `WITHOUT_EFFECT` may differ.
+    """
+    name = without_overrides(recipe)
+    if name not in recipe_names():
         return False
-    return not differences(resolve(recipe.name, {"seed": recipe.seed}).flat(), recipe.flat())
+    packaged, ours = (
+        {key: value for key, value in each.flat().items() if key != "name" and key not in WITHOUT_EFFECT}
+        for each in (resolve(name, {"seed": recipe.seed}), recipe)
+    )
+    return not differences(packaged, ours)
 
 
 def rule_of(figure: Figure) -> Rule:

@@ -17,11 +17,15 @@ from selfkd.runs.prepare import check_recipe
 from selfkd.runs.records import RunScores, read_record
 from selfkd.runs.run_folder import RunFolder
 
-__all__ = ["MAIN", "CorrectPredictions", "Result", "read_result"]
+__all__ = ["HEADS", "MAIN", "CorrectPredictions", "Heads", "Result", "read_result"]
 
 MAIN = "main"
 """The deployed head."""
 _METRIC = "top1"
+_NOT_KEPT = "a run has not kept its predictions for the test images"
+
+Heads = Literal["main", "all"]
+HEADS: tuple[Heads, ...] = ("main", "all")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Result:
         selected: published figure to the run's accuracy in percent, selected as the figure was; None if the run cannot
             give it.
         predictions: for the test images; None if they are not known.
-        no_predictions: the reason, if they are not.
+        no_predictions: why they are not known, if they are not.
     """
 
     recipe: Recipe
@@ -63,7 +67,7 @@ class Result:
     environment: Mapping[str, Any]
     selected: Mapping[Figure, float | None]
     predictions: CorrectPredictions | None = None
-    no_predictions: str = ""
+    no_predictions: str = _NOT_KEPT
 
     @property
     def seed(self) -> int:
@@ -74,6 +78,11 @@ class Result:
     def heads(self) -> tuple[str, ...]:
         """The heads, in the method's order."""
         return tuple(self.scores["last"]["scores"]["test"])
+
+    def shown_heads(self, heads: Heads) -> tuple[str, ...]:
+        """The heads that a comparison shows: all, or the deployed head and those with a published figure."""
+        published = {figure.head for figure in self.selected}
+        return tuple(head for head in self.heads if heads == "all" or head == MAIN or head in published)
 
     @property
     def test_images(self) -> int:
