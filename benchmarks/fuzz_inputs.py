@@ -534,8 +534,8 @@ def _runs(ground: Ground, draws: random.Random) -> Iterator[Input]:
                     path.unlink()
                     path.write_bytes(content)  # no longer linked to others
                     spoil(path, random.Random(seed))  # noqa: S311
-                    if verb == "train":
-                        (run / "scores.json").unlink(missing_ok=True)
+                    if verb == "train" and name != "scores.json":
+                        (run / "scores.json").unlink()
                     return arguments
 
                 yield Input(verb, f"run: {name} {how}", prepare)

@@ -22,7 +22,7 @@ from evidence import ARCHIVE, IMAGES, RESULTS, pack
 from pyarrow import parquet
 
 from selfkd.data.reading.parquet_files import parquet_splits
-from selfkd.errors import CheckpointError, DataError, SelfKDError
+from selfkd.errors import CheckpointError, DataError, SelfKDError, UserError
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.several import resolve_several
@@ -110,13 +110,17 @@ def train(waiting: Sequence[Recipe], arguments: argparse.Namespace) -> list[Outc
         unknown = {recipe.name for recipe, seconds in batch if seconds is None} - tried
         tried |= unknown
         stops = time.monotonic() + (min(left, arguments.trial) if unknown else left)
-        outcomes = train_several(
-            [recipe for recipe, _ in batch],
-            arguments.runs,
-            arguments.jobs,
-            show_progress=sys.stderr.isatty(),
-            seconds=stops - time.monotonic(),
-        )
+        recipes = [recipe for recipe, _ in batch]
+        try:
+            outcomes = train_several(
+                recipes,
+                arguments.runs,
+                arguments.jobs,
+                show_progress=sys.stderr.isatty(),
+                seconds=stops - time.monotonic(),
+            )
+        except UserError as error:  # all of them are wrong
+            outcomes = [Outcome(recipe, RunFolder.of(recipe, arguments.runs), str(error)) for recipe in recipes]
         if time.monotonic() < stops:  # what did not finish before the time was up has failed
             failed += [outcome for outcome in outcomes if outcome.error is not None]
 

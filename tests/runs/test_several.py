@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -320,7 +321,12 @@ def folders(runs):
 
 def trainers(process):
     """The processes that train for a command."""
-    return {child for child in children(process) if b"--end-with-input" in Path(f"/proc/{child}/cmdline").read_bytes()}
+    found = set()
+    for child in children(process):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if b"--end-with-input" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.add(child)
+    return found
 
 
 def wait_for_trainers(process, runs, epochs):
@@ -335,9 +341,16 @@ def wait_for_trainers(process, runs, epochs):
         time.sleep(0.01)
 
 
+def is_alive(pid):
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def wait_for_end(pids):
     deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
+    while any(map(is_alive, pids)):
         assert time.monotonic() < deadline, "they outlive the process that started them"
         time.sleep(0.05)
 
@@ -414,6 +427,7 @@ def test_a_script_needs_no_guard_and_gets_the_runs_that_the_time_allows(tmp_path
         f"options = {TINY!r}\n"
         f"short = resolve_several([{PLAIN!r}], options, [0])\n"
         f"long = resolve_several([{PLAIN!r}], {{**options, 'trainer.epochs': '1000000'}}, [0])\n"
+        "train_several(short, Path('runs'))\n"
         "for outcome in train_several(short + long, Path('runs'), seconds=25):\n"
         "    print(outcome.error)\n"
     )

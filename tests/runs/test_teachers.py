@@ -368,8 +368,9 @@ def test_the_command_trains_evaluates_predicts_and_exports(selfkd, tmp_path, met
         shutil.rmtree(tmp_path / "runs" / "teacher")
     evaluated = selfkd("evaluate", folder, "--json")
     heads = json.loads(evaluated.stdout)["scores"]
-    assert heads == RunFolder(folder).scores()["last"]["scores"]["test"]
-    assert set(heads) == ({"main"} if method == "kd" else {"main", "peer"})
+    trained = RunFolder(folder).scores()["last"]["scores"]["test"]
+    assert set(heads) == set(trained) == ({"main"} if method == "kd" else {"main", "peer"})
+    assert all(heads[head]["top1"]["value"] == trained[head]["top1"]["value"] for head in heads)
     assert selfkd("export", folder, "--format", "safetensors").returncode == 0
     image = tmp_path / "digit.png"
     digit(3).save(image)
