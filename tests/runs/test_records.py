@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -7,7 +8,7 @@ from selfkd.errors import (
 )
 from selfkd.runs.data_record import class_names_of
 from selfkd.runs.loading import SavedRun
-from selfkd.runs.records import write_json
+from selfkd.runs.records import read_json, write_json
 from selfkd.runs.run_folder import RunFolder
 
 
@@ -40,6 +41,12 @@ def test_a_damaged_data_record_is_named_if_no_other_file_has_the_classes(finishe
     finished.scores_file.unlink()
     with pytest.raises(RunError, match=r"data.json (is damaged|cannot be read)"):
         class_names_of(finished)
+
+
+def test_a_pipe_in_the_place_of_a_record_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "data.json")
+    with pytest.raises(RunError, match=r"data\.json cannot be read: it is not a file"):
+        read_json(tmp_path / "data.json")
 
 
 def test_scores_of_older_and_newer_versions_are_read(finished):

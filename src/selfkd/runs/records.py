@@ -109,6 +109,8 @@ def read_json(path: Path) -> Any:
     Raises: RunError: if the file is damaged.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a file")  # reading a pipe could wait for ever
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
