@@ -42,7 +42,10 @@ is *reproduced* if at least {ENOUGH_SEEDS} runs of the unchanged recipe with dif
 is above or below. It says *another budget* if our runs changed the recipe; such runs cannot be compared with the paper.
 [docs/compare.md](compare.md) explains the tables."""
 _NOTES = {
-    "demo/digits/resnet18": "The papers have no figures for the digits. These trainings take some minutes on a CPU.",
+    "demo/digits/resnet18": """\
+The papers have no figures for the digits. These trainings take some minutes on a CPU. Other programs ran at the same
+time, so the times say little.
+""",
     "dtskd/cifar100/resnet18+backbone.width=16+trainer.best_after_epoch=0+trainer.epochs=15": """\
 **With this small budget the methods do not help as they do in the papers.** A network of a quarter of the width trains
 for 15 epochs, with all methods in DTSKD's protocol. The papers train the full width for 200 or 300 epochs, each in its
