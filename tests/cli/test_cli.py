@@ -128,6 +128,7 @@ def test_somebodys_own_method_lies_in_the_working_folder(command, tmp_path):
     assert command("evaluate", scores["folder"], "--trust-imports")[0] == 0
 
 
+@pytest.mark.slow
 def test_without_a_recipe_the_embedded_default_is_compared(selfkd):
     done = selfkd("train", "trainer.epochs=1", "backbone.width=4", "--no-progress")
     assert done.returncode == 0, done.stderr
