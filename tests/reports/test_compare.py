@@ -64,6 +64,17 @@ def test_finished_runs_are_kept_and_give_the_same_comparison(trained):
 
 
 @pytest.mark.slow
+def test_runs_in_a_folder_that_cannot_be_written_have_a_difference_over_images(trained, tmp_path):
+    runs, comparison = shutil.copytree(trained[0], tmp_path / "runs"), trained[1]
+    for folder in [*runs.rglob("evaluation")]:
+        shutil.rmtree(folder)
+        folder.write_text("a file where a folder should be")
+    again = selfkd.compare([PLAIN, DTSKD], 2, TINY, runs, show_progress=False)
+    assert again.rows == comparison.rows
+    assert again.without_predictions == ()
+
+
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_are_compared(trained, tmp_path):
     runs = shutil.copytree(trained[0], tmp_path / "runs")
     broken = trained[1].folders[-1].relative_to(trained[0])

@@ -2,9 +2,10 @@ import pytest
 import torch
 
 import selfkd
-from selfkd.errors import RunError
+from selfkd.errors import RunError, StorageError
 from selfkd.evaluation.evaluation import measure_split
 from selfkd.runs import evaluate, kept_predictions
+from selfkd.runs.evaluate import predict_split
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.records import read_record, write_json
 from selfkd.runs.run_folder import RunFolder
@@ -29,6 +30,28 @@ def test_a_later_evaluation_leaves_them(kept):
     folder, _ = kept
     selfkd.evaluate(folder.path)
     assert read_predictions(folder, "test", "last") is not None
+
+
+def test_predictions_are_those_that_were_kept_without_a_pass_and_without_the_data(kept, monkeypatch):
+    folder, evaluation = kept
+    monkeypatch.setattr(evaluate, "collect", None)
+    assert selfkd.evaluate(folder.path, keep_logits=True) == evaluation
+    monkeypatch.setattr(evaluate.Source, "load", None)
+    assert len(predict_split(folder.path)) == 1697
+
+
+def test_predictions_that_were_not_kept_are_made_and_kept(finished):
+    made, kept = predict_split(finished.path, "train"), read_predictions(finished, "train", "last")
+    assert all(torch.equal(rows, kept.logits[head]) for head, rows in made.logits.items())
+    assert not finished.evaluation_file("train", "last").exists(), "no metric was asked for"
+
+
+def test_in_a_folder_that_cannot_be_written_predictions_are_made_but_the_option_to_keep_them_fails(finished, caplog):
+    (finished.path / "evaluation").write_text("a file where a folder should be")
+    assert len(predict_split(finished.path)) == 1697
+    assert "the logits are not kept" in caplog.text
+    with pytest.raises(StorageError, match="test-last.safetensors"):
+        selfkd.evaluate(finished.path, keep_logits=True)
 
 
 def test_what_was_not_kept_is_none(kept):
@@ -98,6 +121,7 @@ def test_a_damaged_file_is_named(kept, spoil):
         RunError, match=r"test-last.safetensors is damaged: .*; delete it, or evaluate again with --keep"
     ):
         read_predictions(folder, "test", "last")
+    assert len(predict_split(folder.path)) == len(read_predictions(folder, "test", "last")) == 1697, "written again"
 
 
 def test_logits_of_other_data_are_not_kept(finished):

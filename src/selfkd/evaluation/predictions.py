@@ -97,10 +97,10 @@ class Predictions:
     def in_batches(self) -> Iterator[Predictions]:
         """The same predictions in parts, for work that needs more memory than they take."""
         for start in range(0, len(self), _BATCH):
-            yield self.map(lambda rows, start=start: rows[start : start + _BATCH])  # type: ignore[misc]
+            yield self.take(slice(start, start + _BATCH))
 
-    def take(self, positions: Tensor) -> Predictions:
-        """The predictions at these positions `[M]`, in this order."""
+    def take(self, positions: Tensor | slice) -> Predictions:
+        """The predictions at these positions, `[M]` or a slice, in this order."""
         return self.map(lambda rows: rows[positions])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Predictions:

@@ -19,7 +19,7 @@ from selfkd.reports.results import HEADS, MAIN, CorrectPredictions, Heads, Resul
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
 from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
-from selfkd.runs.evaluate import evaluate
+from selfkd.runs.evaluate import predict_split
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.listing import ListedRun, list_runs
 from selfkd.runs.run_folder import RunFolder
@@ -50,7 +50,8 @@ def compare(
 ) -> Comparison:
     """Compare recipes over seeds. What is missing is trained, what is unfinished is continued.
 
-    Differences over images need the predictions for the test images. A run that has not kept them is evaluated once.
+    Differences over images need the predictions for the test images. A run that has not kept them predicts once,
+    and keeps them if its folder can be written.
 
     Args:
         recipes: names of recipes, patterns such as "demo/digits/resnet18/*", or paths of YAML files.
@@ -199,45 +200,32 @@ def _with_predictions(
         for result in results
     ):
         return list(results)
-    found = [_with_kept_predictions(result) if result.seed in seeds else result for result in results]
-    missing = [number for number, result in enumerate(found) if result.seed in seeds and result.predictions is None]
-    if evaluate_with is not None:
-        for number in tqdm(missing, desc="evaluating the runs", unit="run", delay=_SHORT_SECONDS, disable=None):
-            found[number] = _evaluated(found[number], evaluate_with)
-    return found
+    with tqdm(results, desc="predicting", unit="run", delay=_SHORT_SECONDS, disable=None) as shown:
+        return [_with_own_predictions(each, evaluate_with) if each.seed in seeds else each for each in shown]
 
 
-def _with_kept_predictions(result: Result) -> Result:
+def _with_own_predictions(result: Result, evaluate_with: Mapping[str, Any] | None) -> Result:
+    """A result with its predictions for the test images, or with the reason why they are not known."""
     try:
-        predictions = read_predictions(result.folder, _SPLIT, _CHECKPOINT)
-        images = {
-            fingerprint for read in (read_test_fingerprint, read_fingerprint) if (fingerprint := read(result.folder))
-        }
-    except RunError as error:
-        return replace(result, no_predictions=first_line(error))
+        if evaluate_with is None:
+            predictions = read_predictions(result.folder, _SPLIT, _CHECKPOINT)
+        else:
+            # `read_result` has found the parts of `result.recipe` in the folder, and they are imported already.
+            predictions = predict_split(
+                result.folder.path, _SPLIT, _CHECKPOINT, overrides=evaluate_with, trust_imports=True
+            )
+        found = (read_test_fingerprint(result.folder), read_fingerprint(result.folder))
+    except SelfKDError as error:
+        why = first_line(error)
+        return replace(result, no_predictions=why if evaluate_with is None else f"a run cannot be evaluated now: {why}")
     if predictions is None:
         if not has_checkpoints(result.folder.checkpoints):
             return result
         return replace(
             result, no_predictions=f"{result.no_predictions}; 'selfkd evaluate RUN --keep-logits' keeps them"
         )
+    images = frozenset(fingerprint for fingerprint in found if fingerprint is not None)
     if not images:
         return replace(result, no_predictions="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
-    return replace(result, predictions=CorrectPredictions(correct, frozenset(images)))
-
-
-def _evaluated(result: Result, overrides: Mapping[str, Any]) -> Result:
-    """Evaluate a run, keep its predictions, and use them."""
-    try:
-        evaluate(
-            result.folder.path,
-            _SPLIT,
-            _CHECKPOINT,
-            keep_logits=True,
-            overrides=overrides,
-            trust_imports=True,  # `read_result` found the parts of `result.recipe` there, which are imported already
-        )
-    except SelfKDError as error:
-        return replace(result, no_predictions=f"a run cannot be evaluated now: {first_line(error)}")
-    return _with_kept_predictions(result)
+    return replace(result, predictions=CorrectPredictions(correct, images))

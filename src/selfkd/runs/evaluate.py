@@ -36,7 +36,7 @@ from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
 from selfkd.runs.build import Experiment, build_evaluation_loader
 from selfkd.runs.data_record import class_names_of, trained_on
-from selfkd.runs.kept_predictions import keep_predictions
+from selfkd.runs.kept_predictions import keep_predictions, read_predictions
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.records import write_text
 from selfkd.runs.run_folder import RunFolder
@@ -44,7 +44,7 @@ from selfkd.training.checkpoint_content import checksum, read_weights
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.threads import choose_threads, threads_restored
 
-__all__ = ["evaluate", "evaluate_split"]
+__all__ = ["evaluate", "evaluate_split", "predict_split"]
 
 _LOGIT = 8  # bytes of memory: the batches and their whole, or the whole and the bytes of its file, in float32
 _FITTED_LOGIT = 40  # bytes more for the head whose temperature is fitted: five tensors in float64
@@ -108,24 +108,42 @@ def evaluate(
     _check_together(split, data, keep_logits)
     given = overrides or {}
     saved = SavedRun.open(run, checkpoint, given, trust_imports)
-    weights = _weights_checksum(saved) if keep_logits else None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    evaluator = _Evaluator.of(saved, split, None if data is None else Path(data), device)
-    if keep_logits and not evaluator.is_own_data:
-        raise RunError(
-            f"the run {saved.folder.path} was trained on other data, so the logits are not kept beside its scores; "
-            "leave out --keep-logits, or give the data of the run"
-        )
-    with killed_workers_named(), threads_restored():
-        if device.type == "cpu":
-            torch.set_num_threads(_threads(saved, evaluator.method, asked="trainer.threads" in given))
-        evaluation, predictions = evaluator.evaluated(keep_logits, temperature)
+    if keep_logits:
+        _refuse_training(saved.folder)
+    evaluator = _Evaluator.of(saved, split, None if data is None else Path(data))
+    with evaluator.prepared(given):
+        evaluation = evaluator.evaluated(keep_logits, temperature)
     if evaluator.is_own_data:
         _write(saved.folder, evaluation)
-    if weights is not None:
-        assert predictions is not None
-        keep_predictions(saved.folder, split, checkpoint, predictions, weights)
     return evaluation
+
+
+def predict_split(
+    run: str | os.PathLike[str],
+    split: str = "test",
+    checkpoint: str = "last",
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    trust_imports: bool = False,
+) -> Predictions:
+    """The predictions of every head of a run for a split of its data, without metrics.
+
+    If the run has kept them, they are read, and neither its data nor its weights are loaded. Otherwise they are
+    computed and kept, as `evaluate` with `keep_logits` does. If the run's folder cannot be written, a warning says so.
+
+    Args: as for `evaluate`.
+    Returns: the predictions in the order of the split, in main memory.
+    Raises: as `evaluate` with `keep_logits`, but no StorageError.
+    """
+    given = overrides or {}
+    saved = SavedRun.open(run, checkpoint, given, trust_imports)
+    kept = _undamaged_predictions(saved.folder, split, checkpoint)
+    if kept is not None:
+        return kept
+    _refuse_training(saved.folder)
+    evaluator = _Evaluator.of(saved, split, None)
+    with evaluator.prepared(given):
+        return evaluator.predictions(must_be_kept=False)
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,7 @@ class _Evaluator:
         validation: the validation split, if there is one and it is not evaluated itself.
         is_own_data: whether the images belong to the data that the run was trained on.
         device: the device that evaluates.
+        weights: checksum of the file of the weights, taken before they were loaded.
     """
 
     saved: SavedRun
@@ -157,14 +176,17 @@ class _Evaluator:
     validation: Split | None
     is_own_data: bool
     device: torch.device
+    weights: Mapping[str, int]
 
     @classmethod
-    def of(cls, saved: SavedRun, split: str, data: Path | None, device: torch.device) -> _Evaluator:
+    def of(cls, saved: SavedRun, split: str, data: Path | None) -> _Evaluator:
         """Build the method and list the images, of which those in files are not decoded.
 
         Raises: UserError, CheckpointError, MemoryExhaustedError: as `evaluate`.
         """
         path, names = saved.folder.path, class_names_of(saved.folder)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        weights = _weights_checksum(saved)
         _, epoch = read_weights(saved.weights)  # refuses a run without weights before its data is read
         saved.restore_network_file()
         images: Split
@@ -174,7 +196,8 @@ class _Evaluator:
                 side = saved.input_size[-1]
                 images = read_labelled_folder(data, saved.class_names, source.image_transform(), side)
                 method = saved.method().to(device)
-                return cls(saved, None, data, source, method, epoch, saved.class_names, images, None, False, device)
+                names = saved.class_names
+                return cls(saved, None, data, source, method, epoch, names, images, None, False, device, weights)
             splits = source.load(saved.recipe.seed, whole_images=True)  # decodes no image of the other splits
             if names is not None and len(names) != len(splits.class_names):
                 raise RunError(
@@ -187,24 +210,35 @@ class _Evaluator:
         validation = None if split == "validation" else splits.validation
         images = splits.by_name[split]
         names = splits.class_names
-        return cls(saved, split, None, source, method, epoch, names, images, validation, is_own_data, device)
+        return cls(saved, split, None, source, method, epoch, names, images, validation, is_own_data, device, weights)
 
-    def evaluated(self, keep_logits: bool, temperature: bool) -> tuple[Evaluation, Predictions | None]:
-        """The evaluation, and the predictions if the logits are kept or temperatures are fitted."""
+    @contextmanager
+    def prepared(self, overrides: Mapping[str, Any]) -> Iterator[None]:
+        """Set the number of threads for this block, and let its errors name a killed process that reads images."""
+        with killed_workers_named(), threads_restored():
+            if self.device.type == "cpu":
+                torch.set_num_threads(_threads(self.saved, self.method, asked="trainer.threads" in overrides))
+            yield
+
+    def evaluated(self, keep_logits: bool, temperature: bool) -> Evaluation:
+        """The evaluation."""
         if temperature and self.validation is None and len(self.images) < _HALVES:
             reason = f"it needs {_HALVES} images or more, or a validation split; there is 1 image"
             raise OptionError("temperature", temperature, reason=reason)
         num_classes = len(self.class_names)
-        predictions, scaling = None, None
+        scaling = None
         if keep_logits or temperature:
-            self._check_memory("keep_logits" if keep_logits else "temperature", temperature)
-            predictions = self._collected(self.images, "predicting")
+            if keep_logits:
+                predictions = self.predictions(must_be_kept=True, temperature=temperature)
+            else:
+                self._check_memory("temperature", temperature)
+                predictions = self._collected(self.images, "predicting")
             measured = measure_split(predictions.in_batches(), num_classes)
             scaling = self._scaled(predictions) if temperature else None
         else:
             with self._batches(self.images, "predicting") as batches:
                 measured = measure_split(predict_batches(self.method, batches, self.device), num_classes, self.device)
-        evaluation = Evaluation(
+        return Evaluation(
             run=str(self.saved.folder.path),
             split=self.split,
             data=None if self.data is None else str(self.data),
@@ -219,7 +253,37 @@ class _Evaluator:
             confusion=confusion_matrix(measured.outcomes["main"], num_classes),
             temperature=scaling,
         )
-        return evaluation, predictions
+
+    def predictions(self, must_be_kept: bool, temperature: bool = False) -> Predictions:
+        """The predictions for the split: those that the run has kept, or those of a pass over the images, kept now.
+
+        Args:
+            must_be_kept: whether it is an error if they cannot be written; otherwise a warning says so.
+            temperature: whether temperatures will be fitted to them.
+        Raises:
+            OptionError: if they do not fit in memory.
+            RunError: if the run was trained on other data.
+            StorageError: if they cannot be written.
+        """
+        folder, which = self.saved.folder, self.saved.which
+        assert self.split is not None
+        if not self.is_own_data:
+            raise RunError(
+                f"the run {folder.path} was trained on other data, so the logits are not kept beside its scores; "
+                "give the data of the run, or leave out --keep-logits"
+            )
+        self._check_memory("keep_logits", temperature)
+        kept = _undamaged_predictions(folder, self.split, which)
+        if kept is not None:
+            return kept
+        predictions = self._collected(self.images, "predicting")
+        try:
+            keep_predictions(folder, self.split, which, predictions, self.weights)
+        except StorageError as error:
+            if must_be_kept:
+                raise
+            _log.warning("%s; the logits are not kept", error)
+        return predictions
 
     def _scaled(self, predictions: Predictions) -> TemperatureScaling:
         """The scores before and after temperature scaling."""
@@ -312,19 +376,32 @@ def _threads(saved: SavedRun, method: Method, asked: bool) -> int:
     return choose_threads(backbone.network, backbone.input_size, batch_size, threads).number
 
 
-def _weights_checksum(saved: SavedRun) -> dict[str, int]:
-    """The checksum of the file of the weights whose logits are kept, which are not loaded yet.
+def _undamaged_predictions(folder: RunFolder, split: str, which: str) -> Predictions | None:
+    """As `read_predictions`; None, too, if the file is damaged, so that it is written again."""
+    try:
+        return read_predictions(folder, split, which)
+    except RunError as error:
+        _log.warning("%s", error)
+        return None
 
-    Raises:
-        RunError: if the run is being trained, so that its logits would soon be those of older weights.
-        CheckpointError: if the file cannot be read.
+
+def _refuse_training(folder: RunFolder) -> None:
+    """Refuse to keep logits of weights that a training will soon replace.
+
+    Raises: RunError: if the run is being trained.
     """
-    folder = saved.folder
     if not folder.is_finished and folder.is_locked:
         raise RunError(
             f"the run {folder.path} is being trained, so its logits are not kept; leave out --keep-logits, or evaluate "
             "it when the training has ended"
         )
+
+
+def _weights_checksum(saved: SavedRun) -> dict[str, int]:
+    """The checksum of the file of a run's weights.
+
+    Raises: CheckpointError: if the file cannot be read.
+    """
     try:
         return checksum(saved.weights)
     except OSError as error:
