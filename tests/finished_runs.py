@@ -24,6 +24,7 @@ def write_run(
     seconds: float | None = 2.0,
     images_seen: int | None = 1000,
     device: str = "cpu",
+    processor: str | None = None,
     rule: Mapping[str, Any] | None = None,
     n: int = 100,
 ) -> RunFolder:
@@ -37,6 +38,7 @@ def write_run(
         seconds: of an epoch.
         images_seen: in the whole training.
         device: that trained.
+        processor: model of the CPU; None for a run of an older version, which does not say it.
         rule: the selection; by default the best epoch on the test images.
         n: number of test images.
     """
@@ -47,7 +49,7 @@ def write_run(
     folder = RunFolder.of(recipe, runs)
     folder.path.mkdir(parents=True)
     write_text(folder.recipe_file, recipe.to_yaml())
-    write_json(folder.environment_file, {"device": device})
+    write_json(folder.environment_file, {"device": device} | ({} if processor is None else {"processor": processor}))
     rows = epochs or (last,)
     with folder.metrics_file.open("w", newline="") as file:
         columns = ["epoch", "train/loss", "seconds/train", *(f"test/top1/{head}" for head in last)]

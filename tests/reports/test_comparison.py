@@ -89,7 +89,17 @@ def test_times_of_different_devices_are_not_compared(runs):
     assert [cost.relative for cost in comparison.costs] == [1.0, None]
     text = comparison.to_markdown()
     assert "on NVIDIA H100, cpu." in text
-    assert "cost is empty for dtskd: the device is not that of the baseline." in text
+    assert "cost is empty for dtskd: the device or the CPU is not that of the baseline." in text
+
+
+@pytest.mark.parametrize(("other", "relative"), [("AMD EPYC", 1.0), ("Intel Xeon", None), (None, None)])
+@pytest.mark.parametrize("device", ["cpu", "NVIDIA H100"])
+def test_times_of_different_cpus_are_not_compared(runs, device, other, relative):
+    runs.add(PLAIN, 0, 90.0, device=device, processor="AMD EPYC")
+    runs.add(DTSKD, 0, 90.0, device=device, processor=other)
+    comparison = runs.compared()
+    assert comparison.costs[1].relative == relative
+    assert f"{device} (AMD EPYC)" in comparison.to_markdown()
 
 
 def test_what_only_some_recipes_have_is_an_empty_cell_with_a_reason(runs):
@@ -98,7 +108,7 @@ def test_what_only_some_recipes_have_is_an_empty_cell_with_a_reason(runs):
     text = runs.compared().to_markdown()
     assert "images seen is empty for plain: a run did not record it." in text
     assert "training time is empty for dtskd: a run did not record it." in text
-    assert "the device is not that of the baseline" not in text
+    assert "is not that of the baseline" not in text
     assert "There is no column" not in text
 
 

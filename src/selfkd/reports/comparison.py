@@ -82,10 +82,10 @@ class Cost:
         images_seen: number of images that went through the network in training, every view counted.
         seconds_per_epoch: median training time of an epoch, without evaluation.
         seconds: training time of all epochs, without evaluation.
-        relative: `seconds` divided by that of the baseline. None, too, if they trained on different devices.
+        relative: `seconds` divided by that of the baseline. None, too, if they trained on different devices or CPUs.
         parameters: number of trained parameters.
         deployed_parameters: number of parameters of the network that is deployed.
-        devices: the processors or GPUs that trained.
+        devices: the devices that trained, each with the model of the CPU in brackets, if the runs say it.
         has_teacher: whether the method learns from a teacher, whose own training is not counted here.
     """
 
@@ -308,7 +308,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _devices(runs: Sequence[Result]) -> tuple[str, ...]:
-    return tuple(sorted({str(run.environment.get("device", "unknown device")) for run in runs}))
+    return tuple(sorted({run.device for run in runs}))
 
 
 def _same_options(recipes: Sequence[Recipe]) -> dict[str, object]:

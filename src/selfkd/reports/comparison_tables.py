@@ -209,7 +209,9 @@ def _on_cost(comparison: Comparison) -> list[str]:
         lines.append("cost: the training time divided by that of the baseline.")
         elsewhere = [cost.name for cost in costs if cost.seconds is not None and cost.relative is None]
         if elsewhere:
-            lines.append(f"cost is empty for {', '.join(elsewhere)}: the device is not that of the baseline.")
+            lines.append(
+                f"cost is empty for {', '.join(elsewhere)}: the device or the CPU is not that of the baseline."
+            )
     taught = [cost.name for cost in costs if cost.has_teacher]
     if taught:
         lines.append(f"The training of the teacher is not counted: {', '.join(taught)}.")

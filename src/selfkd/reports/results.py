@@ -75,6 +75,13 @@ class Result:
         return self.recipe.seed
 
     @property
+    def device(self) -> str:
+        """The device that trained, with the model of the CPU in brackets, if the run says it: "cpu (AMD EPYC)"."""
+        device = str(self.environment.get("device", "unknown device"))
+        processor = self.environment.get("processor")
+        return device if processor is None else f"{device} ({processor})"
+
+    @property
     def heads(self) -> tuple[str, ...]:
         """The heads, in the method's order."""
         return tuple(self.scores["last"]["scores"]["test"])

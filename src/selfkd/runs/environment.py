@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ from selfkd.training.allocator import allocator_name
 
 __all__ = ["environment", "package_version"]
 
+_CPU_RECORD = Path("/proc/cpuinfo")  # of Linux
 _PACKAGES = ("selfkd", "torch", "torchvision", "timm", "pytorch-lightning", "torchmetrics", "numpy")
 
 
@@ -31,6 +33,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "packages": {name: package_version(name) for name in _PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
         "allocator": allocator_name(),
         "commit": _commit(),
@@ -43,6 +46,15 @@ def package_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _processor() -> str | None:
+    """The model of the CPU; None where the system does not say it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", _CPU_RECORD.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, ValueError):
+        found = None
+    return found[1].strip() if found else platform.processor() or None
 
 
 def _commit() -> str | None:
