@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Protocol, Self
 
 import torch
@@ -97,7 +98,7 @@ class Predictions:
     def in_batches(self) -> Iterator[Predictions]:
         """The same predictions in parts, for work that needs more memory than they take."""
         for start in range(0, len(self), _BATCH):
-            yield self.map(lambda rows, start=start: rows[start : start + _BATCH])  # type: ignore[misc]
+            yield self.map(itemgetter(slice(start, start + _BATCH)))
 
     def take(self, positions: Tensor) -> Predictions:
         """The predictions at these positions `[M]`, in this order."""
