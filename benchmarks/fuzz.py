@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
@@ -136,30 +136,26 @@ def measure(seed: int, folder: Path, servers: int = 2, number: int | None = None
     began = time.perf_counter()
     free: Queue[CommandServer] = Queue()
     outcomes: list[Outcome] = []
-    # Commands write the logs of unforeseen errors into TMPDIR.
-    started = [CommandServer(limit_memory, {"TMPDIR": str(folder)}) for _ in range(servers)]
-    try:
+
+    def one(numbered: tuple[int, Input]) -> Outcome:
+        server = free.get()
+        try:
+            return tried(server, numbered[1], folder / f"input-{numbered[0]}")
+        finally:
+            free.put(server)
+
+    with ExitStack() as opened:
+        # Commands write the logs of unforeseen errors into TMPDIR.
+        started = [opened.enter_context(CommandServer(limit_memory, {"TMPDIR": str(folder)})) for _ in range(servers)]
         ground = Ground.made(started[0], folder)
         for server in started:
             free.put(server)
-
-        def one(numbered: tuple[int, Input]) -> Outcome:
-            server = free.get()
-            try:
-                return tried(server, numbered[1], folder / f"input-{numbered[0]}")
-            finally:
-                free.put(server)
-
-        with ThreadPoolExecutor(servers) as pool:
-            for outcome in pool.map(one, enumerate(inputs(ground, seed)[:number])):
-                outcomes.append(outcome)
-                if outcome.faults or outcome.caught_by_the_net:
-                    print(f"{outcome.verb} ({outcome.about}): {', '.join(outcome.faults) or NET}", flush=True)
-    finally:
-        for server in started:
-            server.__exit__(None, None, None)
-    with suppress(OSError):
-        shutil.rmtree(folder)
+        pool = opened.enter_context(ThreadPoolExecutor(servers))
+        for outcome in pool.map(one, enumerate(inputs(ground, seed)[:number])):
+            outcomes.append(outcome)
+            if outcome.faults or outcome.caught_by_the_net:
+                print(f"{outcome.verb} ({outcome.about}): {', '.join(outcome.faults) or NET}", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return {
         "command": f"python benchmarks/fuzz.py --seed {seed}",
         "seed": seed,

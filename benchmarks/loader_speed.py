@@ -227,6 +227,7 @@ def measure(variants: Mapping[str, Pass], yardstick: str, rounds: int) -> dict[s
 def measure_all(photographs: Path, rounds: int, resident: int, per_image: int, files: int) -> dict[str, Any]:
     """Measure both tables."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # torchvision's warning about its own decoders
         warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
         kilobytes = make_photographs(photographs, Path(folder), files)
         large = large_variants(Path(folder))

@@ -7,6 +7,7 @@ It trains nothing. benchmarks/gpu/ brings runs into results/runs/.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import statistics
 import sys
@@ -190,6 +191,7 @@ def page_of_the_repository() -> str:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     PAGE.write_text(page_of_the_repository(), encoding="utf-8")
     return 0
 

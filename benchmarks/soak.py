@@ -34,7 +34,7 @@ STEPS = 10
 
 
 def _count(folder: str) -> Callable[[int], float]:
-    return lambda pid: len(os.listdir(f"/proc/{pid}/{folder}"))  # noqa: PTH208
+    return lambda pid: len(list(Path(f"/proc/{pid}/{folder}").iterdir()))
 
 
 def _resident(pid: int) -> float:

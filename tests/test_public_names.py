@@ -19,4 +19,4 @@ def test_importing_selfkd_imports_nothing_heavy():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        selfkd.nothing  # noqa: B018
+        _ = selfkd.nothing

@@ -25,7 +25,7 @@ from selfkd.data.reading.parquet_files import parquet_splits
 from selfkd.errors import CheckpointError, DataError, SelfKDError, UserError
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.recipe import Recipe
-from selfkd.recipes.several import resolve_several
+from selfkd.recipes.several import each_once, resolve_several
 from selfkd.runs.epoch_counts import saved_epochs
 from selfkd.runs.records import read_record
 from selfkd.runs.run_folder import RunFolder
@@ -69,13 +69,12 @@ def read_queue(file: Path, overrides: Mapping[str, str]) -> list[Recipe]:
         file: a list of stages, as in queue.yaml.
         overrides: flat keys and their values, for all recipes.
     """
-    recipes = (
+    return each_once(
         recipe
         for stage in yaml.safe_load(file.read_text(encoding="utf-8"))
         for seed in stage["seeds"]
         for recipe in resolve_several(stage["recipes"], overrides, [seed])
     )
-    return list({(recipe.name, recipe.seed): recipe for recipe in recipes}.values())
 
 
 def not_finished(recipes: Iterable[Recipe], *places: Path) -> list[Recipe]:

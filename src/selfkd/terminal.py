@@ -92,7 +92,7 @@ def configure_logging(level: int) -> None:
 
 
 class _MessageFormatter(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging names it so
         return as_message(super().formatMessage(record))
 
 
@@ -146,7 +146,7 @@ class _SafeStream:
 
 def _safe(stream: TextIO | None, needed: bool) -> TextIO:
     # Python has no stream where there was no descriptor.
-    given = stream if stream is not None else Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    given = stream if stream is not None else Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # stays open
     return cast(TextIO, _SafeStream(given, needed))
 
 

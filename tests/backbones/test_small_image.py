@@ -109,7 +109,7 @@ def test_pruning_may_keep_the_head():
 @pytest.mark.parametrize("name", ["resnext18_cifar_grouped", "vgg11_cifar", "shufflenetv2_cifar_loth"])
 def test_networks_can_be_pickled(name):
     network = network_factory(name)(10)
-    copy = pickle.loads(pickle.dumps(network))  # noqa: S301
+    copy = pickle.loads(pickle.dumps(network))  # noqa: S301  # our own bytes
     assert list(copy.state_dict()) == list(network.state_dict())
     assert len(list(copy.new_stage(1).parameters())) == len(list(network.layer2.parameters()))
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+# Python 3.12 and later warn when torch forks the workers of a loader.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 

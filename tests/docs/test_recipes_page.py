@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -51,13 +52,14 @@ def test_every_command_resolves(command, files):
     assert (len(all_resolved(command)) > 1) == several
 
 
-def test_the_example_in_python_trains_what_it_says(monkeypatch):
+def test_the_example_in_python_trains_what_it_says(monkeypatch, tmp_path):
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     calls = []
     monkeypatch.setattr(
         "selfkd.runs.several.train_several", lambda *arguments, **options: calls.append((arguments, options))
     )
-    exec(example, {})  # noqa: S102
+    (tmp_path / "example.py").write_text(example)
+    runpy.run_path(str(tmp_path / "example.py"))
     (((recipes, runs), options),) = calls
     assert [(recipe.parts["method"], recipe.seed) for recipe in recipes] == [
         (method, seed) for method in ("plain", "dtskd") for seed in range(3)

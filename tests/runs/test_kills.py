@@ -166,7 +166,7 @@ def _sizes(folder) -> Iterator[tuple[str, int]]:
 
 def check(server, case, kills, folder, images):
     """Kill runs of a case as often as asked for; each must end as the run that was never killed."""
-    training, draws, left = Training(server, case, folder, images), random.Random(str(case)), list(kills)  # noqa: S311
+    training, draws, left = Training(server, case, folder, images), random.Random(str(case)), list(kills)  # noqa: S311  # keeps no secret
     while left:
         del left[: training.kill(left, draws)]
         assert differences(training.expected, outcome(training.run("broken"))) == []
@@ -222,7 +222,7 @@ def test_two_processes_killed_one_and_then_both_end_as_if_they_never_were(cifar1
     status, errors = finish(train("unbroken"))
     assert status == 0, errors
     epoch_seconds = read_epoch_log(unbroken.metrics_file)[-1]["seconds/train"]
-    draws = random.Random(0)  # noqa: S311
+    draws = random.Random(0)  # noqa: S311  # keeps no secret
     for epoch, whole in ((1, False), (2, True)):
         process = train("broken")
         wait_for_epoch(broken, epoch, process)

@@ -77,7 +77,7 @@ def test_class_names_of_older_runs_stand_in_their_scores(finished):
     assert class_names_of(finished) == tuple("0123456789")
     finished.scores_file.unlink()
     with pytest.raises(RunError, match="does not say yet which classes it has"):
-        SavedRun.open(finished.path).class_names  # noqa: B018
+        _ = SavedRun.open(finished.path).class_names
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "\0", "nowhere"])

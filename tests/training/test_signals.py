@@ -63,7 +63,6 @@ def test_a_second_signal_does_not_break_off_the_ending():
     assert ended
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
 def test_a_forked_process_that_is_told_to_stop_ends_without_a_word(number):
     code = f"""
@@ -83,7 +82,6 @@ assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.{number}, status
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_command_that_was_stopped_ends_at_once_and_leaves_no_process():
     code = """
 import atexit, multiprocessing, signal, sys, time

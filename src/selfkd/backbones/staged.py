@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -74,14 +74,14 @@ class Staged(nn.Module, ABC):
         if depth is not None:
             at_least("depth", depth, 1)
         positive("width_factor", width_factor)
-        return self._family_part("new_stage")(index, depth, width_factor)  # type: ignore[no-any-return]
+        return self._family_part("new_stage")(index, depth, width_factor)
 
     def new_classifier(self) -> nn.Module:
         """A freshly initialised copy of the classifier, from pooled features `[B, D]` to logits `[B, K]`.
 
         Raises: BackboneError: if the network's family cannot build one; the message names the networks that can.
         """
-        return self._family_part("new_classifier")()  # type: ignore[no-any-return]
+        return self._family_part("new_classifier")()
 
     def up_to(self, index: int) -> nn.Module:
         """The part of the network that computes one stage's map, on which an exit is deployed.
@@ -114,8 +114,8 @@ class Staged(nn.Module, ABC):
         if index >= NUM_STAGES:
             raise OptionError("index", index, f"from 0 to {NUM_STAGES - 1}")
 
-    def _family_part(self, name: str) -> Any:
-        part = getattr(self.network, name, None)
+    def _family_part(self, name: str) -> Callable[..., nn.Module]:
+        part: Callable[..., nn.Module] | None = getattr(self.network, name, None)
         if part is None:
             raise BackboneError(
                 f"{type(self.network).__name__} has no {name}(), which this method needs to build branches from the "

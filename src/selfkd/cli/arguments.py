@@ -12,7 +12,9 @@ from selfkd.errors import UnfinishedRunsError, few, shown
 __all__ = [
     "add_checkpoint",
     "add_output",
-    "add_run_parser",
+    "add_run_verb",
+    "add_training",
+    "add_verb",
     "check_all_finished",
     "not_empty",
     "path",
@@ -20,28 +22,55 @@ __all__ = [
 ]
 
 
-def add_run_parser(verbs: Any, name: str, summary: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    """Add a verb that uses a run, with the arguments RUN and --trust-imports.
+def add_verb(
+    verbs: Any, name: str, summary: str, description: str, epilog: str = "", add_help: bool = True
+) -> argparse.ArgumentParser:
+    """Add a verb.
 
     Args:
         verbs: the command's verbs.
-        name: of the verb.
+        name: name of the verb.
         summary: one line for the list of verbs.
         description: a sentence or two, which begin the verb's help.
-        epilog: ends it.
+        epilog: the end of the verb's help.
+        add_help: add --help.
     """
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=summary,
-        description=f"{description}\nIf the run is not finished, its newest undamaged checkpoint is used.",
+        description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=add_help,
     )
+    return parser
+
+
+def add_run_verb(verbs: Any, name: str, summary: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """Add a verb that uses a run, with the arguments RUN and --trust-imports. The arguments are those of `add_verb`."""
+    description = f"{description}\nIf the run is not finished, its newest undamaged checkpoint is used."
+    parser = add_verb(verbs, name, summary, description, epilog)
     parser.add_argument("run", type=path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--trust-imports", action="store_true", help="allow the run's recipe to import code that is not part of selfkd"
     )
     return parser
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add --runs, --jobs, --no-progress and --trust-imports, for a verb that trains recipes."""
+    parser.add_argument("--runs", type=path, default=Path("runs"), help="folder of all runs (default: runs)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train N runs beside each other; they share the cores (default: 1)",
+    )
+    parser.add_argument("--no-progress", action="store_true", help="print lines instead of a progress bar")
+    parser.add_argument(
+        "--trust-imports", action="store_true", help="allow recipe files to import code that is not part of selfkd"
+    )
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:

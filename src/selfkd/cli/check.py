@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from selfkd.cli.arguments import not_empty
+from selfkd.cli.arguments import add_verb, not_empty
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -20,12 +20,12 @@ Exit status: 0 if training would work, even with warnings; 1 if it would fail; 2
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
-    parser: argparse.ArgumentParser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "check",
-        help="find mistakes in a data set before training",
-        description="Open every image of a data set and report what is wrong or strange.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "find mistakes in a data set before training",
+        "Open every image of a data set and report what is wrong or strange.",
+        _EPILOG,
     )
     parser.add_argument(
         "data",

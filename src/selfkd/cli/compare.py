@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.arguments import add_output, check_all_finished, not_empty, path, recipes_and_overrides
+from selfkd.cli.arguments import (
+    add_output,
+    add_training,
+    add_verb,
+    check_all_finished,
+    not_empty,
+    recipes_and_overrides,
+)
 
 if TYPE_CHECKING:
     from selfkd.reports.comparison import Comparison
@@ -32,12 +38,12 @@ Exit status: 0 if all runs are in the tables, or with --no-train; 1 if a run fai
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
-    parser: argparse.ArgumentParser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "compare",
-        help="compare recipes over several seeds",
-        description="Train recipes with the same seeds, and print tables of their accuracy and cost.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "compare recipes over several seeds",
+        "Train recipes with the same seeds, and print tables of their accuracy and cost.",
+        _EPILOG,
     )
     parser.add_argument(
         "arguments", nargs="*", metavar="RECIPE | key=value", help="recipes, and changes to all of them"
@@ -48,14 +54,7 @@ def add_parser(verbs: Any) -> None:
         metavar="N | LIST",
         help="number of seeds, counted from 0, or a list: 3 is the seeds 0, 1 and 2; '3,' is the seed 3 (default: 3)",
     )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="train N runs beside each other; they share the cores (default: 1)",
-    )
-    parser.add_argument("--runs", type=path, default=Path("runs"), help="folder of all runs (default: runs)")
+    add_training(parser)
     parser.add_argument(
         "--no-train", action="store_true", help="compare the runs that are finished; train and evaluate nothing"
     )
@@ -79,10 +78,6 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--format", choices=_FORMS, default="markdown", help="form of the tables (default: markdown)")
     parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     add_output(parser, "file to write (default: standard output)")
-    parser.add_argument("--no-progress", action="store_true", help="print lines instead of a progress bar")
-    parser.add_argument(
-        "--trust-imports", action="store_true", help="allow recipe files to import code that is not part of selfkd"
-    )
     parser.set_defaults(execute=_execute, takes="arguments")
 
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import Any
 
-from selfkd.cli.arguments import add_checkpoint, add_run_parser, path
+from selfkd.cli.arguments import add_checkpoint, add_run_verb, path
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -22,7 +22,7 @@ RUN/evaluation/<split>-<checkpoint>.json keeps all numbers of a split. --json pr
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
-    parser = add_run_parser(
+    parser = add_run_verb(
         verbs,
         "evaluate",
         "measure accuracy and calibration of every head of a run",

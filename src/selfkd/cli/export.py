@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from selfkd.cli.arguments import add_checkpoint, add_output, add_run_parser
+from selfkd.cli.arguments import add_checkpoint, add_output, add_run_verb
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -13,7 +13,7 @@ __all__ = ["add_parser"]
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
-    parser = add_run_parser(
+    parser = add_run_verb(
         verbs,
         "export",
         "write the plain network of a run to a file",

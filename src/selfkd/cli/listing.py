@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.arguments import path
+from selfkd.cli.arguments import add_verb, path
 from selfkd.errors import UserError
 from selfkd.evaluation.scores import digits
 from selfkd.json_text import to_json
@@ -23,11 +23,7 @@ _KINDS = ("methods", "backbones", "recipes", "datasets", _RUNS)
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        "list",
-        help="list methods, backbones, recipes, data sets or runs",
-        description="Print one line for each.",
-    )
+    parser = add_verb(verbs, "list", "list methods, backbones, recipes, data sets or runs", "Print one line for each.")
     parser.add_argument("kind", choices=_KINDS, help="what to list")
     parser.add_argument(
         "folder", nargs="?", type=path, metavar="FOLDER", help="list the runs in this folder and in those below it"

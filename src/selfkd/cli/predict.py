@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.arguments import add_output, add_run_parser, not_empty
+from selfkd.cli.arguments import add_output, add_run_verb, not_empty
 from selfkd.json_text import to_json
 from selfkd.terminal import as_message, printable, write_exactly
 
@@ -37,7 +37,7 @@ _COLUMNS = ("image", "rank", "label", "probability")
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
-    parser = add_run_parser(
+    parser = add_run_verb(
         verbs, "predict", "label images with a trained network", "Label images with the network of a run.", _EPILOG
     )
     parser.add_argument("images", nargs="+", type=not_empty, metavar="IMAGE", help="image files, folders or patterns")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.arguments import check_all_finished, path, recipes_and_overrides
+from selfkd.cli.arguments import add_training, add_verb, check_all_finished, recipes_and_overrides
 from selfkd.errors import RecipeError
 from selfkd.json_text import to_json
 
@@ -48,33 +47,17 @@ The same command continues an interrupted run and keeps a finished one.
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
-    parser: argparse.ArgumentParser = verbs.add_parser(
+    parser = add_verb(
+        verbs,
         "train",
-        help="train a recipe; without one, the demo",
-        description="Train a recipe and write a run folder.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "train a recipe; without one, the demo",
+        "Train a recipe and write a run folder.",
+        _EPILOG,
         add_help=False,
     )
     parser.add_argument("arguments", nargs="*", metavar="RECIPE | key=value", help="a recipe and changes to it")
-    parser.add_argument("--runs", type=path, default=Path("runs"), help="folder of all runs (default: runs)")
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
-        help="of several runs, train N beside each other; they share the cores (default: 1)",
-    )
+    add_training(parser)
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run and begin anew")
-    parser.add_argument(
-        "--no-progress",
-        action="store_true",
-        help="print lines instead of a progress bar: one for each evaluated epoch, and of several runs one when a run "
-        "begins and one when it ends",
-    )
-    parser.add_argument(
-        "--trust-imports", action="store_true", help="allow a recipe file to import code that is not part of selfkd"
-    )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument(
         "-h", "--help", action="store_true", help="show this help; with a recipe, also show all its options"

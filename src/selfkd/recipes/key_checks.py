@@ -51,7 +51,7 @@ def nearest_option(word: str, value: str = "...") -> str | None:
         value: the user's value.
     """
     name = word.lstrip("-").partition("=")[0]
-    if name == "seeds" and value.isdecimal() and 1 < int(value[:3]) <= _MOST_SEEDS:
+    if name == "seeds" and value in map(str, range(2, _MOST_SEEDS + 1)):
         return f"seed={','.join(map(str, range(int(value))))}"  # a number of seeds, as 'selfkd compare' takes it
     near = nearest_keys(name, every_key())
     return f"{near[0]}={value}" if near else None

@@ -17,7 +17,6 @@ __all__ = ["each_once", "resolve_several"]
 
 _SEED = "seed"
 _PATTERN_MARKS = "*?["
-_COMMA = ","
 
 
 def resolve_several(
@@ -100,9 +99,9 @@ def _seeds(overrides: Mapping[str, str], seeds: Sequence[int] | None) -> list[in
 
 def _values(key: str, value: str) -> list[str]:
     """The values of a list with commas, each once; the value itself if it is no list."""
-    if not isinstance(value, str) or _COMMA not in value:
+    if not isinstance(value, str) or "," not in value:
         return [value]
-    values = [each.strip() for each in value.split(_COMMA)]
+    values = [each.strip() for each in value.split(",")]
     if "" in values or values[0].startswith("["):
         raise RecipeError(
             f"{key}={shown(value)} is not allowed; write a list with commas alone, for example "

@@ -59,15 +59,16 @@ def _processor() -> str | None:
 
 def _commit() -> str | None:
     """The commit of the source tree, with "+changes" if files differ from it; None for an installed package."""
-    here = Path(__file__).resolve().parent
     try:
-        where = ["git", "-C", str(here)]
         # An installed copy may lie inside another repository, whose commit does not describe it.
-        subprocess.run([*where, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)  # noqa: S603
-        commit = subprocess.run([*where, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603
-        status = subprocess.run(  # noqa: S603
-            [*where, "status", "--porcelain", "--untracked-files=no", "."], capture_output=True, text=True, check=True
-        )
+        _git("ls-files", "--error-unmatch", __file__)
+        commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", ".")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+    return commit + ("+changes" if changes else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # no word is a user's
+    return done.stdout.strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,6 @@ __all__ = ["ListedRun", "list_runs"]
 
 State = Literal["finished", "unfinished", "training", "damaged"]
 
-_OF_A_RUN = frozenset({".lock", "data.json", "metrics.csv", "checkpoints", "model.safetensors", "scores.json"})
-"""What a run writes beside its recipe. A recipe alone is no run, because a user may copy it anywhere."""
 _SEED_FOLDER = re.compile(r"seed-\d+")
 _DIGITS = re.compile(r"(\d+)")
 
@@ -94,8 +92,9 @@ def _found(root: Path) -> Iterator[ListedRun]:
         except OSError as error:
             yield ListedRun(folder, "damaged", problem=f"the folder cannot be read: {error.strerror}")
             continue
-        if _is_run(folder.name, set(inside)):
-            yield _listed(RunFolder(folder))
+        run = RunFolder(folder)
+        if _is_run(run, inside):
+            yield _listed(run)
         else:
             waiting += [folder / name for name, is_folder in inside.items() if is_folder]
 
@@ -107,9 +106,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_run(name: str, inside: set[str]) -> bool:
-    """Whether a folder of this name with these entries is a run, or was one before it lost its recipe."""
-    return bool(inside & _OF_A_RUN) and (RECIPE_FILE in inside or _SEED_FOLDER.fullmatch(name) is not None)
+def _is_run(folder: RunFolder, inside: Container[str]) -> bool:
+    """Whether a folder with these entries is a run, or was one before it lost its recipe."""
+    has_name = RECIPE_FILE in inside or _SEED_FOLDER.fullmatch(folder.path.name) is not None
+    return has_name and any(file.name in inside for file in folder.evidence)
 
 
 def _listed(folder: RunFolder) -> ListedRun:

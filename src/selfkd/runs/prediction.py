@@ -73,7 +73,7 @@ def _images_of(name: str, report: Callable[[DataError], None]) -> Iterator[Path]
     # os.path raises no error for a name that is too long.
     if not os.path.exists(name) and glob.has_magic(name):  # noqa: PTH110
         # A pattern may match a folder and also the files in it.
-        found = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207
+        found = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
         files: Iterable[str] = dict.fromkeys(file for place in found for file in _images_at(place, note))
         problem = "no file matches this pattern"
     else:
@@ -88,7 +88,7 @@ def _images_of(name: str, report: Callable[[DataError], None]) -> Iterator[Path]
 
 def _images_at(place: str, report: Callable[[DataError], None]) -> Iterator[str]:
     """The image files below a folder, or the file itself."""
-    if os.path.isdir(place):  # noqa: PTH112
+    if os.path.isdir(place):  # noqa: PTH112  # as above
         yield from images_below(Path(place), report)
     else:
         yield place

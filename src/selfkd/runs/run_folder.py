@@ -88,11 +88,15 @@ class RunFolder:
         return self.scores_file.is_file()
 
     @property
+    def evidence(self) -> tuple[Path, ...]:
+        """What shows that a run wrote the folder. A recipe alone does not, because a user may copy it anywhere."""
+        return self.lock_file, self.data_file, self.metrics_file, self.checkpoints, self.scores_file
+
+    @property
     def is_run(self) -> bool:
-        """Whether a run wrote the folder. A recipe alone does not prove it, because a user may copy it anywhere."""
-        others = (self.lock_file, self.data_file, self.metrics_file, self.checkpoints, self.scores_file)
+        """Whether a run wrote the folder."""
         try:
-            if not self.recipe_file.is_file() or not any(other.exists() for other in others):
+            if not self.recipe_file.is_file() or not any(file.exists() for file in self.evidence):
                 return False
             return {"name", "method", "data", "seed"} <= set(read_recipe(str(self.recipe_file)))
         except (UserError, OSError):

@@ -592,7 +592,7 @@ def test_a_loop_of_links_hides_nothing_else_of_its_class(split):
 
 
 def test_a_folder_read_by_the_hubs_library_is_not_where_it_downloads_to(split):
-    pytest.importorskip("datasets")
+    pytest.importorskip("datasets", reason="the lowest versions are tested without this extra")
     check(str(split), {"data": "hub", "data.image_size": "32"})
     assert {entry.name for entry in split.iterdir()} == {"train", "test"}
 
@@ -627,7 +627,7 @@ def test_a_folder_of_the_system_is_examined_to_an_end(selfkd):
 def test_training_on_a_folder_of_the_system_is_refused(data, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if data == "hub":
-        pytest.importorskip("datasets")
+        pytest.importorskip("datasets", reason="the lowest versions are tested without this extra")
     place = "name" if data == "hub" else "root"
     assert main(["train", f"data={data}", f"data.{place}=/proc", "data.image_size=32"]) == 2
     assert "/proc" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from selfkd.data.reading.image_files import ImageFiles
 from selfkd.data.reading.resizing import centre_square
 from selfkd.errors import DataError, OptionError
 
+# Python 3.12 and later warn when torch forks the workers of a loader.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 NUM_SAMPLES = 21

@@ -11,6 +11,7 @@ from selfkd.data.loading.streaming import StreamingEvaluationLoader, StreamingTr
 from selfkd.data.sources.imagenet import ImageNet
 from selfkd.errors import DataError, OptionError
 
+# Python 3.12 and later warn when torch forks the workers of a loader.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

@@ -59,7 +59,7 @@ def test_some_can_be_taken_in_any_order(files):
 
 
 def test_other_processes_can_have_it(files):
-    assert torch.equal(pickle.loads(pickle.dumps(files)).transformed(3), files.transformed(3))  # noqa: S301
+    assert torch.equal(pickle.loads(pickle.dumps(files)).transformed(3), files.transformed(3))  # noqa: S301  # our own bytes
 
 
 def test_all_of_them_fit_in_memory_where_they_are_few(files):

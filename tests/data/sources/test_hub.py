@@ -14,7 +14,7 @@ from selfkd.errors import DataError, OptionError, UserError
 
 @pytest.fixture
 def datasets():
-    library = pytest.importorskip("datasets")
+    library = pytest.importorskip("datasets", reason="the lowest versions are tested without this extra")
     library.disable_progress_bars()
     return library
 
@@ -23,7 +23,6 @@ def load(name, cache, **options):
     return Hub(name=str(name), root=str(cache), **{"image_size": 32, **options}).load(seed=0)
 
 
-@pytest.mark.filterwarnings("default")
 def test_parquet_files_are_read_as_by_us(datasets, tmp_path):
     write_parquet(tmp_path / "set" / "data" / "train-00000-of-00001.parquet", range(40))
     write_parquet(tmp_path / "set" / "data" / "test-00000-of-00001.parquet", range(40, 60))
@@ -33,7 +32,6 @@ def test_parquet_files_are_read_as_by_us(datasets, tmp_path):
     assert splits.fingerprint() == ours.fingerprint()
 
 
-@pytest.mark.filterwarnings("default")
 def test_image_files_are_read_as_by_us(datasets, tmp_path):
     write_folder(tmp_path / "set" / "train", 5)
     write_folder(tmp_path / "set" / "test", 2, start=5)
@@ -44,7 +42,6 @@ def test_image_files_are_read_as_by_us(datasets, tmp_path):
     assert splits.test.labels.bincount().tolist() == [2, 2, 2]
 
 
-@pytest.mark.filterwarnings("default")
 def test_paths_in_a_table_are_followed_inside_the_data_set_alone(datasets, tmp_path):
     from pyarrow import parquet
 
@@ -70,7 +67,6 @@ def test_paths_in_a_table_are_followed_inside_the_data_set_alone(datasets, tmp_p
             load_with(path)
 
 
-@pytest.mark.filterwarnings("default")
 def test_downloads_can_be_kept_below_the_home_folder(datasets, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_parquet(tmp_path / "set" / "train-00000-of-00001.parquet", range(40))
@@ -78,7 +74,6 @@ def test_downloads_can_be_kept_below_the_home_folder(datasets, tmp_path, monkeyp
     assert any((tmp_path / "cache").iterdir())
 
 
-@pytest.mark.filterwarnings("default")
 def test_what_cannot_be_loaded_is_named(datasets, tmp_path):
     with pytest.raises(DataError, match="data.name='.*nowhere' cannot be loaded: "):
         load(tmp_path / "nowhere", tmp_path / "cache")
