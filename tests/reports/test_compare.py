@@ -11,6 +11,7 @@ from finished_runs import write_run
 from selfkd.errors import OptionError, RecipeError, RunError, UnfinishedRunsError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.compare import compare_outcomes
+from selfkd.runs import evaluate
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import TrainingOutcome
@@ -31,7 +32,9 @@ def write(runs, names=(PLAIN, DTSKD), seeds=(0, 1), **others):
 def trained(tmp_path_factory):
     """The folder of two recipes' runs with two seeds, trained by `selfkd.compare`, and their comparison."""
     runs = tmp_path_factory.mktemp("compared")
-    return runs, selfkd.compare([PLAIN, DTSKD], 2, TINY, runs, jobs=2, show_progress=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(evaluate, "collect", None)  # the trainings keep the predictions, so that no pass follows them
+        return runs, selfkd.compare([PLAIN, DTSKD], 2, TINY, runs, jobs=2, show_progress=False)
 
 
 @pytest.mark.slow

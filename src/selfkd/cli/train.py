@@ -58,6 +58,12 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("arguments", nargs="*", metavar="RECIPE | key=value", help="a recipe and changes to it")
     add_training(parser)
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run and begin anew")
+    parser.add_argument(
+        "--keep-logits",
+        action="store_true",
+        help="keep the logits of all test images after the last epoch in the run's folder, as 'selfkd evaluate "
+        "--keep-logits' does; several runs that are trained together always keep them",
+    )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument(
         "-h", "--help", action="store_true", help="show this help; with a recipe, also show all its options"
@@ -103,7 +109,8 @@ def _execute(parsed: argparse.Namespace) -> None:
         print(to_json([{"folder": str(folder.path), **folder.scores()} for folder in finished]))
     elif finished:
         machine = {key: value for key, value in overrides.items() if is_of_machine(key)}
-        print(compare_outcomes(outcomes, evaluate_with=machine).to_markdown())
+        # A single run without --keep-logits is not evaluated a second time.
+        print(compare_outcomes(outcomes, evaluate_with=machine if len(recipes) > 1 else None).to_markdown())
     check_all_finished([outcome.folder.path for outcome in outcomes if outcome.error is not None], len(recipes))
 
 
@@ -131,8 +138,21 @@ def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> list[Trai
     if len(recipes) == 1:
         if not is_main_process():  # where torchrun or srun started several, one of them reports
             logging.getLogger("selfkd").setLevel(logging.ERROR)
-        folder = run(recipes[0], parsed.runs, parsed.overwrite, show_progress, parsed.trust_imports)
+        folder = run(
+            recipes[0],
+            parsed.runs,
+            parsed.overwrite,
+            show_progress,
+            parsed.trust_imports,
+            keep_logits=parsed.keep_logits,
+        )
         return [TrainingOutcome(recipes[0], folder, None)]
     return train_several(
-        recipes, parsed.runs, parsed.jobs, show_progress, parsed.trust_imports, overwrite=parsed.overwrite
+        recipes,
+        parsed.runs,
+        parsed.jobs,
+        show_progress,
+        parsed.trust_imports,
+        overwrite=parsed.overwrite,
+        keep_logits=True,
     )

@@ -50,8 +50,8 @@ def compare(
 ) -> Comparison:
     """Compare recipes over seeds. What is missing is trained, what is unfinished is continued.
 
-    Differences over images need the predictions for the test images. A run that has not kept them predicts once,
-    and keeps them if its folder can be written.
+    Differences over images need the predictions for the test images. A run that is trained now keeps them. A finished
+    run that has not kept them predicts once, and keeps them if its folder can be written.
 
     Args:
         recipes: names of recipes, patterns such as "demo/digits/resnet18/*", or paths of YAML files.
@@ -88,7 +88,7 @@ def compare(
         check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)])
     folder = Path(runs)
     if train:
-        outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports)
+        outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports, keep_logits=True)
     else:
         outcomes = [_outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
     machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
