@@ -27,6 +27,7 @@ def write_run(
     processor: str | None = None,
     rule: Mapping[str, Any] | None = None,
     n: int = 100,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> RunFolder:
     """Write a finished run of a recipe.
 
@@ -41,6 +42,7 @@ def write_run(
         processor: model of the CPU; None for a run of an older version, which does not say it.
         rule: the selection; by default the best epoch on the test images.
         n: number of test images.
+        fingerprints: the record of the data; None for a run without one.
     """
 
     def scores(values: Mapping[str, float], count: int) -> dict[str, Any]:
@@ -50,6 +52,8 @@ def write_run(
     folder.path.mkdir(parents=True)
     write_text(folder.recipe_file, recipe.to_yaml())
     write_json(folder.environment_file, {"device": device} | ({} if processor is None else {"processor": processor}))
+    if fingerprints is not None:
+        write_json(folder.data_file, fingerprints)
     rows = epochs or (last,)
     with folder.metrics_file.open("w", newline="") as file:
         columns = ["epoch", "train/loss", "seconds/train", *(f"test/top1/{head}" for head in last)]

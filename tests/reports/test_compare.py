@@ -8,6 +8,7 @@ import pytest
 
 import selfkd
 from finished_runs import write_run
+from image_sets import write_folder
 from selfkd.errors import OptionError, RecipeError, RunError, UnfinishedRunsError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.compare import compare_outcomes
@@ -203,6 +204,25 @@ def test_differences_may_be_allowed(tmp_path):
     comparison = selfkd.compare(recipes, 2, runs=tmp_path, train=False, allow_differences=True)
     assert comparison.test_images == (100, 1697)
     assert "data" in {difference.option for difference in comparison.differences}
+
+
+@pytest.mark.slow
+def test_data_in_two_places_is_refused_before_anything_is_trained(tmp_path):
+    folders = [tmp_path / name for name in ("whole", "cut")]
+    files = [tmp_path / f"{folder.name}.yaml" for folder in folders]
+    for folder, count, file in zip(folders, (3, 2), files, strict=True):
+        for split, start in (("train", 0), ("test", 6)):
+            write_folder(folder / split, count, digits=range(2), start=start)
+        file.write_text(f"include: {PLAIN}\ndata: folder\ndata.image_size: 16\ndata.root: {folder}\n")
+    files[1].write_text(files[1].read_text() + "method: ps_kd\n")
+    given = ([str(file) for file in files], 1, {"backbone.width": 4, "trainer.epochs": 1}, tmp_path / "runs")
+    with pytest.raises(RecipeError, match=r"differently: data.root is .*\nadd data.root=.*whole to train all"):
+        selfkd.compare(*given)
+    assert not (tmp_path / "runs").exists()
+    comparison = selfkd.compare(*given, allow_differences=True, show_progress=False)
+    assert comparison.test_images == (4, 6)
+    assert [each.in_test_images for each in comparison.data_differences] == [True]
+    assert comparison.rows[1].over_seeds is comparison.rows[1].over_images is None
 
 
 def test_if_all_trainings_failed_that_is_the_error(tmp_path):

@@ -9,7 +9,7 @@ from selfkd.errors import CheckpointError, RunError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.comparison import Comparison, Skipped
 from selfkd.reports.estimates import Difference, Estimate
-from selfkd.reports.results import CorrectPredictions, read_result
+from selfkd.reports.results import read_result
 from selfkd.runs.run_folder import RunFolder
 
 PLAIN, DTSKD = "demo/digits/resnet18/plain", "demo/digits/resnet18/dtskd"
@@ -22,12 +22,15 @@ class Runs:
         self.folder = folder
         self.recipes, self.results = {}, []
 
-    def add(self, name, seed, last, predictions=None, overrides=None, **others):
+    def add(self, name, seed, last, correct=None, images=None, overrides=None, **others):
+        """Add a run. `images` names its test images; a run without them does not say which it had."""
         recipe = resolve(name, {"seed": seed, **(overrides or {})})
         self.recipes.setdefault(recipe.name, recipe)
         last = last if isinstance(last, dict) else {"main": last}
+        if images is not None:
+            others["fingerprints"] = {"fingerprint": f"1:all {images}", "test_fingerprint": f"1:{images}"}
         result = read_result(recipe, write_run(recipe, self.folder, last, **others))
-        self.results.append(replace(result, predictions=predictions))
+        self.results.append(replace(result, correct=correct))
 
     def compared(self, baseline=None, **others):
         names = list(self.recipes)
@@ -142,19 +145,19 @@ def test_the_reason_of_a_missing_difference_is_not_guessed(runs):
     assert runs.compared().without_predictions == (), "where no seed is shared, nothing is paired"
 
 
-def predictions(share, seed, images="same", n=200):
-    return CorrectPredictions({"main": np.random.default_rng(seed).random(n) < share}, frozenset({images}))
+def correct(share, seed, n=100):
+    return {"main": np.random.default_rng(seed).random(n) < share}
 
 
 def test_images_that_all_seeds_share_are_paired_by_their_mean(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed))
-        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10))
+        runs.add(PLAIN, seed, 90.0, correct(0.8, seed), "of all")
+        runs.add(DTSKD, seed, 90.0, correct(0.9, seed + 10), "of all")
     comparison = runs.compared()
     difference = comparison.rows[1].over_images
-    means = [np.mean([run.predictions.correct["main"] for run in runs.results[start::2]]) for start in (0, 1)]
+    means = [np.mean([run.correct["main"] for run in runs.results[start::2]]) for start in (0, 1)]
     assert difference.mean == pytest.approx(100 * (means[1] - means[0]))
-    assert difference.n == 200
+    assert difference.n == 100
     assert difference.low < difference.mean < difference.high
     assert comparison.image_pairs == "images"
     assert comparison.rows[0].over_images is None
@@ -162,36 +165,67 @@ def test_images_that_all_seeds_share_are_paired_by_their_mean(runs):
 
 def test_seeds_with_their_own_images_are_taken_together(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed, f"of seed {seed}"))
-        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10, f"of seed {seed}"))
+        runs.add(PLAIN, seed, 90.0, correct(0.8, seed), f"of seed {seed}")
+        runs.add(DTSKD, seed, 90.0, correct(0.9, seed + 10), f"of seed {seed}")
     comparison = runs.compared()
-    assert comparison.rows[1].over_images.n == 400
+    assert comparison.rows[1].over_images.n == 200
+    assert comparison.data_differences == ()
     assert comparison.image_pairs == "images and seeds"
     assert "The seeds have different test images, which may overlap" in comparison.to_markdown()
 
 
-def test_runs_on_other_images_are_not_paired(runs):
-    runs.add(PLAIN, 0, 90.0, predictions(0.8, 0, "these"))
-    runs.add(DTSKD, 0, 90.0, predictions(0.8, 0, "those"))
+def test_runs_on_other_test_images_are_not_paired(runs):
+    for seed in range(3):
+        runs.add(PLAIN, seed, 90.0, correct(0.8, 0), "these")
+        runs.add(DTSKD, seed, 91.0 + seed, correct(0.8, 0), "those" if seed else "these")
     comparison = runs.compared()
-    assert comparison.rows[1].over_images is None
+    assert comparison.rows[1].over_seeds == Difference(1.0, None, None, 1)
+    assert comparison.rows[1].over_images.n == 100
+    expected = f"- Not the same: the test images of {DTSKD} and {PLAIN} (seeds 1, 2), so no difference is taken.\n"
+    assert expected in comparison.to_markdown()
+    assert json.loads(comparison.to_json())["data_differences"][0]["seeds"] == [1, 2]
+
+
+def test_without_a_pair_on_the_same_test_images_there_is_no_difference(runs):
+    runs.add(PLAIN, 0, 90.0, n=100)
+    runs.add(DTSKD, 0, 90.0, n=80)
+    comparison = runs.compared()
+    assert comparison.rows[1].over_seeds is comparison.rows[1].over_images is None
     text = comparison.to_markdown()
-    assert "over images" not in text.partition("\n\n")[0]
-    assert "A difference over images is missing: the runs of one seed had different test images." in text
+    assert "difference over seeds" not in text.partition("\n\n")[0]
+    assert f"Not the same: the test images of {DTSKD} and {PLAIN} (seed 0), so no difference is taken.\n" in text
+    assert "no seed is shared" not in text
+
+
+def test_other_training_images_are_named_and_the_runs_are_paired(runs):
+    runs.add(PLAIN, 0, 90.0, correct(0.8, 0), fingerprints={"fingerprint": "1:a", "test_fingerprint": "1:c"})
+    runs.add(DTSKD, 0, 91.0, correct(0.8, 0), fingerprints={"fingerprint": "1:b", "test_fingerprint": "1:c"})
+    comparison = runs.compared()
+    assert comparison.rows[1].over_images.n == 100
+    assert f"Not the same: the data of {DTSKD} and {PLAIN} (seed 0).\n" in comparison.to_markdown()
+
+
+def test_fingerprints_of_two_rules_say_nothing(runs):
+    runs.add(PLAIN, 0, 90.0, correct(0.8, 0), fingerprints={"fingerprint": "abc"})
+    runs.add(DTSKD, 0, 91.0, correct(0.8, 0), "these")
+    comparison = runs.compared()
+    assert comparison.data_differences == ()
+    assert comparison.rows[1].over_seeds.mean == 1
+    assert comparison.rows[1].over_images is None
+    assert comparison.without_predictions == ("a run does not say which test images it had",)
 
 
 def test_a_difference_over_images_is_of_the_same_seeds_as_that_over_seeds(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed))
-        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10) if seed else None)
+        runs.add(PLAIN, seed, 90.0, correct(0.8, seed), "of all")
+        runs.add(DTSKD, seed, 90.0, correct(0.9, seed + 10) if seed else None, "of all")
     assert runs.compared().rows[1].over_images is None
 
 
 def test_runs_of_an_older_version_are_paired_by_the_checksum_of_all_images(runs):
-    older, newer = predictions(0.8, 0), predictions(0.9, 1)
-    runs.add(PLAIN, 0, 90.0, replace(older, images=frozenset({"all"})))
-    runs.add(DTSKD, 0, 90.0, replace(newer, images=frozenset({"all", "test"})))
-    assert runs.compared().rows[1].over_images.n == 200
+    runs.add(PLAIN, 0, 90.0, correct(0.8, 0), fingerprints={"fingerprint": "1:all"})
+    runs.add(DTSKD, 0, 90.0, correct(0.9, 1), fingerprints={"fingerprint": "1:all", "test_fingerprint": "1:test"})
+    assert runs.compared().rows[1].over_images.n == 100
 
 
 def test_a_published_figure_stands_beside_ours_with_a_verdict(runs):

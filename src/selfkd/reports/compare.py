@@ -15,10 +15,9 @@ from selfkd.option_checks import at_least, one_of
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
 from selfkd.reports.comparison import Comparison, Skipped
-from selfkd.reports.results import HEADS, MAIN, CorrectPredictions, Heads, Result, read_result
+from selfkd.reports.results import HEADS, MAIN, Heads, Result, read_result
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
-from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
 from selfkd.runs.evaluate import predict_split
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.listing import ListedRun, list_runs
@@ -85,7 +84,7 @@ def compare(
     resolved = resolve_several(names, given, _seeds(seeds, given), trust_imports)
     base = _baseline(resolved, baseline)
     if not allow_differences:
-        check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)])
+        check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)], train)
     folder = Path(runs)
     if train:
         outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports, keep_logits=True)
@@ -214,7 +213,6 @@ def _with_own_predictions(result: Result, evaluate_with: Mapping[str, Any] | Non
             predictions = predict_split(
                 result.folder.path, _SPLIT, _CHECKPOINT, overrides=evaluate_with, trust_imports=True
             )
-        found = (read_test_fingerprint(result.folder), read_fingerprint(result.folder))
     except SelfKDError as error:
         why = first_line(error)
         return replace(result, no_predictions=why if evaluate_with is None else f"a run cannot be evaluated now: {why}")
@@ -224,8 +222,5 @@ def _with_own_predictions(result: Result, evaluate_with: Mapping[str, Any] | Non
         return replace(
             result, no_predictions=f"{result.no_predictions}; 'selfkd evaluate RUN --keep-logits' keeps them"
         )
-    images = frozenset(fingerprint for fingerprint in found if fingerprint is not None)
-    if not images:
-        return replace(result, no_predictions="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
-    return replace(result, predictions=CorrectPredictions(correct, images))
+    return replace(result, correct=correct)

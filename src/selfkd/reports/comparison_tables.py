@@ -169,7 +169,7 @@ def _on_differences(comparison: Comparison) -> list[str]:
         f"{over_seeds}, with its 95 % interval (Student's t)." if max(pairs) > 1 else f"{over_seeds}.",
     ]
     lines += ["A single seed gives no interval."] if 1 in pairs else []
-    lines += ["There is no difference where no seed is shared."] if 0 in pairs else []
+    lines += ["There is no difference where no seed is shared."] if any(_shares_no_seed(comparison)) else []
     if comparison.image_pairs is not None:
         lines += [
             "over images: the mean over the test images, with its 95 % interval (bootstrap).",
@@ -181,6 +181,12 @@ def _on_differences(comparison: Comparison) -> list[str]:
                 "the interval counts an image of two seeds as two images."
             )
     return [*lines, *(f"A difference over images is missing: {why}." for why in comparison.without_predictions)]
+
+
+def _shares_no_seed(comparison: Comparison) -> Iterator[bool]:
+    """For each row, whether the baseline has none of its seeds."""
+    seeds = {seed for row in comparison.rows if row.recipe == comparison.baseline for seed in row.seeds}
+    return (seeds.isdisjoint(row.seeds) for row in comparison.rows)
 
 
 def _on_published(comparison: Comparison) -> list[str]:
@@ -244,7 +250,8 @@ def _on_missing_values(comparison: Comparison) -> list[str]:
 def _on_training(comparison: Comparison) -> list[str]:
     same = ", ".join(f"{key}={value}" for key, value in comparison.same.items())
     lines = [f"The same for all: {same}."] if len(comparison.costs) > 1 else []
-    return lines + [f"Not the same: {difference}." for difference in comparison.differences]
+    differences = (*comparison.differences, *comparison.data_differences)
+    return lines + [f"Not the same: {difference}." for difference in differences]
 
 
 def _on_runs(comparison: Comparison) -> list[str]:

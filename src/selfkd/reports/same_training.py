@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from selfkd.recipes.values import written
 
 __all__ = ["TrainingDifference", "check_same_training", "training_differences"]
 
+_ROOT = "root"  # an option of the machine, but other images may lie there
 _SECTIONS = ("data", "optimizer", "schedule")
 _OPTIONS = (
     "loader.batch_size",
@@ -68,12 +70,16 @@ def training_differences(recipes: Sequence[Recipe]) -> list[TrainingDifference]:
     return found
 
 
-def check_same_training(recipes: Sequence[Recipe]) -> None:
+def check_same_training(recipes: Sequence[Recipe], will_train: bool) -> None:
     """Refuse to compare recipes that do not train alike.
 
+    Args:
+        recipes: at least one.
+        will_train: whether the recipes will be trained. Then they must also read their data from the same place. Of
+            finished runs, the data itself is compared.
     Raises: RecipeError: naming the options, the recipes and the values, and how to make them equal.
     """
-    differences = training_differences(recipes)
+    differences = training_differences(recipes) + (_root_differences(recipes) if will_train else [])
     if not differences:
         return
     other = differences[0].other
@@ -89,6 +95,22 @@ def check_same_training(recipes: Sequence[Recipe]) -> None:
         + (f"; the same is true of {few(others)}" if others else "")
         + f"\nadd {' '.join(overrides)} to train all alike, or --allow-differences to compare them as they are"
     )
+
+
+def _root_differences(recipes: Sequence[Recipe]) -> list[TrainingDifference]:
+    """The recipes that read the data set of the first one from another place."""
+    first, *others = recipes
+    root = first.options["data"].get(_ROOT)
+    return [
+        TrainingDifference(f"data.{_ROOT}", first.name, root, other.name, other_root)
+        for other in others
+        if other.parts["data"] == first.parts["data"]
+        and _real_path(other_root := other.options["data"].get(_ROOT)) != _real_path(root)
+    ]
+
+
+def _real_path(root: str | None) -> str | None:
+    return None if root is None else os.path.realpath(root)
 
 
 def _options(recipe: Recipe) -> dict[str, Any]:
