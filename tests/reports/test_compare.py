@@ -174,7 +174,7 @@ def test_without_one_plain_recipe_the_first_is_the_baseline(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"recipes": []}, RecipeError, "name the recipes to compare, for example 'demo/digits/resnet18/\\*'"),
+        ({"recipes": []}, RecipeError, "name a recipe, for example 'demo/digits/resnet18/\\*'; 'selfkd list recipes'"),
         ({"seeds": 0}, OptionError, "seeds=0 is not allowed; seeds must be a whole number >= 1"),
         ({"seeds": []}, OptionError, r"seeds=\[\] is not allowed; seeds must be a number of seeds, or a list of"),
         ({"seeds": 2.0}, OptionError, r"seeds=2\.0 is not allowed; seeds must be a number of seeds, or a list of"),

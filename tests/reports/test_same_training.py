@@ -2,6 +2,7 @@ import pytest
 
 from selfkd.errors import RecipeError
 from selfkd.recipes.reader import resolve
+from selfkd.recipes.values import written
 from selfkd.reports.same_training import check_same_training, training_differences
 
 
@@ -54,6 +55,7 @@ def test_recipes_that_will_be_trained_read_their_data_from_one_place(tmp_path):
         ("trainer.precision", "bf16-mixed", "32"),
         ("trainer.best_after_epoch", 5, 0),
         ("trainer.evaluate_every", 1, 10),
+        ("trainer.sync_batchnorm", True, False),
     ],
 )
 def test_other_data_or_another_training_is_refused_with_the_way_out(option, value, before):
@@ -65,7 +67,7 @@ def test_other_data_or_another_training_is_refused_with_the_way_out(option, valu
     said = str(caught.value)
     assert said == (
         f"{recipes[0].name} and {recipes[2].name} train differently: {option} is {before!r} and {value!r}\n"
-        f"add {option}={before} to train all alike, or --allow-differences to compare them as they are"
+        f"add {option}={written(before)} to train all alike, or --allow-differences to compare them as they are"
     )
 
 

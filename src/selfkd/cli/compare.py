@@ -82,18 +82,16 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.errors import RecipeError
+    from selfkd.errors import OptionError
     from selfkd.recipes.key_checks import split_overrides
     from selfkd.recipes.several import resolve_several
     from selfkd.terminal import write_exactly
 
     names, arguments = recipes_and_overrides(parsed.arguments)
     overrides = split_overrides(arguments)
-    if not names:
-        raise RecipeError(
-            "name the recipes to compare, for example selfkd compare 'demo/digits/resnet18/*'; "
-            "'selfkd list recipes' shows all"
-        )
+    if parsed.overwrite and parsed.output is None:
+        reason = "it replaces the file of --output; give --output, or train anew with 'selfkd train ... --overwrite'"
+        raise OptionError("--overwrite", True, reason=reason)
     resolve_several(names, overrides, None, parsed.trust_imports)
     # The imports take seconds, so they follow the checks that do without them.
 

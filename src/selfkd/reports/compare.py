@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from selfkd.errors import OptionError, RecipeError, RunError, SelfKDError, UnfinishedRunsError, first_line
+from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, first_line
 from selfkd.option_checks import at_least, one_of
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
@@ -77,8 +77,6 @@ def compare(
         UserError, RunInterruptedError: as `resolve_several` and `train_several` do.
     """
     names = [recipes] if isinstance(recipes, str) else list(recipes)
-    if not names:
-        raise RecipeError("name the recipes to compare, for example 'demo/digits/resnet18/*'")
     one_of("heads", heads, HEADS)
     given = dict(overrides or {})
     resolved = resolve_several(names, given, _seeds(seeds, given), trust_imports)

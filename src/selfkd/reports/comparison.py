@@ -13,7 +13,7 @@ from selfkd.reports import comparison_tables
 from selfkd.reports.estimates import Difference, Estimate, paired_over_images, paired_over_seeds
 from selfkd.reports.published import Figure, Verdict, is_unchanged, verdict
 from selfkd.reports.results import MAIN, Heads, Result
-from selfkd.reports.same_training import TrainingDifference, training_differences
+from selfkd.reports.same_training import TrainingDifference, compared_options, training_differences
 from selfkd.reports.short_names import short_names
 
 __all__ = ["Comparison", "Cost", "DataDifference", "Published", "Row", "Skipped"]
@@ -48,7 +48,7 @@ class Row:
         last: test accuracy after the last epoch.
         best: test accuracy at the epoch where main was best on the selecting split.
         best_epochs: that epoch of each seed, counted from 1.
-        rule: the rule that chose it.
+        rules: the rules that chose it: "best-on-test", or "best-on-test after epoch 201".
         train: accuracy on the training images, not augmented, after the last epoch; None if a run does not have it.
         over_seeds: difference to the main head of the baseline, last epoch, paired by seed. Runs of a seed that had
             different test images are not paired. None in the baseline's own row, and if no runs are paired.
@@ -64,7 +64,7 @@ class Row:
     last: Estimate
     best: Estimate
     best_epochs: tuple[int, ...]
-    rule: str
+    rules: tuple[str, ...]
     train: Estimate | None
     over_seeds: Difference | None
     over_images: Difference | None
@@ -82,10 +82,11 @@ class Cost:
         images_seen: number of images that went through the network in training, every view counted.
         seconds_per_epoch: median training time of an epoch, without evaluation.
         seconds: training time of all epochs, without evaluation.
-        relative: `seconds` divided by that of the baseline. None, too, if they trained on different devices or CPUs.
+        relative: `seconds` divided by that of the baseline. None, too, if they trained on other devices or CPUs, or on
+            another number of them.
         parameters: number of trained parameters.
         deployed_parameters: number of parameters of the network that is deployed.
-        devices: the devices that trained, each with the model of the CPU in brackets, if the runs say it.
+        devices: the devices that trained, as `Result.device` names them.
         has_teacher: whether the method learns from a teacher, whose own training is not counted here.
     """
 
@@ -153,6 +154,8 @@ class Comparison:
         baseline: name of the recipe that the others are compared with, with its overrides.
         naming: what the rows' names are, "method" or "recipe".
         same: the options of data and training that are the same for all recipes, by their keys.
+        compared: the options of network, augmentation, regularisation and supervision that are not: key to recipe to
+            value.
         differences: the options of data and training in which a recipe differs from the first.
         data_differences: the runs whose data differs from that of the baseline's run with the same seed.
         rules: the rules that chose the best epochs.
@@ -169,6 +172,7 @@ class Comparison:
     baseline: str
     naming: str
     same: Mapping[str, object]
+    compared: Mapping[str, Mapping[str, object]]
     differences: tuple[TrainingDifference, ...]
     data_differences: tuple[DataDifference, ...]
     rules: tuple[str, ...]
@@ -220,9 +224,10 @@ class Comparison:
             baseline=baseline,
             naming=naming,
             same=_same_options([recipe for recipe, _, _ in present]),
+            compared=compared_options([recipe for recipe, _, _ in present]),
             differences=tuple(training_differences([recipe for recipe, _, _ in present])),
             data_differences=tuple(each for _, _, runs in present for each in _data_differences(runs, base)),
-            rules=tuple(dict.fromkeys(row.rule for row in rows)),
+            rules=tuple(dict.fromkeys(rule for row in rows for rule in row.rules)),
             test_images=tuple(sorted({result.test_images for result in everything})),
             image_pairs=("images" if same_images else "images and seeds") if paired else None,
             without_predictions=_without_predictions(rows, everything, base),
@@ -259,7 +264,7 @@ def _row(name: str, head: str, runs: Sequence[Result], base: Sequence[Result], s
         last=Estimate.of([*last.values()]),
         best=Estimate.of([*best.values()]),
         best_epochs=tuple(run.scores["best"]["epoch"] for run in runs),
-        rule="/".join(sorted({run.rule for run in runs})),
+        rules=tuple(sorted({run.rule for run in runs})),
         train=Estimate.of(train) if len(train) == len(runs) else None,
         over_seeds=paired_over_seeds(
             _by_seed([run for run, _ in pairs], "last", head), _by_seed([other for _, other in pairs], "last", MAIN)

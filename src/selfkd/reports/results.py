@@ -23,6 +23,7 @@ __all__ = ["HEADS", "MAIN", "Heads", "Result", "read_result"]
 MAIN = "main"
 """The deployed head."""
 _METRIC = "top1"
+_CPU = "cpu"
 _NOT_KEPT = "a run has not kept its predictions for the test images"
 
 Heads = Literal["main", "all"]
@@ -64,10 +65,14 @@ class Result:
 
     @property
     def device(self) -> str:
-        """The device that trained, with the model of the CPU in brackets, if the run says it: "cpu (AMD EPYC)"."""
-        device = str(self.environment.get("device", "unknown device"))
-        processor = self.environment.get("processor")
-        return device if processor is None else f"{device} ({processor})"
+        """The device that trained: "NVIDIA H100", with several processes "2 x NVIDIA H100".
+
+        A CPU has its model in brackets, if the run says it: "cpu (AMD EPYC)".
+        """
+        device, processes = str(self.environment.get("device", "unknown device")), self.environment.get("processes", 1)
+        if device == _CPU and (model := self.environment.get("processor")) is not None:
+            device = f"{device} ({model})"
+        return device if processes == 1 else f"{processes} x {device}"
 
     @property
     def heads(self) -> tuple[str, ...]:
