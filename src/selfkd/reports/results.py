@@ -15,7 +15,7 @@ from selfkd.recipes.recipe import Recipe
 from selfkd.reports.published import Figure, figures_for, selected
 from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
 from selfkd.runs.prepare import check_recipe
-from selfkd.runs.records import RunScores, read_record
+from selfkd.runs.records import RunScores, read_record, top1_of
 from selfkd.runs.run_folder import RunFolder
 
 __all__ = ["HEADS", "MAIN", "Heads", "Result", "read_result"]
@@ -98,8 +98,7 @@ class Result:
 
     def top1(self, which: Literal["last", "best"], head: str, split: str = "test") -> float | None:
         """Top-1 accuracy in percent after the last or at the best epoch; None if the run does not have it."""
-        score = self.scores[which]["scores"].get(split, {}).get(head, {}).get(_METRIC)
-        return None if score is None else float(score["value"])
+        return top1_of(self.scores[which], head, split)
 
     def has_data_of(self, other: Result) -> bool | None:
         """Whether both runs had the same data; None if they do not say it."""

@@ -49,7 +49,7 @@ from selfkd.training.threads import choose_threads, threads_restored
 __all__ = ["evaluate", "evaluate_and_predict_split", "evaluate_split", "predict_split"]
 
 _LOGIT = 8  # bytes of memory: the batches and their whole, or the whole and the bytes of its file, in float32
-_FITTED_LOGIT = 40  # bytes more for the head whose temperature is fitted: five tensors in float64
+_FITTED_LOGIT = 24  # bytes more for the head whose temperature is fitted: three tensors in float64
 _HALVES, _HALVES_SEED = 2, 0
 
 _log = logging.getLogger("selfkd")
