@@ -35,7 +35,7 @@ from selfkd.json_text import to_json
 from selfkd.main_memory import free_main_memory
 from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
-from selfkd.process_group import broadcast_from_main
+from selfkd.process_group import broadcast_from_main, process_count
 from selfkd.runs.build import Experiment, build_evaluation_loader
 from selfkd.runs.data_record import class_names_of, trained_on
 from selfkd.runs.kept_predictions import keep_predictions, read_predictions, weights_checksum
@@ -369,7 +369,8 @@ def _lack_of_memory(method: Method, split: Split, device: torch.device, more: in
     with eval_mode(method), torch.no_grad():
         heads = len(method.predict(image))
     images, classes = len(split) + more, method.num_classes
-    needed, free = (_LOGIT * images * heads + _FITTED_LOGIT * fitting) * classes, free_main_memory()
+    of_a_process = (_LOGIT * images * heads + _FITTED_LOGIT * fitting) * classes  # each process collects all logits
+    needed, free = of_a_process * process_count(), free_main_memory()
     if free is None or needed <= free:
         return None
     return (
