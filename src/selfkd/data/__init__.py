@@ -30,6 +30,9 @@ DATASETS = Catalogue(
         ),
         "parquet": Entry("selfkd.data.sources.parquet:Parquet", "your own images in Parquet files in the Hub's layout"),
         "hub": Entry("selfkd.data.sources.hub:Hub", "any image classification set of the Hugging Face Hub, by name"),
+        "dataset": Entry(
+            "selfkd.data.sources.datasets:DatasetObjects", "a torch Dataset object of your own, passed in Python"
+        ),
         "folder": Entry("selfkd.data.sources.folder:Folder", "your own images, one folder per class, split or not"),
     },
     listing="'selfkd list datasets' shows all",
