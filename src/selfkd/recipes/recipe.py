@@ -19,6 +19,7 @@ __all__ = ["MACHINE", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"
 MACHINE = frozenset(
     {
         "data.root",
+        "data.image_root",
         "data.download",
         "data.memory_gb",
         "loader.workers",

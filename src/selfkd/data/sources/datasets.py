@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ class DatasetObjects(StreamedImages):
     """
 
     class_name_origin = "the Dataset's attribute classes, or numbers"
+    root_is_folder: ClassVar[bool] = False
+    """Only the user's own class knows what its argument root means."""
 
     given: Any = field(default=None, repr=False, compare=False)
 
@@ -55,7 +57,8 @@ class DatasetObjects(StreamedImages):
             names = find_splits(datasets, self.train_split, self.test_split, "the mapping of Datasets")
             samples = {name: DatasetSamples(_named(datasets[name], name), datasets[name]) for name in names.used}
         else:
-            self._refuse_split_names(datasets)
+            reason = f"{_named(datasets)} has no splits; give a mapping from names of splits to Datasets"
+            self._refuse_split_names(reason)
             names = _UNSPLIT
             samples = {names.train: DatasetSamples(_named(datasets), datasets)}
         class_names = _class_names(list(samples.values()))
@@ -71,10 +74,13 @@ class DatasetObjects(StreamedImages):
         }
         return Listing(class_names, names, splits, tuple(_label_problems(samples, len(class_names))))
 
-    def _refuse_split_names(self, dataset: Any) -> None:
+    def _refuse_split_names(self, reason: str) -> None:
+        """Refuse options that name splits where the user cannot choose them.
+
+        Raises: OptionError: with the reason.
+        """
         for option in ("train_split", "test_split"):
             if getattr(self, option) is not None:
-                reason = f"{_named(dataset)} has no splits; give a mapping from names of splits to Datasets"
                 raise OptionError(f"data.{option}", getattr(self, option), reason=reason)
 
 
