@@ -11,6 +11,7 @@ from image_sets import digit, positions_of
 from real_runs import differences, outcome
 from selfkd.errors import DataError, RecipeError, RunError
 from selfkd.recipes.reader import resolve
+from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
 from selfkd.runs.loading import load
 from selfkd.runs.several import train_several
@@ -74,6 +75,16 @@ def test_a_finished_run_is_checked_with_the_object_and_used_without_it(digits, u
     assert run.transform(Image.new("RGB", (20, 30))).shape == run.input_size == (3, 16, 16)
     assert export_run(unbroken.path, "last", tmp_path / "network.safetensors")[0].exists()
     assert "given" not in unbroken.recipe_file.read_text()
+
+
+def test_a_split_is_evaluated_with_the_object_and_the_object_as_other_images(digits, unbroken):
+    with pytest.raises(DataError, match="data=dataset needs the Dataset object"):
+        evaluate(unbroken.path)
+    evaluation = evaluate(unbroken.path, given={"data": digits})
+    assert (evaluation.split, evaluation.images) == ("test", 8)
+    scores = unbroken.scores()["last"]["scores"]["test"]
+    assert evaluation.scores["main"]["top1"]["value"] == scores["main"]["top1"]["value"]
+    assert evaluate(unbroken.path, data=digits).images == 36
 
 
 def test_a_teacher_learns_from_the_same_object(digits, tmp_path):

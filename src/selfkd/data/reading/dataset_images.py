@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.catalogue import place_of
 from selfkd.data.reading.decoding import UNREADABLE, to_rgb
 from selfkd.data.splits import ImageSet, IndexedImages, StoredImage
 from selfkd.errors import DataError, shown
 
-__all__ = ["DatasetImages", "DatasetSamples"]
+__all__ = ["DatasetImages", "DatasetSamples", "dataset_name"]
 
 _READ_TWICE = 8
 """Images that are read twice at the start. A flip of half of them escapes 8 images once in 256 times."""
@@ -45,7 +45,7 @@ class DatasetSamples:
         dataset: the `Dataset`.
     Attributes:
         labels: `[N]` int64, as the Dataset gives them.
-        classes: its class names in label order, or None.
+        class_names: the names in its attribute `classes`, in label order; None if they do not name every label.
     Raises: DataError: if it is no map-style Dataset of such pairs, or gives another image at the second reading.
     """
 
@@ -55,13 +55,29 @@ class DatasetSamples:
         self._digests = np.zeros((_length(name, dataset), _DIGEST_SIZE), np.uint8)
         self._is_known = np.zeros(len(self._digests), np.bool_)
         self.labels = self._read_labels()
-        self.classes = _class_names(dataset)
+        names = _class_names(dataset)
+        self.class_names = names if names is None or self.largest_label < len(names) else None
         for index in self._spread(_READ_TWICE):
             self.image(index)
             self.image(index)  # compares the two
 
     def __len__(self) -> int:
         return len(self._digests)
+
+    @property
+    def largest_label(self) -> int:
+        """The largest label; -1 if there are no samples."""
+        return int(self.labels.max(initial=-1))
+
+    def images(self, labels: Tensor, transform: Callable[[Image.Image], Tensor], side: int) -> DatasetImages:
+        """All images.
+
+        Args:
+            labels: their labels, `[N]` int64.
+            transform: from a decoded image to the uint8 `[3, S, S]` on which a network is evaluated.
+            side: S, in pixels.
+        """
+        return DatasetImages(labels, transform, side, self, np.arange(len(self), dtype=np.int64))
 
     def place(self, index: int) -> str:
         """A sample's place, for people."""
@@ -183,6 +199,11 @@ class DatasetImages(IndexedImages):
             for position in positions:
                 images[position] = self.transformed(position)
         return ImageSet(images, self.labels)
+
+
+def dataset_name(dataset: Any, split: str | None = None) -> str:
+    """The name of a Dataset in errors."""
+    return f"the Dataset {type(dataset).__name__}" + (f" ({split})" if split is not None else "")
 
 
 def _length(name: str, dataset: Any) -> int:

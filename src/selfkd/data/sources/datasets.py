@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from selfkd.data.listing import Listing, Problem, SplitNames
-from selfkd.data.reading.dataset_images import DatasetImages, DatasetSamples
+from selfkd.data.reading.dataset_images import DatasetSamples, dataset_name
 from selfkd.data.sources.own_images import StreamedImages
 from selfkd.data.sources.split_names import find_splits
 from selfkd.errors import DataError, OptionError
@@ -55,21 +55,15 @@ class DatasetObjects(StreamedImages):
         datasets = self.datasets()
         if isinstance(datasets, Mapping):
             names = find_splits(datasets, self.train_split, self.test_split, "the mapping of Datasets")
-            samples = {name: DatasetSamples(_named(datasets[name], name), datasets[name]) for name in names.used}
+            samples = {name: DatasetSamples(dataset_name(datasets[name], name), datasets[name]) for name in names.used}
         else:
-            reason = f"{_named(datasets)} has no splits; give a mapping from names of splits to Datasets"
+            reason = f"{dataset_name(datasets)} has no splits; give a mapping from names of splits to Datasets"
             self._refuse_split_names(reason)
             names = _UNSPLIT
-            samples = {names.train: DatasetSamples(_named(datasets), datasets)}
+            samples = {names.train: DatasetSamples(dataset_name(datasets), datasets)}
         class_names = _class_names(list(samples.values()))
         splits = {
-            name: DatasetImages(
-                torch.from_numpy(each.labels.copy()),
-                self.image_transform(),
-                self.side,
-                each,
-                np.arange(len(each), dtype=np.int64),
-            )
+            name: each.images(torch.from_numpy(each.labels.copy()), self.image_transform(), self.side)
             for name, each in samples.items()
         }
         return Listing(class_names, names, splits, tuple(_label_problems(samples, len(class_names))))
@@ -84,11 +78,6 @@ class DatasetObjects(StreamedImages):
                 raise OptionError(f"data.{option}", getattr(self, option), reason=reason)
 
 
-def _named(dataset: Any, split: str | None = None) -> str:
-    """The name of a Dataset in errors."""
-    return f"the Dataset {type(dataset).__name__}" + (f" ({split})" if split is not None else "")
-
-
 def _class_names(samples: Sequence[DatasetSamples]) -> tuple[str, ...]:
     """The names of the classes in label order; their numbers if the Datasets do not name every label.
 
@@ -96,14 +85,13 @@ def _class_names(samples: Sequence[DatasetSamples]) -> tuple[str, ...]:
         samples: of all splits; the training split comes first.
     Raises: DataError: if splits name other classes, or a label is too large to count classes.
     """
-    largest = max((int(each.labels.max()) for each in samples if len(each)), default=-1)
-    named = [each for each in samples if each.classes is not None and len(each.classes) > largest]
-    if named:
-        for each in named:
-            if each.classes != named[0].classes:
-                raise DataError(f"{named[0].name} and {each.name} name other classes, or in another order")
-        assert named[0].classes is not None
-        return named[0].classes
+    named = [each for each in samples if each.class_names is not None]
+    for each in named:
+        if each.class_names != named[0].class_names:
+            raise DataError(f"{named[0].name} and {each.name} name other classes, or in another order")
+    largest = max(each.largest_label for each in samples)
+    if named and named[0].class_names is not None and largest < len(named[0].class_names):
+        return named[0].class_names
     if largest >= sum(map(len, samples)):
         raise DataError(
             f"{samples[0].name} has the label {largest}, but fewer samples; labels must count the classes 0, 1, 2 and "
