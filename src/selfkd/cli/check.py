@@ -31,7 +31,7 @@ def add_parser(verbs: Any) -> None:
         "data",
         type=not_empty,
         metavar="DATA",
-        help="a folder, or a name in 'selfkd list datasets' with data.root=FOLDER",
+        help="a folder, a CSV file, a name in 'selfkd list datasets' with data.root=FOLDER, or package.module:Name",
     )
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="options of data set and backbone")
     parser.add_argument("--quick", action="store_true", help="open no image; check layout and classes only")
@@ -40,14 +40,15 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
+    from selfkd.catalogue import is_own
     from selfkd.data import DATASETS
     from selfkd.errors import UnfitDataError
-    from selfkd.given_paths import data_folder
+    from selfkd.given_paths import data_place
     from selfkd.recipes.key_checks import split_overrides
 
     overrides = split_overrides(parsed.arguments)
-    if parsed.data not in DATASETS:
-        data_folder(parsed.data)
+    if parsed.data not in DATASETS and not is_own(parsed.data):
+        data_place(parsed.data)
     # The import takes seconds, so it follows the checks that do without it.
 
     from selfkd.runs.checkup import check

@@ -80,7 +80,7 @@ def derive(recipe: Recipe, changes: Mapping[str, Any], without: Collection[str] 
     Raises: UserError: as `resolve`.
     """
     kept = {key: value for key, value in recipe.flat().items() if key not in {"name", "published", *without}}
-    return _resolve_keys(recipe.name, override(kept, changes), {})
+    return _resolve_keys(recipe.name, override(kept, changes), {}).with_given_of(recipe)
 
 
 def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
