@@ -27,7 +27,7 @@ from selfkd.reports.published import ENOUGH_SEEDS, TOLERANCE, Figure, figures_of
 from selfkd.reports.short_names import without_overrides
 from selfkd.runs.records import read_record
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.several import Outcome
+from selfkd.runs.several import TrainingOutcome
 from selfkd.training.epoch_log import read_epoch_log
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +71,7 @@ class Setting(NamedTuple):
     overrides: tuple[str, ...]
 
     @classmethod
-    def of(cls, run: Outcome) -> Setting:
+    def of(cls, run: TrainingOutcome) -> Setting:
         """The setting of a run."""
         name, *overrides = run.recipe.name.split("+")
         protocol, backbone, _ = name.rsplit("/", 2)
@@ -83,7 +83,7 @@ class Setting(NamedTuple):
         return "+".join((f"{self.protocol}/{self.backbone}", *self.overrides))
 
 
-def page(runs: Iterable[Outcome], names: Iterable[str], logs: Mapping[str, Any]) -> str:
+def page(runs: Iterable[TrainingOutcome], names: Iterable[str], logs: Mapping[str, Any]) -> str:
     """The text of the page.
 
     Args:
@@ -92,7 +92,7 @@ def page(runs: Iterable[Outcome], names: Iterable[str], logs: Mapping[str, Any])
         logs: the curves of LOTH's authors, as in loth_logs.yaml.
     """
     runs = sorted(runs, key=lambda run: (Setting.of(run), _order(run)))
-    unchanged: dict[str, list[Outcome]] = {}
+    unchanged: dict[str, list[TrainingOutcome]] = {}
     for run in runs:
         if is_unchanged(run.recipe):
             unchanged.setdefault(without_overrides(run.recipe), []).append(run)
@@ -109,7 +109,7 @@ def page(runs: Iterable[Outcome], names: Iterable[str], logs: Mapping[str, Any])
     return "\n".join([*sections, "Written by `python benchmarks/reproduction.py` from `results/runs/`.\n"])
 
 
-def _order(run: Outcome) -> tuple[bool, str, int]:
+def _order(run: TrainingOutcome) -> tuple[bool, str, int]:
     """Plain training first, then by method and by seed."""
     return run.recipe.parts["method"] != "plain", run.recipe.parts["method"], run.recipe.seed
 
@@ -134,7 +134,7 @@ def _introduction(figures: Sequence[Figure], unchanged: Collection[str]) -> str:
     return "\n\n".join(["# Published figures, and ours", *paragraphs]) + "\n"
 
 
-def _section(setting: Setting, runs: Sequence[Outcome]) -> str:
+def _section(setting: Setting, runs: Sequence[TrainingOutcome]) -> str:
     """The comparison of the runs of one setting, and the commands that repeat them."""
     heading = f"### {setting.backbone}" + (f" with {', '.join(setting.overrides)}" if setting.overrides else "")
     tables = compare_outcomes(runs, "main", runs[0].recipe.name, trained=False).to_markdown()
@@ -143,7 +143,7 @@ def _section(setting: Setting, runs: Sequence[Outcome]) -> str:
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def _commands(runs: Sequence[Outcome]) -> str:
+def _commands(runs: Sequence[TrainingOutcome]) -> str:
     """The commands that train these runs again: one for each set of overrides."""
     names: dict[tuple[str, ...], dict[str, None]] = {}
     for run in runs:
@@ -156,7 +156,7 @@ def _commands(runs: Sequence[Outcome]) -> str:
     return "\n".join(["To repeat it:\n", *lines])
 
 
-def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], runs: Sequence[Outcome]) -> str:
+def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], runs: Sequence[TrainingOutcome]) -> str:
     """The authors' log of one network, and our mean over the seeds behind each number."""
     rows = list(zip(*(read_epoch_log(run.folder.metrics_file) for run in runs), strict=True))
     ours = {
@@ -178,10 +178,10 @@ def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], runs: Sequen
     return f"### {name}\n\nAuthors / ours (mean over the seeds {seeds}).\n\n{table(cells, ['epoch', *heads])}\n"
 
 
-def kept_runs() -> list[Outcome]:
+def kept_runs() -> list[TrainingOutcome]:
     """The runs in results/runs/."""
     folders = [RunFolder(file.parent) for file in sorted(RUNS.rglob("scores.json"))]
-    return [Outcome(folder.recipe(), folder, None) for folder in folders]
+    return [TrainingOutcome(folder.recipe(), folder, None) for folder in folders]
 
 
 def page_of_the_repository() -> str:

@@ -7,7 +7,7 @@ from selfkd.recipes.recipe import differences
 from selfkd.reports.published import figures_of
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.several import Outcome
+from selfkd.runs.several import TrainingOutcome
 from selfkd.training.epoch_log import read_epoch_log
 
 DTSKD, PLAIN = "dtskd/cifar100/resnet18/dtskd", "dtskd/cifar100/resnet18/plain"  # published 80.46, 76.27
@@ -28,7 +28,7 @@ def finished(tmp_path):
         recipe = resolve(name, {"seed": seed, **(overrides or {})})
         folder = write_run(recipe, tmp_path, last if isinstance(last, dict) else {"main": last}, **others)
         write_json(folder.environment_file, ENVIRONMENT)
-        return Outcome(recipe, folder, None)
+        return TrainingOutcome(recipe, folder, None)
 
     return make
 

@@ -78,7 +78,7 @@ def test_a_failed_run_gives_status_1_after_the_table(compare, monkeypatch, tmp_p
     def killed(recipes, runs, *others):
         folders = [module.RunFolder.of(recipe, runs) for recipe in recipes]
         errors = [None] * (len(recipes) - 1) + ["it was killed"]
-        return [module.Outcome(*each) for each in zip(recipes, folders, errors, strict=True)]
+        return [module.TrainingOutcome(*each) for each in zip(recipes, folders, errors, strict=True)]
 
     monkeypatch.setattr(module, "train_several", killed)
     assert main(["compare", PLAIN, DTSKD, "--seeds", "2"]) == 1

@@ -13,7 +13,7 @@ from selfkd.recipes.reader import resolve
 from selfkd.reports.compare import compare_outcomes
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.several import Outcome
+from selfkd.runs.several import TrainingOutcome
 from selfkd.training.checkpoint_names import CHECKSUMS_FILE, checkpoint_folder
 
 DEMO = "demo/digits/resnet18"
@@ -204,7 +204,7 @@ def test_differences_may_be_allowed(tmp_path):
 
 def test_if_all_trainings_failed_that_is_the_error(tmp_path):
     recipe = resolve(PLAIN)
-    outcome = Outcome(recipe, RunFolder.of(recipe, tmp_path), "the loss became NaN\nin epoch 3")
+    outcome = TrainingOutcome(recipe, RunFolder.of(recipe, tmp_path), "the loss became NaN\nin epoch 3")
     with pytest.raises(UnfinishedRunsError, match="no run is finished; the first is .*: the loss became NaN$"):
         compare_outcomes([outcome])
 
@@ -212,6 +212,6 @@ def test_if_all_trainings_failed_that_is_the_error(tmp_path):
 def test_the_comparison_of_one_run_is_its_table(tmp_path):
     recipe = resolve(DTSKD)
     folder = write_run(recipe, tmp_path, {"main": 90.0, "branch1": 80.0})
-    comparison = compare_outcomes([Outcome(recipe, folder, None)])
+    comparison = compare_outcomes([TrainingOutcome(recipe, folder, None)])
     assert [row.head for row in comparison.rows] == ["main", "branch1"]
     assert json.loads(comparison.to_json())["rows"][0]["last"]["mean"] == 90

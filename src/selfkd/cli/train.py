@@ -13,7 +13,7 @@ from selfkd.json_text import to_json
 
 if TYPE_CHECKING:
     from selfkd.recipes.recipe import Recipe
-    from selfkd.runs.several import Outcome
+    from selfkd.runs.several import TrainingOutcome
 
 __all__ = ["add_parser"]
 
@@ -121,9 +121,9 @@ def _recipe_and_overrides(arguments: Sequence[str]) -> tuple[str | None, list[st
     return next(iter(named), None), overrides
 
 
-def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> list[Outcome]:
+def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> list[TrainingOutcome]:
     """Train one recipe in this process, several in processes of their own."""
-    from selfkd.runs.several import Outcome, train_several
+    from selfkd.runs.several import TrainingOutcome, train_several
     from selfkd.runs.train import run
     from selfkd.training.processes import is_main_process
 
@@ -132,7 +132,7 @@ def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> list[Outc
         if not is_main_process():  # where torchrun or srun started several, one of them reports
             logging.getLogger("selfkd").setLevel(logging.ERROR)
         folder = run(recipes[0], parsed.runs, parsed.overwrite, show_progress, parsed.trust_imports)
-        return [Outcome(recipes[0], folder, None)]
+        return [TrainingOutcome(recipes[0], folder, None)]
     return train_several(
         recipes, parsed.runs, parsed.jobs, show_progress, parsed.trust_imports, overwrite=parsed.overwrite
     )

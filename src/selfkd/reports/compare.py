@@ -23,7 +23,7 @@ from selfkd.runs.evaluate import predict_split
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.listing import ListedRun, list_runs
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.several import Outcome, train_several
+from selfkd.runs.several import TrainingOutcome, train_several
 from selfkd.training.checkpoint_names import has_checkpoints
 
 __all__ = ["compare", "compare_outcomes"]
@@ -96,7 +96,7 @@ def compare(
 
 
 def compare_outcomes(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[TrainingOutcome],
     heads: Heads = "all",
     baseline: str | None = None,
     trained: bool = True,
@@ -169,10 +169,10 @@ def _baseline(recipes: Sequence[Recipe], given: str | None) -> Recipe:
     raise OptionError("baseline", given, f"one of the compared recipes: {', '.join(each.name for each in distinct)}")
 
 
-def _outcome_without_training(recipe: Recipe, folder: RunFolder) -> Outcome:
+def _outcome_without_training(recipe: Recipe, folder: RunFolder) -> TrainingOutcome:
     """The outcome of a run that is not trained now."""
     listed = list_runs(folder.path) if folder.path.is_dir() else []
-    return Outcome(recipe, folder, _problem(listed[0]) if listed else "it was not trained")
+    return TrainingOutcome(recipe, folder, _problem(listed[0]) if listed else "it was not trained")
 
 
 def _problem(run: ListedRun) -> str | None:

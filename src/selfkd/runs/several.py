@@ -26,7 +26,7 @@ from selfkd.runs.training_process import TrainingProcess
 from selfkd.training.processes import launcher_name
 from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
 
-__all__ = ["Outcome", "train_several"]
+__all__ = ["TrainingOutcome", "train_several"]
 
 _PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 30.0  # how long a stopped process may take to end
@@ -39,7 +39,7 @@ _log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How the training of a run ended.
 
     Args:
@@ -61,7 +61,7 @@ def train_several(
     trust_imports: bool = False,
     seconds: float | None = None,
     overwrite: bool = False,
-) -> list[Outcome]:
+) -> list[TrainingOutcome]:
     """Train recipes, each in a process of its own, and return how each of them ended.
 
     An unfinished run is continued, a finished one is kept. Teachers that are recipes are trained first, each once.
@@ -92,7 +92,7 @@ def train_several(
     trainings = _Trainings(recipes, runs, jobs, trust_imports, overwrite)
     with stopping_on_signals(), SeveralProgress(trainings.watched, jobs, show_progress) as progress:
         errors = trainings.run(progress, seconds)
-    return [Outcome(recipe, RunFolder.of(recipe, runs), errors[_key(recipe)]) for recipe in recipes]
+    return [TrainingOutcome(recipe, RunFolder.of(recipe, runs), errors[_key(recipe)]) for recipe in recipes]
 
 
 class _Trainings:
