@@ -29,7 +29,7 @@ from selfkd.training.checkpoint_files import newest_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process, start
-from selfkd.training.signals import StopSignal
+from selfkd.signals import StopSignal
 
 # Trained first by as many processes as its student.
 TEACHER = {

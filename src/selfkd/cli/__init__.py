@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("selfkd: interrupted\n")
         return 130
     if arguments is None and status > _STOPPED:
-        from selfkd.training.signals import leave
+        from selfkd.signals import leave
 
         leave(status)
     return status

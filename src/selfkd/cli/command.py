@@ -22,7 +22,7 @@ from selfkd.cli.error_log import error_log
 from selfkd.errors import OptionError, SelfKDError, StorageError, UserError
 from selfkd.given_paths import check_path
 from selfkd.terminal import OutputClosedError, as_message, configure_logging, printable, safe_output
-from selfkd.training.signals import stopping_on_signals
+from selfkd.signals import stopping_on_signals
 
 __all__ = ["run"]
 

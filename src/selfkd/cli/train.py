@@ -74,7 +74,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.recipes.options_help import options_help
     from selfkd.recipes.recipe import is_of_machine
     from selfkd.recipes.several import resolve_several
-    from selfkd.training.signals import leave_when_input_ends
+    from selfkd.signals import leave_when_input_ends
 
     if parsed.end_with_input:
         leave_when_input_ends()

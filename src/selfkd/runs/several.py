@@ -24,7 +24,7 @@ from selfkd.runs.several_progress import SeveralProgress, WatchedRun
 from selfkd.runs.train import check_training
 from selfkd.runs.training_process import TrainingProcess
 from selfkd.training.processes import launcher_name
-from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
+from selfkd.signals import StopSignal, stopping_on_signals, stops_deferred
 
 __all__ = ["TrainingOutcome", "train_several"]
 

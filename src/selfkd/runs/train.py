@@ -27,7 +27,7 @@ from selfkd.training.memory import memory_for
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process, start
-from selfkd.training.signals import stopping_on_signals
+from selfkd.signals import stopping_on_signals
 from selfkd.training.threads import threads_restored
 
 __all__ = ["check_training", "run"]

@@ -34,7 +34,7 @@ from selfkd.training.memory import is_out_of_memory
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process
 from selfkd.training.progress import EpochLines, RunProgressBar
-from selfkd.training.signals import interrupted
+from selfkd.signals import interrupted
 from selfkd.training.training_module import TrainingModule
 
 __all__ = ["check_hardware", "connect", "fit"]
