@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from selfkd.errors import OptionError, RecipeError, RunError, SelfKDError, UnfinishedRunsError, first_line
-from selfkd.option_checks import at_least, one_of
+from selfkd.option_checks import one_of
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
 from selfkd.reports.comparison import Comparison, Skipped
@@ -30,12 +30,12 @@ __all__ = ["compare", "compare_outcomes"]
 
 _PLAIN = "plain"
 _SPLIT, _CHECKPOINT = "test", "last"
-_SEEDS, _MOST_SEEDS = 3, 1000
+_SEEDS = 3
 _SHORT_SECONDS = 2  # shorter work shows no bar
 
 
 def compare(
-    recipes: str | Sequence[str],
+    recipes: str | Recipe | Sequence[str | Recipe],
     seeds: int | Sequence[int] | None = None,
     overrides: Mapping[str, Any] | None = None,
     runs: str | os.PathLike[str] = "runs",
@@ -54,7 +54,7 @@ def compare(
     and keeps them if its folder can be written.
 
     Args:
-        recipes: names of recipes, patterns such as "demo/digits/resnet18/*", or paths of YAML files.
+        recipes: names of recipes, patterns such as "demo/digits/resnet18/*", paths of YAML files, or resolved recipes.
         seeds: a number of seeds, which are counted from 0, or the seeds. By default those of `overrides`; without
             these, 3 seeds.
         overrides: flat keys that replace those of every recipe, such as {"trainer.epochs": 15}. A list with commas is
@@ -77,12 +77,13 @@ def compare(
         OptionError: if `seeds`, `jobs`, `heads` or `baseline` has another value.
         UserError, RunInterruptedError: as `resolve_several` and `train_several` do.
     """
-    names = [recipes] if isinstance(recipes, str) else list(recipes)
+    names = [recipes] if isinstance(recipes, str | Recipe) else list(recipes)
     if not names:
         raise RecipeError("name the recipes to compare, for example 'demo/digits/resnet18/*'")
     one_of("heads", heads, HEADS)
     given = dict(overrides or {})
-    resolved = resolve_several(names, given, _seeds(seeds, given), trust_imports)
+    default = None if "seed" in given else _SEEDS
+    resolved = resolve_several(names, given, default if seeds is None else seeds, trust_imports)
     base = _baseline(resolved, baseline)
     if not allow_differences:
         check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)])
@@ -134,17 +135,6 @@ def compare_outcomes(
         raise failure(f"no run is finished; the first is {skipped[0].folder}: {skipped[0].reason}")
     with_predictions = _with_predictions(results, base.name, heads, evaluate_with)
     return Comparison.of(recipes, with_predictions, base.name, heads, skipped)
-
-
-def _seeds(seeds: int | Sequence[int] | None, overrides: Mapping[str, Any]) -> Sequence[int] | None:
-    """The seeds of each recipe; None if the overrides give them."""
-    if seeds is None:
-        return None if "seed" in overrides else range(_SEEDS)
-    if isinstance(seeds, int):
-        return range(at_least("seeds", seeds, 1, _MOST_SEEDS))
-    if not isinstance(seeds, Sequence) or not seeds or not all(isinstance(seed, int) for seed in seeds):
-        raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
-    return seeds
 
 
 def _distinct(recipes: Sequence[Recipe]) -> list[Recipe]:
