@@ -11,7 +11,7 @@ from image_sets import digit, write_folder
 from selfkd.cli import main
 from selfkd.errors import CheckpointError, shown
 from selfkd.recipes.reader import resolve
-from selfkd.runs import prediction
+from selfkd.runs.run import Run
 from selfkd.runs.train import run
 from selfkd.training import threads
 
@@ -185,7 +185,7 @@ def test_an_output_is_whole_or_not_there(hostile_run, command, images, monkeypat
         yield {"image": "0.png", "classes": []}
         raise CheckpointError("its weights are damaged")
 
-    monkeypatch.setattr(prediction, "predict", breaks_off)
+    monkeypatch.setattr(Run, "predict_each", breaks_off)
     status, _, errors = command("predict", hostile_run, "photos", "--output", "labels.txt")
     assert status == 1
     assert "its weights are damaged" in errors

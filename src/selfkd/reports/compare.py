@@ -26,7 +26,7 @@ from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import TrainingOutcome, train_several
 from selfkd.training.checkpoint_names import has_checkpoints
 
-__all__ = ["compare", "compare_outcomes"]
+__all__ = ["compare", "compare_outcomes", "outcome_without_training"]
 
 _PLAIN = "plain"
 _SPLIT, _CHECKPOINT = "test", "last"
@@ -91,7 +91,7 @@ def compare(
     if train:
         outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports)
     else:
-        outcomes = [_outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
+        outcomes = [outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
     machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
     return compare_outcomes(outcomes, heads, base.name, train, machine)
 
@@ -159,8 +159,13 @@ def _baseline(recipes: Sequence[Recipe], given: str | None) -> Recipe:
     raise OptionError("baseline", given, f"one of the compared recipes: {', '.join(each.name for each in distinct)}")
 
 
-def _outcome_without_training(recipe: Recipe, folder: RunFolder) -> TrainingOutcome:
-    """The outcome of a run that is not trained now."""
+def outcome_without_training(recipe: Recipe, folder: RunFolder) -> TrainingOutcome:
+    """The outcome of a run that is not trained now.
+
+    Args:
+        recipe: the run's recipe.
+        folder: the run's folder, which need not exist.
+    """
     listed = list_runs(folder.path) if folder.path.is_dir() else []
     return TrainingOutcome(recipe, folder, _problem(listed[0]) if listed else "it was not trained")
 

@@ -113,6 +113,8 @@ def evaluate(
     evaluator = _Evaluator.of(saved, split, None if data is None else Path(data))
     with evaluator.prepared(given):
         evaluation = evaluator.evaluated(keep_logits, temperature)
+    if keep_logits:
+        _log.info("the logits are kept in %s", saved.folder.predictions_file(split, checkpoint))
     if evaluator.is_own_data:
         _write(saved.folder, evaluation)
     return evaluation

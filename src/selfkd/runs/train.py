@@ -21,13 +21,13 @@ from selfkd.runs.overwrite import check_overwritable
 from selfkd.runs.prepare import check_finished, check_recipe, prepare
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import load_teacher, untrained_teacher
+from selfkd.signals import stopping_on_signals
 from selfkd.training.checkpoint_names import has_checkpoints
 from selfkd.training.fit import check_hardware, connect, fit
 from selfkd.training.memory import memory_for
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process, start
-from selfkd.signals import stopping_on_signals
 from selfkd.training.threads import threads_restored
 
 __all__ = ["check_training", "run"]
