@@ -25,6 +25,7 @@ LEVELS = [
         "option_checks",
         "process_environment",
         "process_group",
+        "progress_bars",
         "signals",
         "terminal",
         "value_ranges",

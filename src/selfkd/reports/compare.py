@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.errors import OptionError, RecipeError, RunError, SelfKDError, UnfinishedRunsError, first_line
 from selfkd.option_checks import one_of

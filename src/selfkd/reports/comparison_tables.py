@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.evaluation.scores import digits
 from selfkd.json_text import to_json

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.data.reading.decoding import open_image, read_rgb
 from selfkd.data.reading.regular_files import regular_status
