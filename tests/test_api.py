@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import Dataset
 
 import selfkd
+from image_sets import digit, positions_of
 from selfkd import api
 from selfkd.cli import main
 from selfkd.errors import DataError, OptionError, RecipeError, RunError, UnknownNameError, UserError
@@ -147,11 +149,49 @@ def test_several_runs_are_trained_and_compared(trained, tmp_path, command):
     )
 
 
-def test_an_object_is_no_data_of_several_runs():
-    images = [(torch.zeros(3, 8, 8), 0)]
+class Digits(Dataset):
+    """Twelve real digits of each of three classes."""
+
+    classes = ("zero", "one", "two")
+
+    def __init__(self):
+        self.samples = [(digit(each, side=16), label) for label in range(3) for each in positions_of(label, 12)]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+
+def test_a_dataset_trains_in_this_process_and_is_given_again_to_continue(tmp_path, command):
+    options = {"name": "own", "data_image_size": 16, "loader_workers": 0, "runs": tmp_path, "show_progress": False}
+    digits = Digits()
+    run = selfkd.train(PLAIN, data=digits, **options, **SHORT)
+    assert run.class_names == digits.classes
+    assert run.evaluate().images == 8, "a part of the images is held out"
+    assert run.evaluate(data=digits).images == 36
+    assert [each.images for each in run.evaluate(data=[digits, digits])] == [36, 36]
+    assert run.predict([image for image, _ in digits.samples])[0].label in digits.classes
+    assert selfkd.train(run.recipe, runs=tmp_path, show_progress=False) == run, "its recipe has the object"
+    loaded = selfkd.load(run.path)
+    assert loaded.predict(digits[0][0]) == run.predict(digits[0][0])
+    assert loaded.export() == run.export()
+    with pytest.raises(DataError, match="data=dataset needs the Dataset object"):
+        loaded.evaluate()
+
+
+def test_other_processes_get_no_dataset(tmp_path):
     for function in (selfkd.train_several, selfkd.compare, selfkd.resolve_recipes):
         with pytest.raises(UserError, match=r"several runs, .* data='package.module:Class', or call train"):
-            function(PLAIN, data={"train": images})
+            function(PLAIN, data={"train": Digits()})
+    with pytest.raises(RecipeError, match="a Dataset object is in the memory of this process alone"):
+        selfkd.train(PLAIN, data=Digits(), runs=tmp_path, trainer_devices=2, trainer_accelerator="cpu")
+
+
+def test_a_path_is_no_data_set(tmp_path):
+    with pytest.raises(RecipeError, match=r"is a path; write data='folder', data_root="):
+        selfkd.train(PLAIN, data=tmp_path)
 
 
 def test_lists_are_those_of_the_command(trained, command):

@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from selfkd.catalogue import is_own
 from selfkd.errors import RecipeError, UserError
-from selfkd.given_paths import check_run, data_folder
+from selfkd.given_paths import check_run, data_place
 from selfkd.terminal import log_shown
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     # The command imports these names from here.
     from selfkd.recipes.recipe import Recipe as Recipe
     from selfkd.reports.comparison import Comparison as Comparison
+    from selfkd.runs.evaluate import LabelledImages
     from selfkd.runs.listing import ListedRun as ListedRun
     from selfkd.runs.prediction import Prediction as Prediction
     from selfkd.runs.run import Run as Run
@@ -93,7 +96,10 @@ def train(
         NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError, WorkerKilledError, ProcessLostError: if
             the training fails. The last checkpoint is whole, and the same call continues.
     """
-    resolved = _one_recipe(recipe, overrides if data is None else _with_data(overrides, data), trust_imports)
+    chosen, given = _chosen_data(data)
+    resolved = _one_recipe(recipe, {**overrides, **chosen}, trust_imports)
+    if given:
+        resolved = replace(resolved, given=given)
 
     from selfkd.runs.loading import SavedRun
     from selfkd.runs.run import Run
@@ -225,18 +231,31 @@ def compare_runs(
     return compare_outcomes(outcomes, heads, baseline, evaluate_with=machine)
 
 
+@overload
+def evaluate(
+    run: AnyPath, split: str = ..., checkpoint: str = ..., *, data: LabelledImages | None = ..., **options: Any
+) -> Evaluation: ...
+@overload
+def evaluate(
+    run: AnyPath,
+    split: str = ...,
+    checkpoint: str = ...,
+    *,
+    data: list[LabelledImages] | tuple[LabelledImages, ...],
+    **options: Any,
+) -> list[Evaluation]: ...
 @log_shown()
 def evaluate(
     run: AnyPath,
     split: str = "test",
     checkpoint: str = "last",
     *,
-    data: AnyPath | None = None,
+    data: LabelledImages | list[LabelledImages] | tuple[LabelledImages, ...] | None = None,
     keep_logits: bool = False,
     temperature: bool = False,
     trust_imports: bool = False,
     **overrides: Any,
-) -> Evaluation:
+) -> Evaluation | list[Evaluation]:
     """Evaluate every head of a run and their ensemble. docs/evaluation.md explains the metrics.
 
     An unfinished run is evaluated from its newest undamaged checkpoint, with a warning. The evaluation of a split is
@@ -246,12 +265,14 @@ def evaluate(
         run: the run's folder.
         split: "test", "train" or "validation".
         checkpoint: weights of the "last" or the "best" epoch.
-        data: a folder with one folder of images for each class, instead of a split of the run's data. Its classes are
-            classes of the run, and not all of them need to be there.
+        data: other labelled images instead of a split of the run's data: a folder with one folder of images for each
+            class, a CSV file of paths and labels, or a map-style torch Dataset of pairs (image, label). Their classes
+            are classes of the run, and not all of them need to be there. A list of several gives a list of evaluations.
         keep_logits: keep the logits of all images beside that file, as `evaluation/<split>-<checkpoint>.safetensors`.
         temperature: also fit a temperature for each head and measure with it.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
         overrides: options of the machine, such as `data_root` if the data has moved, or `loader_workers`.
+    Returns: the evaluation; a list if `data` is one.
     Raises:
         OptionError: if an option has another value, or options exclude each other.
         RunError: if there is no such run, weights or split.
@@ -281,11 +302,11 @@ def evaluate(
     )
 
 
-def evaluation_report(evaluation: Evaluation) -> str:
-    """The tables of an evaluation as text, as the command prints them."""
-    from selfkd.reports.evaluation_report import evaluation_report
+def evaluation_report(evaluation: Evaluation | Sequence[Evaluation]) -> str:
+    """The tables of an evaluation, or of several of one run, as text, as the command prints them."""
+    from selfkd.reports.evaluation_report import evaluation_report, evaluation_reports
 
-    return evaluation_report(evaluation)
+    return evaluation_reports(evaluation) if isinstance(evaluation, Sequence) else evaluation_report(evaluation)
 
 
 @log_shown()
@@ -349,8 +370,8 @@ def check(data: AnyPath, /, *, quick: bool = False, **overrides: Any) -> Report:
     from selfkd.recipes.keyword_overrides import flat_overrides
 
     changes, name = flat_overrides(overrides), os.fspath(data)
-    if name not in DATASETS:
-        data_folder(name)
+    if name not in DATASETS and not is_own(name):
+        data_place(name)
     # The import takes seconds, so it follows the checks that do without it.
 
     from selfkd.runs.checkup import check
@@ -506,9 +527,18 @@ def _one_recipe(recipe: str | os.PathLike[str] | Recipe, overrides: Mapping[str,
     return resolved[0]
 
 
-def _with_data(overrides: Mapping[str, Any], data: str | Dataset[Any] | Mapping[str, Dataset[Any]]) -> dict[str, Any]:
-    """The overrides with the name of a data set."""
-    return {**overrides, "data": data}
+def _chosen_data(data: object) -> tuple[dict[str, str], dict[str, object]]:
+    """The override that chooses the data set, and the object that is the data set.
+
+    Raises: RecipeError: if it is a path.
+    """
+    if data is None:
+        return {}, {}
+    if isinstance(data, str):
+        return {"data": data}, {}
+    if isinstance(data, os.PathLike):
+        raise RecipeError(f"data={os.fspath(data)!r} is a path; write data='folder', data_root={os.fspath(data)!r}")
+    return {"data": "dataset"}, {"data": data}
 
 
 def _checked_data(overrides: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -292,7 +292,7 @@ SLIPS = {
     ),
     "a run to evaluate": (["evaluate", "nosuch"], "nosuch is not a run folder: it holds no recipe.yaml"),
     "a run to export": (["export", "nosuch"], "nosuch is not a run folder: it holds no recipe.yaml"),
-    "a data set": (["check", "/nosuch"], "/nosuch is neither a folder nor the name of a data set"),
+    "a data set": (["check", "/nosuch"], "/nosuch is neither a folder, a CSV file nor the name of a data set"),
     "underscores": (["train", RECIPE, "trainer.epochs=1_000"], "trainer.epochs='1_000' is not allowed; write numbers"),
     "leading zeros": (["train", RECIPE, "trainer.epochs=010"], "trainer.epochs='010' is not allowed; write numbers"),
     "colons": (["train", "trainer.epochs=1:30"], "trainer.epochs='1:30' is not allowed; write numbers in plain"),

@@ -32,7 +32,7 @@ def add_parser(verbs: Any) -> None:
         "data",
         type=not_empty,
         metavar="DATA",
-        help="a folder, or a name in 'selfkd list datasets' with data.root=FOLDER",
+        help="a folder, a CSV file, a name in 'selfkd list datasets' with data.root=FOLDER, or package.module:Name",
     )
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="options of data set and backbone")
     parser.add_argument("--quick", action="store_true", help="open no image; check layout and classes only")

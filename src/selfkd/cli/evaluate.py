@@ -16,7 +16,8 @@ The output holds top-1 and top-5 accuracy, NLL, Brier score, ECE, adaptive ECE a
 ensemble of heads, each with a 95 % interval; how often two heads agree; and the confusions of the main head.
 docs/evaluation.md explains every number.
 
-RUN/evaluation/<split>-<checkpoint>.json keeps all numbers of a split. --json prints the same, also for --data FOLDER.
+RUN/evaluation/<split>-<checkpoint>.json keeps all numbers of a split. --json prints the same, also for --data FOLDER;
+for several folders, it prints a list.
 """
 
 
@@ -42,9 +43,11 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--data",
         type=path,
+        action="append",
         metavar="FOLDER",
         help="evaluate the images of this folder instead: one folder of images for each class, with the run's class "
-        "names; some classes may be missing",
+        "names; some classes may be missing. A CSV file of paths and labels is taken, too. Give --data several times "
+        "to evaluate each of several",
     )
     parser.add_argument(
         "--keep-logits",
@@ -67,14 +70,16 @@ def _execute(parsed: argparse.Namespace) -> None:
     overrides = api.split_overrides(parsed.arguments)
     if "data" in overrides:
         raise RecipeError("data cannot change in a run that exists; --data FOLDER evaluates other images")
+    data = parsed.data[0] if parsed.data and len(parsed.data) == 1 else parsed.data
     evaluation = api.evaluate(
         parsed.run,
         parsed.split,
         parsed.checkpoint,
-        data=parsed.data,
+        data=data,
         keep_logits=parsed.keep_logits,
         temperature=parsed.temperature,
         trust_imports=parsed.trust_imports,
         **overrides,
     )
-    print(to_json(evaluation.as_dict(), indent=None) if parsed.json else api.evaluation_report(evaluation))
+    numbers = [each.as_dict() for each in evaluation] if isinstance(evaluation, list) else evaluation.as_dict()
+    print(to_json(numbers, indent=None) if parsed.json else api.evaluation_report(evaluation))

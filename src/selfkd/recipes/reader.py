@@ -44,17 +44,19 @@ def resolve(name: str | Recipe, overrides: Mapping[str, Any] | None = None, trus
         UnknownNameError: if the recipe, a part or an option does not exist; the message gives the nearest.
         RecipeError: if a value has the wrong type, or a section is missing.
     """
-    overrides = dict(overrides or {})
     if isinstance(name, Recipe):
-        given, stem = name.flat(), name.name
-    else:
-        given = read_recipe(name)
-        stem = str(given.get("name") or recipe_stem(name))
-        if not isinstance(given.get("published", {}), Mapping):
-            said = f"{name}: published={shown(given['published'])} is not allowed"
-            raise RecipeError(f"{said}; published must be a mapping")
-        if not trust_imports:
-            _refuse_imports(name, given, overrides)
+        return _changed(name.name, name.flat(), overrides or {}).with_given_of(name)
+    given = read_recipe(name)
+    if not isinstance(given.get("published", {}), Mapping):
+        raise RecipeError(f"{name}: published={shown(given['published'])} is not allowed; published must be a mapping")
+    if not trust_imports:
+        _refuse_imports(name, given, overrides or {})
+    return _changed(str(given.get("name") or recipe_stem(name)), given, overrides or {})
+
+
+def _changed(stem: str, flat: Mapping[str, Any], changes: Mapping[str, Any]) -> Recipe:
+    """A recipe of flat keys with overrides, which also change its name."""
+    given, overrides = dict(flat), dict(changes)
     given.pop("name", None)
     published = given.pop("published", {})
     own_name = overrides.pop("name", None)
@@ -85,7 +87,7 @@ def derive(recipe: Recipe, changes: Mapping[str, Any], without: Collection[str] 
     Raises: UserError: as `resolve`.
     """
     kept = {key: value for key, value in recipe.flat().items() if key not in {"name", "published", *without}}
-    return _resolve_keys(recipe.name, override(kept, changes), {})
+    return _resolve_keys(recipe.name, override(kept, changes), {}).with_given_of(recipe)
 
 
 def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:

@@ -1,20 +1,21 @@
-"""Evaluate a run's heads: on a split of its data, or on a folder of other labelled images."""
+"""Evaluate a run's heads: on a split of its data, or on other labelled images."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
+from torch.utils.data import Dataset
 
 from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.data.sources.base import Source
-from selfkd.data.sources.labelled_folder import read_labelled_folder
+from selfkd.data.sources.labelled_images import read_labelled_images
 from selfkd.data.splits import Split, Splits
 from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError, first_line
 from selfkd.eval_mode import eval_mode
@@ -44,11 +45,15 @@ from selfkd.training.checkpoint_content import checksum, read_weights
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.threads import choose_threads, threads_restored
 
-__all__ = ["evaluate", "evaluate_split", "predict_split"]
+__all__ = ["LabelledImages", "evaluate", "evaluate_split", "predict_split"]
+
+LabelledImages = str | os.PathLike[str] | Dataset[Any]
+"""A folder with one folder of images for each class, a CSV file of paths and labels, or a torch Dataset."""
 
 _LOGIT = 8  # bytes of memory: the batches and their whole, or the whole and the bytes of its file, in float32
 _FITTED_LOGIT = 40  # bytes more for the head whose temperature is fitted: five tensors in float64
 _HALVES, _HALVES_SEED = 2, 0
+_READING = ("reading the data and building the network", "use a machine with more memory")
 
 _log = logging.getLogger("selfkd")
 
@@ -65,17 +70,44 @@ def evaluate_split(experiment: Experiment, split: Split, device: torch.device, w
         return evaluate_method(experiment.method, loader, device)
 
 
+@overload
+def evaluate(
+    run: str | os.PathLike[str],
+    split: str = ...,
+    checkpoint: str = ...,
+    *,
+    data: LabelledImages | None = ...,
+    keep_logits: bool = ...,
+    temperature: bool = ...,
+    overrides: Mapping[str, Any] | None = ...,
+    given: Mapping[str, Any] | None = ...,
+    trust_imports: bool = ...,
+) -> Evaluation: ...
+@overload
+def evaluate(
+    run: str | os.PathLike[str],
+    split: str = ...,
+    checkpoint: str = ...,
+    *,
+    data: list[LabelledImages] | tuple[LabelledImages, ...],
+    keep_logits: bool = ...,
+    temperature: bool = ...,
+    overrides: Mapping[str, Any] | None = ...,
+    given: Mapping[str, Any] | None = ...,
+    trust_imports: bool = ...,
+) -> list[Evaluation]: ...
 def evaluate(
     run: str | os.PathLike[str],
     split: str = "test",
     checkpoint: str = "last",
     *,
-    data: str | os.PathLike[str] | None = None,
+    data: LabelledImages | list[LabelledImages] | tuple[LabelledImages, ...] | None = None,
     keep_logits: bool = False,
     temperature: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
     trust_imports: bool = False,
-) -> Evaluation:
+) -> Evaluation | list[Evaluation]:
     """Evaluate every head of a run and their ensemble. docs/evaluation.md explains the metrics.
 
     An unfinished run is evaluated from its newest undamaged checkpoint, with a warning. The evaluation of a split is
@@ -85,13 +117,17 @@ def evaluate(
         run: the run's folder.
         split: "test", "train" or "validation".
         checkpoint: weights of the "last" or the "best" epoch.
-        data: a folder with one folder of images for each class, instead of a split of the run's data. Its classes are
-            classes of the run, and not all of them need to be there. The run's own data is then not read.
+        data: other labelled images instead of a split of the run's data, which is then not read: a folder with one
+            folder of images for each class, a CSV file of paths and labels, or a map-style torch Dataset of pairs
+            (image, label). Their classes are classes of the run, and not all of them need to be there. A list of
+            several gives a list of evaluations.
         keep_logits: keep the logits of all images beside that file, as `evaluation/<split>-<checkpoint>.safetensors`.
         temperature: also fit a temperature for each head and measure with it. It is fitted on the validation split. If
             that is evaluated or there is none, it is fitted on a half of the images and measured on the other.
         overrides: options of the machine, such as `data.root` where the data has moved, or `loader.workers`.
+        given: `{"data": DATASET}`, if the run was trained on a Dataset object and one of its splits is evaluated.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
+    Returns: the evaluation; a list if `data` is one.
     Raises:
         OptionError: if an option has another value, options exclude each other, or the logits do not fit in memory.
         RunError: if there is no such run, it has no such weights yet, it has no such split, or the data has another
@@ -106,18 +142,20 @@ def evaluate(
     one_of("split", split, ("test", "train", "validation"))
     one_of("checkpoint", checkpoint, ("last", "best"))
     _check_together(split, data, keep_logits)
-    given = overrides or {}
-    saved = SavedRun.open(run, checkpoint, given, trust_imports)
+    saved = _opened(run, checkpoint, overrides, given, trust_imports)
     if keep_logits:
         _refuse_training(saved.folder)
-    evaluator = _Evaluator.of(saved, split, None if data is None else Path(data))
-    with evaluator.prepared(given):
-        evaluation = evaluator.evaluated(keep_logits, temperature)
+    if data is None:
+        evaluators = [_Evaluator.of_split(saved, split)]
+    else:
+        evaluators = _Evaluator.of_others(saved, data if isinstance(data, list | tuple) else [data])
+    with evaluators[0].prepared(overrides or {}):
+        evaluations = [each.evaluated(keep_logits, temperature) for each in evaluators]
     if keep_logits:
         _log.info("the logits are kept in %s", saved.folder.predictions_file(split, checkpoint))
-    if evaluator.is_own_data:
-        _write(saved.folder, evaluation)
-    return evaluation
+    if evaluators[0].is_own_data:
+        _write(saved.folder, evaluations[0])
+    return evaluations if isinstance(data, list | tuple) else evaluations[0]
 
 
 def predict_split(
@@ -126,6 +164,7 @@ def predict_split(
     checkpoint: str = "last",
     *,
     overrides: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
     trust_imports: bool = False,
 ) -> Predictions:
     """The predictions of every head of a run for a split of its data, without metrics.
@@ -137,14 +176,13 @@ def predict_split(
     Returns: the predictions in the order of the split, in main memory.
     Raises: as `evaluate` with `keep_logits`, but no StorageError.
     """
-    given = overrides or {}
-    saved = SavedRun.open(run, checkpoint, given, trust_imports)
+    saved = _opened(run, checkpoint, overrides, given, trust_imports)
     kept = _undamaged_predictions(saved.folder, split, checkpoint)
     if kept is not None:
         return kept
     _refuse_training(saved.folder)
-    evaluator = _Evaluator.of(saved, split, None)
-    with evaluator.prepared(given):
+    evaluator = _Evaluator.of_split(saved, split)
+    with evaluator.prepared(overrides or {}):
         return evaluator.predictions(must_be_kept=False)
 
 
@@ -154,8 +192,8 @@ class _Evaluator:
 
     Args:
         saved: the run.
-        split: name of the run's split; None for the folder `data`.
-        data: the folder, or None.
+        split: name of the run's split; None for `data`.
+        data: the path of the other images, or the name of their Dataset; None for a split.
         source: the run's data set, which says how images are normalised.
         method: the run's method with its weights, on `device`.
         epoch: the epoch of the weights, counted from 1.
@@ -169,7 +207,7 @@ class _Evaluator:
 
     saved: SavedRun
     split: str | None
-    data: Path | None
+    data: str | None
     source: Source
     method: Method
     epoch: int
@@ -181,38 +219,49 @@ class _Evaluator:
     weights: Mapping[str, int]
 
     @classmethod
-    def of(cls, saved: SavedRun, split: str, data: Path | None) -> _Evaluator:
-        """Build the method and list the images, of which those in files are not decoded.
+    def of_split(cls, saved: SavedRun, split: str) -> _Evaluator:
+        """Build the method and list the images of a split, of which those in files are not decoded.
 
         Raises: UserError, CheckpointError, MemoryExhaustedError: as `evaluate`.
         """
         path, names = saved.folder.path, class_names_of(saved.folder)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        weights = _weights_checksum(saved)
-        _, epoch = read_weights(saved.weights)  # refuses a run without weights before its data is read
-        saved.restore_network_file()
-        images: Split
-        with memory_for("reading the data and building the network", "use a machine with more memory"):
+        weights, epoch = _weights_of(saved)
+        with memory_for(*_READING):
             source: Source = saved.recipe.build("data")
-            if data is not None:
-                side = saved.input_size[-1]
-                images = read_labelled_folder(data, saved.class_names, source.image_transform(), side)
-                method = saved.method().to(device)
-                names = saved.class_names
-                return cls(saved, None, data, source, method, epoch, names, images, None, False, device, weights)
             splits = source.load(saved.recipe.seed, whole_images=True)  # decodes no image of the other splits
             if names is not None and len(names) != len(splits.class_names):
                 raise RunError(
                     f"the run {path} was trained on {len(names)} classes; data.root gives {len(splits.class_names)}"
                 )
-            method = saved.method(splits.info).to(device)
+            method = saved.method(splits.info).to(_device())
         is_own_data = _is_own_data(saved, splits)
         if split not in splits.by_name:
             raise RunError(f"the run {path} has no validation split, because data.validation_fraction was 0")
         validation = None if split == "validation" else splits.validation
-        images = splits.by_name[split]
-        names = splits.class_names
-        return cls(saved, split, None, source, method, epoch, names, images, validation, is_own_data, device, weights)
+        images, names = splits.by_name[split], splits.class_names
+        return cls(
+            saved, split, None, source, method, epoch, names, images, validation, is_own_data, _device(), weights
+        )
+
+    @classmethod
+    def of_others(cls, saved: SavedRun, places: Sequence[LabelledImages]) -> list[_Evaluator]:
+        """Build the method once, and list the images of all places, none of which is decoded.
+
+        Raises: UserError, CheckpointError, MemoryExhaustedError: as `evaluate`.
+        """
+        if not places:
+            raise OptionError("data", places, "one or more folders, CSV files or Datasets")
+        weights, epoch = _weights_of(saved)
+        with memory_for(*_READING):
+            source: Source = saved.recipe.build("data")
+            columns = (getattr(source, "path_column", None), getattr(source, "label_column", None))
+            names, transform, side = saved.class_names, source.image_transform(), saved.input_size[-1]
+            images = [read_labelled_images(place, names, transform, side, *columns) for place in places]
+            method = saved.method().to(_device())
+        return [
+            cls(saved, None, _name_of(place), source, method, epoch, names, each, None, False, _device(), weights)
+            for place, each in zip(places, images, strict=True)
+        ]
 
     @contextmanager
     def prepared(self, overrides: Mapping[str, Any]) -> Iterator[None]:
@@ -243,7 +292,7 @@ class _Evaluator:
         return Evaluation(
             run=str(self.saved.folder.path),
             split=self.split,
-            data=None if self.data is None else str(self.data),
+            data=self.data,
             checkpoint=self.saved.which,
             epoch=self.epoch,
             class_names=self.class_names,
@@ -289,7 +338,7 @@ class _Evaluator:
 
     def _scaled(self, predictions: Predictions) -> TemperatureScaling:
         """The scores before and after temperature scaling."""
-        everything = "all images of the folder" if self.split is None else f"the {self.split} split"
+        everything = "all images" if self.split is None else f"the {self.split} split"
         if self.validation is not None:
             fitting = self._collected(self.validation, "validation")
             return scale_temperatures(fitting, predictions, "the validation split", everything)
@@ -336,13 +385,45 @@ class _Evaluator:
             return len(self.method.predict(image))
 
 
+def _opened(
+    run: str | os.PathLike[str],
+    checkpoint: str,
+    overrides: Mapping[str, Any] | None,
+    given: Mapping[str, Any] | None,
+    trust_imports: bool,
+) -> SavedRun:
+    """The run, with the objects of a Python caller. The arguments are those of `evaluate`."""
+    saved = SavedRun.open(run, checkpoint, overrides or {}, trust_imports)
+    return replace(saved, recipe=replace(saved.recipe, given=given or {}))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _weights_of(saved: SavedRun) -> tuple[dict[str, int], int]:
+    """The checksum of the file of a run's weights, and their epoch. A run without weights is refused here.
+
+    Raises: RunError, CheckpointError: as `evaluate`.
+    """
+    weights = _weights_checksum(saved)
+    _, epoch = read_weights(saved.weights)
+    saved.restore_network_file()
+    return weights, epoch
+
+
+def _name_of(place: LabelledImages) -> str:
+    """The path of labelled images, or the name of their Dataset."""
+    return str(Path(place)) if isinstance(place, str | os.PathLike) else f"Dataset {type(place).__name__}"
+
+
 def _check_together(split: str, data: object, keep_logits: bool) -> None:
     """Refuse options that exclude each other.
 
     Raises: OptionError: naming one of them.
     """
     if data is not None and split != "test":
-        raise OptionError("split", split, reason="the folder of data is evaluated as a whole; leave out one of the two")
+        raise OptionError("split", split, reason="all images of data are evaluated; leave out one of the two")
     if data is not None and keep_logits:
         reason = "a run's folder keeps the logits of its own data alone, not those of data; leave out one of the two"
         raise OptionError("keep_logits", keep_logits, reason=reason)

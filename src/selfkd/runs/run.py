@@ -16,7 +16,7 @@ from selfkd.errors import DataError, RunError
 from selfkd.evaluation.evaluation import Evaluation
 from selfkd.recipes.keyword_overrides import flat_overrides
 from selfkd.recipes.recipe import Recipe
-from selfkd.runs.evaluate import evaluate
+from selfkd.runs.evaluate import LabelledImages, evaluate
 from selfkd.runs.export import export_run
 from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.prediction import GivenImage, Prediction, images_of, is_one_image, predict
@@ -182,17 +182,39 @@ class Run:
         others = {} if report is None else {"report": report}
         return predict(self, images_of(images, **others), top, batch_size, **others)
 
+    @overload
+    def evaluate(
+        self, split: str = ..., checkpoint: str = ..., *, data: LabelledImages | None = ..., **options: Any
+    ) -> Evaluation: ...
+
+    @overload
+    def evaluate(
+        self,
+        split: str = ...,
+        checkpoint: str = ...,
+        *,
+        data: list[LabelledImages] | tuple[LabelledImages, ...],
+        **options: Any,
+    ) -> list[Evaluation]: ...
+
     def evaluate(
         self,
         split: str = "test",
         checkpoint: str = "last",
         *,
-        data: str | os.PathLike[str] | None = None,
+        data: LabelledImages | list[LabelledImages] | tuple[LabelledImages, ...] | None = None,
         keep_logits: bool = False,
         temperature: bool = False,
         **overrides: Any,
-    ) -> Evaluation:
-        """Evaluate every head of the run: `selfkd.evaluate` with this run, whose arguments these are."""
+    ) -> Evaluation | list[Evaluation]:
+        """Evaluate every head of the run and their ensemble. The arguments are those of `selfkd.evaluate`.
+
+        A run that `selfkd.train` has trained on a Dataset object evaluates the splits of that object. Another `Run` of
+        its folder lacks the object, and evaluates other images alone.
+
+        Returns: the evaluation; a list if `data` is one.
+        Raises: as `selfkd.evaluate`.
+        """
         return evaluate(
             self.path,
             split,
@@ -201,6 +223,7 @@ class Run:
             keep_logits=keep_logits,
             temperature=temperature,
             overrides=flat_overrides(overrides),
+            given=self.recipe.given,
             trust_imports=True,
         )
 

@@ -93,6 +93,8 @@ def train_several(
     at_least("jobs", jobs, 1)
     if seconds is not None and not seconds > 0:
         raise OptionError("seconds", seconds, "a number > 0")
+    for recipe in recipes:
+        recipe.check_sendable("each of several runs is trained in a process of its own")
     launcher = launcher_name()
     if launcher is not None:
         raise UserError(f"{launcher} starts the processes of one run, but here are {len(recipes)}; start one at a time")

@@ -74,6 +74,8 @@ def run(
             return folder
     options: TrainerOptions = recipe.build("trainer")
     world = World.of(options)
+    if world.size > 1:
+        recipe.check_sendable(f"{world.size} processes train")
     check_hardware(options)
     _train_teacher(recipe, runs, show_progress, trust_imports)
     if world.size > 1 and not world.launched:
