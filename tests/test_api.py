@@ -212,7 +212,7 @@ def test_check_reports_what_the_command_reports(command, tmp_path):
     status, text, _ = command("check", tmp_path / "photos", "--quick", "data.image_size=8")
     assert (status, text) == (1, report.text() + "\n")
     assert selfkd.check("digits", quick=True, backbone="resnet18_cifar").errors == ()
-    with pytest.raises(DataError, match="neither a folder nor the name"):
+    with pytest.raises(DataError, match="neither a folder, a CSV file nor the name of a data set"):
         selfkd.check("nowhere")
 
 
