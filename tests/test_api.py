@@ -13,24 +13,11 @@ from torch.utils.data import Dataset
 import selfkd
 from image_sets import digit, positions_of
 from selfkd import api
-from selfkd.cli import main
 from selfkd.errors import DataError, OptionError, RecipeError, RunError, UnknownNameError, UserError
 
 PLAIN, DTSKD = (f"demo/digits/resnet18/{method}" for method in ("plain", "dtskd"))
 SHORT = {"backbone_width": 4, "trainer_epochs": 2}
 WORDS = ("backbone.width=4", "trainer.epochs=2")
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
-    """The command within this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture(scope="module")
