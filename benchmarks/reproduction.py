@@ -42,6 +42,10 @@ is *reproduced* if at least {ENOUGH_SEEDS} runs of the unchanged recipe with dif
 {TOLERANCE} points away, or two of their standard deviations if that is more. If it is not, the table says how far ours
 is above or below. It says *another budget* if our runs changed the recipe; such runs cannot be compared with the paper.
 [docs/compare.md](compare.md) explains the tables."""
+_REPEAT = """\
+These commands train the runs again. `python benchmarks/reproduction.py` makes the tables from the runs in
+`results/runs/`.
+"""
 _NOTES = {
     "demo/digits/resnet18": """\
 The papers have no figures for the digits. These trainings take some minutes on a CPU. Other programs ran at the same
@@ -123,10 +127,11 @@ def _introduction(figures: Sequence[Figure], unchanged: Collection[str]) -> str:
     """
     of_protocols = Counter(figure.recipe.rsplit("/", 2)[0] for figure in figures)
     counts = ", ".join(f"{count} of {protocol}" for protocol, count in of_protocols.items())
-    count = sum(figure.recipe in unchanged for figure in figures)
+    run_figures = [figure.recipe for figure in figures if figure.recipe in unchanged]
+    recipes = ", ".join(dict.fromkeys(f"`{name}`" for name in run_figures))
     run = (
-        f"We ran {count} of them at the papers' full budget, and not the others."
-        if count
+        f"We ran {len(run_figures)} of them at the papers' full budget, and not the others: those of {recipes}."
+        if run_figures
         else "**We have run none of them at the papers' full budget.**"
     )
     numbers = f"The recipes of this package have {len(figures)} published figures: {counts}. {run}"
@@ -153,7 +158,7 @@ def _commands(runs: Sequence[TrainingOutcome]) -> str:
     words = f"--seeds {seeds}" if "," in seeds else f"seed={seeds}"  # one number after --seeds counts seeds
     root = ["data.root=DATA_ROOT"] if "root" in runs[0].recipe.options["data"] else []
     lines = [" ".join(["    selfkd compare", *each, *overrides, *root, words]) for overrides, each in names.items()]
-    return "\n".join(["To repeat it:\n", *lines])
+    return "\n".join([_REPEAT, *lines])
 
 
 def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], runs: Sequence[TrainingOutcome]) -> str:

@@ -72,6 +72,7 @@ def train(
     overwrite: bool = False,
     show_progress: bool = True,
     trust_imports: bool = False,
+    keep_logits: bool = False,
     **overrides: Any,
 ) -> Run:
     """Train a recipe in this process, to its end. An unfinished run is continued, a finished one is kept.
@@ -86,6 +87,7 @@ def train(
         overwrite: delete an earlier run and begin anew.
         show_progress: show a progress bar; otherwise log a line for each evaluated epoch.
         trust_imports: let a recipe file name `package.module:Name`, whose import runs code.
+        keep_logits: keep the logits of all test images after the last epoch in the run's folder.
         overrides: changes to the recipe.
     Returns: the finished run.
     Raises:
@@ -105,7 +107,7 @@ def train(
     from selfkd.runs.run import Run
     from selfkd.runs.train import run
 
-    folder = run(resolved, _folder(runs), overwrite, show_progress, trust_imports)
+    folder = run(resolved, _folder(runs), overwrite, show_progress, trust_imports, keep_logits)
     return Run(SavedRun(folder, resolved))
 
 
@@ -120,6 +122,7 @@ def train_several(
     show_progress: bool = True,
     trust_imports: bool = False,
     seconds: float | None = None,
+    keep_logits: bool = True,
     **overrides: Any,
 ) -> list[TrainingOutcome]:
     """Train several recipes, each in a process of its own. A run that fails does not end the others.
@@ -132,6 +135,7 @@ def train_several(
         show_progress: show one progress bar for all runs; otherwise log a line when a run begins or ends.
         trust_imports: let a recipe file name `package.module:Name`, whose import runs code.
         seconds: stop after so many seconds; the same call continues. None for no limit.
+        keep_logits: let each run keep the logits of all test images after the last epoch, which a comparison needs.
     Returns: how the training of each run ended, in the order of `resolve_recipes`.
     Raises:
         UserError: as `resolve_recipes`; also if none of the recipes can be trained.
@@ -141,7 +145,7 @@ def train_several(
 
     from selfkd.runs.several import train_several
 
-    return train_several(resolved, _folder(runs), jobs, show_progress, trust_imports, seconds, overwrite)
+    return train_several(resolved, _folder(runs), jobs, show_progress, trust_imports, seconds, overwrite, keep_logits)
 
 
 @log_shown()
@@ -209,6 +213,7 @@ def compare_runs(
     *,
     heads: Literal["main", "all"] = "all",
     baseline: str | None = None,
+    evaluate_missing: bool = True,
     **overrides: Any,
 ) -> Comparison:
     """Compare runs that `train`, `train_several` or `load` gave.
@@ -216,6 +221,7 @@ def compare_runs(
     Args:
         runs: one or more.
         heads, baseline: as for `compare`.
+        evaluate_missing: evaluate the runs that have not kept their predictions for the test images.
         overrides: of the training. Those of the machine, such as `data_root`, count where a run is evaluated now.
     Raises:
         UnfinishedRunsError: if no run is finished.
@@ -228,7 +234,7 @@ def compare_runs(
 
     outcomes = [outcome_without_training(run.recipe, run.saved.folder) if isinstance(run, Run) else run for run in runs]
     machine = {key: value for key, value in flat_overrides(overrides).items() if is_of_machine(key)}
-    return compare_outcomes(outcomes, heads, baseline, evaluate_with=machine)
+    return compare_outcomes(outcomes, heads, baseline, evaluate_with=machine if evaluate_missing else None)
 
 
 @overload

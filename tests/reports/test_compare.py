@@ -7,9 +7,11 @@ import shutil
 import pytest
 
 from finished_runs import write_run
+from image_sets import write_folder
 from selfkd.errors import OptionError, RecipeError, RunError, UnfinishedRunsError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.compare import compare, compare_outcomes
+from selfkd.runs import evaluate
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import TrainingOutcome
@@ -30,7 +32,9 @@ def write(runs, names=(PLAIN, DTSKD), seeds=(0, 1), **others):
 def trained(tmp_path_factory):
     """The folder of two recipes' runs with two seeds, trained by `selfkd.compare`, and their comparison."""
     runs = tmp_path_factory.mktemp("compared")
-    return runs, compare([PLAIN, DTSKD], 2, TINY, runs, jobs=2, show_progress=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(evaluate, "collect", None)  # the trainings keep the predictions, so that no pass follows them
+        return runs, compare([PLAIN, DTSKD], 2, TINY, runs, jobs=2, show_progress=False)
 
 
 @pytest.mark.slow
@@ -169,7 +173,7 @@ def test_without_one_plain_recipe_the_first_is_the_baseline(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"recipes": []}, RecipeError, "name the recipes to compare, for example 'demo/digits/resnet18/\\*'"),
+        ({"recipes": []}, RecipeError, "name a recipe, for example 'demo/digits/resnet18/\\*'; 'selfkd list recipes'"),
         ({"seeds": 0}, OptionError, "seeds=0 is not allowed; seeds must be a whole number >= 1"),
         ({"seeds": []}, OptionError, r"seeds=\[\] is not allowed; seeds must be a number of seeds, or a list of"),
         ({"seeds": 2.0}, OptionError, r"seeds=2\.0 is not allowed; seeds must be a number of seeds, or a list of"),
@@ -199,6 +203,25 @@ def test_differences_may_be_allowed(tmp_path):
     comparison = compare(recipes, 2, runs=tmp_path, train=False, allow_differences=True)
     assert comparison.test_images == (100, 1697)
     assert "data" in {difference.option for difference in comparison.differences}
+
+
+@pytest.mark.slow
+def test_data_in_two_places_is_refused_before_anything_is_trained(tmp_path):
+    folders = [tmp_path / name for name in ("whole", "cut")]
+    files = [tmp_path / f"{folder.name}.yaml" for folder in folders]
+    for folder, count, file in zip(folders, (3, 2), files, strict=True):
+        for split, start in (("train", 0), ("test", 6)):
+            write_folder(folder / split, count, digits=range(2), start=start)
+        file.write_text(f"include: {PLAIN}\ndata: folder\ndata.image_size: 16\ndata.root: {folder}\n")
+    files[1].write_text(files[1].read_text() + "method: ps_kd\n")
+    given = ([str(file) for file in files], 1, {"backbone.width": 4, "trainer.epochs": 1}, tmp_path / "runs")
+    with pytest.raises(RecipeError, match=r"differently: data.root is .*\nadd data.root=.*whole to train all"):
+        compare(*given)
+    assert not (tmp_path / "runs").exists()
+    comparison = compare(*given, allow_differences=True, show_progress=False)
+    assert comparison.test_images == (4, 6)
+    assert [each.in_test_images for each in comparison.data_differences] == [True]
+    assert comparison.rows[1].over_seeds is comparison.rows[1].over_images is None
 
 
 def test_if_all_trainings_failed_that_is_the_error(tmp_path):

@@ -38,19 +38,22 @@ class SimulatedProcess:
         looks: how often it is looked at before it ends, by the method's name; at once if it is not given.
         messages: its error, by the method's name.
         alive: number of processes that run now.
+        keeping: the processes that keep the predictions of their run.
     """
 
     events: list
     looks: dict
     messages: dict
     alive: int
+    keeping: list
 
-    def __init__(self, recipe, runs, files, cores, trust_imports, overwrite):
+    def __init__(self, recipe, runs, files, cores, trust_imports, overwrite, keep_logits):
         self.name = f"{recipe.parts['method']}-{recipe.seed}"
         self.method = recipe.parts["method"]
         self.left = self.looks.get(self.method, 0)
         self.error = self.messages.get(self.method)
-        self.arguments = (cores, trust_imports, overwrite)
+        if keep_logits:
+            self.keeping.append(self.name)
         self.is_alive = True
         type(self).alive += 1
         self.events.append(f"{self.name} starts, {self.alive} at work")
@@ -78,7 +81,9 @@ class SimulatedProcess:
 @pytest.fixture
 def simulated(monkeypatch):
     """Simulated processes instead of real ones."""
-    kind = type("Simulated", (SimulatedProcess,), {"events": [], "looks": {}, "messages": {}, "alive": 0})
+    kind = type(
+        "Simulated", (SimulatedProcess,), {"events": [], "looks": {}, "messages": {}, "alive": 0, "keeping": []}
+    )
     monkeypatch.setattr(several, "TrainingProcess", kind)
     monkeypatch.setattr(several, "_PAUSE_SECONDS", 0.001)
     return kind
@@ -124,10 +129,10 @@ def test_a_run_that_fails_does_not_end_the_others(recipes, simulated, tmp_path, 
 
 
 def test_a_process_that_cannot_be_started_is_named(recipes, simulated, tmp_path, monkeypatch):
-    def refuse(recipe, *rest):
+    def refuse(recipe, *rest, **flags):
         if recipe.parts["method"] == "plain":
             raise OSError(12, "Cannot allocate memory")
-        return simulated(recipe, *rest)
+        return simulated(recipe, *rest, **flags)
 
     monkeypatch.setattr(several, "TrainingProcess", refuse)
     outcomes = train_several(recipes("plain,ps_kd"), tmp_path, show_progress=False)
@@ -154,6 +159,14 @@ def test_a_teacher_is_trained_once_and_before_its_students(recipes, simulated, t
     assert errors(outcomes) == [None] * 3
     started = [event.partition(" ")[0] for event in simulated.events if "starts" in event]
     assert started == ["label_smoothing-0", "dtskd-0", "kd-0", "kd-0"]
+
+
+def test_the_runs_that_were_asked_for_keep_their_predictions_and_no_teacher_does(recipes, simulated, tmp_path):
+    student = recipes("kd", **KD)
+    train_several(student, tmp_path, show_progress=False, keep_logits=True)
+    assert simulated.keeping == ["kd-0"]
+    train_several(recipes("plain"), tmp_path, show_progress=False)
+    assert simulated.keeping == ["kd-0"]
 
 
 def test_without_its_teacher_a_student_is_not_trained(recipes, simulated, tmp_path):
@@ -304,7 +317,7 @@ def unbroken(tmp_path_factory):
     """Runs of three methods with two seeds, trained without an interruption."""
     folder = tmp_path_factory.mktemp("unbroken")
     for recipe in resolve_several([PLAIN], split_overrides(OVERRIDES), None):
-        trained(recipe, folder)
+        trained(recipe, folder, keep_logits=True)
     return folder / "runs"
 
 

@@ -14,7 +14,7 @@ TINY = {"backbone.width": 4, "trainer.epochs": 1, "data.train_per_class": 2}
 
 def trained(recipe, tmp_path, **options):
     """The ended process that trained a recipe below `tmp_path`."""
-    arguments = {"cores": 1, "trust_imports": False, "overwrite": False, **options}
+    arguments = {"cores": 1, "trust_imports": False, "overwrite": False, "keep_logits": False, **options}
     process = TrainingProcess(recipe, tmp_path / "runs", tmp_path / "files", **arguments)
     process.close(seconds=120)
     assert process.has_ended
@@ -30,10 +30,11 @@ def test_a_process_trains_a_resolved_recipe_with_its_own_parts(tmp_path, monkeyp
         "        open('cores.txt', 'w').write(str(joblib.cpu_count()))\n        super().begin_epoch(progress)\n"
     )
     recipe = resolve(PLAIN, {**TINY, "method": "own_method:Mine", "seed": 3})
-    assert trained(recipe, tmp_path).error is None
+    assert trained(recipe, tmp_path, keep_logits=True).error is None
     folder = RunFolder.of(recipe, tmp_path / "runs")
     assert folder.is_finished
     assert folder.recipe(trust_imports=True) == recipe
+    assert folder.predictions_file("test", "last").exists()
     assert (tmp_path / "cores.txt").read_text() == "1"
 
 
@@ -72,7 +73,7 @@ def test_a_process_that_does_not_stop_is_ended(tmp_path, monkeypatch):
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **rest: popen([sys.executable, "-c", code], **rest))
     monkeypatch.setattr("selfkd.runs.training_process._END_SECONDS", 0.1)
-    process = TrainingProcess(resolve(PLAIN), tmp_path, tmp_path / "files", 1, False, False)
+    process = TrainingProcess(resolve(PLAIN), tmp_path, tmp_path / "files", 1, False, False, False)
     while not (tmp_path / "ready").exists():
         time.sleep(0.01)
     process.stop()

@@ -14,7 +14,7 @@ from selfkd.cli.arguments import (
     recipes_and_overrides,
 )
 from selfkd.cli.output import opened
-from selfkd.errors import RecipeError
+from selfkd.errors import OptionError
 
 if TYPE_CHECKING:
     from selfkd.api import Comparison
@@ -88,12 +88,10 @@ def _execute(parsed: argparse.Namespace) -> None:
 
     names, arguments = recipes_and_overrides(parsed.arguments)
     overrides = api.split_overrides(arguments)
-    if not names:
-        raise RecipeError(
-            "name the recipes to compare, for example selfkd compare 'demo/digits/resnet18/*'; "
-            "'selfkd list recipes' shows all"
-        )
-    # A mistake in them shows before the imports, which take seconds.
+    if parsed.overwrite and parsed.output is None:
+        reason = "it replaces the file of --output; give --output, or train anew with 'selfkd train ... --overwrite'"
+        raise OptionError("--overwrite", True, reason=reason)
+    # A mistake in the recipes shows before the imports, which take seconds.
     api.resolve_recipes(names, trust_imports=parsed.trust_imports, **overrides)
     file = None if parsed.output is None else api.check_output(parsed.output, parsed.overwrite)
     comparison = api.compare(

@@ -59,6 +59,12 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("arguments", nargs="*", metavar="RECIPE | key=value", help="a recipe and changes to it")
     add_training(parser)
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run and begin anew")
+    parser.add_argument(
+        "--keep-logits",
+        action="store_true",
+        help="keep the logits of all test images after the last epoch in the run's folder, as 'selfkd evaluate "
+        "--keep-logits' does; several runs that are trained together always keep them",
+    )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument(
         "-h", "--help", action="store_true", help="show this help; with a recipe, also show all its options"
@@ -99,14 +105,15 @@ def _execute(parsed: argparse.Namespace) -> None:
     else:
         if not api.is_main_process():  # where torchrun or srun started several, one of them reports
             logging.getLogger("selfkd").setLevel(logging.ERROR)
-        finished = trained = [api.train(recipes[0], **options)]
+        finished = trained = [api.train(recipes[0], keep_logits=parsed.keep_logits, **options)]
         unfinished = []
     if not api.is_main_process():
         return
     if parsed.json:
         print(to_json([{"folder": str(run.path), **run.scores} for run in finished]))
     elif finished:
-        print(api.compare_runs(trained, **overrides).to_markdown())
+        # A single run that was to keep no logits is not evaluated a second time.
+        print(api.compare_runs(trained, evaluate_missing=len(recipes) > 1, **overrides).to_markdown())
     check_all_finished(unfinished, len(recipes))
 
 

@@ -43,10 +43,12 @@ def resolve_several(
     Returns: recipe by recipe in the order of the names, combination by combination, and seed by seed; each once.
     Raises:
         UnknownNameError: if no recipe fits a name or a pattern; the message gives the nearest. Also as `resolve`.
-        RecipeError: if the seeds are given twice, a list has an empty place, or two recipes would share a run folder.
-            Also as `resolve`.
+        RecipeError: if no name is given, the seeds are given twice, a list has an empty place, or two recipes would
+            share a run folder. Also as `resolve`.
         OptionError: if `seeds` has another value.
     """
+    if not names:
+        raise RecipeError("name a recipe, for example 'demo/digits/resnet18/*'; 'selfkd list recipes' shows all")
     expanded: list[str | Recipe] = []
     for name in _expanded(names):
         if name not in expanded:

@@ -10,15 +10,14 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from selfkd.errors import OptionError, RecipeError, RunError, SelfKDError, UnfinishedRunsError, first_line
+from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, first_line
 from selfkd.option_checks import one_of
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
 from selfkd.reports.comparison import Comparison, Skipped
-from selfkd.reports.results import HEADS, MAIN, CorrectPredictions, Heads, Result, read_result
+from selfkd.reports.results import HEADS, MAIN, Heads, Result, read_result
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
-from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
 from selfkd.runs.evaluate import predict_split
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.listing import ListedRun, list_runs
@@ -50,8 +49,8 @@ def compare(
 ) -> Comparison:
     """Compare recipes over seeds. What is missing is trained, what is unfinished is continued.
 
-    Differences over images need the predictions for the test images. A run that has not kept them predicts once,
-    and keeps them if its folder can be written.
+    Differences over images need the predictions for the test images. A run that is trained now keeps them. A finished
+    run that has not kept them predicts once, and keeps them if its folder can be written.
 
     Args:
         recipes: names of recipes, patterns such as "demo/digits/resnet18/*", paths of YAML files, or resolved recipes.
@@ -78,18 +77,16 @@ def compare(
         UserError, RunInterruptedError: as `resolve_several` and `train_several` do.
     """
     names = [recipes] if isinstance(recipes, str | Recipe) else list(recipes)
-    if not names:
-        raise RecipeError("name the recipes to compare, for example 'demo/digits/resnet18/*'")
     one_of("heads", heads, HEADS)
     given = dict(overrides or {})
     default = None if "seed" in given else _SEEDS
     resolved = resolve_several(names, given, default if seeds is None else seeds, trust_imports)
     base = _baseline(resolved, baseline)
     if not allow_differences:
-        check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)])
+        check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)], train)
     folder = Path(runs)
     if train:
-        outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports)
+        outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports, keep_logits=True)
     else:
         outcomes = [outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
     machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
@@ -207,9 +204,13 @@ def _with_own_predictions(result: Result, evaluate_with: Mapping[str, Any] | Non
         else:
             # `read_result` has found the parts of `result.recipe` in the folder, and they are imported already.
             predictions = predict_split(
-                result.folder.path, _SPLIT, _CHECKPOINT, overrides=evaluate_with, trust_imports=True
+                result.folder.path,
+                _SPLIT,
+                _CHECKPOINT,
+                overrides=evaluate_with,
+                given=result.recipe.given,
+                trust_imports=True,
             )
-        found = (read_test_fingerprint(result.folder), read_fingerprint(result.folder))
     except SelfKDError as error:
         why = first_line(error)
         return replace(result, no_predictions=why if evaluate_with is None else f"a run cannot be evaluated now: {why}")
@@ -219,8 +220,5 @@ def _with_own_predictions(result: Result, evaluate_with: Mapping[str, Any] | Non
         return replace(
             result, no_predictions=f"{result.no_predictions}; 'selfkd evaluate RUN --keep-logits' keeps them"
         )
-    images = frozenset(fingerprint for fingerprint in found if fingerprint is not None)
-    if not images:
-        return replace(result, no_predictions="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
-    return replace(result, predictions=CorrectPredictions(correct, images))
+    return replace(result, correct=correct)

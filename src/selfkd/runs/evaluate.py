@@ -17,7 +17,7 @@ from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.data.sources.base import Source
 from selfkd.data.sources.labelled_images import read_labelled_images
 from selfkd.data.splits import Split, Splits
-from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError, first_line
+from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError
 from selfkd.eval_mode import eval_mode
 from selfkd.evaluation.evaluation import (
     Evaluation,
@@ -29,29 +29,31 @@ from selfkd.evaluation.evaluation import (
     scale_temperatures,
 )
 from selfkd.evaluation.metrics import evaluate as evaluate_method
+from selfkd.evaluation.metrics import evaluate_and_collect
 from selfkd.evaluation.predictions import Predictions, ShownBatches, collect, predict_batches
 from selfkd.evaluation.scores import Scores
 from selfkd.json_text import to_json
 from selfkd.main_memory import free_main_memory
 from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
+from selfkd.process_group import broadcast_from_main, process_count
 from selfkd.runs.build import Experiment, build_evaluation_loader
 from selfkd.runs.data_record import class_names_of, trained_on
-from selfkd.runs.kept_predictions import keep_predictions, read_predictions
+from selfkd.runs.kept_predictions import keep_predictions, read_predictions, weights_checksum
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.records import write_text
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_content import checksum, read_weights
+from selfkd.training.checkpoint_content import read_weights
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.threads import choose_threads, threads_restored
 
-__all__ = ["LabelledImages", "evaluate", "evaluate_split", "predict_split"]
+__all__ = ["LabelledImages", "evaluate", "evaluate_and_predict_split", "evaluate_split", "predict_split"]
 
 LabelledImages = str | os.PathLike[str] | Dataset[Any]
 """A folder with one folder of images for each class, a CSV file of paths and labels, or a torch Dataset."""
 
 _LOGIT = 8  # bytes of memory: the batches and their whole, or the whole and the bytes of its file, in float32
-_FITTED_LOGIT = 40  # bytes more for the head whose temperature is fitted: five tensors in float64
+_FITTED_LOGIT = 24  # bytes more for the head whose temperature is fitted: three tensors in float64
 _HALVES, _HALVES_SEED = 2, 0
 _READING = ("reading the data and building the network", "use a machine with more memory")
 
@@ -68,6 +70,23 @@ def evaluate_split(experiment: Experiment, split: Split, device: torch.device, w
     loader = experiment.evaluation_loader(split)
     with _errors_named(loader.batch_size, weights):
         return evaluate_method(experiment.method, loader, device)
+
+
+def evaluate_and_predict_split(
+    experiment: Experiment, split: Split, device: torch.device, weights: Path
+) -> tuple[Scores, Predictions | None]:
+    """The scores of `evaluate_split`, and the predictions from which they come, in the order of the split.
+
+    Returns: None instead of the predictions if the main process has too little memory for them; a warning says so.
+    Raises: as `evaluate_split`.
+    """
+    lack = broadcast_from_main(lambda: _lack_of_memory(experiment.method, split, device))
+    if lack is not None:
+        _log.warning("%s; they are not kept", lack)
+        return evaluate_split(experiment, split, device, weights), None
+    loader = experiment.evaluation_loader(split)
+    with _errors_named(loader.batch_size, weights):
+        return evaluate_and_collect(experiment.method, loader, device)
 
 
 @overload
@@ -366,23 +385,13 @@ class _Evaluator:
 
         Raises: OptionError: with the size.
         """
-        images, fitting = len(self.images), 0
+        more, fitting = 0, 0
         if temperature:
             fitting = len(self.images) // _HALVES if self.validation is None else len(self.validation)
-            images += 0 if self.validation is None else fitting
-        heads, classes = self._head_count(), len(self.class_names)
-        needed, free = (_LOGIT * images * heads + _FITTED_LOGIT * fitting) * classes, free_main_memory()
-        if free is not None and needed > free:
-            reason = (
-                f"the logits of {images} images x {classes} classes x {heads} heads take {needed / 1e9:.3g} GB of "
-                f"memory, and {free / 1e9:.3g} GB are free; leave the option out, which needs no logits in memory"
-            )
-            raise OptionError(option, True, reason=reason)
-
-    def _head_count(self) -> int:
-        image = torch.zeros(1, *self.images.input_size, device=self.device)
-        with eval_mode(self.method), torch.no_grad():
-            return len(self.method.predict(image))
+            more = 0 if self.validation is None else fitting
+        lack = _lack_of_memory(self.method, self.images, self.device, more, fitting)
+        if lack is not None:
+            raise OptionError(option, True, reason=f"{lack}; leave the option out, which needs no logits in memory")
 
 
 def _opened(
@@ -406,7 +415,7 @@ def _weights_of(saved: SavedRun) -> tuple[dict[str, int], int]:
 
     Raises: RunError, CheckpointError: as `evaluate`.
     """
-    weights = _weights_checksum(saved)
+    weights = weights_checksum(saved.weights)
     _, epoch = read_weights(saved.weights)
     saved.restore_network_file()
     return weights, epoch
@@ -427,6 +436,30 @@ def _check_together(split: str, data: object, keep_logits: bool) -> None:
     if data is not None and keep_logits:
         reason = "a run's folder keeps the logits of its own data alone, not those of data; leave out one of the two"
         raise OptionError("keep_logits", keep_logits, reason=reason)
+
+
+def _lack_of_memory(method: Method, split: Split, device: torch.device, more: int = 0, fitting: int = 0) -> str | None:
+    """Why the logits of a split cannot be collected in main memory; None if they can.
+
+    Args:
+        method: on `device`.
+        split: the images.
+        device: that predicts.
+        more: number of images of another split that is collected, too.
+        fitting: number of images on which a temperature is fitted.
+    """
+    image = torch.zeros(1, *split.input_size, device=device)
+    with eval_mode(method), torch.no_grad():
+        heads = len(method.predict(image))
+    images, classes = len(split) + more, method.num_classes
+    of_a_process = (_LOGIT * images * heads + _FITTED_LOGIT * fitting) * classes  # each process collects all logits
+    needed, free = of_a_process * process_count(), free_main_memory()
+    if free is None or needed <= free:
+        return None
+    return (
+        f"the logits of {images} images x {classes} classes x {heads} heads take {needed / 1e9:.3g} GB of memory, and "
+        f"{free / 1e9:.3g} GB are free"
+    )
 
 
 @contextmanager
@@ -478,17 +511,6 @@ def _refuse_training(folder: RunFolder) -> None:
             f"the run {folder.path} is being trained, so its logits are not kept; leave out --keep-logits, or evaluate "
             "it when the training has ended"
         )
-
-
-def _weights_checksum(saved: SavedRun) -> dict[str, int]:
-    """The checksum of the file of a run's weights.
-
-    Raises: CheckpointError: if the file cannot be read.
-    """
-    try:
-        return checksum(saved.weights)
-    except OSError as error:
-        raise CheckpointError(f"{saved.weights} cannot be read ({first_line(error)})") from error
 
 
 def _write(folder: RunFolder, evaluation: Evaluation) -> None:

@@ -27,7 +27,7 @@ from selfkd.training.memory import memory_for
 __all__ = ["check_finished", "check_recipe", "prepare"]
 
 _UNKNOWN = "of an unknown version"
-_ADVICE = "give this one a name= of its own, or --overwrite the old one"
+_ADVICE = "give the new run a name= of its own, or replace the old one with 'selfkd train ... --overwrite'"
 
 _log = logging.getLogger("selfkd")
 

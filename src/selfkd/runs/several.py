@@ -68,6 +68,7 @@ def train_several(
     trust_imports: bool = False,
     seconds: float | None = None,
     overwrite: bool = False,
+    keep_logits: bool = False,
 ) -> list[TrainingOutcome]:
     """Train recipes, each in a process of its own, and return how each of them ended.
 
@@ -83,6 +84,8 @@ def train_several(
         trust_imports: let the recipe of a teacher name `package.module:Name`, whose import runs code.
         seconds: stop after so many seconds; the runs that are not finished then can be continued. None for no limit.
         overwrite: delete the runs of `recipes` that are there and begin anew. A teacher's run is kept all the same.
+        keep_logits: let each run of `recipes` that is trained now keep the logits of all test images after the last
+            epoch, as `selfkd.evaluate` does.
     Returns: one outcome for each recipe, in their order.
     Raises:
         OptionError: if `jobs` or `seconds` is out of range.
@@ -98,7 +101,7 @@ def train_several(
     launcher = launcher_name()
     if launcher is not None:
         raise UserError(f"{launcher} starts the processes of one run, but here are {len(recipes)}; start one at a time")
-    trainings = _Trainings(recipes, runs, jobs, trust_imports, overwrite)
+    trainings = _Trainings(recipes, runs, jobs, trust_imports, overwrite, keep_logits)
     with stopping_on_signals(), SeveralProgress(trainings.watched, jobs, show_progress) as progress:
         errors = trainings.run(progress, seconds)
     return [TrainingOutcome(recipe, RunFolder.of(recipe, runs), errors[_key(recipe)]) for recipe in recipes]
@@ -107,10 +110,19 @@ def train_several(
 class _Trainings:
     """The runs to train, and their processes. The arguments are those of `train_several`."""
 
-    def __init__(self, recipes: Sequence[Recipe], runs: Path, jobs: int, trust_imports: bool, overwrite: bool) -> None:
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        runs: Path,
+        jobs: int,
+        trust_imports: bool,
+        overwrite: bool,
+        keep_logits: bool,
+    ) -> None:
         self.runs, self.jobs, self.trust_imports = runs, jobs, trust_imports
         self.asked = {_key(recipe) for recipe in recipes}
         self.overwritten = self.asked if overwrite else set()
+        self.keeping_logits = self.asked if keep_logits else set()
         self.advice = f"the same command{' without --overwrite' if overwrite else ''} continues"
         chains = [self._with_teachers(recipe) for recipe in recipes]
         self.recipes = {_key(recipe): recipe for recipe in each_once(recipe for chain in chains for recipe in chain)}
@@ -222,7 +234,13 @@ class _Trainings:
         cores = max(1, available_cores() // self.jobs)
         with stops_deferred():  # so that no process is started and then forgotten
             self.running[key] = TrainingProcess(
-                self.recipes[key], self.runs, files, cores, self.trust_imports, key in self.overwritten
+                self.recipes[key],
+                self.runs,
+                files,
+                cores,
+                self.trust_imports,
+                overwrite=key in self.overwritten,
+                keep_logits=key in self.keeping_logits,
             )
 
     def _fault_of_finished(self, recipe: Recipe) -> str | None:

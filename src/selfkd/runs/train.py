@@ -12,9 +12,10 @@ from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.errors import DataError
 from selfkd.given_paths import check_path
 from selfkd.process_group import broadcast_from_main
-from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.build import Experiment, TeacherLoader
+from selfkd.runs.evaluate import predict_split
 from selfkd.runs.finish import finish
 from selfkd.runs.networks import stem_of
 from selfkd.runs.overwrite import check_overwritable
@@ -39,7 +40,12 @@ _log = logging.getLogger("selfkd")
 
 
 def run(
-    recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True, trust_imports: bool = False
+    recipe: Recipe,
+    runs: Path,
+    overwrite: bool = False,
+    show_progress: bool = True,
+    trust_imports: bool = False,
+    keep_logits: bool = False,
 ) -> RunFolder:
     """Train a recipe to its end and return the finished run's folder.
 
@@ -53,6 +59,8 @@ def run(
         overwrite: delete the run that is there and begin anew. A teacher's run is kept all the same.
         show_progress: show a progress bar; otherwise log a line for each evaluated epoch.
         trust_imports: let the recipe of a teacher name `package.module:Name`, whose import runs code.
+        keep_logits: keep the logits of all test images after the last epoch, as `selfkd.evaluate` does. They come from
+            the evaluation that ends the training; a run that is finished without them predicts once.
     Raises:
         RunError: if the folder holds another experiment or other data, if another process trains in it, or if
             `overwrite` would delete something else than a run.
@@ -71,6 +79,10 @@ def run(
             if is_main_process():
                 check_finished(folder, recipe, runs, trust_imports)
                 _log.info("%s is finished; --overwrite trains it again", folder.path)
+                if keep_logits:
+                    machine = {key: value for key, value in recipe.flat().items() if is_of_machine(key)}
+                    # `check_recipe` has found the parts of `recipe` in the folder, and they are imported already.
+                    predict_split(folder.path, overrides=machine, given=recipe.given, trust_imports=True)
             return folder
     options: TrainerOptions = recipe.build("trainer")
     world = World.of(options)
@@ -79,10 +91,10 @@ def run(
     check_hardware(options)
     _train_teacher(recipe, runs, show_progress, trust_imports)
     if world.size > 1 and not world.launched:
-        start(_train, world.size, recipe, runs, overwrite, show_progress, trust_imports)
+        start(_train, world.size, recipe, runs, overwrite, show_progress, trust_imports, keep_logits)
     else:
         with stopping_on_signals():
-            _train(recipe, runs, overwrite, show_progress, trust_imports)
+            _train(recipe, runs, overwrite, show_progress, trust_imports, keep_logits)
     return folder
 
 
@@ -116,7 +128,9 @@ def _warnings(experiment: Experiment) -> tuple[str, ...]:
     return tuple(finding.line() for finding in training_warnings(experiment.source, experiment.splits, stem))
 
 
-def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool) -> None:
+def _train(
+    recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool, keep_logits: bool
+) -> None:
     """Build, train and finish a run, in each of its processes. The main process writes."""
     folder = RunFolder.of(recipe, runs)
     connect(recipe.build("trainer"))
@@ -136,7 +150,7 @@ def _train(recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, tru
         try:
             with killed_workers_named(), threads_restored():
                 device = fit(module, folder.path, title, show_progress)
-                finish(folder, experiment, module, device)
+                finish(folder, experiment, module, device, keep_logits)
         except DataError as error:
             advice = "once it is mended, the same command continues from the last checkpoint"
             raise DataError(f"{error}; {advice}") from error

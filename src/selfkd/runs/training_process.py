@@ -34,16 +34,24 @@ class TrainingProcess:
         cores: how many cores the process may use.
         trust_imports: as for `selfkd.runs.train.run`.
         overwrite: as for `selfkd.runs.train.run`.
+        keep_logits: as for `selfkd.runs.train.run`.
     Raises: OSError: if the system cannot start it.
     """
 
     def __init__(
-        self, recipe: Recipe, runs: Path, files: Path, cores: int, trust_imports: bool, overwrite: bool
+        self,
+        recipe: Recipe,
+        runs: Path,
+        files: Path,
+        cores: int,
+        trust_imports: bool,
+        overwrite: bool,
+        keep_logits: bool,
     ) -> None:
         self._output = files.with_suffix(".txt")
         recipe_file = files.with_suffix(".yaml")
         recipe_file.write_text(recipe.to_yaml(), encoding="utf-8")
-        flags = {"--trust-imports": trust_imports, "--overwrite": overwrite}
+        flags = {"--trust-imports": trust_imports, "--overwrite": overwrite, "--keep-logits": keep_logits}
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # no word of it comes from outside
                 [
