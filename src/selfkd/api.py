@@ -8,7 +8,6 @@ Heavy imports lie inside the functions, so that the command's help and lists sta
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -59,8 +58,6 @@ __all__ = [
 ]
 
 AnyPath = str | os.PathLike[str]
-
-_log = logging.getLogger("selfkd")
 
 
 @log_shown()
