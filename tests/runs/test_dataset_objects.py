@@ -1,6 +1,10 @@
 """Training on a Dataset object, which no file holds."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,7 +18,9 @@ from selfkd.errors import DataError, RecipeError, RunError
 from selfkd.recipes.reader import resolve
 from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
+from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import train_several
+from selfkd.training.checkpoint_files import epochs_done
 
 
 class Digits(Dataset):
@@ -62,6 +68,36 @@ def test_an_interrupted_run_continues_with_the_object_as_if_it_never_was(digits,
     with pytest.raises(RunError, match="was trained on other data than data=dataset gives now"):
         trained(recipe_on(Digits(start=1), **changes), tmp_path)
     assert differences(outcome(unbroken), outcome(trained(recipe_on(Digits(), **changes), tmp_path))) == []
+
+
+_KILLS_ITSELF = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from short_runs import trained
+from selfkd.methods.base import Method
+from test_dataset_objects import Digits, recipe_on
+
+begin = Method.begin_epoch
+
+def kill_in_epoch_2(self, progress):
+    if progress.epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    begin(self, progress)
+
+Method.begin_epoch = kill_in_epoch_2
+trained(recipe_on(Digits()), Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_run_continues_with_the_object_as_if_it_never_was(digits, unbroken, tmp_path):
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", _KILLS_ITSELF, str(tmp_path), str(here), str(here.parent)]
+    killed = subprocess.run(command, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = RunFolder.of(recipe_on(digits), tmp_path / "runs")
+    assert epochs_done(folder.checkpoints) == 2
+    assert differences(outcome(unbroken), outcome(trained(recipe_on(digits), tmp_path))) == []
 
 
 def test_a_finished_run_is_checked_with_the_object_and_used_without_it(digits, unbroken, tmp_path):

@@ -55,6 +55,8 @@ def _execute(parsed: argparse.Namespace) -> None:
         )
     if parsed.kind == "methods":
         print("\nYou can also use your own as 'package.module:Class'.")
+    if parsed.kind == "datasets":
+        print("\nYou can also use a class or function of your own that gives torch Datasets, as 'package.module:Name'.")
 
 
 def _print_runs(folder: Path, as_json: bool) -> None:

@@ -71,9 +71,9 @@ def test_columns_and_folder_can_be_named(images, table):
     assert torch.equal(load(other, **options).train.images, load(table).train.images)
     absolute = [("path", "label"), *((str(images.parent / path), label) for path, label in rows_of(images)[1:])]
     assert torch.equal(load(write(other, absolute)).train.images, load(table).train.images)
-    with pytest.raises(OptionError, match=r"data.label_column=None .*has once. .* names 'where', 'path', 'what'"):
+    with pytest.raises(OptionError, match="data.label_column=None .*names 'where', 'path', 'what'; give"):
         load(write(other, rows))
-    with pytest.raises(OptionError, match="data.path_column='file' .* must be a column that"):
+    with pytest.raises(OptionError, match="data.path_column='file' .* has this column not at all"):
         load(table, path_column="file")
 
 
@@ -141,9 +141,15 @@ def test_a_file_that_is_no_table_is_refused(images, table):
         load(images / "pipe")
 
 
+def test_a_column_that_stands_twice_is_refused(table):
+    table.write_text("path,label,label\na.png,x,y\n")
+    with pytest.raises(OptionError, match="data.label_column='label' .* has this column twice"):
+        load(table)
+
+
 def test_an_empty_file_names_no_column(table):
     table.write_text("")
-    with pytest.raises(OptionError, match="data.path_column=None .* it names none"):
+    with pytest.raises(OptionError, match="data.path_column=None .* and names no column"):
         load(table)
 
 

@@ -231,7 +231,7 @@ def normalised(image):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, r"needs the Dataset object, which no file holds; pass it again: selfkd.train\(RECIPE, data=DATASET\)"),
+        (None, "needs the Dataset object, which no file holds; pass it again in Python: selfkd.train"),
         (Counting(), "the Dataset Counting is an IterableDataset"),
         (Endless(), "the Dataset Endless has no length or no indices"),
         (DataLoader(Digits()), "is a DataLoader; give the Dataset in it"),

@@ -163,13 +163,17 @@ def _position(option: str, name: str | None, usual: Iterable[str], columns: Sequ
 
     Raises: OptionError: if there is no such column, or two; it lists the columns.
     """
+    listed = ", ".join(map(repr, columns)) or "no column"
     if name is None:
         lower = [column.lower() for column in columns]
         name = next((columns[lower.index(each)] for each in usual if each in lower), None)
-    if name is None or columns.count(name) != 1:
-        listed = ", ".join(map(repr, columns)) or "none"
-        allowed = f"a column that {file} has once. Its first line must name the columns; it names {listed}"
-        raise OptionError(option, name, allowed)
+        if name is None:
+            reason = f"the first line of {file} must name the columns, and names {listed}; give the right one of them"
+            raise OptionError(option, None, reason=reason)
+    if columns.count(name) != 1:
+        often = "twice" if name in columns else "not at all"
+        reason = f"the first line of {file} has this column {often}; its columns are {listed}"
+        raise OptionError(option, name, reason=reason)
     return columns.index(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -169,12 +170,14 @@ class DatasetImages(IndexedImages):
         return self.samples.image(int(self.indices[position]))
 
     def stored_images(self, name: str) -> Iterator[StoredImage]:
+        lock = threading.Lock()  # the images may be opened in threads, for which somebody's Dataset need not be safe
         for index, label in zip(self.indices.tolist(), self.labels.tolist(), strict=True):
-            yield StoredImage(self.samples.place(index), label, partial(self._opened, index))
+            yield StoredImage(self.samples.place(index), label, partial(self._opened, index, lock))
 
-    def _opened(self, index: int) -> Image.Image:
+    def _opened(self, index: int, lock: threading.Lock) -> Image.Image:
         try:
-            return self.samples.image(index)
+            with lock:
+                return self.samples.image(index)
         except DataError as error:
             raise ValueError(error) from error  # an error that `PIL.Image.open` raises
 
@@ -194,7 +197,7 @@ class DatasetImages(IndexedImages):
 
     def in_memory(self, title: str) -> ImageSet:
         images = torch.empty(len(self), *self.input_size, dtype=torch.uint8)
-        # One after the other: somebody's Dataset need not be safe with threads.
+        # One after the other: somebody's Dataset need not be safe for threads.
         with tqdm(range(len(self)), desc=title, unit="image", disable=None) as positions:
             for position in positions:
                 images[position] = self.transformed(position)

@@ -34,6 +34,7 @@ class _CalledDatasets(DatasetObjects):
     _paths: ClassVar[frozenset[str]]
     """The options that it takes as a `Path`."""
     _options: ClassVar[tuple[str, ...]]
+    """The names of all its options."""
     _chosen_by: ClassVar[str | None]
     """The argument that chooses a split, `train` or `split`; None if there is none."""
 
@@ -42,9 +43,8 @@ class _CalledDatasets(DatasetObjects):
             self._refuse_split_names(f"{self._name} gives the splits train and test alone, by its argument train")
             return {"train": self._called(train=True), "test": self._called(train=False)}
         if self._chosen_by == _SPLIT:
-            return {
-                split: self._called(split=split) for split in (self.train_split or "train", self.test_split or "test")
-            }
+            splits = [self.train_split or "train", self.test_split or "test"]
+            return {split: self._called(split=split) for split in splits}
         return self._called()
 
     def _called(self, **choice: object) -> Any:
@@ -91,9 +91,7 @@ def source_of(name: str, target: Any) -> type[Source]:
     for option, parameter in parameters.items():
         if option == chosen_by or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        kind = Any if isinstance(parameter.annotation, str) else parameter.annotation
-        kind = Any if kind is parameter.empty else kind
-        if parameter.kind is parameter.POSITIONAL_ONLY or not _is_plain(kind, parameter.default):
+        if parameter.kind is parameter.POSITIONAL_ONLY or not _is_plain(parameter):
             if parameter.default is parameter.empty:
                 raise UserError(f"data {name!r} needs the argument {option}, which a recipe cannot give; name {_GIVES}")
             continue
@@ -102,6 +100,8 @@ def source_of(name: str, target: Any) -> type[Source]:
                 f"data {name!r} has the argument {option}, but data.{option} is an option of every Dataset; give the "
                 "argument another name"
             )
+        is_typed = not isinstance(parameter.annotation, str) and parameter.annotation is not parameter.empty
+        kind = parameter.annotation if is_typed else Any
         if _is_path(kind):
             paths.add(option)
             kind = str | None if parameter.default is None else str
@@ -136,21 +136,17 @@ def _parameters(name: str, target: Callable[..., Any]) -> Mapping[str, inspect.P
 def _choosing(parameters: Mapping[str, inspect.Parameter]) -> str | None:
     """The argument that chooses a split."""
     train = parameters.get(_TRAIN)
-    if (
-        train is not None
-        and train.annotation in (bool, "bool", train.empty)
-        and train.default in (True, False, train.empty)
-    ):
+    if train is not None and train.annotation in (bool, "bool", train.empty) and _is_plain(train):
         return _TRAIN
     return _SPLIT if _SPLIT in parameters else None
 
 
-def _is_plain(kind: Any, default: Any) -> bool:
+def _is_plain(parameter: inspect.Parameter) -> bool:
     """Whether a recipe can hold the values of an argument: numbers, texts, paths, and tuples of these."""
-    if "Callable" in str(kind):
+    if "Callable" in str(parameter.annotation):
         return False
-    members = default if isinstance(default, tuple) else (default,)
-    return all(each is inspect.Parameter.empty or isinstance(each, (*_PLAIN, Path)) for each in members)
+    members = parameter.default if isinstance(parameter.default, tuple) else (parameter.default,)
+    return all(each is parameter.empty or isinstance(each, (*_PLAIN, Path)) for each in members)
 
 
 def _is_path(kind: Any) -> bool:
