@@ -21,6 +21,7 @@ from selfkd.runs.export import export_run
 from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.prediction import GivenImage, Prediction, images_of, is_one_image, predict
 from selfkd.runs.records import RunScores
+from selfkd.terminal import log_shown
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.memory import memory_for
 
@@ -131,13 +132,14 @@ class Run:
     def predict(self, images: Image.Image, top: int = 1, batch_size: int = 64) -> Prediction: ...
 
     @overload
-    def predict(self, images: Iterable[GivenImage], top: int = 1, batch_size: int = 64) -> list[Prediction]: ...
-
-    @overload
-    def predict(
-        self, images: GivenImage | Iterable[GivenImage], top: int = 1, batch_size: int = 64
+    def predict(  # type: ignore[overload-overlap]  # a text and a tensor can be iterated, too
+        self, images: str | os.PathLike[str] | Tensor, top: int = 1, batch_size: int = 64
     ) -> Prediction | list[Prediction]: ...
 
+    @overload
+    def predict(self, images: Iterable[GivenImage], top: int = 1, batch_size: int = 64) -> list[Prediction]: ...
+
+    @log_shown()
     def predict(
         self, images: GivenImage | Iterable[GivenImage], top: int = 1, batch_size: int = 64
     ) -> Prediction | list[Prediction]:
@@ -197,6 +199,7 @@ class Run:
         **options: Any,
     ) -> list[Evaluation]: ...
 
+    @log_shown()
     def evaluate(
         self,
         split: str = "test",
@@ -227,6 +230,7 @@ class Run:
             trust_imports=True,
         )
 
+    @log_shown()
     def export(
         self,
         output: str | os.PathLike[str] | None = None,
