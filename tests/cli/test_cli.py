@@ -7,26 +7,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from selfkd.cli import main
-
 RECIPE = "demo/digits/resnet18/dtskd"
 SHORT = ("backbone.width=8", "trainer.epochs=2")
 
 
 LISTS = [["list", kind] for kind in ("methods", "backbones", "recipes", "datasets")]
 LISTS.append(["list", "runs", "."])
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
-    """The command within this process, which spares the start of another."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return call
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], *LISTS])

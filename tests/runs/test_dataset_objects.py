@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 
 from image_sets import digit, positions_of
 from real_runs import differences, outcome
+from selfkd.api import load
 from selfkd.errors import DataError, RecipeError, RunError
 from selfkd.recipes.reader import resolve
 from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
-from selfkd.runs.loading import load
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import train_several
 from selfkd.training.checkpoint_files import epochs_done

@@ -64,7 +64,7 @@ def test_a_run_that_cannot_be_written_is_evaluated_and_the_log_says_that_nothing
 
 
 def test_logits_in_memory_and_logits_in_passing_give_the_same(finished):
-    in_passing = selfkd.evaluate(finished.path, overrides={"loader.evaluation_batch_size": "300"})
+    in_passing = selfkd.evaluate(finished.path, loader_evaluation_batch_size=300)
     kept = selfkd.evaluate(finished.path, keep_logits=True)
     for head, metrics in in_passing.scores.items():
         for name, score in metrics.items():
@@ -215,5 +215,5 @@ def test_a_folder_of_other_classes_is_named(photographs, tmp_path):
 
 def test_threads_and_modes_are_as_before(finished):
     before = torch.get_num_threads()
-    selfkd.evaluate(finished.path, overrides={"trainer.threads": "1"})
+    selfkd.evaluate(finished.path, trainer_threads=1)
     assert torch.get_num_threads() == before

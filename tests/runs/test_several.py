@@ -24,7 +24,7 @@ from selfkd.runs.epoch_counts import logged_epochs
 from selfkd.runs.listing import list_runs
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import train_several
-from selfkd.training.signals import StopSignal
+from selfkd.signals import StopSignal
 
 PLAIN = "demo/digits/resnet18/plain"
 TINY = {"backbone.width": "4", "trainer.epochs": "1", "data.train_per_class": "2", "trainer.evaluate_every": "1"}

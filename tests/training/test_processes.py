@@ -23,13 +23,13 @@ from selfkd.methods import METHODS
 from selfkd.recipes.reader import resolve
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.train import run
+from selfkd.signals import StopSignal
 from selfkd.training import processes
 from selfkd.training.checkpoint_content import MEMORIES_KEY, read_checkpoint
 from selfkd.training.checkpoint_files import newest_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process, start
-from selfkd.training.signals import StopSignal
 
 # Trained first by as many processes as its student.
 TEACHER = {

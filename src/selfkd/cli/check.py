@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from selfkd.cli.arguments import add_verb, not_empty
+from selfkd.errors import UnfitDataError
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -40,20 +41,9 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.catalogue import is_own
-    from selfkd.data import DATASETS
-    from selfkd.errors import UnfitDataError
-    from selfkd.given_paths import data_place
-    from selfkd.recipes.key_checks import split_overrides
+    from selfkd import api
 
-    overrides = split_overrides(parsed.arguments)
-    if parsed.data not in DATASETS and not is_own(parsed.data):
-        data_place(parsed.data)
-    # The import takes seconds, so it follows the checks that do without it.
-
-    from selfkd.runs.checkup import check
-
-    report = check(parsed.data, overrides, parsed.quick)
+    report = api.check(parsed.data, quick=parsed.quick, **api.split_overrides(parsed.arguments))
     print(to_json(report.to_json()) if parsed.json else report.text())
     if report.errors:
         raise UnfitDataError(f"training would fail; errors found: {len(report.errors)}, the first: {report.errors[0]}")

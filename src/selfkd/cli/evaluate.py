@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from typing import Any
 
 from selfkd.cli.arguments import add_checkpoint, add_run_verb, path
+from selfkd.errors import RecipeError
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -65,34 +65,21 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.given_paths import check_run
-    from selfkd.recipes.key_checks import split_overrides
+    from selfkd import api
 
-    check_run(parsed.run)
-    overrides = split_overrides(parsed.arguments)
-    # The imports take seconds, so they follow the checks that do without them.
-
-    from selfkd.reports.evaluation_report import evaluation_report, evaluation_reports
-    from selfkd.runs.evaluate import evaluate
-    from selfkd.runs.run_folder import RunFolder
-
+    overrides = api.split_overrides(parsed.arguments)
+    if "data" in overrides:
+        raise RecipeError("data cannot change in a run that exists; --data FOLDER evaluates other images")
     data = parsed.data[0] if parsed.data and len(parsed.data) == 1 else parsed.data
-    evaluation = evaluate(
+    evaluation = api.evaluate(
         parsed.run,
         parsed.split,
         parsed.checkpoint,
         data=data,
         keep_logits=parsed.keep_logits,
         temperature=parsed.temperature,
-        overrides=overrides,
         trust_imports=parsed.trust_imports,
+        **overrides,
     )
-    if isinstance(evaluation, list):
-        numbers: Any = [each.as_dict() for each in evaluation]
-        text = evaluation_reports(evaluation)
-    else:
-        numbers, text = evaluation.as_dict(), evaluation_report(evaluation)
-    print(to_json(numbers, indent=None) if parsed.json else text)
-    if parsed.keep_logits:
-        file = RunFolder(parsed.run).predictions_file(parsed.split, parsed.checkpoint)
-        logging.getLogger("selfkd").info("the logits are kept in %s", file)
+    numbers = [each.as_dict() for each in evaluation] if isinstance(evaluation, list) else evaluation.as_dict()
+    print(to_json(numbers, indent=None) if parsed.json else api.evaluation_report(evaluation))

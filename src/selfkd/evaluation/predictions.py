@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, distributed, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.contract import Batch, Features
 from selfkd.errors import BackboneError, NonFiniteLossError

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tabulate import tabulate
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.errors import few
 from selfkd.evaluation.scores import digits

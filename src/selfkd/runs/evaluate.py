@@ -170,6 +170,8 @@ def evaluate(
         evaluators = _Evaluator.of_others(saved, data if isinstance(data, list | tuple) else [data])
     with evaluators[0].prepared(overrides or {}):
         evaluations = [each.evaluated(keep_logits, temperature) for each in evaluators]
+    if keep_logits:
+        _log.info("the logits are kept in %s", saved.folder.predictions_file(split, checkpoint))
     if evaluators[0].is_own_data:
         _write(saved.folder, evaluations[0])
     return evaluations if isinstance(data, list | tuple) else evaluations[0]

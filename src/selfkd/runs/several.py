@@ -18,13 +18,15 @@ from selfkd.option_checks import at_least
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.several import each_once
 from selfkd.recipes.teacher_recipes import teachers_first
+from selfkd.runs.loading import SavedRun
 from selfkd.runs.prepare import check_finished, check_recipe
+from selfkd.runs.run import Run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several_progress import SeveralProgress, WatchedRun
 from selfkd.runs.train import check_training
 from selfkd.runs.training_process import TrainingProcess
+from selfkd.signals import StopSignal, stopping_on_signals, stops_deferred
 from selfkd.training.processes import launcher_name
-from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
 
 __all__ = ["TrainingOutcome", "train_several"]
 
@@ -51,6 +53,11 @@ class TrainingOutcome:
     recipe: Recipe
     folder: RunFolder
     error: str | None
+
+    @property
+    def run(self) -> Run:
+        """The run, finished or not. Its files are read when they are needed."""
+        return Run(SavedRun(self.folder, self.recipe))
 
 
 def train_several(

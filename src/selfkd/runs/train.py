@@ -22,13 +22,13 @@ from selfkd.runs.overwrite import check_overwritable
 from selfkd.runs.prepare import check_finished, check_recipe, prepare
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import load_teacher, untrained_teacher
+from selfkd.signals import stopping_on_signals
 from selfkd.training.checkpoint_names import has_checkpoints
 from selfkd.training.fit import check_hardware, connect, fit
 from selfkd.training.memory import memory_for
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process, start
-from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import threads_restored
 
 __all__ = ["check_training", "run"]
@@ -82,7 +82,7 @@ def run(
                 if keep_logits:
                     machine = {key: value for key, value in recipe.flat().items() if is_of_machine(key)}
                     # `check_recipe` has found the parts of `recipe` in the folder, and they are imported already.
-                    predict_split(folder.path, overrides=machine, trust_imports=True)
+                    predict_split(folder.path, overrides=machine, given=recipe.given, trust_imports=True)
             return folder
     options: TrainerOptions = recipe.build("trainer")
     world = World.of(options)

@@ -34,9 +34,9 @@ from selfkd.atomic_files import written_whole
 from selfkd.cores import available_cores
 from selfkd.errors import OptionError, ProcessLostError, SelfKDError, UserError
 from selfkd.process_group import is_distributed, process_rank
+from selfkd.signals import StopSignal, leave, stopping_on_signals, stops_deferred
 from selfkd.terminal import configure_logging, safe_output
 from selfkd.training.options import TrainerOptions
-from selfkd.training.signals import StopSignal, leave, stopping_on_signals, stops_deferred
 
 __all__ = ["World", "is_main_process", "launcher_name", "start"]
 

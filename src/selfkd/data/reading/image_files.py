@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.data.reading.decoding import open_image, read_rgb
 from selfkd.data.reading.regular_files import regular_status
