@@ -92,8 +92,8 @@ def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Pat
         prefixes = usual if len(usual) == 1 else prefixes
     if len(prefixes) > 1 and most > len(names) / 2:
         raise CheckpointError(
-            f"{path} holds several networks of this kind, with keys that begin with {few(sorted(prefixes))}; save one of "
-            "them alone"
+            f"{path} holds several networks of this kind, whose keys begin with {few(sorted(prefixes))}; "
+            "save one of them alone"
         )
     prefix = prefixes[0] if prefixes else ""
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

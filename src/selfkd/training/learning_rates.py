@@ -103,8 +103,8 @@ def _layer_factors(network: nn.Module, layer_decay: float) -> dict[int, float]:
 
     if not hasattr(network, "group_matcher"):
         raise BackboneError(
-            f"optimizer.layer_decay={layer_decay} cannot be used with {type(network).__name__}: only timm's networks say "
-            "in which order their layers lie (group_matcher); leave optimizer.layer_decay out, or use a timm network"
+            f"optimizer.layer_decay={layer_decay} cannot be used with {type(network).__name__}: only timm's networks "
+            "say in which order their layers lie (group_matcher); use one of them, or leave optimizer.layer_decay out"
         )
     groups = param_groups_layer_decay(network, layer_decay=layer_decay)
     return {id(parameter): float(group[_SCALE]) for group in groups for parameter in group["params"]}
