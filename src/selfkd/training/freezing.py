@@ -33,7 +33,7 @@ class FrozenPart:
     """
 
     def __init__(self, networks: Sequence[Staged], options: TrainerOptions) -> None:
-        self._epochs = options.epochs if options.freeze_epochs is None else options.freeze_epochs
+        self._epochs = options.epochs if options.freeze_epochs is None else min(options.freeze_epochs, options.epochs)
         self.parameters: list[nn.Parameter] = []
         self._modules: list[nn.Module] = []
         if options.freeze:
@@ -59,7 +59,8 @@ class FrozenPart:
         if self._trained is None:
             self._trained = [parameter.requires_grad for parameter in self.parameters]
             self._modes = [(module, module.training) for part in self._modules for module in part.modules()]
-            _log.info("%d tensors of weights are frozen in the first %d epochs", len(self.parameters), self._epochs)
+            said = "%d tensors of weights are frozen until the end of epoch %d"
+            _log.info(said, len(self.parameters), self._epochs)
         for parameter in self.parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
