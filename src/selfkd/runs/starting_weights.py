@@ -130,9 +130,8 @@ def _say_origin(
         said = "the classifier starts from random weights: %s has %d classes%s, the data has %d"
         _log.info(said, path, before, names, staged.num_classes)
     elif trained and metadata is not None and metadata.class_names not in (None, class_names):
-        _log.info(
-            "the classifier starts from that of %s, whose classes are others: %s", path, few(metadata.class_names)
-        )
+        said = "the classifier starts from that of %s, whose classes have other names: %s"
+        _log.info(said, path, few(metadata.class_names))
     if metadata is not None and metadata.input_size not in (None, staged.input_size):
         sides = ("x".join(map(str, size[1:])) for size in (metadata.input_size, staged.input_size))
         _log.info("%s was trained with images of %s pixels; here they have %s", path, *sides)
