@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selfkd.errors import DataError, RunError, UserError, shown
 
-__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "lacking"]
+__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "is_there", "lacking"]
 
 CSV_ENDING = ".csv"
 """How the name of a table of image files and labels ends, in lower case."""
@@ -37,6 +37,14 @@ def check_path(path: Path) -> None:
     wanted = lacking(path)
     if wanted is not None:
         raise UserError(f"{shown(str(path))} cannot be used; with all folders above it, it must be {wanted}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file. False also if a folder above it cannot be entered."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def check_run(path: Path) -> None:

@@ -83,6 +83,9 @@ def test_it_is_torchvisions_network_with_its_keys_and_its_logits(name):
         classifier = [module for module in staged.network.modules() if isinstance(module, torch.nn.Linear)][-1]
         if classifier.in_features == staged.num_features:
             assert torch.allclose(classifier(features.pooled), features.logits, atol=1e-5), "what the classifier pools"
+    features = staged.train()(images)
+    (features.logits.sum() + features.final.sum() + sum(each.sum() for each in features.stages)).backward()
+    assert all(parameter.grad is not None for parameter in staged.parameters())
 
 
 @pytest.mark.slow
@@ -144,7 +147,8 @@ def test_weights_that_cannot_be_had_are_said(monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(type(get_model_weights("resnet18").DEFAULT), "get_state_dict", without_network)
-    with pytest.raises(BackboneError, match="weights of torchvision network 'resnet18' cannot be loaded: Network is "):
+    said = r"weights of torchvision network 'resnet18' cannot be fetched .*Network is .*backbone.weights=FILE"
+    with pytest.raises(BackboneError, match=said):
         network_factory("torchvision/resnet18")(7, pretrained=True)
 
 

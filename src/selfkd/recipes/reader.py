@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.catalogue import is_own
-from selfkd.data.sources.preprocessing import followed_options
 from selfkd.errors import RecipeError, UserError, shown
 from selfkd.methods import RESERVED, check_reserved, method_class
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.key_checks import check_keys, check_numbers
 from selfkd.recipes.option_values import option_values
-from selfkd.recipes.recipe import Recipe, is_of_machine
+from selfkd.recipes.recipe import WEIGHTS, Recipe, is_of_machine
 from selfkd.recipes.run_names import changes_in_name, checked_name, recipe_stem
 from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
 from selfkd.recipes.values import not_allowed
+from selfkd.recipes.weights_preprocessing import following_weights
 
 __all__ = ["derive", "resolve"]
 
@@ -66,10 +66,15 @@ def _changed(stem: str, flat: Mapping[str, Any], changes: Mapping[str, Any]) -> 
     merged = override(given, overrides)
     recipe = _resolve_keys(run_name, merged, {})
     before, after = _flat_without_overrides(run_name, given, merged), recipe.flat()
-    named = sorted(key for key in overrides if not is_of_machine(key) and key != "seed")
+    named = sorted(
+        key for key in overrides if key in WEIGHTS or (key != "seed" and not is_of_machine(key, recipe.parts))
+    )
     changed = {key: after.get(key) for key in named if before.get(key) != after.get(key)}
     if isinstance(teacher := changed.get("teacher.recipe"), str):
         changed["teacher.recipe"] = recipe_stem(teacher)  # like the name of the teacher's run
+    for key in WEIGHTS:
+        if isinstance(file := changed.get(key), str) and is_of_machine(key, recipe.parts):
+            changed[key] = Path(file).stem  # the folder of the file is an option of the machine
     return replace(
         recipe,
         name=checked_name(run_name + changes_in_name(changed)) if own_name is None else run_name,
@@ -132,17 +137,13 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
     if method.needs.peer:
         _complete_peer(parts, keys)
     seed, options = option_values(parts, keys)
-    preprocessing = preprocessing_of(parts["backbone"]) if options["backbone"].get("pretrained") else None
-    if preprocessing is not None:
-        for section, followed in followed_options(preprocessing, options, keys).items():
-            options[section] |= followed
-    recipe = Recipe(name, seed, parts, options, published, of_teacher)
+    recipe = following_weights(Recipe(name, seed, parts, options, published, of_teacher), keys)
     buildable = [section for section in parts if CHOSEN[section].leading == 0]
     for section in (*buildable, *ALWAYS):  # parts that need no data check the ranges of their options now
         recipe.build(section)
     for section, chosen in parts.items():
         if is_own(chosen):
-            _check_plain(f"{section} {chosen!r}", section, options[section])
+            _check_plain(f"{section} {chosen!r}", section, recipe.options[section])
     return recipe
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from selfkd.catalogue import is_own, place_of
+from selfkd.catalogue import import_target, is_own, place_of
 from selfkd.errors import OptionError, RecipeError, SelfKDError, UserError, shown
-from selfkd.recipes.sections import TEACHER_PREFIX, part, sections_of
+from selfkd.recipes.part_options import common_options
+from selfkd.recipes.sections import CHOSEN, TEACHER_PREFIX, part, sections_of
 
-__all__ = ["MACHINE", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"]
+__all__ = ["MACHINE", "WEIGHTS", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"]
+
+WEIGHTS = ("backbone.weights", "peer.weights")
+"""Files of weights. Their names without folder and ending belong to a run's name, and their checksums identify them."""
 
 # Options of the machine do not belong to the experiment: they change neither the name of a run nor its identity.
 MACHINE = frozenset(
@@ -32,6 +37,7 @@ MACHINE = frozenset(
         "trainer.num_nodes",
         "trainer.compile",
         "trainer.checkpoint_every",
+        *WEIGHTS,
     }
 )
 
@@ -52,6 +58,7 @@ class Recipe:
         of_teacher: the keys of the teacher's recipe, without their prefix `teacher.`, and their values as texts.
         given: section to the object that a Python caller passed to it: the Dataset of `data=dataset`. No file holds it,
             and it belongs to this process alone.
+        undecided: flat keys whose values a file of weights would give that is gone. A run that has begun knows them.
     """
 
     name: str
@@ -61,6 +68,7 @@ class Recipe:
     published: Mapping[str, Any] = field(default_factory=dict)
     of_teacher: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    undecided: frozenset[str] = field(default=frozenset(), compare=False)
 
     def flat(self) -> dict[str, Any]:
         """The whole recipe as the flat keys of a recipe file."""
@@ -82,15 +90,44 @@ class Recipe:
     def build(self, section: str, /, *arguments: Any, **others: Any) -> Any:
         """Build the part of a section with the recipe's options; `partial(recipe.build, "optimizer")` is a factory.
 
+        Options that the section adds to every part are left out: see `common`.
+
         Args:
             section: a section of the recipe.
             arguments: the part's arguments before its options: K for a network, the parameters for an optimiser.
             others: keyword arguments that are added to the options, or replace some.
         Raises: UserError: if an option is not allowed, or a custom part fails; the message says where.
         """
+        options = self.options[section]
+        if (name := self.parts.get(section)) is not None:
+            added = common_options(section, name)
+            options = {option: value for option, value in options.items() if f"{section}.{option}" not in added}
         given = {"given": self.given[section]} if section in self.given else {}
+        return self._built(section, self.target(section), *arguments, **{**options, **given, **others})
+
+    def common(self, section: str) -> Any:
+        """Build the options that a section adds to every part: `NetworkOptions` for "backbone" and "peer".
+
+        Args:
+            section: a section of the recipe that adds options.
+        Raises: UserError: if a value is not allowed.
+        """
+        added = common_options(section, self.parts[section])
+        options = {key.rpartition(".")[2]: self.options[section][key.rpartition(".")[2]] for key in added}
+        return self._built(section, import_target(str(CHOSEN[section].common)), **options)
+
+    def file_of_weights(self, section: str) -> Path | None:
+        """The file that a network starts from; None without one, and if a custom network reads its file itself.
+
+        Args:
+            section: "backbone" or "peer".
+        """
+        file = self.common(section).weights if section in self.parts else None
+        return None if file is None else Path(file)
+
+    def _built(self, section: str, target: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
-            return self.target(section)(*arguments, **{**self.options[section], **given, **others})
+            return target(*arguments, **options)
         except OptionError as error:
             if "." in error.option:
                 raise
@@ -125,9 +162,21 @@ class Recipe:
         return replace(self, seed=seed)
 
 
-def is_of_machine(key: str) -> bool:
-    """Whether a flat key of a recipe, or of its teacher's recipe, belongs to the machine and not to the experiment."""
-    return key in MACHINE or (key.startswith(TEACHER_PREFIX) and is_of_machine(key.removeprefix(TEACHER_PREFIX)))
+def is_of_machine(key: str, parts: Mapping[str, Any] | None = None) -> bool:
+    """Whether a flat key of a recipe, or of its teacher's recipe, belongs to the machine and not to the experiment.
+
+    Args:
+        key: the flat key.
+        parts: section to the name of the chosen part; the flat keys of a resolved recipe have them, too. If a part of
+            the user's own has an option with the name of one that its section adds, that option belongs to the
+            experiment.
+    """
+    if key not in MACHINE:
+        return key.startswith(TEACHER_PREFIX) and is_of_machine(key.removeprefix(TEACHER_PREFIX))
+    section = key.partition(".")[0]
+    name = (parts or {}).get(section)
+    is_own_part = isinstance(name, str) and is_own(name) and CHOSEN[section].common is not None
+    return not is_own_part or key in common_options(section, name)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -135,9 +184,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
     Args:
         before: the flat keys of one experiment.
-        after: the flat keys of the other.
+        after: the flat keys of the other, whose parts are imported.
     """
-    keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key) and key != "published"]
+    keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key, after) and key != "published"]
     return [
         f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now"
         for key in keys
