@@ -101,11 +101,12 @@ def train(
         resolved = replace(resolved, given=given)
 
     from selfkd.runs.loading import SavedRun
+    from selfkd.runs.prepare import as_begun
     from selfkd.runs.run import Run
     from selfkd.runs.train import run
 
     folder = run(resolved, _folder(runs), overwrite, show_progress, trust_imports, keep_logits)
-    return Run(SavedRun(folder, resolved))
+    return Run(SavedRun(folder, as_begun(folder, resolved)))
 
 
 @log_shown()

@@ -45,7 +45,10 @@ def resolve(name: str | Recipe, overrides: Mapping[str, Any] | None = None, trus
         RecipeError: if a value has the wrong type, or a section is missing.
     """
     if isinstance(name, Recipe):
-        return _changed(name.name, name.flat(), overrides or {}).with_given_of(name)
+        if not overrides:
+            return name
+        changed = _changed(name.name, name.flat(), overrides).with_given_of(name)
+        return replace(changed, undecided=name.undecided.difference(overrides))
     given = read_recipe(name)
     if not isinstance(given.get("published", {}), Mapping):
         raise RecipeError(f"{name}: published={shown(given['published'])} is not allowed; published must be a mapping")

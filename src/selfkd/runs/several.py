@@ -104,7 +104,8 @@ def train_several(
     trainings = _Trainings(recipes, runs, jobs, trust_imports, overwrite, keep_logits)
     with stopping_on_signals(), SeveralProgress(trainings.watched, jobs, show_progress) as progress:
         errors = trainings.run(progress, seconds)
-    return [TrainingOutcome(recipe, RunFolder.of(recipe, runs), errors[_key(recipe)]) for recipe in recipes]
+    keys = [_key(recipe) for recipe in recipes]
+    return [TrainingOutcome(trainings.recipes[key], trainings.watched[key].folder, errors[key]) for key in keys]
 
 
 class _Trainings:
