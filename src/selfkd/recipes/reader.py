@@ -26,7 +26,6 @@ from selfkd.recipes.run_names import changes_in_name, checked_name, recipe_stem
 from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
 from selfkd.recipes.values import not_allowed
-from selfkd.recipes.weights_preprocessing import following_weights
 
 __all__ = ["derive", "resolve"]
 
@@ -140,6 +139,8 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
     if method.needs.peer:
         _complete_peer(parts, keys)
     seed, options = option_values(parts, keys)
+    from selfkd.recipes.weights_preprocessing import following_weights  # imports torch, as the parts do
+
     recipe = following_weights(Recipe(name, seed, parts, options, published, of_teacher), keys)
     buildable = [section for section in parts if CHOSEN[section].leading == 0]
     for section in (*buildable, *ALWAYS):  # parts that need no data check the ranges of their options now
