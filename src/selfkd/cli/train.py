@@ -29,6 +29,9 @@ Set parts and options of the recipe with key=value, for example:
   trainer.loggers=[csv,tensorboard]                 write TensorBoard curves beside metrics.csv
   seed=0,1,2 method=plain,dtskd                     six runs: both methods, each with three seeds
 
+A run's folder has the name of the recipe and the options that you change. If these are many, it has the most important
+ones, the number of the others and a checksum. name=my-run gives it a name of your own: runs/my-run/seed-<n>.
+
 A list with commas trains several runs. 'seed' takes a list, and so does each part that is chosen by name: data,
 augmentation, backbone, method, optimizer, schedule and the others. Every combination is trained, each in a process of
 its own. A run that fails does not end the others.

@@ -23,7 +23,7 @@ from selfkd.recipes.files import read_recipe
 from selfkd.recipes.key_checks import check_keys, check_numbers
 from selfkd.recipes.option_values import option_values
 from selfkd.recipes.recipe import Recipe, is_of_machine
-from selfkd.recipes.run_names import changes_in_name, checked_name, recipe_stem
+from selfkd.recipes.run_names import checked_name, name_with_changes, recipe_stem
 from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
 from selfkd.recipes.values import not_allowed
@@ -61,11 +61,9 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     before, after = _flat_without_overrides(run_name, given, merged), recipe.flat()
     named = sorted(key for key in overrides if not is_of_machine(key) and key != "seed")
     changed = {key: after.get(key) for key in named if before.get(key) != after.get(key)}
-    if isinstance(teacher := changed.get("teacher.recipe"), str):
-        changed["teacher.recipe"] = recipe_stem(teacher)  # like the name of the teacher's run
     return replace(
         recipe,
-        name=checked_name(run_name + changes_in_name(changed)) if own_name is None else run_name,
+        name=name_with_changes(run_name, changed) if own_name is None else run_name,
         published={} if changed else published,
     )
 
