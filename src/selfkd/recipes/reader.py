@@ -19,7 +19,7 @@ from selfkd.catalogue import is_own
 from selfkd.data.sources.preprocessing import followed_options
 from selfkd.errors import RecipeError, UserError, shown
 from selfkd.methods import RESERVED, check_reserved, method_class
-from selfkd.recipes.files import read_recipe
+from selfkd.recipes.files import full_name, read_recipe
 from selfkd.recipes.key_checks import check_keys, check_numbers
 from selfkd.recipes.option_values import option_values
 from selfkd.recipes.recipe import Recipe, is_of_machine
@@ -37,13 +37,14 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     """Read a recipe, apply the overrides, and check every name, option and value.
 
     Args:
-        name: name of a recipe of the package, or path of a YAML file.
+        name: name of a recipe of the package, whole or without the parts that leave no choice, or path of a YAML file.
         overrides: flat keys that replace the recipe's; `name` replaces the run's name.
         trust_imports: whether the file may name `package.module:Name`, whose import runs code. Overrides always may.
     Raises:
         UnknownNameError: if the recipe, a part or an option does not exist; the message gives the nearest.
         RecipeError: if a value has the wrong type, or a section is missing.
     """
+    name = full_name(name)
     given = read_recipe(name)
     overrides = dict(overrides or {})
     if not isinstance(given.get("published", {}), Mapping):

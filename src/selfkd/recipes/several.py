@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from selfkd.errors import RecipeError, UnknownNameError, shown
-from selfkd.recipes.files import ENDINGS, recipe_names
+from selfkd.recipes.files import ENDINGS, full_name, recipe_names
 from selfkd.recipes.option_values import read_seed
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import Recipe, differences
@@ -28,8 +28,8 @@ def resolve_several(
     list of seeds.
 
     Args:
-        names: names of recipes of the package, patterns of such names, or paths of YAML files. In a pattern, `*` stands
-            for any text, `?` for any character.
+        names: names of recipes of the package, whole or short as for `resolve`, patterns of whole names, or paths of YAML
+            files. In a pattern, `*` stands for any text, `?` for any character.
         overrides: flat keys that replace those of each recipe, as for `resolve`.
         seeds: the seeds of each recipe. None for those of the overrides; without these, each recipe has its own seed.
         trust_imports: whether a file may name `package.module:Name`, whose import runs code. Overrides always may.
@@ -76,10 +76,10 @@ def each_once(recipes: Iterable[Recipe]) -> list[Recipe]:
 
 
 def _expanded(names: Sequence[str]) -> Iterator[str]:
-    """The names, with each pattern replaced by the names of the package's recipes that fit it."""
+    """The full names, with each pattern replaced by the names of the package's recipes that fit it."""
     for name in names:
         if name.endswith(ENDINGS) or not any(mark in name for mark in _PATTERN_MARKS):
-            yield name
+            yield full_name(name)
             continue
         known = recipe_names()
         fitting = [each for each in known if fnmatch.fnmatchcase(each, name)]
