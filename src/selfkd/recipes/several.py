@@ -28,7 +28,7 @@ def resolve_several(
     list of seeds.
 
     Args:
-        names: names of recipes of the package, whole or short as for `resolve`, patterns of whole names, or paths of YAML
+        names: names of recipes of the package, whole or short as for `resolve`; patterns of whole names; paths of YAML
             files. In a pattern, `*` stands for any text, `?` for any character.
         overrides: flat keys that replace those of each recipe, as for `resolve`.
         seeds: the seeds of each recipe. None for those of the overrides; without these, each recipe has its own seed.
