@@ -62,6 +62,8 @@ def test_it_trains(name, tmp_path, request):
     overrides = {"trainer.epochs": 1, "loader.workers": 0, **SMALL[data]}
     if backbone in BACKBONES:
         overrides["backbone.width"] = seats.small_width(backbone)
+    if backbone.startswith("vit_"):
+        overrides["backbone.img_size"] = SMALL[data]["data.image_size"]
     for teacher in teachers_first(recipe):
         overrides["teacher.backbone.width"] = seats.small_width(teacher.parts["backbone"])
     if data != "digits":

@@ -473,7 +473,7 @@ def test_what_the_user_wrote_wrongly_is_refused(split):
         check(str(split), {"data.root": "elsewhere"})
     with pytest.raises(RecipeError, match="contradicts"):
         check("digits", {"data": "folder"})
-    with pytest.raises(OptionError, match="data.root=None"):
+    with pytest.raises(OptionError, match="data.root is missing"):
         check("folder")
     with pytest.raises(OptionError, match="data.train_split='fit'"):
         check_folder(split, "data.train_split=fit")
