@@ -313,7 +313,8 @@ def test_one_rule_for_a_replaced_part_wherever_it_is_replaced(tmp_path, how):
     else:
         recipe = resolve(DTSKD, changes)
     assert recipe.parts["optimizer"] == "adamw"
-    assert recipe.options["optimizer"] == {"lr": 0.001, "weight_decay": 0.05, "beta1": 0.9, "beta2": 0.999}
+    own = {"lr": 0.001, "weight_decay": 0.05, "beta1": 0.9, "beta2": 0.999}
+    assert recipe.options["optimizer"] == {**own, "head_lr_factor": 1.0, "layer_decay": None}
     assert recipe.options["trainer"]["epochs"] == 300
 
 

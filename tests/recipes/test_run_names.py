@@ -52,9 +52,12 @@ def test_a_list_that_fits_is_written_as_in_older_versions(changed, suffix):
     assert suffix_of(changed) == suffix
 
 
-def test_of_a_path_the_name_has_the_last_part():
-    assert suffix_of({"backbone.weights": "/home/me/cells/base.safetensors"}) == "+backbone.weights=base.safetensors"
-    assert suffix_of({"teacher.recipe": "/home/me/big.yaml"}) == "+teacher.recipe=big"
+def test_of_a_path_the_name_has_the_last_part(tmp_path):
+    (tmp_path / "big.yaml").write_text(f"include: {PLAIN}\n")
+    weights = resolve(PLAIN, {"backbone.weights": str(tmp_path / "base.safetensors")})
+    assert weights.name == f"{PLAIN}+backbone.weights=base"
+    of_recipe = {"method": "kd", "teacher": "recipe", "teacher.recipe": str(tmp_path / "big.yaml")}
+    assert resolve(PLAIN, of_recipe).name == f"{PLAIN}+method=kd+teacher=recipe+teacher.recipe=big"
 
 
 def test_what_a_folder_cannot_have_is_escaped_so_that_it_can_be_read():

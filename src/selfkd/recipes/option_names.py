@@ -129,8 +129,12 @@ def _annotations(section: str, name: str | None) -> dict[str, str] | None:
     module, _, attribute = part_target(section, name).partition(":")
     if name is not None and is_own(name):
         return None
-    reserved = CHOSEN[section].reserved if section in CHOSEN else ()
+    chosen = CHOSEN.get(section)
+    reserved = () if chosen is None else chosen.reserved
     options = dict(_options(module, attribute))
+    if chosen is not None and chosen.common is not None:
+        common_module, _, common = chosen.common.partition(":")
+        options = {**dict(_options(common_module, common)), **options}
     return {f"{section}.{option}": annotation for option, annotation in options.items() if option not in reserved}
 
 

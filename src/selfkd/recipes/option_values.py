@@ -10,7 +10,8 @@ from selfkd.errors import RecipeError
 from selfkd.given_paths import lacking
 from selfkd.recipes.files import ENDINGS, full_name
 from selfkd.recipes.key_checks import check_keys
-from selfkd.recipes.part_options import options_of
+from selfkd.recipes.part_options import common_options, options_of
+from selfkd.recipes.recipe import WEIGHTS
 from selfkd.recipes.sections import sections_of
 from selfkd.recipes.values import check_notation, in_words, not_allowed, read_value
 
@@ -34,6 +35,8 @@ def option_values(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[in
     """
     known = options_of(parts)
     check_keys(parts, flat, list(known))
+    common = {key for section, name in parts.items() for key in common_options(section, name)}
+    paths = {*_PATHS, *common.intersection(WEIGHTS)}
     options: dict[str, dict[str, Any]] = {section: {} for section in ("", *sections_of(parts))}
     for key, option in known.items():
         if option.required and key not in flat:
@@ -44,7 +47,7 @@ def option_values(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[in
         value = read_value(key, flat[key], option.kind) if key in flat else option.default
         if value is None and option.default is not None:
             raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {option.default}")
-        if value is not None and (key in _PATHS or (key == _TEACHER_RECIPE and value.endswith(ENDINGS))):
+        if value is not None and (key in paths or (key == _TEACHER_RECIPE and value.endswith(ENDINGS))):
             value = _absolute_path(key, value)
         elif value is not None and key == _TEACHER_RECIPE:
             value = full_name(value)

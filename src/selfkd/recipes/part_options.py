@@ -12,11 +12,11 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from selfkd.catalogue import is_own
+from selfkd.catalogue import import_target, is_own
 from selfkd.errors import UserError
 from selfkd.recipes.sections import CHOSEN, part, sections_of
 
-__all__ = ["Option", "options_of"]
+__all__ = ["Option", "common_options", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,44 @@ def options_of(parts: Mapping[str, str]) -> dict[str, Option]:
     options = {_SEED.key: _SEED}
     for section in sections_of(parts):
         name = parts.get(section)
-        target = part(section, name)
-        skipped, reserved = (CHOSEN[section].leading, CHOSEN[section].reserved) if section in CHOSEN else (0, ())
-        if isinstance(target, functools.partial):
-            skipped += len(target.args)
-            target = target.func
-        try:
-            options |= _SignatureReader().read(target, section, {skipped, *reserved} if skipped else set(reserved))
-        except Exception as error:
-            if name is None or not is_own(name):
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            raise UserError(f"the parameters of {section} {name!r} cannot be read as options: {reason}") from error
+        options |= _options_of_part(section, name) | common_options(section, name)
     return options
+
+
+def common_options(section: str, name: str | None) -> dict[str, Option]:
+    """The options that a section adds to those of a part, by key, without those that a custom part has itself.
+
+    Args:
+        section: a section of a recipe.
+        name: name of the chosen part; None for a section without a choice.
+    Raises: UserError: if the parameters of a custom part cannot be read as options.
+    """
+    target = CHOSEN[section].common if section in CHOSEN else None
+    if target is None:
+        return {}
+    own = _options_of_part(section, name) if name is not None and is_own(name) else {}
+    return {key: option for key, option in _common_options(section, target).items() if key not in own}
+
+
+@functools.cache
+def _common_options(section: str, target: str) -> dict[str, Option]:
+    return _SignatureReader().read(import_target(target), section, set())
+
+
+def _options_of_part(section: str, name: str | None) -> dict[str, Option]:
+    """The options that a part has itself, by key."""
+    target = part(section, name)
+    skipped, reserved = (CHOSEN[section].leading, CHOSEN[section].reserved) if section in CHOSEN else (0, ())
+    if isinstance(target, functools.partial):
+        skipped += len(target.args)
+        target = target.func
+    try:
+        return _SignatureReader().read(target, section, {skipped, *reserved} if skipped else set(reserved))
+    except Exception as error:
+        if name is None or not is_own(name):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"the parameters of {section} {name!r} cannot be read as options: {reason}") from error
 
 
 class _SignatureReader(ArgumentParser):

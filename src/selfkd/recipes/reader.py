@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,7 +23,7 @@ from selfkd.methods import RESERVED, check_reserved, method_class
 from selfkd.recipes.files import full_name, read_recipe
 from selfkd.recipes.key_checks import check_keys, check_numbers
 from selfkd.recipes.option_values import option_values
-from selfkd.recipes.recipe import Recipe, is_of_machine
+from selfkd.recipes.recipe import WEIGHTS, Recipe, is_of_machine
 from selfkd.recipes.run_names import checked_name, name_with_changes, recipe_stem
 from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
@@ -60,8 +61,15 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports
     merged = override(given, overrides)
     recipe = _resolve_keys(run_name, merged, {})
     before, after = _flat_without_overrides(run_name, given, merged), recipe.flat()
-    named = sorted(key for key in overrides if not is_of_machine(key) and key != "seed")
+    named = sorted(
+        key for key in overrides if key in WEIGHTS or (key != "seed" and not is_of_machine(key, recipe.parts))
+    )
     changed = {key: after.get(key) for key in named if before.get(key) != after.get(key)}
+    if isinstance(teacher := changed.get("teacher.recipe"), str):
+        changed["teacher.recipe"] = recipe_stem(teacher)  # like the name of the teacher's run
+    for key in WEIGHTS:
+        if isinstance(file := changed.get(key), str) and is_of_machine(key, recipe.parts):
+            changed[key] = Path(file).stem  # the folder of the file is an option of the machine
     return replace(
         recipe,
         name=name_with_changes(run_name, changed) if own_name is None else run_name,

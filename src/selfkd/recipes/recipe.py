@@ -9,11 +9,15 @@ from typing import Any
 
 import yaml
 
-from selfkd.catalogue import is_own, place_of
+from selfkd.catalogue import import_target, is_own, place_of
 from selfkd.errors import OptionError, SelfKDError, UserError, shown
-from selfkd.recipes.sections import TEACHER_PREFIX, part, sections_of
+from selfkd.recipes.part_options import common_options
+from selfkd.recipes.sections import CHOSEN, TEACHER_PREFIX, part, sections_of
 
-__all__ = ["MACHINE", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"]
+__all__ = ["MACHINE", "WEIGHTS", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"]
+
+WEIGHTS = ("backbone.weights", "peer.weights")
+"""Files of weights. Their names without folder and ending belong to a run's name, and their checksums identify them."""
 
 # Options of the machine do not belong to the experiment: they change neither the name of a run nor its identity.
 MACHINE = frozenset(
@@ -31,6 +35,7 @@ MACHINE = frozenset(
         "trainer.num_nodes",
         "trainer.compile",
         "trainer.checkpoint_every",
+        *WEIGHTS,
     }
 )
 
@@ -78,14 +83,34 @@ class Recipe:
     def build(self, section: str, /, *arguments: Any, **others: Any) -> Any:
         """Build the part of a section with the recipe's options; `partial(recipe.build, "optimizer")` is a factory.
 
+        Options that the section adds to every part are left out: see `common`.
+
         Args:
             section: a section of the recipe.
             arguments: the part's arguments before its options: K for a network, the parameters for an optimiser.
             others: keyword arguments that are added to the options, or replace some.
         Raises: UserError: if an option is not allowed, or a custom part fails; the message says where.
         """
+        options = self.options[section]
+        if (name := self.parts.get(section)) is not None:
+            added = common_options(section, name)
+            options = {option: value for option, value in options.items() if f"{section}.{option}" not in added}
+        return self._built(section, self.target(section), *arguments, **{**options, **others})
+
+    def common(self, section: str) -> Any:
+        """Build the options that a section adds to every part: `NetworkOptions` for "backbone" and "peer".
+
+        Args:
+            section: a section of the recipe that adds options.
+        Raises: UserError: if a value is not allowed.
+        """
+        added = common_options(section, self.parts[section])
+        options = {key.rpartition(".")[2]: self.options[section][key.rpartition(".")[2]] for key in added}
+        return self._built(section, import_target(str(CHOSEN[section].common)), **options)
+
+    def _built(self, section: str, target: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
-            return self.target(section)(*arguments, **{**self.options[section], **others})
+            return target(*arguments, **options)
         except OptionError as error:
             if "." in error.option:
                 raise
@@ -102,9 +127,21 @@ class Recipe:
         return replace(self, seed=seed)
 
 
-def is_of_machine(key: str) -> bool:
-    """Whether a flat key of a recipe, or of its teacher's recipe, belongs to the machine and not to the experiment."""
-    return key in MACHINE or (key.startswith(TEACHER_PREFIX) and is_of_machine(key.removeprefix(TEACHER_PREFIX)))
+def is_of_machine(key: str, parts: Mapping[str, Any] | None = None) -> bool:
+    """Whether a flat key of a recipe, or of its teacher's recipe, belongs to the machine and not to the experiment.
+
+    Args:
+        key: the flat key.
+        parts: section to the name of the chosen part; the flat keys of a resolved recipe have them, too. If a part of
+            the user's own has an option with the name of one that its section adds, that option belongs to the
+            experiment.
+    """
+    if key not in MACHINE:
+        return key.startswith(TEACHER_PREFIX) and is_of_machine(key.removeprefix(TEACHER_PREFIX))
+    section = key.partition(".")[0]
+    name = (parts or {}).get(section)
+    is_own_part = isinstance(name, str) and is_own(name) and CHOSEN[section].common is not None
+    return not is_own_part or key in common_options(section, name)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -112,9 +149,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
     Args:
         before: the flat keys of one experiment.
-        after: the flat keys of the other.
+        after: the flat keys of the other, whose parts are imported.
     """
-    keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key) and key != "published"]
+    keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key, after) and key != "published"]
     return [
         f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now"
         for key in keys

@@ -23,9 +23,6 @@ _LONGEST_PATH = 1000  # bytes of the whole name; systems allow 4096 for the path
 _MOST_FOLDERS = 32
 _CHECKSUM_DIGITS = 8
 
-_PATHS = frozenset({"backbone.weights", "peer.weights"})
-"""Options whose value is the path of a file. Of these a name has only the last part."""
-
 _IMPORTANT = (
     "backbone.pretrained",
     "backbone.weights",
@@ -63,15 +60,14 @@ def name_with_changes(stem: str, changed: Mapping[str, Any]) -> str:
 
     Each option adds `+key=value`, sorted by key. If a folder's name has no room for all of them, it has those that fit
     whole, the most important first, the number of the others and a checksum of all: `+method=loth+6_more-0c1d2e3f`.
-    The value of a path is its last part. Spaces are left out, `/` becomes `_`, and what no folder can have is escaped
-    as in a URL.
+    Spaces are left out, `/` becomes `_`, and what no folder can have is escaped as in a URL.
 
     Args:
         stem: the name without overrides.
-        changed: the changed keys, in the order of the name, with their values.
+        changed: the changed keys, in the order of the name, with their values; instead of a path its last part.
     Raises: RecipeError: if no folder can have this name.
     """
-    texts = {key: f"+{key}={_as_text(key, value)}" for key, value in changed.items()}
+    texts = {key: f"+{key}={_as_text(value)}" for key, value in changed.items()}
     whole = "".join(texts.values())
     bytes_left = _LONGEST_NAME - len(stem.rpartition("/")[2].encode(errors="replace"))
     if _fits(whole, bytes_left):
@@ -104,12 +100,8 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _as_text(key: str, value: Any) -> str:
+def _as_text(value: Any) -> str:
     """A value as a folder's name can have it."""
-    if isinstance(value, str) and key == "teacher.recipe":
-        value = recipe_stem(value)  # like the name of the teacher's run
-    elif isinstance(value, str) and key in _PATHS:
-        value = Path(value).name
     text = written(value).replace("/", "_").replace(" ", "")
     return "".join(character if _is_allowed(character) else _escaped(character) for character in text)
 

@@ -30,6 +30,8 @@ class Chosen:
             same options.
         reserved: keyword arguments of a part that are not options, because other sections give their values.
         optional: whether a recipe may omit the section.
+        common: `module:attribute` of the class with the options that the section adds to those of every part. A part of
+            the user's own that has an option of the same name keeps its own.
     """
 
     catalogue: Catalogue
@@ -39,11 +41,12 @@ class Chosen:
     others: tuple[tuple[str, str], ...] = ()
     reserved: tuple[str, ...] = ()
     optional: bool = False
+    common: str | None = None
 
     @classmethod
-    def of(cls, catalogue: Catalogue, leading: int, optional: bool = False) -> Chosen:
+    def of(cls, catalogue: Catalogue, leading: int, optional: bool = False, common: str | None = None) -> Chosen:
         """A section whose parts are all in its table."""
-        return cls(catalogue, leading, catalogue.load, catalogue.target, optional=optional)
+        return cls(catalogue, leading, catalogue.load, catalogue.target, optional=optional, common=common)
 
 
 _NETWORKS = Chosen(
@@ -52,6 +55,7 @@ _NETWORKS = Chosen(
     network_factory,
     network_target,
     others=(("any timm name", "resnet18"), (f"{TORCHVISION}<name>", f"{TORCHVISION}resnet18")),
+    common="selfkd.backbones.network_options:NetworkOptions",
 )
 CHOSEN: Mapping[str, Chosen] = {
     "data": Chosen.of(DATASETS, 0),
@@ -61,7 +65,7 @@ CHOSEN: Mapping[str, Chosen] = {
     "teacher": Chosen.of(TEACHERS, 0, optional=True),
     "peer": replace(_NETWORKS, optional=True),
     "supervision": Chosen.of(SUPERVISIONS, 0, optional=True),
-    "optimizer": Chosen.of(OPTIMIZERS, 1),
+    "optimizer": Chosen.of(OPTIMIZERS, 1, common="selfkd.training.learning_rates:LearningRates"),
     "schedule": Chosen.of(SCHEDULES, 3),
 }
 ALWAYS: Mapping[str, str] = {

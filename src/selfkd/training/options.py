@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from selfkd.backbones.staged import NUM_STAGES
 from selfkd.errors import OptionError
 from selfkd.option_checks import at_least, one_of
 
@@ -51,6 +52,11 @@ class TrainerOptions:
         checkpoint_every: epochs between checkpoints, from which an interrupted run continues. The last epoch always
             has one.
         guard_every: steps between checks for NaN, infinity and wrong labels. Each check waits for the device.
+        freeze: the part of the network whose weights stay as they are: 0 for none, 1 to 4 for the layers before the
+            first stage and so many stages, "backbone" for all but the classifier. The frozen part computes as in an
+            evaluation: its batch normalisation does not change. What the method adds always trains.
+        freeze_epochs: number of epochs at the beginning in which the part is frozen; then it trains, too. None for all
+            epochs.
     Raises: OptionError: if a value is out of range.
     """
 
@@ -68,6 +74,8 @@ class TrainerOptions:
     compile: bool | Literal["default", "reduce-overhead", "max-autotune"] = False
     checkpoint_every: int = 1
     guard_every: int = 100
+    freeze: int | Literal["backbone"] = 0
+    freeze_epochs: int | None = None
 
     def __post_init__(self) -> None:
         at_least("trainer.epochs", self.epochs, 1, _MOST_EPOCHS)
@@ -86,6 +94,10 @@ class TrainerOptions:
             one_of("trainer.compile", self.compile, _MODES)
         at_least("trainer.checkpoint_every", self.checkpoint_every, 1)
         at_least("trainer.guard_every", self.guard_every, 1)
+        if self.freeze != "backbone" and (type(self.freeze) is not int or not 0 <= self.freeze <= NUM_STAGES):
+            raise OptionError("trainer.freeze", self.freeze, f"from 0 to {NUM_STAGES}, or backbone")
+        if self.freeze_epochs is not None:
+            at_least("trainer.freeze_epochs", self.freeze_epochs, 1)
         for logger in self.loggers:
             one_of("trainer.loggers", logger, _LOGGERS)
 
