@@ -44,7 +44,6 @@ SMALL = {
     "folder": {
         "data.image_size": 64,
         "data.validation_fraction": 0.2,
-        "augmentation.size": 64,
         "loader.batch_size": 10,
         "backbone.pretrained": "false",
         "schedule.warmup_epochs": 0,

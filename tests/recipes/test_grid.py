@@ -183,6 +183,7 @@ def test_recipes_for_photographs_differ_in_the_method_or_in_the_start_alone(netw
     assert training("plain") == training("dtskd") == training("loth") == training("ps_kd")
     scratch, pretrained = training("plain"), training("loth-pretrained")
     assert pretrained["optimizer.lr"] == pytest.approx(scratch["optimizer.lr"] / 10)
+    assert (scratch["optimizer.head_lr_factor"], pretrained["optimizer.head_lr_factor"]) == (1, 10)
     assert (scratch["backbone.pretrained"], pretrained["backbone.pretrained"]) == (False, True)
     assert (scratch["data.image_size"], pretrained["data.image_size"], pretrained["augmentation.size"]) == (224,) * 3
     published = preprocessing_of(network)
@@ -191,6 +192,7 @@ def test_recipes_for_photographs_differ_in_the_method_or_in_the_start_alone(netw
     assert {key for key in scratch if scratch[key] != pretrained[key]} <= {
         "backbone.pretrained",
         "optimizer.lr",
+        "optimizer.head_lr_factor",
         "schedule.warmup_epochs",
         "trainer.epochs",
         "data.mean",

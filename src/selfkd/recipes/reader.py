@@ -136,6 +136,9 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
     if preprocessing is not None:
         for section, followed in followed_options(preprocessing, options, keys).items():
             options[section] |= followed
+    side = options["data"].get("image_size")
+    if side is not None and "size" in options["augmentation"] and "augmentation.size" not in keys:
+        options["augmentation"]["size"] = side
     recipe = Recipe(name, seed, parts, options, published, of_teacher)
     buildable = [section for section in parts if CHOSEN[section].leading == 0]
     for section in (*buildable, *ALWAYS):  # parts that need no data check the ranges of their options now
