@@ -215,7 +215,7 @@ def test_folders_linked_in_a_circle_are_refused(unsplit):
 def test_a_class_of_one_image_can_give_none(unsplit):
     for file in sorted((unsplit / "digit 1").iterdir())[1:]:
         file.unlink()
-    with pytest.raises(OptionError, match="data.test_fraction=0.2 .* a share that takes an image of every class"):
+    with pytest.raises(OptionError, match="data.test_fraction=0.2 .* every class must give an image and keep one"):
         load(unsplit)
 
 
