@@ -245,7 +245,7 @@ class Preprocessing:
     Args:
         mean: mean of each channel, of pixel values in [0, 1].
         std: standard deviation of each channel, of pixel values in [0, 1].
-        interpolation: how images were resized: "bilinear" or "bicubic".
+        interpolation: how images were resized: "bilinear" or "bicubic"; None if they were not.
         side: side of the network's input in pixels.
         crop_fraction: `side` divided by the length to which an image's shorter side was resized before the crop.
         crop_mode: how an image became a square: "center" cropped its centre, "squash" stretched it, and "border" padded
@@ -254,7 +254,7 @@ class Preprocessing:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: str
+    interpolation: str | None
     side: int
     crop_fraction: float
     crop_mode: str = "center"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selfkd.errors import DataError, RunError, UserError, shown
 
-__all__ = ["RECIPE_FILE", "check_path", "check_run", "data_folder", "lacking"]
+__all__ = ["RECIPE_FILE", "check_path", "check_run", "data_folder", "is_there", "lacking"]
 
 RECIPE_FILE = "recipe.yaml"
 """Name of the file in a run folder that holds its resolved recipe."""
@@ -35,6 +35,14 @@ def check_path(path: Path) -> None:
     wanted = lacking(path)
     if wanted is not None:
         raise UserError(f"{shown(str(path))} cannot be used; with all folders above it, it must be {wanted}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file. False also if a folder above it cannot be entered."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def check_run(path: Path) -> None:

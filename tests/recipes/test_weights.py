@@ -15,8 +15,8 @@ from selfkd.backbones.torchvision_stages import TORCHVISION_STAGES
 from selfkd.contract import Preprocessing
 from selfkd.data.sources.preprocessing import options_for
 from selfkd.errors import OptionError
+from selfkd.recipes import weights_preprocessing
 from selfkd.recipes.reader import resolve
-from selfkd.runs import networks
 from selfkd.runs.checkup import check
 from selfkd.runs.loading import load
 from selfkd.runs.train import run
@@ -167,7 +167,7 @@ def test_the_doctor_says_what_the_weights_expect_and_whether_they_get_it(tmp_pat
 @pytest.mark.parametrize(("crop_mode", "made"), [("squash", "stretched"), ("border", "padded"), ("center", None)])
 def test_the_doctor_warns_of_weights_that_expect_no_centre_cut_out(tmp_path, monkeypatch, crop_mode, made):
     expected = dataclasses.replace(preprocessing_of("resnet18"), crop_mode=crop_mode)
-    monkeypatch.setattr(networks, "preprocessing_of", lambda name: expected)
+    monkeypatch.setattr(weights_preprocessing, "preprocessing_of", lambda name: expected)
 
     def warnings(data, **options):
         weights = {"backbone": "resnet18", "backbone.pretrained": "true"}

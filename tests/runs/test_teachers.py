@@ -252,7 +252,10 @@ def test_a_file_that_cannot_teach_is_refused(runs, tmp_path):
         with pytest.raises(error, match=re.compile(message, re.DOTALL)):
             trained(recipe, tmp_path / "runs")
 
-    said = r"is damaged or holds more than tensors; save it with torch.save\(network.state_dict\(\), file\)"
+    said = (
+        r"is damaged, is no file of weights, or holds more than tensors; save it with "
+        r"torch.save\(network.state_dict\(\), file\)"
+    )
     for name in ("text.pt", "empty.pt", "half.pt", "module.pt"):
         refused(name, f"/{name} {said} or as \\*.safetensors$")
     for name in ("list.pt", "numbered.pt"):

@@ -16,6 +16,7 @@ from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.train import run
 from selfkd.training.epoch_log import read_epoch_log
+from selfkd.training.freezing import FrozenPart
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
 
@@ -210,3 +211,27 @@ def test_modes_are_those_of_torch():
     assert TrainerOptions(compile="reduce-overhead").compile_mode == "reduce-overhead"
     with pytest.raises(OptionError, match="trainer.compile='fast' .*reduce-overhead"):
         TrainerOptions(compile="fast")
+
+
+def test_a_part_that_is_frozen_and_then_trains_is_compiled_anew_and_computes_the_same():
+    def trained_with_frozen_part(compiled):
+        method = small("dtskd")
+        part = FrozenPart(method.networks, TrainerOptions(epochs=3, freeze=2, freeze_epochs=1))
+        begin = method.begin_epoch
+
+        def begin_epoch(progress):
+            part.begin_epoch(progress.epoch)
+            begin(progress)
+
+        method.begin_epoch = begin_epoch
+        counter = CompileCounterWithBackend("aot_eager")
+        if compiled:
+            method.compile(backend=counter, fullgraph=True, dynamic=False)
+        losses = trained(method, 3)
+        return losses, method.state_dict(), counter.frame_count
+
+    losses, weights, _ = trained_with_frozen_part(compiled=False)
+    compiled_losses, compiled_weights, graphs = trained_with_frozen_part(compiled=True)
+    assert compiled_losses == pytest.approx(losses)
+    assert all(torch.allclose(value, weights[key]) for key, value in compiled_weights.items())
+    assert graphs == 2

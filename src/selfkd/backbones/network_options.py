@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfkd.errors import OptionError
-
 __all__ = ["NetworkOptions"]
 
 
@@ -14,13 +12,8 @@ class NetworkOptions:
     """The options of every network.
 
     Args:
-        weights: file with the weights that training starts from: *.safetensors, or a state dict that torch saved (*.pth,
-            *.pt, *.ckpt, *.bin). A classifier with another number of classes starts from random weights.
-    Raises: OptionError: if the path is empty.
+        weights: file with the weights from which training starts: *.safetensors, or a state dict that torch saved
+            (*.pth, *.pt, *.ckpt, *.bin). A classifier with another number of classes starts from random weights.
     """
 
     weights: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.weights is not None and not self.weights.strip():
-            raise OptionError("weights", self.weights, "the path of a file")

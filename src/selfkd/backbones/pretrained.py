@@ -9,8 +9,9 @@ from typing import Any
 from selfkd.backbones import BACKBONES, TORCHVISION
 from selfkd.catalogue import is_own
 from selfkd.contract import Preprocessing
+from selfkd.errors import first_line
 
-__all__ = ["preprocessing_of", "published_classes"]
+__all__ = ["preprocessing_of", "published_classes", "unreachable_weights"]
 
 
 def preprocessing_of(name: str) -> Preprocessing | None:
@@ -45,6 +46,21 @@ def published_classes(name: str) -> int | None:
         return None
     published = _published(name)
     return None if published is None else int(published["num_classes"])
+
+
+def unreachable_weights(network: str, place: str, error: Exception) -> str:
+    """The message for published weights that cannot be fetched, with what to do.
+
+    Args:
+        network: the network, in words.
+        place: where its weights lie.
+        error: what the library raised.
+    """
+    return (
+        f"the published weights of {network} cannot be fetched from {place} ({first_line(error)}); check the connection "
+        "and give the command again, or fetch a file of weights on another machine and set backbone.pretrained=false "
+        "backbone.weights=FILE"
+    )
 
 
 def _published(name: str) -> Mapping[str, Any] | None:

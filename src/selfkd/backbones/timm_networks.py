@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import timm
 from torch import nn
 
+from selfkd.backbones.pretrained import unreachable_weights
 from selfkd.errors import BackboneError
 
 __all__ = ["timm_network"]
+
+_log = logging.getLogger("selfkd")
 
 
 def timm_network(
@@ -41,9 +45,13 @@ def timm_network(
     given: dict[str, Any] = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "img_size": img_size}
     given["zero_init_last"] = zero_init_last
     options = {key: value for key, value in given.items() if value is not None}
+    if pretrained:
+        _log.info("the published weights of %s come from the Hugging Face Hub, or from its cache", name)
     try:
         network = timm.create_model(name, pretrained, num_classes=num_classes, in_chans=in_channels, **options)
-    except (TypeError, RuntimeError, ValueError, OSError) as error:
+    except OSError as error:  # not a mistake in the options: the file cannot be fetched or read
+        raise BackboneError(unreachable_weights(f"timm network {name!r}", "the Hugging Face Hub", error)) from error
+    except (TypeError, RuntimeError, ValueError) as error:
         given_options = options or "these options"
         raise BackboneError(f"timm network {name!r} cannot be built with {given_options}: {error}") from error
     assert isinstance(network, nn.Module)

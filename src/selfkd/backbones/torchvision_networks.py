@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 
+from selfkd.backbones.pretrained import unreachable_weights
 from selfkd.backbones.torchvision_stages import TORCHVISION_STAGES
 from selfkd.errors import BackboneError
 
@@ -72,7 +73,8 @@ def _load_published(network: nn.Module, name: str, num_classes: int) -> None:
     try:
         weights = get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
-        raise BackboneError(f"the weights of torchvision network {name!r} cannot be loaded: {error}") from error
+        network_name, place = f"torchvision network {name!r}", "download.pytorch.org"
+        raise BackboneError(unreachable_weights(network_name, place, error)) from error
     # Changed in place: the mapping carries a version, which some networks read.
     for key in list(weights):
         weight = weights.pop(key)

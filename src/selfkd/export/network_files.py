@@ -15,11 +15,12 @@ from selfkd.atomic_files import written_whole
 from selfkd.errors import CheckpointError, ParityError
 from selfkd.json_text import to_json
 
-__all__ = ["SUFFIX", "check_parity", "export_network", "load_network", "save_network"]
+__all__ = ["METADATA_KEY", "SUFFIX", "check_parity", "export_network", "load_network", "save_network"]
 
 SUFFIX = ".safetensors"
 """How the name of a file ends."""
-_METADATA_KEY = "selfkd"  # of the file's metadata, under which ours are kept as JSON
+METADATA_KEY = "selfkd"
+"""The key of the file's metadata under which ours are kept as JSON."""
 _PARITY_TOLERANCE = 1e-6
 
 
@@ -111,4 +112,4 @@ def _write(network: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
     }
     # `save_file` would make the file private to its owner, whatever the umask is. With a second metadata key the file
     # would differ from run to run, because safetensors does not keep the order of the keys.
-    path.write_bytes(save(state, {_METADATA_KEY: to_json(metadata, indent=None)}))
+    path.write_bytes(save(state, {METADATA_KEY: to_json(metadata, indent=None)}))

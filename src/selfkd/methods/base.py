@@ -191,6 +191,11 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute the objective for one batch. Call the method itself instead: it checks the batch first."""
 
+    @property
+    def networks(self) -> tuple[Staged, ...]:
+        """The networks that are trained: the backbone, and the peer if there is one."""
+        return (self.backbone, self.peer) if self.needs.peer else (self.backbone,)
+
     def supervise(self, supervision: Supervision | None, data: DatasetInfo, heads: Sequence[str]) -> None:
         """Set the target of the heads that learn from labels. A subclass calls this in its `__init__`.
 

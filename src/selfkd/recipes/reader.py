@@ -15,9 +15,7 @@ from typing import Any
 
 import yaml
 
-from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.catalogue import is_own
-from selfkd.data.sources.preprocessing import followed_options
 from selfkd.errors import RecipeError, UserError, shown
 from selfkd.methods import RESERVED, check_reserved, method_class
 from selfkd.recipes.files import full_name, read_recipe
@@ -28,6 +26,7 @@ from selfkd.recipes.run_names import checked_name, name_with_changes, recipe_ste
 from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
 from selfkd.recipes.values import not_allowed
+from selfkd.recipes.weights_preprocessing import following_weights
 
 __all__ = ["derive", "resolve"]
 
@@ -132,21 +131,28 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
     if method.needs.peer:
         _complete_peer(parts, keys)
     seed, options = option_values(parts, keys)
-    preprocessing = preprocessing_of(parts["backbone"]) if options["backbone"].get("pretrained") else None
-    if preprocessing is not None:
-        for section, followed in followed_options(preprocessing, options, keys).items():
-            options[section] |= followed
-    side = options["data"].get("image_size")
-    if side is not None and "size" in options["augmentation"] and "augmentation.size" not in keys:
-        options["augmentation"]["size"] = side
-    recipe = Recipe(name, seed, parts, options, published, of_teacher)
+    recipe = following_weights(Recipe(name, seed, parts, options, published, of_teacher), keys)
+    if "augmentation.size" not in keys:
+        recipe = _cropping_to_image_size(recipe)
     buildable = [section for section in parts if CHOSEN[section].leading == 0]
     for section in (*buildable, *ALWAYS):  # parts that need no data check the ranges of their options now
         recipe.build(section)
     for section, chosen in parts.items():
         if is_own(chosen):
-            _check_plain(f"{section} {chosen!r}", section, options[section])
+            _check_plain(f"{section} {chosen!r}", section, recipe.options[section])
     return recipe
+
+
+def _cropping_to_image_size(recipe: Recipe) -> Recipe:
+    """The recipe whose random crops have the size of the data set's images, where both are options."""
+    if "size" not in recipe.options["augmentation"]:
+        return recipe
+    if "data.image_size" in recipe.undecided:
+        return replace(recipe, undecided=recipe.undecided | {"augmentation.size"})
+    side = recipe.options["data"].get("image_size")
+    if side is None:
+        return recipe
+    return replace(recipe, options={**recipe.options, "augmentation": {**recipe.options["augmentation"], "size": side}})
 
 
 def _take_parts(keys: dict[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -54,6 +55,7 @@ class Recipe:
         options: section to its options, as keyword arguments.
         published: the figure that the recipe reproduces; empty if there is none.
         of_teacher: the keys of the teacher's recipe, without their prefix `teacher.`, and their values as texts.
+        undecided: flat keys whose values a file of weights would give that is gone. A run that has begun knows them.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Recipe:
     options: Mapping[str, Mapping[str, Any]]
     published: Mapping[str, Any] = field(default_factory=dict)
     of_teacher: Mapping[str, str] = field(default_factory=dict)
+    undecided: frozenset[str] = field(default=frozenset(), compare=False)
 
     def flat(self) -> dict[str, Any]:
         """The whole recipe as the flat keys of a recipe file."""
@@ -107,6 +110,15 @@ class Recipe:
         added = common_options(section, self.parts[section])
         options = {key.rpartition(".")[2]: self.options[section][key.rpartition(".")[2]] for key in added}
         return self._built(section, import_target(str(CHOSEN[section].common)), **options)
+
+    def file_of_weights(self, section: str) -> Path | None:
+        """The file that a network starts from; None without one, and if a custom network reads its file itself.
+
+        Args:
+            section: "backbone" or "peer".
+        """
+        file = self.common(section).weights if section in self.parts else None
+        return None if file is None else Path(file)
 
     def _built(self, section: str, target: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:

@@ -64,11 +64,12 @@ def network_recipe(student: Recipe, origin: FromFile | FromTimm) -> Recipe:
     Raises: UserError: if the recipe names no network for the teacher, or an option is not allowed.
     """
     changes: dict[str, Any] = {**_PLAIN_NETWORK, **student.of_teacher}
-    dropped: frozenset[str] = frozenset()
+    # The file that the student starts from is not the teacher's.
+    dropped = set() if student.file_of_weights("backbone") is None else {"backbone.weights"}
     meaning = "the network whose weights the file holds"
     if isinstance(origin, FromTimm):
         changes["backbone.pretrained"] = True
-        dropped = frozenset({"data.mean", "data.std"})  # the weights give these
+        dropped |= {"data.mean", "data.std"}  # the weights give these
         meaning = "timm's name of the network"
     if "backbone" not in student.of_teacher:
         raise RecipeError(f"teacher={student.parts['teacher']} needs teacher.backbone=<name>, {meaning}")
@@ -76,7 +77,13 @@ def network_recipe(student: Recipe, origin: FromFile | FromTimm) -> Recipe:
     if isinstance(origin, FromTimm) and not is_timm_name(name):
         raise RecipeError(f"teacher.backbone={shown(name)} is not allowed; with teacher=timm it must be {meaning}")
     with naming_the_teacher():
-        return derive(student, changes, dropped)
+        recipe = derive(student, changes, dropped)
+    if (file := recipe.file_of_weights("backbone")) is not None:
+        raise RecipeError(
+            f"teacher.backbone.weights={shown(str(file))} has no meaning with teacher={student.parts['teacher']}, "
+            "which gives the network's weights itself"
+        )
+    return recipe
 
 
 def _trained_recipe(student: Recipe, origin: FromRecipe, trust_imports: bool) -> Recipe:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from selfkd.backbones.staged import Staged
 from selfkd.contract import DatasetInfo
 from selfkd.data.augmentation.augmentations import Augmentation
 from selfkd.data.loading.batches import EvaluationBatches
@@ -23,7 +24,9 @@ from selfkd.methods import method_class
 from selfkd.methods.base import Method
 from selfkd.recipes.recipe import Recipe
 from selfkd.runs.networks import build_network, staged_at
+from selfkd.runs.starting_weights import load_starting_weights
 from selfkd.teachers.teacher import Teacher
+from selfkd.training.freezing import FrozenPart
 from selfkd.training.memory_layout import trains_in_channels_last
 from selfkd.training.module import TrainingParts
 from selfkd.training.options import TrainerOptions
@@ -87,6 +90,16 @@ class Experiment:
             _log.info("trained in contiguous layout: in channels-last, CPUs get narrow strided 1x1 convolutions wrong")
         return replace(options, channels_last=self.channels_last)
 
+    def load_starting_weights(self) -> None:
+        """Load the files of weights that the recipe names into networks that were built without them.
+
+        Raises:
+            OptionError: if a file does not exist.
+            CheckpointError: if a file is damaged or belongs to another network.
+        """
+        for section, staged in zip(("backbone", "peer"), self.method.networks, strict=False):
+            _load_file(self.recipe, section, staged, self.splits.info.class_names)
+
     def configure_history(self, folder: Path) -> None:
         """Set where and in which form the method's histories are kept, and log their size.
 
@@ -125,17 +138,18 @@ class Experiment:
         )
         # The rank is not known yet. It is set once the processes are connected.
         loader.set_shard(0, World.of(recipe.build("trainer")).size)
-        make_optimizer = partial(recipe.build, "optimizer")
-        make_schedule = partial(recipe.build, "schedule")
-        make_schedule(make_optimizer(self.method.parameter_groups()), epochs, len(loader))
-        return TrainingParts(
+        parts = TrainingParts(
             training_loader=loader,
             selection_loader=self.evaluation_loader(selection),
             selection_name=selection_name,
-            make_optimizer=make_optimizer,
-            make_schedule=make_schedule,
+            make_optimizer=partial(recipe.build, "optimizer"),
+            make_schedule=partial(recipe.build, "schedule"),
             seed=recipe.seed,
+            learning_rates=recipe.common("optimizer"),
         )
+        frozen = FrozenPart(self.method.networks, recipe.build("trainer"))
+        parts.make_schedule(parts.optimizer(self.method, frozen), epochs, len(loader))
+        return parts
 
     def evaluation_loader(self, split: Split) -> EvaluationBatches[Any]:
         """Build the loader that evaluates a split."""
@@ -168,19 +182,34 @@ def build_method(recipe: Recipe, data: DatasetInfo, pretrained: bool, teacher: T
         data: describes the training set, whose images are not needed. Only a method that needs labels gets them.
         pretrained: start from the weights that the recipe names; see `build_network`.
         teacher: the teacher, if the recipe has one.
-    Raises: UserError: if network, method or their options cannot be used.
+    Raises:
+        UserError: if network, method or their options cannot be used.
+        CheckpointError: if a file of weights is damaged or belongs to another network.
     """
-    if data.input_size is None:
-        raise BackboneError("a method needs the size of the images; DatasetInfo.input_size is None")
-    backbone = staged_at(build_network(recipe, data.num_classes, pretrained), data.input_size)
+    backbone = _staged(recipe, data, pretrained, "backbone")
     parts: dict[str, Any] = {} if teacher is None else {"teacher": teacher}
     if "peer" in recipe.parts:  # built after the backbone, whose initial weights are then those of any other method
-        peer = build_network(recipe, data.num_classes, pretrained, "peer")
-        parts["peer"] = staged_at(peer, data.input_size)
+        parts["peer"] = _staged(recipe, data, pretrained, "peer")
     if "supervision" in recipe.parts:
         parts["supervision"] = recipe.build("supervision")
     method: Method = recipe.build("method", backbone, _dataset_for_method(recipe, data), **parts)
     return method
+
+
+def _staged(recipe: Recipe, data: DatasetInfo, pretrained: bool, section: Literal["backbone", "peer"]) -> Staged:
+    """Build a network with the weights that it starts from. The arguments are those of `build_method`."""
+    if data.input_size is None:
+        raise BackboneError("a method needs the size of the images; DatasetInfo.input_size is None")
+    staged = staged_at(build_network(recipe, data.num_classes, pretrained, section), data.input_size)
+    if pretrained:
+        _load_file(recipe, section, staged, data.class_names)
+    return staged
+
+
+def _load_file(recipe: Recipe, section: str, staged: Staged, class_names: tuple[str, ...] | None) -> None:
+    file = recipe.file_of_weights(section)
+    if file is not None:
+        load_starting_weights(staged, file, f"{section}.weights", class_names)
 
 
 def _uses_channels_last(recipe: Recipe, method: Method) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from selfkd.export.network_files import SUFFIX, export_network
 from selfkd.runs.loading import MORE_MEMORY, SavedRun
-from selfkd.runs.network_file import network_metadata
 from selfkd.runs.networks import plain_network
 from selfkd.runs.overwrite import checked_output
 from selfkd.runs.run_folder import RunFolder
@@ -48,6 +48,6 @@ def export_run(
     with memory_for("exporting", MORE_MEMORY):
         trained, epoch = saved.network()
         untrained = plain_network(saved.recipe, len(saved.class_names))
-        metadata = network_metadata(saved.class_names, saved.input_size, epoch)
+        metadata = asdict(saved.metadata(epoch))
         difference = export_network(trained, untrained, file, saved.input_size, metadata, among_others=not is_ours)
     return path, difference

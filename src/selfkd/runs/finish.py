@@ -12,7 +12,7 @@ from selfkd.process_group import broadcast_from_main
 from selfkd.runs.build import Experiment
 from selfkd.runs.environment import environment
 from selfkd.runs.evaluate import evaluate_split
-from selfkd.runs.network_file import write_network_file
+from selfkd.runs.network_file import network_metadata, write_network_file
 from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_content import load_weights
@@ -49,7 +49,8 @@ def finish(folder: RunFolder, experiment: Experiment, module: MethodModule, devi
 
     last = score("last")
     if is_main_process():
-        write_network_file(folder, method.deployed(), splits.class_names, splits.train.input_size, last["epoch"])
+        metadata = network_metadata(experiment.source, splits.class_names, splits.train.input_size, last["epoch"])
+        write_network_file(folder, method.deployed(), metadata)
     best = score("best")
     if is_main_process():
         scores = _run_scores(folder, experiment, module, last, best)

@@ -17,12 +17,13 @@ from selfkd.contract import DatasetInfo
 from selfkd.data.sources.base import Source
 from selfkd.errors import CheckpointError, RunError, StorageError
 from selfkd.export.network_files import load_network
+from selfkd.export.network_metadata import NetworkMetadata
 from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
 from selfkd.recipes.recipe import Recipe
 from selfkd.runs.build import build_method, needs_labels
 from selfkd.runs.data_record import class_names_of, dataset_of
-from selfkd.runs.network_file import network_file_fault, write_network_file
+from selfkd.runs.network_file import network_file_fault, network_metadata, write_network_file
 from selfkd.runs.networks import plain_network
 from selfkd.runs.run_folder import RunFolder
 from selfkd.teachers.teacher import Teacher
@@ -232,7 +233,7 @@ class SavedRun:
             RunError: if the run has no such weights yet.
             CheckpointError: if the file is damaged or belongs to another network.
         """
-        folder, names = self.folder, self.class_names
+        folder = self.folder
         if self.which == "best" or not folder.is_finished:
             return self._network_of_checkpoint()
         fault = network_file_fault(folder)
@@ -250,10 +251,14 @@ class SavedRun:
         _log.warning("%s; it is written again from the checkpoint", fault)
         try:
             with folder.locked():
-                write_network_file(folder, network, names, self.input_size, epoch)
+                write_network_file(folder, network, self.metadata(epoch))
         except (RunError, StorageError) as error:
             _log.warning("%s; the network is used anyway", error)
         return network, epoch
+
+    def metadata(self, epoch: int) -> NetworkMetadata:
+        """What a file with the network's weights after an epoch says beside them."""
+        return network_metadata(self.recipe.build("data"), self.class_names, self.input_size, epoch)
 
     def restore_network_file(self) -> None:
         """Write the network file of a finished run and its checksum again, if they are lost or damaged.

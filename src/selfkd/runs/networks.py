@@ -11,11 +11,11 @@ from typing import Any, Literal
 from torch import nn
 
 from selfkd.backbones import as_staged
-from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.staged import Staged
 from selfkd.data.doctor.checks import Stem
 from selfkd.errors import OptionError
 from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.weights_preprocessing import preprocessing_of_weights
 from selfkd.training.memory import is_out_of_memory
 
 __all__ = ["build_network", "plain_network", "staged_at", "stem_of"]
@@ -75,12 +75,11 @@ def staged_at(network: Any, input_size: tuple[int, int, int]) -> Staged:
 def stem_of(recipe: Recipe, backbone: Staged) -> Stem:
     """The first layers and the stages of a recipe's network, which is staged for the size of its images."""
     first = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
-    name, pretrained = recipe.parts["backbone"], recipe.options["backbone"].get("pretrained")
     return Stem(
-        backbone=name,
+        backbone=recipe.parts["backbone"],
         stride=1 if first is None else int(first.stride[0]),
         stage_sides=tuple(height for _, height, _ in backbone.stage_shapes),
-        preprocessing=preprocessing_of(name) if pretrained else None,
+        preprocessing=preprocessing_of_weights(recipe),
     )
 
 

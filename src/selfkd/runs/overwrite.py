@@ -16,7 +16,8 @@ __all__ = ["check_overwritable", "checked_output", "clear"]
 
 # The files that a run writes. Where a kill broke off the writing, the name ends in .partial.
 _FILES = re.compile(
-    r"(\.lock|recipe\.yaml|data\.json|teacher\.json|metrics\.csv|model\.safetensors|checksums\.json|scores\.json|environment\.json"
+    r"(\.lock|recipe\.yaml|data\.json|teacher\.json|starting_weights\.json|metrics\.csv|model\.safetensors|checksums\.json"
+    r"|scores\.json|environment\.json"
     r"|checkpoints/best\.ckpt|tensorboard/events\.out\.tfevents\..*|tensorboard/hparams\.yaml"
     r"|export/(last|best)\.safetensors|evaluation/(test|train|validation)-(last|best)\.(json|safetensors))(\.partial)?"
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from selfkd.contract import TeacherRecord
@@ -18,13 +18,14 @@ from selfkd.runs.data_record import read_version, trained_on, write_data_record
 from selfkd.runs.environment import package_version
 from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.overwrite import clear
-from selfkd.runs.records import write_json, write_text
+from selfkd.runs.records import read_record, write_json, write_text
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.starting_weights import checksums
 from selfkd.runs.teachers import record_at_path
 from selfkd.training.checkpoint_names import has_checkpoints
 from selfkd.training.memory import memory_for
 
-__all__ = ["check_finished", "check_recipe", "prepare"]
+__all__ = ["as_begun", "check_finished", "check_recipe", "prepare"]
 
 _UNKNOWN = "of an unknown version"
 _ADVICE = "give this one a name= of its own, or --overwrite the old one"
@@ -46,12 +47,15 @@ def prepare(folder: RunFolder, experiment: Experiment, overwrite: bool) -> None:
     """
     recipe, splits, method = experiment.recipe, experiment.splits, experiment.method
     teacher = method.teacher.record if method.needs.teacher else None
+    weights = checksums(recipe)  # before the run is deleted whose network may be one of the files
     if overwrite:
         clear(folder)
     check_recipe(folder, recipe)
     _check_data(folder, recipe, splits)
     if teacher is not None:
         _check_teacher(folder, teacher)
+    if weights and not folder.weights_file.exists():
+        write_json(folder.weights_file, weights)
     if not folder.recipe_file.exists():
         write_text(folder.recipe_file, recipe.to_yaml())
     write_data_record(folder, splits, experiment.dataset, _version_at_start(folder))
@@ -59,12 +63,31 @@ def prepare(folder: RunFolder, experiment: Experiment, overwrite: bool) -> None:
         write_json(folder.teacher_file, asdict(teacher))
 
 
+def as_begun(folder: RunFolder, recipe: Recipe) -> Recipe:
+    """The recipe with what its run knows since it began, where a file of weights is gone.
+
+    Args:
+        folder: the run's folder.
+        recipe: the run's recipe, as the user gives it now.
+    """
+    if not recipe.undecided or not folder.recipe_file.exists():
+        return recipe
+    stored = read_recipe(str(folder.recipe_file))
+    options = {section: dict(values) for section, values in recipe.options.items()}
+    for key in recipe.undecided:
+        section, _, option = key.partition(".")
+        value = stored.get(key, options[section][option])
+        options[section][option] = tuple(value) if isinstance(value, list) else value
+    return replace(recipe, options=options, undecided=frozenset())
+
+
 def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    """Refuse a folder that holds the run of another recipe.
+    """Refuse a folder that holds the run of another recipe, or one that started from other weights.
 
     Raises: RunError: naming what differs.
     """
     path = folder.path
+    _check_weights(folder, recipe)
     if not folder.recipe_file.exists():
         if has_checkpoints(folder.checkpoints):
             raise RunError(f"{path} holds a checkpoint without its {folder.recipe_file.name}; {_ADVICE}")
@@ -128,6 +151,25 @@ def _check_teacher(folder: RunFolder, teacher: TeacherRecord) -> None:
             f"{folder.path} learns from another teacher: the checksum of its weights is {checksum[:12]} there, "
             f"{teacher.checksum[:12]} now; {_ADVICE}"
         )
+
+
+def _check_weights(folder: RunFolder, recipe: Recipe) -> None:
+    """Refuse other files of weights than those that the run started from. A file that is gone is not checked."""
+    if not (folder.weights_file.exists() or has_checkpoints(folder.checkpoints)):
+        return
+    before = read_record(folder.weights_file) if folder.weights_file.exists() else {}
+    now = checksums(recipe)
+    for section in dict.fromkeys((*before, *now)):
+        file, old, new = recipe.file_of_weights(section), before.get(section), now.get(section)
+        if old is None and file is not None:
+            raise RunError(f"{folder.path} began without {section}.weights={file}; {_ADVICE}")
+        if file is None:
+            raise RunError(f"{folder.path} began with a file of weights, and {section}.weights is not given; {_ADVICE}")
+        if new is not None and new != old:
+            raise RunError(
+                f"{folder.path} started from another file than {section}.weights={file}: its SHA-256 is "
+                f"{str(old)[:12]} there, {new[:12]} now; {_ADVICE}"
+            )
 
 
 def _version_at_start(folder: RunFolder) -> str | None:

@@ -18,7 +18,7 @@ from selfkd.option_checks import at_least
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.several import each_once
 from selfkd.recipes.teacher_recipes import teachers_first
-from selfkd.runs.prepare import check_finished, check_recipe
+from selfkd.runs.prepare import as_begun, check_finished, check_recipe
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several_progress import SeveralProgress, WatchedRun
 from selfkd.runs.train import check_training
@@ -103,7 +103,8 @@ class _Trainings:
         self.asked = {_key(recipe) for recipe in recipes}
         self.overwritten = self.asked if overwrite else set()
         self.advice = f"the same command{' without --overwrite' if overwrite else ''} continues"
-        chains = [self._with_teachers(recipe) for recipe in recipes]
+        begun = [as_begun(RunFolder.of(recipe, runs), recipe) for recipe in recipes]
+        chains = [self._with_teachers(recipe) for recipe in begun]
         self.recipes = {_key(recipe): recipe for recipe in each_once(recipe for chain in chains for recipe in chain)}
         pairs = (pair for chain in chains for pair in itertools.pairwise(chain))
         self.teacher_of = {_key(student): _key(teacher) for teacher, student in pairs}

@@ -7,28 +7,23 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from selfkd.backbones.pretrained import preprocessing_of, published_classes
 from selfkd.contract import Normalization, TeacherRecord
 from selfkd.data.sources.base import Source
 from selfkd.data.splits import Splits
-from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, first_line, shown
-from selfkd.export.network_files import SUFFIX, load_network
-from selfkd.given_paths import check_path
+from selfkd.errors import CheckpointError, DataError, RecipeError, RunError, shown
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import naming_the_teacher, network_recipe, origin_of, teachers_first
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.networks import build_network, plain_network, staged_at
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.weights_files import named_as_in, read_weights
 from selfkd.teachers.origins import FromFile, FromRecipe, FromRun, FromTimm, Origin
 from selfkd.teachers.teacher import Teacher
-from selfkd.training.memory import is_out_of_memory
 
 __all__ = ["load_teacher", "record_at_path", "untrained_teacher"]
-
-_FILE_FORMAT = "save it with torch.save(network.state_dict(), file) or as *.safetensors"
 
 
 @dataclass(frozen=True)
@@ -147,13 +142,11 @@ def _from_file(origin: FromFile, student: Recipe, task: _Task, runs: Path, trust
     recipe = network_recipe(student, origin)
     network = plain_network(recipe, len(task.class_names))
     path = Path(str(origin.path))
-    check_path(path)
-    if not _exists(path) or path.is_dir():
-        raise OptionError("teacher.path", str(path), "a file of weights that exists")
-    if path.suffix == SUFFIX:
-        load_network(network, path)
-    else:
-        _load_state_dict(network, path)
+    weights = named_as_in(read_weights(path, "teacher.path"), network.state_dict(), path)
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} cannot be loaded into {type(network).__name__}: {error}") from error
     return recipe, network
 
 
@@ -189,22 +182,3 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a folder above it must not be read
         return False
-
-
-def _load_state_dict(network: nn.Module, path: Path) -> None:
-    """Load a file that `torch.save(network.state_dict(), path)` wrote, without unpickling code."""
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from error
-    except Exception as error:  # torch's reader raises anything on a forged file, and advises to trust it
-        if is_out_of_memory(error):
-            raise
-        raise CheckpointError(f"{path} is damaged or holds more than tensors; {_FILE_FORMAT}") from error
-    has_names = isinstance(weights, dict) and all(isinstance(key, str) for key in weights)
-    if not has_names or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CheckpointError(f"{path} is not a state dict; {_FILE_FORMAT}")
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} cannot be loaded into {type(network).__name__}: {error}") from error

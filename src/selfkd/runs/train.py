@@ -18,7 +18,7 @@ from selfkd.runs.build import Experiment, TeacherLoader
 from selfkd.runs.finish import finish
 from selfkd.runs.networks import stem_of
 from selfkd.runs.overwrite import check_overwritable
-from selfkd.runs.prepare import check_finished, check_recipe, prepare
+from selfkd.runs.prepare import as_begun, check_finished, check_recipe, prepare
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import load_teacher, untrained_teacher
 from selfkd.training.checkpoint_names import has_checkpoints
@@ -66,6 +66,7 @@ def run(
     if overwrite:
         check_overwritable(folder)
     else:
+        recipe = as_begun(folder, recipe)
         check_recipe(folder, recipe)
         if folder.is_finished:
             if is_main_process():
@@ -106,6 +107,8 @@ def check_training(
     with memory_for(_BUILDING, _BUILD_SMALLER):
         experiment = Experiment.build(recipe, pretrained=False, teacher=teacher)
         experiment.training_parts()
+        if not has_checkpoints(RunFolder.of(recipe, runs).checkpoints):
+            experiment.load_starting_weights()
         return _warnings(experiment)
 
 

@@ -81,7 +81,8 @@ class FromFile(Origin):
     Its images are normalised like the student's, unless teacher.data.mean and teacher.data.std are set.
 
     Args:
-        path: path of the file: *.safetensors, or a state dict saved by torch.
+        path: path of the file: *.safetensors, or a state dict that torch saved, as for backbone.weights. It must have
+            all of the network's weights, the classifier among them.
     Raises: OptionError: if `path` is missing.
     """
 

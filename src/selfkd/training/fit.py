@@ -148,6 +148,12 @@ def check_hardware(options: TrainerOptions) -> None:
     """
     with _quiet_lightning():
         _trainer(options, logger=False, enable_checkpointing=False)
+    if options.freeze and World.of(options).size > 1:
+        reason = (
+            "several processes exchange the gradients of all weights, so that none can be frozen; train in one process "
+            "(trainer.devices=1 trainer.num_nodes=1), or set trainer.freeze=0"
+        )
+        raise OptionError("trainer.freeze", options.freeze, reason=reason)
     if "tensorboard" in options.loggers and importlib.util.find_spec("tensorboard") is None:
         reason = "tensorboard is not installed; leave it out, or install it: pip install 'selfkd[tensorboard]'"
         raise OptionError("trainer.loggers", options.loggers, reason=reason)

@@ -22,6 +22,8 @@ from selfkd.methods.base import Method
 from selfkd.process_group import is_distributed
 from selfkd.training.allocator import jemalloc_advice
 from selfkd.training.checkpoint_content import MEMORIES_KEY
+from selfkd.training.freezing import FrozenPart
+from selfkd.training.learning_rates import LearningRates, scale_learning_rates
 from selfkd.training.memory import memory_to_evaluate
 from selfkd.training.options import TrainerOptions
 from selfkd.training.step_meter import StepMeter
@@ -49,6 +51,7 @@ class TrainingParts:
         make_optimizer: builds the optimiser from parameter groups.
         make_schedule: builds the schedule from the optimiser, the number of epochs and the steps per epoch.
         seed: the recipe's seed.
+        learning_rates: how the learning rates of the parameters differ.
     """
 
     training_loader: TrainingBatches[Any]
@@ -57,6 +60,18 @@ class TrainingParts:
     make_optimizer: Callable[[list[dict[str, Any]]], Optimizer]
     make_schedule: Callable[[Optimizer, int, int], LRScheduler]
     seed: int
+    learning_rates: LearningRates
+
+    def optimizer(self, method: Method, frozen: FrozenPart) -> Optimizer:
+        """Build the optimiser of a method.
+
+        Args:
+            method: the method.
+            frozen: the part of its networks that does not train in the first epochs.
+        Raises: UserError: if an option is not allowed, or does not fit the networks.
+        """
+        groups = self.learning_rates.groups(method.parameter_groups(), method.networks, frozen.parameters)
+        return scale_learning_rates(self.make_optimizer(groups))
 
 
 class MethodModule(TrainingModule):
@@ -72,6 +87,7 @@ class MethodModule(TrainingModule):
         super().__init__(options, parts.seed)
         self.method = method
         self.parts = parts
+        self._frozen = FrozenPart(method.networks, options)
         self._meter = StepMeter()
         self._output: StepOutput | None = None
 
@@ -96,12 +112,13 @@ class MethodModule(TrainingModule):
         return self.parts.training_loader.epoch(min(self.current_epoch, self.options.epochs - 1))
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.parts.make_optimizer(self.method.parameter_groups())
+        optimizer = self.parts.optimizer(self.method, self._frozen)
         schedule = self.parts.make_schedule(optimizer, self.options.epochs, self.steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def begin_epoch(self) -> None:
         self._meter.reset()
+        self._frozen.begin_epoch(self.current_epoch)
         self.method.begin_epoch(self._progress(0))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

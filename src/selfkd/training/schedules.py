@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
 
@@ -74,8 +75,7 @@ def cosine(
     if not 0 <= final_fraction < 1:
         raise OptionError("schedule.final_fraction", final_fraction, "in [0, 1)")
     warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
-    floor = final_fraction * max(group["lr"] for group in optimizer.param_groups)
-    falling = CosineAnnealingLR(optimizer, max(1, epochs * steps_per_epoch - warmup_steps), floor)
+    falling = _CosineAnnealing(optimizer, max(1, epochs * steps_per_epoch - warmup_steps), final_fraction)
     return _with_warmup(falling, optimizer, warmup_steps)
 
 
@@ -91,6 +91,18 @@ def constant(optimizer: Optimizer, epochs: int, steps_per_epoch: int, *, warmup_
     """
     warmup_steps = _warmup_steps(warmup_epochs, epochs, steps_per_epoch)
     return _with_warmup(ConstantLR(optimizer, factor=1.0, total_iters=0), optimizer, warmup_steps)
+
+
+class _CosineAnnealing(CosineAnnealingLR):
+    """Every parameter group falls to the same share of its own learning rate; torch's all fall to one number."""
+
+    def __init__(self, optimizer: Optimizer, steps: int, final_fraction: float) -> None:
+        super().__init__(optimizer, steps, final_fraction * max(group["lr"] for group in optimizer.param_groups))
+
+    def get_lr(self) -> list[float | Tensor]:
+        highest = max(self.base_lrs)
+        rate = super().get_lr()[self.base_lrs.index(highest)]
+        return [rate * (base / highest) for base in self.base_lrs]
 
 
 def _warmup_steps(warmup_epochs: float, epochs: int, steps_per_epoch: int) -> int:

@@ -19,6 +19,7 @@ from torch import nn
 from selfkd.errors import CheckpointError, NonFiniteLossError
 from selfkd.evaluation.scores import Score
 from selfkd.training.checkpoint_content import BEST_KEY, PROCESSES_KEY, STEPS_KEY, THREADS_KEY
+from selfkd.training.learning_rates import unscaled_learning_rate
 from selfkd.training.options import TrainerOptions
 
 __all__ = ["SelectionMetric", "TrainingModule"]
@@ -139,7 +140,7 @@ class TrainingModule(pl.LightningModule, ABC):
         torch.manual_seed(int(state))
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        self._first_lr = optimizer.param_groups[0]["lr"]
+        self._first_lr = unscaled_learning_rate(optimizer.param_groups)
         self._epoch_started = time.perf_counter()
         self.begin_epoch()
 

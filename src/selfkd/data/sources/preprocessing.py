@@ -7,9 +7,21 @@ from typing import Any
 
 from selfkd.contract import Preprocessing
 
-__all__ = ["followed_options", "options_for"]
+__all__ = ["followed_options", "following_keys", "options_for"]
 
 _CHANNELS = 3
+_ROUNDING = 1e-6  # a length that was divided and multiplied again stays the same whole number
+_SECTIONS = ("data", "augmentation")
+_NORMALIZATION = frozenset({"data.mean", "data.std"})
+_FOLLOWING = frozenset(
+    {
+        "data.image_size",
+        "data.resize",
+        "data.interpolation",
+        "augmentation.interpolation",
+        *_NORMALIZATION,
+    }
+)
 
 
 def options_for(preprocessing: Preprocessing, options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -21,19 +33,36 @@ def options_for(preprocessing: Preprocessing, options: Mapping[str, Mapping[str,
             `data.image_size` that is not None is kept; images are cropped by the same share as for the weights.
     """
     side = options["data"].get("image_size") or preprocessing.side
-    data: dict[str, Any] = {
-        "image_size": side,
-        "resize": max(side, int(side / preprocessing.crop_fraction)),
-        "interpolation": preprocessing.interpolation,
+    values: dict[str, Any] = {
+        "data.image_size": side,
+        "data.resize": max(side, int(side / preprocessing.crop_fraction + _ROUNDING)),
     }
+    if preprocessing.interpolation is not None:
+        values |= dict.fromkeys(("data.interpolation", "augmentation.interpolation"), preprocessing.interpolation)
     if len(preprocessing.mean) == _CHANNELS:
-        data |= {"mean": preprocessing.mean, "std": preprocessing.std}
-    expected: dict[str, dict[str, Any]] = {"data": data, "augmentation": {"interpolation": preprocessing.interpolation}}
-    return {
-        section: {option: value for option, value in expected[section].items() if option in has}
-        for section, has in options.items()
-        if section in expected
-    }
+        values |= {"data.mean": preprocessing.mean, "data.std": preprocessing.std}
+    expected: dict[str, dict[str, Any]] = {section: {} for section in options if section in _SECTIONS}
+    for key, value in values.items():
+        section, _, option = key.partition(".")
+        if option in options.get(section, ()):
+            expected[section][option] = value
+    return expected
+
+
+def following_keys(options: Mapping[str, Mapping[str, Any]], given: Collection[str]) -> frozenset[str]:
+    """The flat keys of the options that follow pretrained weights.
+
+    If `data.mean` or `data.std` is given, there are none: the user prepares images in another way. The stored recipe of
+    a run of an older version may lack newer options, but it has these two, so the run stays as it was.
+
+    Args:
+        options: section to all its options.
+        given: flat keys of the options that the user gave; they are kept.
+    """
+    if not _NORMALIZATION.isdisjoint(given):
+        return frozenset()
+    every = (f"{section}.{option}" for section in _SECTIONS for option in options.get(section, ()))
+    return _FOLLOWING.intersection(every).difference(given)
 
 
 def followed_options(
@@ -41,17 +70,12 @@ def followed_options(
 ) -> dict[str, dict[str, Any]]:
     """The options that take their values from pretrained weights, with these values, by section.
 
-    If `data.mean` or `data.std` is given, there are none: the user prepares images in another way. The stored recipe of
-    a run of an older version may lack newer options, but it has these two, so the run stays as it was.
-
     Args:
         preprocessing: how images were prepared for the weights.
-        options: section to all its options.
-        given: flat keys of the options that the user gave; they are kept.
+        options, given: as for `following_keys`.
     """
-    if not {"data.mean", "data.std"}.isdisjoint(given):
-        return {}
+    following = following_keys(options, given)
     return {
-        section: {option: value for option, value in expected.items() if f"{section}.{option}" not in given}
+        section: {option: value for option, value in expected.items() if f"{section}.{option}" in following}
         for section, expected in options_for(preprocessing, options).items()
     }

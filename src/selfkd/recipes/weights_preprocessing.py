@@ -1,0 +1,67 @@
+"""The options of data set and augmentation that follow the weights from which a recipe's network starts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from selfkd.backbones.pretrained import preprocessing_of
+from selfkd.contract import Preprocessing
+from selfkd.data.sources.preprocessing import followed_options, following_keys
+from selfkd.errors import RecipeError, shown
+from selfkd.export.network_metadata import read_metadata
+from selfkd.given_paths import is_there
+from selfkd.recipes.recipe import Recipe
+
+__all__ = ["following_weights", "preprocessing_of_weights"]
+
+
+def following_weights(recipe: Recipe, given: Collection[str]) -> Recipe:
+    """The recipe whose data and augmentation are prepared as the weights of its backbone expect it.
+
+    Options that were given stay. If the file of weights is gone, the others stay as well and are `Recipe.undecided`.
+
+    Args:
+        recipe: with the value of every option.
+        given: flat keys of the options that the user gave.
+    Raises:
+        RecipeError: if a network has two origins of its weights.
+        CheckpointError: if a file of weights is damaged.
+    """
+    for section in ("backbone", "peer"):
+        file = recipe.file_of_weights(section)
+        if file is not None and recipe.options[section].get("pretrained") is True:
+            raise RecipeError(
+                f"{section}.weights={shown(str(file))} and {section}.pretrained=true are two origins of the first "
+                f"weights; leave one of them out: {section}.pretrained=false or {section}.weights=null"
+            )
+    following = following_keys(recipe.options, given)
+    if not following:
+        return recipe
+    file = recipe.file_of_weights("backbone")
+    if file is not None and not is_there(file):
+        return replace(recipe, undecided=following)
+    preprocessing = preprocessing_of_weights(recipe)
+    if preprocessing is None:
+        return recipe
+    followed = followed_options(preprocessing, recipe.options, given)
+    options = {section: {**values, **followed.get(section, {})} for section, values in recipe.options.items()}
+    return replace(recipe, options=options)
+
+
+def preprocessing_of_weights(recipe: Recipe) -> Preprocessing | None:
+    """How images are prepared for the weights that a recipe's backbone starts from.
+
+    What selfkd wrote into a file of weights comes first, then what is published for the network.
+
+    Returns: None if the network starts from random weights, if the file is gone, or if nothing is known.
+    Raises: CheckpointError: if the file is damaged.
+    """
+    name, file = recipe.parts["backbone"], recipe.file_of_weights("backbone")
+    if file is None:
+        return preprocessing_of(name) if recipe.options["backbone"].get("pretrained") else None
+    if not is_there(file):
+        return None
+    metadata = read_metadata(file)
+    written = None if metadata is None else metadata.preprocessing
+    return written or preprocessing_of(name)
