@@ -78,7 +78,9 @@ def test_without_options_every_group_stays_whole(loth):
 def test_a_network_that_does_not_say_the_order_of_its_layers_is_refused(name):
     backbone = selfkd.create_backbone(name, 5, input_size=32)
     method = selfkd.create_method("plain", backbone, selfkd.DatasetInfo(10, 5))
-    with pytest.raises(BackboneError, match=r"optimizer.layer_decay=0.5 cannot be used with ResNet.*only timm's networks"):
+    with pytest.raises(
+        BackboneError, match=r"optimizer.layer_decay=0.5 cannot be used with ResNet.*only timm's networks"
+    ):
         built(method, layer_decay=0.5)
 
 
