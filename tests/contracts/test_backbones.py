@@ -8,7 +8,10 @@ import torch
 import seats
 import selfkd
 from selfkd.backbones import BACKBONES, network_factory
+from selfkd.backbones.parameter_parts import parameter_parts
 from selfkd.errors import BackboneError
+from selfkd.export.network_files import save_network
+from selfkd.runs.starting_weights import load_starting_weights
 
 # One small member of each family; the size is what the network takes at least.
 FAMILIES = {
@@ -157,3 +160,44 @@ def test_the_papers_methods_train_on_it_or_say_why_not(name, method_name):
     first = next(staged.network.parameters())
     assert first.grad is not None
     assert torch.isfinite(first.grad).all()
+
+
+# One small network of each origin with the options that make it small, and the size of its images.
+STARTED = {
+    "resnet18_cifar": ({"width": 8}, 32),
+    "vgg11_cifar": ({"width": 8}, 32),
+    "shufflenetv2_cifar": ({"width": 8}, 32),
+    "mobilenetv2_cifar": ({"width": 8}, 32),
+    "resnet10t": ({}, 64),
+    "mobilenetv3_small_050": ({}, 64),
+    "convnext_atto": ({}, 64),
+    "test_vit": ({}, 160),
+    "torchvision/resnet18": ({}, 64),
+    "torchvision/mobilenet_v3_small": ({}, 64),
+    "torchvision/squeezenet1_1": ({}, 64),
+}
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+@pytest.mark.parametrize("name", STARTED)
+def test_it_starts_from_a_file_of_weights_with_another_classifier(name, ending, tmp_path):
+    options, size = STARTED[name]
+    torch.manual_seed(0)
+    before = selfkd.create_backbone(name, 5, input_size=size, **options).network
+    file = tmp_path / f"weights.{ending}"
+    if ending == "pth":
+        torch.save({"model": {f"module.{key}": value for key, value in before.state_dict().items()}}, file)
+    else:
+        save_network(before, file, {})
+    staged = selfkd.create_backbone(name, 7, input_size=size, **options)
+    fresh = {key: value.clone() for key, value in staged.network.state_dict().items()}
+    load_starting_weights(staged, file, "backbone.weights")
+    classifier = parameter_parts(staged).classifier
+    assert classifier
+    for key, value in staged.network.state_dict().items():
+        assert torch.equal(value, fresh[key] if key in classifier else before.state_dict()[key]), key
+    same = selfkd.create_backbone(name, 5, input_size=size, **options)
+    load_starting_weights(same, file, "backbone.weights")
+    images = torch.randn(2, *same.input_size)
+    with torch.no_grad():
+        assert torch.equal(same.network.eval()(images), before.eval()(images))

@@ -57,9 +57,9 @@ def unreachable_weights(network: str, place: str, error: Exception) -> str:
         error: what the library raised.
     """
     return (
-        f"the published weights of {network} cannot be fetched from {place} ({first_line(error)}); check the connection "
-        "and give the command again, or fetch a file of weights on another machine and set backbone.pretrained=false "
-        "backbone.weights=FILE"
+        f"the published weights of {network} cannot be fetched from {place} ({first_line(error)}); check the "
+        "connection and give the command again, or fetch a file of weights on another machine and set "
+        "backbone.pretrained=false backbone.weights=FILE"
     )
 
 

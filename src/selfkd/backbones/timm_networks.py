@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -48,7 +50,8 @@ def timm_network(
     if pretrained:
         _log.info("the published weights of %s come from the Hugging Face Hub, or from its cache", name)
     try:
-        network = timm.create_model(name, pretrained, num_classes=num_classes, in_chans=in_channels, **options)
+        with _quiet_hub():
+            network = timm.create_model(name, pretrained, num_classes=num_classes, in_chans=in_channels, **options)
     except OSError as error:  # not a mistake in the options: the file cannot be fetched or read
         raise BackboneError(unreachable_weights(f"timm network {name!r}", "the Hugging Face Hub", error)) from error
     except (TypeError, RuntimeError, ValueError) as error:
@@ -56,3 +59,15 @@ def timm_network(
         raise BackboneError(f"timm network {name!r} cannot be built with {given_options}: {error}") from error
     assert isinstance(network, nn.Module)
     return network
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Hide the Hub's warnings about each of its attempts; where all fail, the error says so."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -11,8 +11,8 @@ from selfkd.data.doctor.checking import check_source
 from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.findings import Report
 from selfkd.data.sources.base import Source
-from selfkd.errors import DataError, RecipeError
-from selfkd.given_paths import data_folder
+from selfkd.errors import DataError, OptionError, RecipeError
+from selfkd.given_paths import data_folder, is_there
 from selfkd.recipes.reader import resolve
 from selfkd.runs.networks import build_network, staged_at, stem_of
 from selfkd.training.memory import memory_for
@@ -43,6 +43,9 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     options = recipe.options["data"]
     if options.get("root") is not None and not options.get("download") and not _is_folder(options["root"]):
         raise DataError(f"data.root={options['root']!r} is not a folder")
+    weights = recipe.file_of_weights("backbone")
+    if weights is not None and not is_there(weights):
+        raise OptionError("backbone.weights", str(weights), "a file of weights that exists")
     source: Source = recipe.build("data")
     source.check_image_size()
 

@@ -21,9 +21,9 @@ from selfkd.given_paths import is_there
 from selfkd.recipes.recipe import WEIGHTS, Recipe
 from selfkd.runs.weights_files import checksum_of, named_as_in, read_weights
 
-__all__ = ["checksums", "load_starting_weights"]
+__all__ = ["LEAST_SHARE", "checksums", "load_starting_weights"]
 
-_LEAST_SHARE = 0.9
+LEAST_SHARE = 0.9
 """A file must have at least this share of all numbers in a network's parameters, the classifier aside."""
 
 _log = logging.getLogger("selfkd")
@@ -97,11 +97,11 @@ def _check_fit(
         )
     body = {key: value.numel() for key, value in staged.network.named_parameters() if key not in classifier}
     share = sum(size for key, size in body.items() if key in loaded) / max(1, sum(body.values()))
-    if share < _LEAST_SHARE or not loaded:
+    if share < LEAST_SHARE or not loaded:
         missing, unexpected = [key for key in own if key not in weights], [key for key in weights if key not in own]
         raise CheckpointError(
             f"{given} belongs to another network than {network}: it has {share:.0%} of the weights before the "
-            f"classifier, and at least {_LEAST_SHARE:.0%} are needed; the file lacks {len(missing)} of the network's "
+            f"classifier, and at least {LEAST_SHARE:.0%} are needed; the file lacks {len(missing)} of the network's "
             f"{len(own)} tensors: {few(missing)}; the network lacks {len(unexpected)} of the file's: {few(unexpected)}"
         )
     for key, value in loaded.items():
@@ -130,9 +130,8 @@ def _say_origin(
         said = "the classifier starts from random weights: %s has %d classes%s, the data has %d"
         _log.info(said, path, before, names, staged.num_classes)
     elif trained and metadata is not None and metadata.class_names not in (None, class_names):
-        _log.info(
-            "the classifier starts from that of %s, whose classes are others: %s", path, few(metadata.class_names)
-        )
+        said = "the classifier starts from that of %s, whose classes have other names: %s"
+        _log.info(said, path, few(metadata.class_names))
     if metadata is not None and metadata.input_size not in (None, staged.input_size):
         sides = ("x".join(map(str, size[1:])) for size in (metadata.input_size, staged.input_size))
         _log.info("%s was trained with images of %s pixels; here they have %s", path, *sides)

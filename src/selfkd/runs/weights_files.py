@@ -73,7 +73,8 @@ def read_weights(path: Path, option: str) -> Mapping[str, Tensor]:
 def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Path) -> Mapping[str, Tensor]:
     """The weights of one network in a file, under that network's own keys: `module.fc.bias` becomes `fc.bias`.
 
-    The prefix is the one under which the file has most of the network's keys. Keys without the prefix are left out.
+    The prefix is the one under which the file has most of the network's keys, more than half of them. Keys without the
+    prefix are left out. Without such a prefix, the keys stay as they are.
 
     Args:
         weights: the tensors of a file.
@@ -86,16 +87,18 @@ def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Pat
         parts = key.split(".")
         found.update(".".join([*parts[:depth], ""]) for depth in range(len(parts)) if ".".join(parts[depth:]) in names)
     most = max(found.values(), default=0)
+    if most <= len(names) / 2:
+        return weights  # no prefix makes it a file of this network
     prefixes = [prefix for prefix, count in found.items() if count == most]
     if len(prefixes) > 1:
         usual = [prefix for prefix in prefixes if _AROUND.issuperset(prefix.split("."))]
         prefixes = usual if len(usual) == 1 else prefixes
-    if len(prefixes) > 1 and most > len(names) / 2:
+    if len(prefixes) > 1:
         raise CheckpointError(
             f"{path} holds several networks of this kind, whose keys begin with {few(sorted(prefixes))}; "
             "save one of them alone"
         )
-    prefix = prefixes[0] if prefixes else ""
+    (prefix,) = prefixes
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 

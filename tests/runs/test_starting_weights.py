@@ -1,0 +1,326 @@
+"""Runs that start from a file of weights: what is loaded and said, what is refused, and when the file is not needed."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from short_runs import interrupted, trained
+from torch import nn
+
+from accuracies import accuracies
+from image_sets import digit, write_folder
+from real_runs import differences, outcome
+from selfkd.data.sources.folder import Folder
+from selfkd.errors import CheckpointError, OptionError, RecipeError, RunError
+from selfkd.recipes.reader import resolve
+from selfkd.runs.build import Experiment
+from selfkd.runs.evaluate import evaluate
+from selfkd.runs.export import export_run
+from selfkd.runs.loading import load
+from selfkd.runs.several import train_several
+from selfkd.runs.train import check_training
+
+DEMO = "demo/digits/resnet18/plain"
+SHORT = {"backbone.width": 4, "trainer.epochs": 3, "trainer.evaluate_every": 1, "data.train_per_class": 3}
+
+
+def recipe(**overrides):
+    return resolve(DEMO, {**SHORT, **{key.replace("__", "."): value for key, value in overrides.items()}})
+
+
+def tuned(file, **overrides):
+    return recipe(**{"backbone__weights": str(file), "name": "tuned", **overrides})
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A run that learnt seven of the ten digits."""
+    options = {**SHORT, "trainer.epochs": 1, "name": "first", "data.classes": [0, 1, 2, 3, 4, 5, 6]}
+    return trained(resolve(DEMO, options), tmp_path_factory.mktemp("first"))
+
+
+@pytest.fixture
+def file(first, tmp_path):
+    """A copy of its network's file, which a test may change or remove."""
+    return Path(shutil.copy(first.network_file, tmp_path / "seven.safetensors"))
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.INFO, "selfkd")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def started(recipe):
+    return Experiment.build(recipe).method.deployed().state_dict()
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pth", "ckpt"])
+def test_all_but_the_classifier_of_another_size_is_loaded_and_said(first, file, tmp_path, form, said):
+    weights = load_file(file)
+    if form == "pth":
+        file = tmp_path / "weights.pth"
+        torch.save({"model": {f"module.{key}": value for key, value in weights.items()}}, file)
+    elif form == "ckpt":
+        file = next(first.checkpoints.glob("epoch-*/training.ckpt"))
+    random, loaded = started(recipe()), started(tuned(file))
+    for key, value in loaded.items():
+        assert torch.equal(value, random[key] if key.startswith("fc.") else weights[key]), key
+    messages = said()
+    assert f"backbone.weights={file}: 120 of the network's 122 tensors are loaded" in messages
+    names = " (0, 1, 2, 3, 4 and 2 more)" if form == "safetensors" else ""
+    assert f"the classifier starts from random weights: {file} has 7 classes{names}, the data has 10" in messages
+    assert not [message for message in messages if "lacks" in message or "does not have" in message]
+
+
+def test_a_classifier_of_the_same_size_is_loaded_and_other_names_of_its_classes_are_said(file, said):
+    loaded = started(tuned(file, data__classes=[3, 4, 5, 6, 7, 8, 9]))
+    assert all(torch.equal(value, loaded[key]) for key, value in load_file(file).items())
+    (message,) = (message for message in said() if message.startswith("the classifier"))
+    assert message.endswith("whose classes have other names: 0, 1, 2, 3, 4 and 2 more")
+
+
+def test_every_missing_and_unexpected_tensor_is_said(file, said):
+    weights = load_file(file)
+    del weights["layer1.0.bn1.weight"], weights["layer1.0.bn1.bias"]
+    save_file({**weights, "extra.weight": torch.ones(2)}, file)
+    random, loaded = started(recipe()), started(tuned(file))
+    assert torch.equal(loaded["layer1.0.bn1.weight"], random["layer1.0.bn1.weight"])
+    lacking = (
+        "lacks 2 of the network's 122 tensors, which keep their first values: layer1.0.bn1.weight, layer1.0.bn1.bias"
+    )
+    assert f"{file} {lacking}" in said()
+    assert f"{file} has 1 tensors that the network does not have: extra.weight" in said()
+
+
+def without(weights, *names):
+    return {key: value for key, value in weights.items() if not key.startswith(names)}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (
+            lambda weights: weights,
+            {"backbone.width": 8},
+            r"belongs to another network than ResNetCifar: 100 tensors differ \(conv1.weight \[4, 3, 3, 3\] in the "
+            r"file, \[8, 3, 3, 3\] in the network, .* and 95 more\); use the network with the options",
+        ),
+        (
+            lambda weights: without(weights, "layer4"),
+            {},
+            r".*it has 2\d% of the weights before the classifier, and at least 90% are needed; the file lacks 30 of .* "
+            r"122 tensors: layer4.0.conv1.weight, .* and 25 more; the network lacks 0 of the file's: none",
+        ),
+        (
+            lambda weights: {f"renamed_{key}": value for key, value in weights.items()},
+            {},
+            r".*it has 0% of the weights .* the network lacks 122 of the file's: renamed_",
+        ),
+        (lambda weights: weights, {"backbone": "resnet34_cifar"}, r".*it has 5\d% of the weights"),
+        (
+            lambda weights: {**weights, "bn1.weight": torch.tensor([1.0, torch.nan, 1.0, 1.0])},
+            {},
+            "cannot be used: its tensor bn1.weight has values that are NaN or infinite",
+        ),
+        (
+            lambda weights: {**weights, "bn1.weight": torch.ones(4, dtype=torch.int8)},
+            {},
+            r".*1 tensors differ .bn1.weight \[4\] of torch.int8 in the file, \[4\] in the network",
+        ),
+    ],
+)
+def test_the_file_of_another_network_is_refused_before_anything_is_written(file, tmp_path, change, options, message):
+    save_file(change(load_file(file)), file)
+    with pytest.raises(CheckpointError, match=rf"^backbone.weights='.*seven.safetensors' {message}"):
+        trained(resolve(DEMO, {**SHORT, **options, "backbone.weights": str(file), "name": "tuned"}), tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistake_is_found_when_recipes_are_checked(file, tmp_path):
+    wide = {"backbone__width": 8}
+    with pytest.raises(CheckpointError, match="100 tensors differ"):
+        check_training(tuned(file, **wide), tmp_path)
+    file.unlink()
+    with pytest.raises(
+        OptionError, match=r"backbone.weights='.*' is not allowed; .* must be a file of weights that exists"
+    ):
+        train_several([tuned(file)], tmp_path, show_progress=False)
+
+
+def test_two_origins_of_the_first_weights_are_refused(file):
+    with pytest.raises(RecipeError, match=r"backbone.weights='.*' and backbone.pretrained=true are two origins"):
+        resolve(DEMO, {"backbone": "resnet18", "backbone.weights": str(file), "backbone.pretrained": "true"})
+
+
+def test_a_run_is_named_by_its_file_and_its_checksum_identifies_it(file, tmp_path):
+    given = {"backbone.width": 4, "backbone.weights": str(file)}
+    assert resolve(DEMO, given).name == f"{DEMO}+backbone.weights=seven+backbone.width=4"
+    elsewhere = tmp_path / "elsewhere" / "seven.safetensors"
+    elsewhere.parent.mkdir()
+    with interrupted(1):
+        trained(tuned(file), tmp_path)
+    shutil.move(file, elsewhere)
+    with interrupted(2):  # the file is gone
+        trained(tuned(file), tmp_path)
+    folder = trained(tuned(elsewhere), tmp_path)
+    weights = load_file(elsewhere)
+    save_file({**weights, "bn1.bias": weights["bn1.bias"] + 1}, file)
+    with pytest.raises(
+        RunError, match=r"started from another file than backbone.weights=.*: its SHA-256 is \w{12} there"
+    ):
+        trained(tuned(file), tmp_path)
+    (outcome,) = train_several([tuned(file), tuned(elsewhere, name="other")], tmp_path / "runs", show_progress=False)[
+        :1
+    ]
+    assert "started from another file" in outcome.error
+    with pytest.raises(RunError, match="began with a file of weights, and backbone.weights is not given"):
+        trained(recipe(name="tuned"), tmp_path)
+    trained(recipe(name="random"), tmp_path)
+    with pytest.raises(RunError, match=r"random/seed-0 began without backbone.weights="):
+        trained(tuned(elsewhere, name="random"), tmp_path)
+    assert trained(tuned(elsewhere), tmp_path, overwrite=True) == folder
+
+
+def test_an_unfinished_run_does_not_continue_with_another_file(file, tmp_path):
+    with interrupted(1):
+        trained(tuned(file), tmp_path)
+    weights = load_file(file)
+    save_file({**weights, "bn1.bias": weights["bn1.bias"] + 1}, file)
+    with pytest.raises(RunError, match="started from another file"):
+        trained(tuned(file), tmp_path)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    return write_folder(tmp_path / "photographs", 8, digits=range(4))
+
+
+def test_images_are_prepared_as_the_file_says_also_where_it_is_gone(photographs, tmp_path):
+    of_folder = {**SHORT, "data": "folder", "data.root": str(photographs), "data.train_per_class": None}
+    prepared = {"data.mean": [0.25, 0.5, 0.75], "data.std": [0.5, 0.25, 0.125], "data.interpolation": "bicubic"}
+    first = {**of_folder, **prepared, "data.image_size": 16, "data.resize": 18, "name": "first", "trainer.epochs": 1}
+    file = trained(resolve(DEMO, first), tmp_path).network_file
+    given = {**of_folder, "backbone.weights": str(file), "name": "tuned"}
+    unbroken = trained(resolve(DEMO, given), tmp_path / "unbroken")
+    source = unbroken.recipe().build("data")
+    assert isinstance(source, Folder)
+    assert (source.mean, source.std) == ((0.25, 0.5, 0.75), (0.5, 0.25, 0.125))
+    assert (source.image_size, source.resize, source.interpolation) == (16, 18, "bicubic")
+    with interrupted(1):
+        trained(resolve(DEMO, given), tmp_path)
+    file.unlink()
+    gone = resolve(DEMO, given)
+    assert gone.undecided >= {"data.mean", "data.std", "data.image_size", "data.resize", "data.interpolation"}
+    broken = trained(gone, tmp_path)
+    assert differences(outcome(unbroken), outcome(broken)) == []
+    assert trained(gone, tmp_path) == broken
+    (kept,) = train_several([gone], tmp_path / "runs", show_progress=False)
+    assert kept.error is None
+    with pytest.raises(OptionError, match="must be a file of weights that exists"):
+        trained(resolve(DEMO, {**given, "name": "new", "data.image_size": 16}), tmp_path)
+
+
+def test_what_the_recipe_says_stays_and_what_is_published_comes_after_the_file(file, tmp_path):
+    def data(**options):
+        given = {"data": "folder", "data.root": "photos", "backbone.weights": str(file), **options}
+        return resolve(DEMO, given).options["data"]
+
+    own = (0.5, 0.5, 0.5)
+    kept = data(**{"data.mean": list(own), "data.image_size": 32})
+    assert (kept["mean"], kept["resize"]) == (own, None)
+    assert data(**{"data.image_size": 32})["resize"] == 32, "cropped by the share that the file says"
+    of_somebody = tmp_path / "somebody.pth"
+    torch.save({}, of_somebody)
+    published = data(**{"backbone": "vit_tiny_patch16_224", "backbone.weights": str(of_somebody)})
+    assert (published["mean"], published["resize"], published["interpolation"]) == (own, 248, "bicubic")
+    ours = data(**{"backbone.weights": str(of_somebody)})
+    assert (ours["image_size"], ours["interpolation"]) == (None, "bilinear")
+
+
+def test_nothing_that_follows_the_training_needs_the_file(file, tmp_path):
+    folder = trained(tuned(file), tmp_path)
+    file.unlink()
+    assert accuracies(folder.path) == folder.scores()["last"]["scores"]["test"]
+    loaded = load(folder.path)
+    assert loaded.network(loaded.transform(digit(3)).unsqueeze(0)).shape == (1, 10)
+    exported, difference = export_run(folder.path, "best")
+    assert difference <= 1e-6
+    assert evaluate(folder.path, checkpoint="best").scores
+    assert started(tuned(exported, name="again"))["conv1.weight"].shape == (4, 3, 3, 3)
+
+
+def test_the_peer_has_a_file_of_its_own(file, tmp_path):
+    other = tmp_path / "other.pth"
+    torch.save(
+        {key: value * 2 if value.is_floating_point() else value for key, value in load_file(file).items()}, other
+    )
+    mutual = {"method": "dml", "trainer__epochs": 1}
+    method = Experiment.build(tuned(file, peer__weights=str(other), **mutual)).method
+    assert torch.equal(method.peer.network.conv1.weight, 2 * method.backbone.network.conv1.weight)
+    both = Experiment.build(tuned(file, **mutual)).method
+    assert torch.equal(both.peer.network.conv1.weight, both.backbone.network.conv1.weight)
+    folder = trained(tuned(file, peer__weights=str(other), **mutual), tmp_path)
+    other.write_bytes(b"another")
+    with pytest.raises(RunError, match="started from another file than peer.weights="):
+        trained(tuned(file, peer__weights=str(other), **mutual), tmp_path)
+    assert folder.is_finished
+
+
+class Own(nn.Module):
+    """A network of somebody's own, with stages."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(4))
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images):
+        for layer in self.layers:
+            images = layer(images)
+        return self.head(images.mean((2, 3)))
+
+
+def own(num_classes):
+    from selfkd import stage
+
+    return stage(Own(num_classes), [f"layers.{index}" for index in range(4)], input_size=8)
+
+
+def own_with_weights(num_classes, *, weights: str = "random"):
+    staged = own(num_classes)
+    nn.init.constant_(staged.network.layers[0].weight, 7 if weights == "seven" else 0)
+    return staged
+
+
+def test_a_network_of_somebodys_own_starts_from_a_file_too(tmp_path):
+    before = own(4).network.state_dict()
+    torch.save({f"net.{key}": value for key, value in before.items()}, tmp_path / "own.pth")
+    options = {"backbone": f"{__name__}:own", "backbone.weights": str(tmp_path / "own.pth"), "name": "own"}
+    loaded = started(resolve(DEMO, options))
+    assert all(torch.equal(value, before[key]) for key, value in loaded.items() if not key.startswith("head."))
+
+
+def test_an_option_weights_of_somebodys_own_stays_theirs(tmp_path):
+    options = {"backbone": f"{__name__}:own_with_weights", "trainer.epochs": 1}
+    given = resolve(DEMO, {**options, "backbone.weights": "seven"})
+    assert given.options["backbone"] == {"weights": "seven"}
+    assert given.name.endswith("+backbone.weights=seven+trainer.epochs=1")
+    assert started(given)["layers.0.weight"].mean() == 7
+    folder = trained(resolve(DEMO, {**options, "backbone.weights": "seven", "name": "own"}), tmp_path)
+    assert not folder.weights_file.exists()
+    with pytest.raises(RunError, match="backbone.weights: 'seven' there, 'eight' now"):
+        trained(resolve(DEMO, {**options, "backbone.weights": "eight", "name": "own"}), tmp_path)
+
+
+def test_a_teacher_does_not_start_from_its_students_file(file, first, tmp_path):
+    teacher = trained(recipe(name="teacher", trainer__epochs=1), tmp_path)
+    options = {"method": "kd", "teacher": "file", "teacher__path": str(teacher.network_file), "trainer__epochs": 1}
+    folder = trained(tuned(file, teacher__backbone="resnet18_cifar", **options), tmp_path)
+    assert folder.is_finished
+    given = {"teacher__backbone": "resnet18_cifar", "teacher__backbone__weights": str(file)}
+    with pytest.raises(RecipeError, match="teacher.backbone.weights=.* has no meaning with teacher=file"):
+        trained(tuned(file, **given, **options, name="wrong"), tmp_path)
