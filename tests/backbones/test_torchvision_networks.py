@@ -83,6 +83,9 @@ def test_it_is_torchvisions_network_with_its_keys_and_its_logits(name):
         classifier = [module for module in staged.network.modules() if isinstance(module, torch.nn.Linear)][-1]
         if classifier.in_features == staged.num_features:
             assert torch.allclose(classifier(features.pooled), features.logits, atol=1e-5), "what the classifier pools"
+    features = staged.train()(images)
+    (features.logits.sum() + features.final.sum() + sum(each.sum() for each in features.stages)).backward()
+    assert all(parameter.grad is not None for parameter in staged.parameters())
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from real_runs import differences, outcome
 from selfkd.data.sources.folder import Folder
 from selfkd.errors import CheckpointError, OptionError, RecipeError, RunError
 from selfkd.recipes.reader import resolve
+from selfkd.reports.compare import compare_outcomes
 from selfkd.runs.build import Experiment
 from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
@@ -220,6 +221,7 @@ def test_images_are_prepared_as_the_file_says_also_where_it_is_gone(photographs,
     assert trained(gone, tmp_path) == broken
     (kept,) = train_several([gone], tmp_path / "runs", show_progress=False)
     assert kept.error is None
+    assert compare_outcomes([kept]).rows
     with pytest.raises(OptionError, match="must be a file of weights that exists"):
         trained(resolve(DEMO, {**given, "name": "new", "data.image_size": 16}), tmp_path)
 

@@ -58,9 +58,6 @@ def torchvision_network(
         raise BackboneError(
             f"torchvision network {name!r} cannot be built with {options or 'these options'}: {error}"
         ) from error
-    if name.startswith("densenet"):
-        # torchvision applies ReLU outside the modules; a second one changes nothing and gives a map to hook.
-        network.features.add_module("relu5", nn.ReLU(inplace=True))
     if pretrained:
         _load_published(network, name, num_classes)
     network.stages = TORCHVISION_STAGES[name]

@@ -56,7 +56,8 @@ TORCHVISION_STAGES: Mapping[str, StageModules] = {
     **_same_stages("convnext_tiny convnext_small convnext_base convnext_large", _features((1, 3, 5, 7))),
     **_same_stages(
         "densenet121 densenet161 densenet169 densenet201",
-        StageModules(tuple(f"features.denseblock{index}" for index in range(1, 5)), "features.relu5"),
+        # torchvision applies the last ReLU in place to the output of norm5, which so becomes the map that is pooled.
+        StageModules(tuple(f"features.denseblock{index}" for index in range(1, 5)), "features.norm5"),
     ),
     **_same_stages(" ".join(f"efficientnet_b{size}" for size in range(8)), _features((2, 3, 5, 7), 8)),
     "efficientnet_v2_s": _features((2, 3, 5, 6), 7),

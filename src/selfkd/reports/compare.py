@@ -23,6 +23,7 @@ from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
 from selfkd.runs.evaluate import predict_split
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.listing import ListedRun, list_runs
+from selfkd.runs.prepare import as_begun
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import Outcome, train_several
 from selfkd.training.checkpoint_names import has_checkpoints
@@ -115,6 +116,7 @@ def compare_outcomes(
         UnfinishedRunsError: if no run was finished. RunError: if none was to be trained, either.
         OptionError: if `baseline` is none of the recipes.
     """
+    outcomes = [replace(each, recipe=as_begun(each.folder, each.recipe)) for each in outcomes]
     recipes = _distinct([outcome.recipe for outcome in outcomes])
     base = _baseline(recipes, baseline)
     results: list[Result] = []

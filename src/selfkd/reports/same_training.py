@@ -19,6 +19,8 @@ _OPTIONS = (
     "trainer.precision",
     "trainer.best_after_epoch",
     "trainer.evaluate_every",
+    "trainer.freeze",
+    "trainer.freeze_epochs",
 )
 
 
@@ -48,8 +50,9 @@ def training_differences(recipes: Sequence[Recipe]) -> list[TrainingDifference]:
     """The options of data and training in which any recipe differs from the first.
 
     These are the data set, the optimiser and the schedule with their options, the size of a batch, the number of
-    epochs, the precision, and which epochs are evaluated and may be the best. Options of the machine do not count.
-    Network, method, supervision, augmentation and regularisation are what a comparison compares.
+    epochs, the precision, which epochs are evaluated and may be the best, and what is frozen for how long. Options of
+    the machine do not count. Network, method, supervision, augmentation and regularisation are what a comparison
+    compares.
 
     Args:
         recipes: at least one.
