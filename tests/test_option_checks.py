@@ -10,11 +10,17 @@ HUGE = 10**5000  # more digits than Python writes out
 
 @pytest.mark.parametrize("check", [positive, non_negative, lambda option, value: at_least(option, value, 1)])
 @pytest.mark.parametrize(
-    "value", [pytest.param(HUGE, id="huge"), pytest.param(-HUGE, id="minus"), math.inf, math.nan, "1", None, True]
+    "value", [pytest.param(HUGE, id="huge"), pytest.param(-HUGE, id="minus"), math.inf, math.nan, "1", True]
 )
 def test_what_no_option_can_be_is_refused(check, value):
     with pytest.raises(OptionError, match="^size=.* is not allowed; size must be "):
         check("size", value)
+
+
+@pytest.mark.parametrize("check", [positive, non_negative, lambda option, value: at_least(option, value, 1)])
+def test_no_value_is_said_to_be_missing(check):
+    with pytest.raises(OptionError, match="^size is missing; it must be a "):
+        check("size", None)
 
 
 def test_numbers_have_a_largest_value():

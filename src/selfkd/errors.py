@@ -96,7 +96,7 @@ class OptionError(UserError, ValueError):
 
     Args:
         option: name of the option.
-        value: the value that was given.
+        value: the value that was given; None if none was.
         allowed: the allowed values, in words that follow "must be".
         reason: a whole sentence, if the mistake is not a value outside a range: what is wrong, and what to do.
     """
@@ -104,7 +104,10 @@ class OptionError(UserError, ValueError):
     def __init__(self, option: str, value: object, allowed: str = "", *, reason: str = "") -> None:
         is_switch = value is True and option.startswith("--")  # the user wrote no value
         given = option if is_switch else f"{option}={shown(value)}"
-        super().__init__(f"{given} is not allowed; {reason or f'{option} must be {allowed}'}")
+        if value is None and not reason:
+            super().__init__(f"{option} is missing; it must be {allowed}")
+        else:
+            super().__init__(f"{given} is not allowed; {reason or f'{option} must be {allowed}'}")
         self.option, self.value, self.allowed, self.reason = option, value, allowed, reason
 
     def renamed(self, option: str) -> OptionError:

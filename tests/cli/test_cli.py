@@ -180,7 +180,7 @@ BAD = {
     "temperature": (["train", RECIPE, "method.temperature=0"], "temperature=0.0 is not allowed"),
     "weight": (["train", RECIPE, "method.structural_weight=-1"], "structural_weight=-1.0 is not allowed"),
     "epochs": (["train", RECIPE, "trainer.epochs=0"], "trainer.epochs=0 is not allowed"),
-    "no root": (["train", "dtskd/cifar100/resnet18/plain"], "data.root=None is not allowed"),
+    "no root": (["train", "dtskd/cifar100/resnet18/plain"], "data.root is missing; it must be the folder that holds"),
     "bad root": (["train", "dtskd/cifar100/resnet18/plain", "data.root=nowhere"], "nowhere' is not a folder"),
     "nothing to compare": (["compare", "--seeds", "2"], "name a recipe, for example"),
     "a pattern without a recipe": (["compare", "demo/digits/resnet81/*"], "nearest: demo/digits/resnet18/"),

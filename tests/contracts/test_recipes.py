@@ -40,7 +40,18 @@ SMALL = {
         "loader.batch_size": 10,
         "optimizer.lr": 0.004,
     },
+    # The photographs that conftest.py cuts are few. Weights are not downloaded.
+    "folder": {
+        "data.image_size": 64,
+        "data.validation_fraction": 0.2,
+        "loader.batch_size": 10,
+        "backbone.pretrained": "false",
+        "schedule.warmup_epochs": 0,
+    },
 }
+
+
+LAYOUT = {"cifar100": "digits_as_cifar100"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -50,11 +61,12 @@ def test_it_trains(name, tmp_path, request):
     overrides = {"trainer.epochs": 1, "loader.workers": 0, **SMALL[data]}
     if backbone in BACKBONES:
         overrides["backbone.width"] = seats.small_width(backbone)
+    if backbone.startswith("vit_"):
+        overrides["backbone.img_size"] = SMALL[data]["data.image_size"]
     for teacher in teachers_first(recipe):
         overrides["teacher.backbone.width"] = seats.small_width(teacher.parts["backbone"])
     if data != "digits":
-        root = request.getfixturevalue("digits_as_cifar100" if data == "cifar100" else "digits_as_imagenet")
-        overrides["data.root"] = str(root)
+        overrides["data.root"] = str(request.getfixturevalue(LAYOUT.get(data, "digits_as_imagenet")))
     folder = run(resolve(name, overrides), tmp_path / "runs", show_progress=False)
     scores = folder.scores()
     assert scores["last"]["epoch"] == 1

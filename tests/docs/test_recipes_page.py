@@ -73,6 +73,8 @@ def test_an_option_has_no_list(files):
 
 def test_names_are_what_the_page_says(files):
     assert f"`{resolved(FIRST_OVERRIDDEN).name}`" in PAGE
+    longest = max(COMMANDS, key=lambda command: command.count("="))
+    assert f"`{resolved(longest).name}`" in PAGE
     assert resolved(next(command for command in COMMANDS if "name=short" in command)).name == "short"
     assert resolved("photos.yaml").name == "photos"
 

@@ -8,13 +8,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
-ARGUMENTS = {"own_loop.py": ["8"]}
+ARGUMENTS = {"own_loop.py": ["8"], "cut_boxes.py": ["annotated", "cells"]}
+PHOTOGRAPHS = 8
+
+
+@pytest.fixture
+def annotated(bccd_root, tmp_path):
+    """Some photographs of blood with the boxes of their cells, in Pascal VOC's layout."""
+    (tmp_path / "annotated" / "Annotations").mkdir(parents=True)
+    (tmp_path / "annotated" / "JPEGImages").symlink_to(bccd_root / "JPEGImages")
+    for file in sorted((bccd_root / "Annotations").glob("*.xml"))[:PHOTOGRAPHS]:
+        (tmp_path / "annotated" / "Annotations" / file.name).symlink_to(file)
+    return tmp_path / "annotated"
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_it_runs(example, tmp_path):
+def test_it_runs(example, tmp_path, request):
+    if example.name == "cut_boxes.py":
+        request.getfixturevalue("annotated")
     done = subprocess.run(
         [sys.executable, example, *ARGUMENTS.get(example.name, [])],
         cwd=tmp_path,
@@ -27,6 +41,11 @@ def test_it_runs(example, tmp_path):
     if example.name == "own_loop.py":
         accuracy = float(re.search(r"test accuracy ([\d.]+) %", done.stdout)[1])
         assert accuracy > 60, done.stdout
+    if example.name == "cut_boxes.py":
+        classes = {folder.name for folder in (tmp_path / "cells").iterdir()}
+        assert classes == {"Platelets", "RBC", "WBC"}
+        with Image.open(tmp_path / "cells" / "WBC" / "BloodImage_00000_0.png") as cell:
+            assert cell.size == (491 - 260, 376 - 177), "the box in the annotation"
 
 
 @pytest.mark.slow

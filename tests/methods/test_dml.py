@@ -45,7 +45,7 @@ def test_the_peer_is_trained_along_and_not_deployed(backbone, batch, data):
 
 
 def test_the_peer_must_be_another_network_for_the_same_images(backbone, data):
-    with pytest.raises(OptionError, match="peer=None is not allowed; peer must be a second staged network"):
+    with pytest.raises(OptionError, match="peer is missing; it must be a second staged network"):
         selfkd.create_method("dml", backbone, data)
     with pytest.raises(BackboneError, match="the peer shares parameters with the network"):
         selfkd.create_method("dml", backbone, data, peer=selfkd.stage(backbone.network, input_size=16))

@@ -68,7 +68,7 @@ def test_something_must_be_learnt(backbone, data):
 
 
 def test_it_is_nothing_without_a_teacher(backbone, data):
-    with pytest.raises(OptionError, match=r"teacher=None is not allowed; teacher must be a selfkd.Teacher"):
+    with pytest.raises(OptionError, match=r"teacher is missing; it must be a selfkd.Teacher"):
         selfkd.create_method("kd", backbone, data)
     with pytest.raises(OptionError, match="teacher must be a selfkd.Teacher"):
         selfkd.create_method("kd", backbone, data, teacher=seats.another(backbone))

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 
 import selfkd.recipes
-from selfkd.errors import RecipeError
+from selfkd import DatasetInfo, create_backbone
+from selfkd.backbones.pretrained import preprocessing_of
+from selfkd.errors import BackboneError, RecipeError
+from selfkd.methods import METHODS
 from selfkd.recipes.files import read_recipe, recipe_names
 from selfkd.recipes.grid import expand
 from selfkd.recipes.reader import resolve
@@ -68,9 +71,44 @@ def test_an_ablation_wins_over_the_backbone_and_the_backbone_over_the_method():
     assert not [key for key in plain if key.startswith("method.") or key == "with"]
 
 
+WITH_ONE_ABLATION = {
+    **GRID,
+    "backbones": {**GRID["backbones"], "small": {**GRID["backbones"]["small"], "with": {"-short": {"seed": 2}}}},
+    "methods": {**GRID["methods"], "-short": {"trainer.epochs": 5, "seed": 1}},
+    "unpublished": {"dtskd-tenth": ["small"], "plain-short": "all", "dtskd-short": ["small"]},
+}
+
+
+def test_an_ablation_of_several_methods_is_said_once():
+    cells = expand("paper/cifar100", WITH_ONE_ABLATION)
+    assert {name for name in cells if name.endswith("-short")} == {
+        "paper/cifar100/small/plain-short",
+        "paper/cifar100/large/plain-short",
+        "paper/cifar100/small/dtskd-short",
+    }
+    dtskd, plain = (cells[f"paper/cifar100/{name}-short"] for name in ("small/dtskd", "large/plain"))
+    assert (dtskd["method.beta_max"], dtskd["trainer.epochs"], dtskd["seed"]) == (0.9, 5, 2)
+    assert (plain["method"], plain["trainer.epochs"], plain["seed"]) == ("plain", 5, 1)
+    assert "trainer.epochs" not in cells["paper/cifar100/small/dtskd-tenth"]
+
+
+def test_a_grid_without_figures_has_the_pairs_alone():
+    grid = {key: GRID[key] for key in ("include", "backbones", "methods")}
+    expanded = expand("own/cifar100", {**grid, "unpublished": {"plain": "all", "dtskd-tenth": "all"}})
+    assert sorted(expanded) == [
+        f"own/cifar100/{network}/{method}" for network in ("large", "small") for method in ("dtskd-tenth", "plain")
+    ]
+    assert not any("published" in cell for cell in expanded.values())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"methods": {**GRID["methods"], "-short": {}}}, "methods defined and used differ in -short"),
+        (
+            {"unpublished": {"plain-short": "all"}},
+            "methods defined and used differ in plain-short",
+        ),
         (
             {"published": {**GRID["published"], "B": {"dtskt": {"small": 1.0}}}},
             "methods defined and used differ in dtskt",
@@ -115,6 +153,60 @@ def test_the_tables_of_the_papers_are_complete():
     assert count("teskd/imagenet") == 2
     assert count("dtskd/imagenet") == 2 * 3 + 4
     assert count("loth/imagenet") == 2
+
+
+NETWORKS = [
+    "convnext_tiny",
+    "efficientnet_b0",
+    "mobilenetv3_large_100",
+    "resnet18",
+    "resnet50",
+    "vit_small_patch16_224",
+]
+
+
+def test_photographs_have_every_method_on_every_network_on_which_it_works():
+    pairs = [(network, method) for network in NETWORKS for method in ("dtskd", "loth", "plain", "ps_kd", "teskd")]
+    pairs.remove(("vit_small_patch16_224", "teskd"))
+    expected = {f"photos/folder/{network}/{method}{end}" for network, method in pairs for end in ("", "-pretrained")}
+    assert {name for name in recipe_names() if name.startswith("photos/")} == expected
+    with pytest.raises(BackboneError, match="TESKD needs each stage to be half the size of the stage before"):
+        METHODS.load("teskd")(create_backbone("vit_small_patch16_224", 10), DatasetInfo(20, 10))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_recipes_for_photographs_differ_in_the_method_or_in_the_start_alone(network):
+    def training(method):
+        flat = resolve(f"photos/folder/{network}/{method}").flat()
+        return {key: value for key, value in flat.items() if not key.startswith(("name", "method"))}
+
+    assert training("plain") == training("dtskd") == training("loth") == training("ps_kd")
+    scratch, pretrained = training("plain"), training("loth-pretrained")
+    assert pretrained["optimizer.lr"] == pytest.approx(scratch["optimizer.lr"] / 10)
+    assert (scratch["optimizer.head_lr_factor"], pretrained["optimizer.head_lr_factor"]) == (1, 10)
+    assert (scratch["backbone.pretrained"], pretrained["backbone.pretrained"]) == (False, True)
+    assert (scratch["data.image_size"], pretrained["data.image_size"], pretrained["augmentation.size"]) == (224,) * 3
+    published = preprocessing_of(network)
+    assert pretrained["data.mean"] == list(published.mean)
+    assert pretrained["data.interpolation"] == pretrained["augmentation.interpolation"] == published.interpolation
+    assert {key for key in scratch if scratch[key] != pretrained[key]} <= {
+        "backbone.pretrained",
+        "optimizer.lr",
+        "optimizer.head_lr_factor",
+        "schedule.warmup_epochs",
+        "trainer.epochs",
+        "data.mean",
+        "data.std",
+        "data.interpolation",
+        "data.resize",
+        "augmentation.interpolation",
+    }
+
+
+def test_the_methods_have_their_options_on_imagenet():
+    for ours, theirs in {"teskd": "teskd", "dtskd": "dtskd", "ps_kd": "dtskd", "loth": "loth"}.items():
+        options = resolve(f"photos/folder/resnet18/{ours}").options["method"]
+        assert options == resolve(f"{theirs}/imagenet/resnet18/{ours}").options["method"]
 
 
 def test_figures_of_several_heads_come_along():
@@ -187,7 +279,7 @@ TRAINED = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if not name.startswith("demo/")])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if not name.startswith(("demo/", "photos/"))])
 def test_every_cell_of_a_table_is_trained_as_published(name):
     epochs, drops, nesterov, batch, weight_decay = TRAINED[name.rsplit("/", 2)[0]]
     given = read_recipe(name)

@@ -118,6 +118,27 @@ def test_a_file_of_any_name_can_be_trained_under_a_name_of_its_own(tmp_path):
     assert resolve(str(file), {"name": "mine", "trainer.epochs": 3}).name == "mine"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        (["data.image_size=64"], 64),
+        (["data.image_size=64", "augmentation.size=32"], 32),
+        (["data.image_size=null"], 224),
+        (["data=cifar100"], 224),
+        (["backbone=vit_small_patch16_384", "backbone.pretrained=true", "data=folder"], 224),
+    ],
+)
+def test_a_crop_of_random_size_has_the_size_of_the_images(arguments, size):
+    recipe = resolve("photos/folder/resnet18/plain", split_overrides(arguments))
+    assert recipe.options["augmentation"]["size"] == size
+
+
+def test_a_crop_of_random_size_has_the_size_that_pretrained_weights_expect():
+    chosen = ["data=folder", "augmentation=random_resized_crop", "backbone=vit_small_patch16_384"]
+    recipe = resolve("demo/digits/resnet18/plain", split_overrides([*chosen, "backbone.pretrained=true"]))
+    assert (recipe.options["data"]["image_size"], recipe.options["augmentation"]["size"]) == (384, 384)
+
+
 def test_timm_networks_have_their_options_checked():
     recipe = resolve(DTSKD, split_overrides(["backbone=resnet18", "backbone.drop_rate=0.1"]))
     assert recipe.options["backbone"]["drop_rate"] == 0.1

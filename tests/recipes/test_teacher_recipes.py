@@ -146,9 +146,17 @@ def test_a_network_of_timm_sees_images_as_its_weights_expect():
         ({"teacher": "recipe", "teacher.recipe": DEMO}, UserError, "'plain' takes no teacher: .*; teacher=null"),
         ({"peer": "resnet18_cifar"}, UserError, "method 'plain' takes no peer: .*; peer=null removes it$"),
         ({"peer.width": "8"}, UserError, "method 'plain' takes no peer: its class has no keyword argument peer$"),
-        ({"method": "kd", "teacher": "recipe"}, OptionError, "teacher.recipe must be the name of a recipe"),
-        ({"method": "kd", "teacher": "run"}, OptionError, "teacher.path must be the folder of a finished run"),
-        ({"method": "kd", "teacher": "file"}, OptionError, "teacher.path must be a file of weights"),
+        (
+            {"method": "kd", "teacher": "recipe"},
+            OptionError,
+            "teacher.recipe is missing; it must be the name of a recipe",
+        ),
+        (
+            {"method": "kd", "teacher": "run"},
+            OptionError,
+            "teacher.path is missing; it must be the folder of a finished run",
+        ),
+        ({"method": "kd", "teacher": "file"}, OptionError, "teacher.path is missing; it must be a file of weights"),
         ({"method": "kd", "teacher": "runn"}, UnknownNameError, "unknown teacher 'runn'; nearest: run"),
         (
             {**OF_RECIPE, "teacher.weights": "first"},

@@ -159,7 +159,7 @@ def test_without_seeds_there_are_three(tmp_path):
     assert [row.seeds for row in compare([PLAIN, DTSKD], runs=tmp_path, train=False).rows] == [(0, 1, 2)] * 2
 
 
-@pytest.mark.parametrize("given", [DTSKD, "dtskd"])
+@pytest.mark.parametrize("given", [DTSKD, "dtskd", "demo/dtskd"])
 def test_the_baseline_is_named_by_its_recipe_or_as_in_the_table(tmp_path, given):
     write(tmp_path)
     assert compare([PLAIN, DTSKD], 2, runs=tmp_path, train=False, baseline=given).baseline == DTSKD

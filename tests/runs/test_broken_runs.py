@@ -63,7 +63,7 @@ def test_a_file_that_becomes_unreadable_is_named_and_the_run_continues_once_it_i
     status, errors = finish(process)  # returns only when the workers have ended, too
     assert status == 2
     assert f"{image}: not a readable image" in errors
-    assert "once it is mended, the same command continues" in errors
+    assert "once it is repaired or replaced, the same command continues" in errors
     assert "Traceback" not in errors
     image.write_bytes(whole)
     check_it_continues(train, folder)

@@ -135,8 +135,10 @@ class Staged(nn.Module, ABC):
         except BackboneError:
             raise
         except Exception as error:  # a user's network may fail in any way
+            reason = str(error).rstrip(".")
             raise BackboneError(
-                f"{type(self.network).__name__} cannot be run on one image of shape {input_size}: {error}"
+                f"{type(self.network).__name__} cannot be run on one image of shape {input_size}: {reason}; "
+                "a network that is built for one size of images, such as a ViT, takes this size as its option img_size"
             ) from error
         self._check_maps(features, input_size)
         self.input_size = input_size

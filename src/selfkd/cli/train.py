@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
+_DESCRIPTION = """\
+Train a recipe and write a run folder. To train on your own photographs, one folder for each class:
+
+  selfkd train photos/resnet18/dtskd data.root=FOLDER
+  selfkd train photos/resnet18/dtskd-pretrained data.root=FOLDER      from pretrained weights, which are downloaded
+"""
+
 _EPILOG = """\
 Set parts and options of the recipe with key=value, for example:
 
-  data=folder data.root=FOLDER data.image_size=32   your own images, one folder for each class
+  data.root=FOLDER                                  where the images are
+  data=folder data.image_size=32                    in any recipe: your own images, one folder for each class
   backbone=resnet18 method=ps_kd                    another network, another method
   supervision=historical                            labels mixed with each head's own last prediction
   optimizer=adamw optimizer.lr=0.001                another optimiser
@@ -30,13 +38,17 @@ Set parts and options of the recipe with key=value, for example:
   trainer.loggers=[csv,tensorboard]                 write TensorBoard curves beside metrics.csv
   seed=0,1,2 method=plain,dtskd                     six runs: both methods, each with three seeds
 
+A run's folder has the name of the recipe and the options that you change. If these are many, it has the most important
+ones, the number of the others and a checksum. name=my-run gives it a name of your own: runs/my-run/seed-<n>.
+
 A list with commas trains several runs. 'seed' takes a list, and so does each part that is chosen by name: data,
 augmentation, backbone, method, optimizer, schedule and the others. Every combination is trained, each in a process of
 its own. A run that fails does not end the others.
 
 RECIPE is the name of a recipe, a quoted pattern of names such as 'demo/digits/resnet18/*', or a YAML file with the same
 keys, such as 'include: dtskd/cifar100/resnet18/dtskd' and 'trainer.epochs: 15'. The recipe.yaml in a run's folder is
-such a file, too.
+such a file, too. Parts of a name may be left out if only one recipe fits: photos/resnet18/dtskd is
+photos/folder/resnet18/dtskd.
 
 Without a recipe, a small network learns scikit-learn's digits from ten images per class, once with the method plain and
 once with DTSKD, with three seeds each. This takes a few minutes on two cores.
@@ -52,7 +64,7 @@ def add_parser(verbs: Any) -> None:
         verbs,
         "train",
         "train a recipe; without one, the demo",
-        "Train a recipe and write a run folder.",
+        _DESCRIPTION,
         _EPILOG,
         add_help=False,
     )

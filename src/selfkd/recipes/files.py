@@ -8,12 +8,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from selfkd.errors import RecipeError, UnknownNameError, shown
+from selfkd.errors import RecipeError, UnknownNameError, few, shown
 from selfkd.recipes.grid import expand
 from selfkd.recipes.sections import override
 from selfkd.recipes.yaml_files import Budget, read_mapping
 
-__all__ = ["ENDINGS", "read_recipe", "recipe_names", "recipe_summary"]
+__all__ = ["ENDINGS", "full_name", "is_short_for", "read_recipe", "recipe_names", "recipe_summary"]
 
 ENDINGS = (".yaml", ".yml")
 
@@ -26,6 +26,31 @@ _NOT_INCLUDED = frozenset({"name", "published"})
 def recipe_names() -> list[str]:
     """The names of all recipes of the package, sorted. torch is not imported."""
     return sorted(name for name in _packaged() if not name.startswith(f"{_PARTS}/"))
+
+
+def full_name(name: str) -> str:
+    """The name of the only recipe of the package whose name has these parts in this order.
+
+    So `photos/resnet18/dtskd` is short for `photos/folder/resnet18/dtskd`. torch is not imported.
+
+    Args:
+        name: name of a recipe, with all its parts or without some, or path of a YAML file.
+    Returns: the name as it is, if it is that of a recipe or a file, or if no recipe fits.
+    Raises: RecipeError: if several recipes fit.
+    """
+    known = recipe_names()
+    if name in known or name.endswith(ENDINGS):
+        return name
+    fitting = [each for each in known if is_short_for(name, each)]
+    if len(fitting) > 1:
+        raise RecipeError(f"{shown(name)} is short for {len(fitting)} recipes: {few(fitting)}; write more of the name")
+    return fitting[0] if fitting else name
+
+
+def is_short_for(short: str, name: str) -> bool:
+    """Whether the parts of a short name are among those of a recipe's name, in the same order."""
+    remaining = iter(name.split("/"))
+    return all(part in remaining for part in short.split("/"))
 
 
 def recipe_summary(name: str) -> str:

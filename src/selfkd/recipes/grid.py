@@ -3,14 +3,17 @@
 A grid `<protocol>/<data set>.yaml` has the keys that all its recipes share, those that each backbone and each method
 adds, and the published figures in the order of the paper's tables: `published: {source: {method: {backbone: figure}}}`.
 A figure is a number, `[mean, standard deviation]`, or a mapping with a figure for each head. There is a recipe
-`<protocol>/<data set>/<backbone>/<method>` for every figure and for every pair under `unpublished`. Its keys are merged
+`<protocol>/<data set>/<backbone>/<method>` for every figure and for every pair under `unpublished: {method: [backbone,
+...]}`, where `all` stands for all backbones. A grid without figures has only the pairs. The keys of a recipe are merged
 in this order; a later one wins:
 
-    include                            the keys of all recipes; a test checks that all training options are there
-    backbones.<backbone>               without the key `with`
-    methods.<method>                   for a method `<method>-<ablation>`, too
-    backbones.<backbone>.with.<method> the keys that the method needs on this backbone
-    methods.<method>-<ablation>        the keys that the ablation changes
+    include                                the keys of all recipes; a test checks that all training options are there
+    backbones.<backbone>                   without the key `with`
+    methods.<method>                       for a method `<method>-<ablation>`, too
+    backbones.<backbone>.with.<method>     the keys that the method needs on this backbone
+    methods.-<ablation>                    the keys that the ablation changes in every method
+    backbones.<backbone>.with.-<ablation>  the keys that this ablation needs on this backbone
+    methods.<method>-<ablation>            the keys that the ablation changes in this method
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from selfkd.recipes.sections import override
 __all__ = ["expand"]
 
 _KEYS = {"include", "backbones", "methods", "reduce", "selection", "published", "unpublished"}
+_OF_FIGURES = {"reduce": "", "selection": "", "published": {}}
+_EVERYWHERE = "all"
 _ABLATION = "-"
 _DEPLOYED_HEAD = "main"
 
@@ -37,11 +42,17 @@ def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         grid: the content of its file.
     Raises: RecipeError: if the tables and the definitions do not match, or two tables give the same figure.
     """
-    grid = {"unpublished": {}, **grid}
+    without_figures = _OF_FIGURES.keys().isdisjoint(grid)
+    grid = {"unpublished": {}, **(_OF_FIGURES if without_figures else {}), **grid}
     if wrong := _KEYS ^ set(grid):
         raise RecipeError(
             f"grid {name} must have the keys {', '.join(sorted(_KEYS))}; missing or unknown: {', '.join(sorted(wrong))}"
         )
+    everywhere = list(grid["backbones"])
+    grid["unpublished"] = {
+        method: everywhere if backbones == _EVERYWHERE else backbones
+        for method, backbones in grid["unpublished"].items()
+    }
     _check_names(name, grid)
     published: dict[tuple[str, str], dict[str, Any]] = {}
     for method, backbones in grid["unpublished"].items():
@@ -80,22 +91,33 @@ def _check_names(name: str, grid: Mapping[str, Any]) -> None:
     used_methods = {method for table in tables for method in table}
     used_backbones = {backbone for table in tables for row in table.values() for backbone in row}
     base_methods = {method.partition(_ABLATION)[0] for method in used_methods}
+    shared = {method for method in grid["methods"] if method.startswith(_ABLATION)}
+    of_shared = {method for method in used_methods if _shared_ablation(method) in shared}
+    used_shared = {_shared_ablation(method) for method in of_shared}
     for kind, defined, used in (
         ("backbones", set(grid["backbones"]), used_backbones),
-        ("methods", set(grid["methods"]), used_methods | base_methods),
+        ("methods", set(grid["methods"]) | of_shared, used_methods | base_methods | used_shared),
     ):
         if defined != used:
             raise RecipeError(f"grid {name}: {kind} defined and used differ in {', '.join(sorted(defined ^ used))}")
     named = {method for network in grid["backbones"].values() for method in network.get("with", {})}
-    if unused := named - base_methods:
+    if unused := named - base_methods - used_shared:
         raise RecipeError(f"grid {name}: a backbone's with names {', '.join(sorted(unused))}, which no table uses")
+
+
+def _shared_ablation(method: str) -> str:
+    """The key of a method's ablation under `methods`, if other methods have the same: `-pretrained`."""
+    base, *_ = method.partition(_ABLATION)
+    return method.removeprefix(base)
 
 
 def _recipe(grid: Mapping[str, Any], backbone: str, method: str) -> dict[str, Any]:
     """The keys of one recipe; the module's docstring gives their order."""
     base, is_ablation, _ = method.partition(_ABLATION)
     network = dict(grid["backbones"][backbone])
-    combined = network.pop("with", {}).get(base, {})
-    changed = grid["methods"][method] if is_ablation else {}
-    layers = ({"include": grid["include"]}, network, grid["methods"][base], combined, changed)
+    combined = network.pop("with", {})
+    layers = [{"include": grid["include"]}, network, grid["methods"][base], combined.get(base, {})]
+    if is_ablation:
+        shared = _shared_ablation(method)
+        layers += [grid["methods"].get(shared, {}), combined.get(shared, {}), grid["methods"].get(method, {})]
     return functools.reduce(override, layers)

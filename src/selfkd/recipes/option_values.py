@@ -8,7 +8,7 @@ from typing import Any
 
 from selfkd.errors import RecipeError
 from selfkd.given_paths import lacking
-from selfkd.recipes.files import ENDINGS
+from selfkd.recipes.files import ENDINGS, full_name
 from selfkd.recipes.key_checks import check_keys
 from selfkd.recipes.part_options import common_options, options_of
 from selfkd.recipes.recipe import WEIGHTS
@@ -24,7 +24,7 @@ _LARGEST_SEED = 2**32 - 1
 
 
 def option_values(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[int, dict[str, dict[str, Any]]]:
-    """The seed, and the options of every section with their values; paths are absolute.
+    """The seed, and the options of every section with their values; paths are absolute, names of recipes are whole.
 
     Args:
         parts: section to the name of the chosen part.
@@ -49,6 +49,8 @@ def option_values(parts: Mapping[str, str], flat: Mapping[str, Any]) -> tuple[in
             raise RecipeError(f"{key}=null is not allowed; leave the key out for its default {option.default}")
         if value is not None and (key in paths or (key == _TEACHER_RECIPE and value.endswith(ENDINGS))):
             value = _absolute_path(key, value)
+        elif value is not None and key == _TEACHER_RECIPE:
+            value = full_name(value)
         section, _, name = key.rpartition(".")
         options[section][name] = value
     return options.pop("")[_SEED], options

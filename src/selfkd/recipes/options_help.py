@@ -17,6 +17,8 @@ from selfkd.terminal import printable
 __all__ = ["options_help"]
 
 _NOTATION = """\
+name=NAME names the run's folder: runs/NAME/seed-<n>. Without it, the folder has the recipe's name
+and the options that you change; if these are many, the most important ones.
 Write numbers in plain decimals: 1000, 0.5, 1e-4; not 1_000, 010 or 1:30. Write a list as [1,2].
 null means no value.
 """

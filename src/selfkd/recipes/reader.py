@@ -18,11 +18,11 @@ import yaml
 from selfkd.catalogue import is_own
 from selfkd.errors import RecipeError, UserError, shown
 from selfkd.methods import RESERVED, check_reserved, method_class
-from selfkd.recipes.files import read_recipe
+from selfkd.recipes.files import full_name, read_recipe
 from selfkd.recipes.key_checks import check_keys, check_numbers
 from selfkd.recipes.option_values import option_values
 from selfkd.recipes.recipe import WEIGHTS, Recipe, is_of_machine
-from selfkd.recipes.run_names import changes_in_name, checked_name, recipe_stem
+from selfkd.recipes.run_names import checked_name, name_with_changes, recipe_stem
 from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
 from selfkd.recipes.values import not_allowed
@@ -36,7 +36,8 @@ def resolve(name: str | Recipe, overrides: Mapping[str, Any] | None = None, trus
     """Read a recipe, apply the overrides, and check every name, option and value.
 
     Args:
-        name: name of a recipe of the package, path of a YAML file, or a resolved recipe, whose parts are trusted.
+        name: name of a recipe of the package, whole or without the parts that leave no choice; path of a YAML file; or
+            a resolved recipe, whose parts are trusted.
         overrides: flat keys that replace the recipe's; `name` replaces the run's name.
         trust_imports: whether the file may name `package.module:Name`, whose import runs code. Overrides always may.
     Raises:
@@ -48,6 +49,7 @@ def resolve(name: str | Recipe, overrides: Mapping[str, Any] | None = None, trus
             return name
         changed = _changed(name.name, name.flat(), overrides).with_given_of(name)
         return replace(changed, undecided=name.undecided.difference(overrides))
+    name = full_name(name)
     given = read_recipe(name)
     if not isinstance(given.get("published", {}), Mapping):
         raise RecipeError(f"{name}: published={shown(given['published'])} is not allowed; published must be a mapping")
@@ -79,7 +81,7 @@ def _changed(stem: str, flat: Mapping[str, Any], changes: Mapping[str, Any]) -> 
             changed[key] = Path(file).stem  # the folder of the file is an option of the machine
     return replace(
         recipe,
-        name=checked_name(run_name + changes_in_name(changed)) if own_name is None else run_name,
+        name=name_with_changes(run_name, changed) if own_name is None else run_name,
         published={} if changed else published,
     )
 
@@ -142,6 +144,8 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
     from selfkd.recipes.weights_preprocessing import following_weights  # imports torch, as the parts do
 
     recipe = following_weights(Recipe(name, seed, parts, options, published, of_teacher), keys)
+    if "augmentation.size" not in keys:
+        recipe = _cropping_to_image_size(recipe)
     buildable = [section for section in parts if CHOSEN[section].leading == 0]
     for section in (*buildable, *ALWAYS):  # parts that need no data check the ranges of their options now
         recipe.build(section)
@@ -149,6 +153,18 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
         if is_own(chosen):
             _check_plain(f"{section} {chosen!r}", section, recipe.options[section])
     return recipe
+
+
+def _cropping_to_image_size(recipe: Recipe) -> Recipe:
+    """The recipe whose random crops have the size of the data set's images, where both are options."""
+    if "size" not in recipe.options["augmentation"]:
+        return recipe
+    if "data.image_size" in recipe.undecided:
+        return replace(recipe, undecided=recipe.undecided | {"augmentation.size"})
+    side = recipe.options["data"].get("image_size")
+    if side is None:
+        return recipe
+    return replace(recipe, options={**recipe.options, "augmentation": {**recipe.options["augmentation"], "size": side}})
 
 
 def _take_parts(keys: dict[str, Any]) -> dict[str, str]:

@@ -6,16 +6,48 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from selfkd.recipes.files import ENDINGS
+from selfkd.recipes.recipe import WITHOUT_EFFECT
+from selfkd.recipes.sections import CHOSEN
 from selfkd.recipes.values import not_allowed, written
 
-__all__ = ["changes_in_name", "checked_name", "recipe_stem"]
+__all__ = ["checked_name", "name_with_changes", "recipe_stem"]
 
 _LONGEST_SUFFIX = 120
+_LONGEST_OPTION = 60  # bytes, where not all options fit; a longer one is cut
+_CUT = "..."
 _LONGEST_NAME = 200  # bytes of one folder's name; file systems allow 255
 _LONGEST_PATH = 1000  # bytes of the whole name; systems allow 4096 for the path of a file
 _MOST_FOLDERS = 32
+_CHECKSUM_DIGITS = 8
+
+_IMPORTANT = (
+    "backbone.pretrained",
+    "backbone.weights",
+    "trainer.epochs",
+    "optimizer.lr",
+    "loader.batch_size",
+    "data.image_size",
+)
+_SECTIONS = (
+    "method",
+    "backbone",
+    "data",
+    "teacher",
+    "peer",
+    "supervision",
+    "augmentation",
+    "regularization",
+    "optimizer",
+    "schedule",
+    "trainer",
+    "loader",
+    "history",
+)
+"""The order in which a name that has no room for all options takes them: the chosen parts by their sections, then the
+options in `_IMPORTANT`, then the other options by their sections, and last those without an effect on the result."""
 
 
 def recipe_stem(name: str) -> str:
@@ -23,12 +55,32 @@ def recipe_stem(name: str) -> str:
     return Path(name).stem if name.endswith(ENDINGS) else name
 
 
-def changes_in_name(changed: Mapping[str, Any]) -> str:
-    """The end of a run's name, which lists the changed options; a checksum if the list is too long for a folder."""
-    suffix = "".join(f"+{key}={written(value)}" for key, value in changed.items()).replace("/", "_").replace(" ", "")
-    if len(suffix) > _LONGEST_SUFFIX or "\\" in suffix or not suffix.isprintable():
-        suffix = "+" + hashlib.sha256(suffix.encode(errors="surrogatepass")).hexdigest()[:12]
-    return suffix
+def name_with_changes(stem: str, changed: Mapping[str, Any]) -> str:
+    """The name of a run whose overrides change options.
+
+    Each option adds `+key=value`, sorted by key. If a folder's name has no room for all of them, it has those that fit
+    whole, the most important first, the number of the others and a checksum of all: `+method=loth+6_more-0c1d2e3f`.
+    Spaces are left out, `/` becomes `_`, and what no folder can have is escaped as in a URL.
+
+    Args:
+        stem: the name without overrides.
+        changed: the changed keys, in the order of the name, with their values; instead of a path its last part.
+    Raises: RecipeError: if no folder can have this name.
+    """
+    texts = {key: f"+{key}={_as_text(value)}" for key, value in changed.items()}
+    whole = "".join(texts.values())
+    bytes_left = _LONGEST_NAME - len(stem.rpartition("/")[2].encode(errors="replace"))
+    if _fits(whole, bytes_left):
+        return checked_name(stem + whole)
+    checksum = hashlib.sha256(whole.encode()).hexdigest()[:_CHECKSUM_DIGITS]
+    named = ""
+    left = len(texts)
+    for key in sorted(texts, key=_rank):
+        text = _cut(texts[key])
+        if _fits(named + text + _tail(left - 1, checksum), bytes_left):
+            named += text
+            left -= 1
+    return checked_name(stem + named + _tail(left, checksum))
 
 
 def checked_name(name: str) -> str:
@@ -46,3 +98,50 @@ def checked_name(name: str) -> str:
     if len(folders) > _MOST_FOLDERS or len(name.encode()) > _LONGEST_PATH:
         raise not_allowed("name", name, f"a path of at most {_MOST_FOLDERS} parts and {_LONGEST_PATH} bytes")
     return name
+
+
+def _as_text(value: Any) -> str:
+    """A value as a folder's name can have it."""
+    text = written(value).replace("/", "_").replace(" ", "")
+    return "".join(character if _is_allowed(character) else _escaped(character) for character in text)
+
+
+def _is_allowed(character: str) -> bool:
+    return character.isprintable() and character != "\\"
+
+
+def _escaped(character: str) -> str:
+    return quote(character, safe="", errors="surrogatepass")
+
+
+def _fits(suffix: str, bytes_left: int) -> bool:
+    return len(suffix) <= _LONGEST_SUFFIX and len(suffix.encode()) <= bytes_left
+
+
+def _tail(left: int, checksum: str) -> str:
+    """The end of a name that does not show everything.
+
+    Args:
+        left: number of options that the name does not have.
+        checksum: of all options and their values.
+    """
+    return f"+{left}_more-{checksum}" if left else f"-{checksum}"
+
+
+def _cut(text: str) -> str:
+    """The text, or its beginning if it is long."""
+    encoded = text.encode()
+    if len(encoded) <= _LONGEST_OPTION:
+        return text
+    return encoded[: _LONGEST_OPTION - len(_CUT)].decode(errors="ignore") + _CUT
+
+
+def _rank(key: str) -> tuple[int, int, str]:
+    """The place of a key in the order of importance, see `_SECTIONS`."""
+    section = key.partition(".")[0]
+    place = _SECTIONS.index(section) if section in _SECTIONS else len(_SECTIONS)
+    if key in CHOSEN:
+        return 0, place, key
+    if key in _IMPORTANT:
+        return 1, _IMPORTANT.index(key), key
+    return (3 if key in WITHOUT_EFFECT else 2), place, key

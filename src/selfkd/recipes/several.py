@@ -9,7 +9,7 @@ from typing import Any
 
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, shown
 from selfkd.option_checks import at_least
-from selfkd.recipes.files import ENDINGS, recipe_names
+from selfkd.recipes.files import ENDINGS, full_name, recipe_names
 from selfkd.recipes.option_values import read_seed
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import Recipe, differences
@@ -34,8 +34,8 @@ def resolve_several(
     list of seeds. Both may also be Python lists.
 
     Args:
-        names: names of recipes of the package, patterns of such names, paths of YAML files, or resolved recipes. In a
-            pattern, `*` stands for any text, `?` for any character.
+        names: names of recipes of the package, whole or short as for `resolve`; patterns of whole names; paths of YAML
+            files; or resolved recipes. In a pattern, `*` stands for any text, `?` for any character.
         overrides: flat keys that replace those of each recipe, as for `resolve`.
         seeds: a number of seeds, which are counted from 0, or the seeds of each recipe. None for those of the
             overrides; without these, each recipe has its own seed.
@@ -89,10 +89,13 @@ def each_once(recipes: Iterable[Recipe]) -> list[Recipe]:
 
 
 def _expanded(names: Sequence[str | Recipe]) -> Iterator[str | Recipe]:
-    """The names, with each pattern replaced by the names of the package's recipes that fit it."""
+    """The full names, with each pattern replaced by the names of the package's recipes that fit it."""
     for name in names:
-        if isinstance(name, Recipe) or name.endswith(ENDINGS) or not any(mark in name for mark in _PATTERN_MARKS):
+        if isinstance(name, Recipe):
             yield name
+            continue
+        if name.endswith(ENDINGS) or not any(mark in name for mark in _PATTERN_MARKS):
+            yield full_name(name)
             continue
         known = recipe_names()
         fitting = [each for each in known if fnmatch.fnmatchcase(each, name)]

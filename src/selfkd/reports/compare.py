@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, first_line
 from selfkd.option_checks import one_of
+from selfkd.recipes.files import is_short_for
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
 from selfkd.reports.comparison import Comparison, Skipped
@@ -155,6 +156,9 @@ def _baseline(recipes: Sequence[Recipe], given: str | None) -> Recipe:
         meant = [recipe for recipe, name in zip(distinct, names, strict=True) if name == given]
         if len(meant) == 1:
             return meant[0]
+    meant = [recipe for recipe in distinct if is_short_for(given, without_overrides(recipe))]
+    if len(meant) == 1:
+        return meant[0]
     raise OptionError("baseline", given, f"one of the compared recipes: {', '.join(each.name for each in distinct)}")
 
 

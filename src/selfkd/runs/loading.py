@@ -266,6 +266,7 @@ class SavedRun:
         return network, self.recipe.options["trainer"]["epochs"]
 
     def _network_of_checkpoint(self) -> tuple[nn.Module, int]:
+        num_classes = len(self.class_names)  # where these are unknown, nothing is said of the weights
         weights = self.weights
-        network = plain_network(self.recipe, len(self.class_names))
+        network = plain_network(self.recipe, num_classes)
         return network, load_weights(network, weights, NETWORK)

@@ -155,8 +155,10 @@ def _train(
                 device = fit(module, folder.path, title, show_progress)
                 finish(folder, experiment, module, device, keep_logits)
         except DataError as error:
-            advice = "once it is mended, the same command continues from the last checkpoint"
-            raise DataError(f"{error}; {advice}") from error
+            raise DataError(
+                f"{error}; once it is repaired or replaced, the same command continues from the last checkpoint; "
+                "'selfkd check' lists all damaged images"
+            ) from error
 
 
 def _build(recipe: Recipe, pretrained: bool, teacher: TeacherLoader) -> Experiment:

@@ -108,7 +108,8 @@ class _CosineAnnealing(CosineAnnealingLR):
 def _warmup_steps(warmup_epochs: float, epochs: int, steps_per_epoch: int) -> int:
     non_negative("schedule.warmup_epochs", warmup_epochs)
     if warmup_epochs > epochs:
-        raise OptionError("schedule.warmup_epochs", warmup_epochs, f"at most trainer.epochs={epochs}")
+        reason = f"the warm-up is longer than trainer.epochs={epochs}; set schedule.warmup_epochs to fewer epochs, too"
+        raise OptionError("schedule.warmup_epochs", warmup_epochs, reason=reason)
     return round(warmup_epochs * steps_per_epoch)
 
 

@@ -473,7 +473,7 @@ def test_what_the_user_wrote_wrongly_is_refused(split):
         check(str(split), {"data.root": "elsewhere"})
     with pytest.raises(RecipeError, match="contradicts"):
         check("digits", {"data": "folder"})
-    with pytest.raises(OptionError, match="data.root=None"):
+    with pytest.raises(OptionError, match="data.root is missing"):
         check("folder")
     with pytest.raises(OptionError, match="data.train_split='fit'"):
         check_folder(split, "data.train_split=fit")
@@ -518,8 +518,9 @@ def test_file_names_of_any_bytes_keep_one_line_and_send_no_codes_to_the_terminal
 def test_the_command_to_train_is_quoted_for_a_shell(split):
     spaced = split.rename(split.parent / "my images")
     report = check_folder(spaced)
-    *_, advice, command = report.text().splitlines()
-    assert advice == "No error was found. To train on this data, give a name of 'selfkd list recipes' as RECIPE:"
+    *_, advice, example, command = report.text().splitlines()
+    assert advice == "No error was found. To train on this data, write a recipe's name for RECIPE, for example"
+    assert example == "photos/resnet18/dtskd for photographs; 'selfkd list recipes' shows all:"
     assert command.startswith("  selfkd train RECIPE data.image_size=32 data=folder ")
     assert f"'data.root={spaced}'" in command
     assert f"data.root={spaced}" in report.options

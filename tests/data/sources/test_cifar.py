@@ -32,7 +32,7 @@ def test_the_real_thing(cifar100_root):
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path):
-    with pytest.raises(OptionError, match="data.root=None"):
+    with pytest.raises(OptionError, match="data.root is missing"):
         CIFAR100().load(seed=0)
     with pytest.raises(DataError, match="nowhere' is not a folder"):
         CIFAR100(root=str(tmp_path / "nowhere")).load(seed=0)

@@ -57,8 +57,7 @@ def test_validation_beside_test_chooses_the_epoch_and_alone_it_tests(split):
     splits = load(split)
     assert splits.selection[0] == "validation"
     assert len(splits.validation) == 9
-    with pytest.raises(OptionError, match="data.validation_fraction=0.1 .* has a validation split already"):
-        load(split, validation_fraction=0.1)
+    assert load(split, validation_fraction=0.1).fingerprint() == splits.fingerprint(), "it has one already"
     shutil.rmtree(split / "test")
     splits = load(split)
     assert splits.validation is None
@@ -134,14 +133,14 @@ def test_images_of_many_sizes_are_scaled_and_cut(bccd_root, tmp_path):
 
 
 def test_the_image_size_must_be_given_and_the_first_image_tells_which(unsplit):
-    with pytest.raises(OptionError, match="data.image_size=None .* the first image has 32x32"):
+    with pytest.raises(OptionError, match="data.image_size is missing.* the first image has 32x32"):
         load(unsplit, image_size=None)
-    with pytest.raises(OptionError, match="data.image_size=None"):
+    with pytest.raises(OptionError, match="data.image_size is missing"):
         Folder().image_transform()
 
 
 def test_layouts_that_do_not_fit_are_named(split, unsplit, tmp_path):
-    with pytest.raises(OptionError, match="data.root=None"):
+    with pytest.raises(OptionError, match="data.root is missing"):
         Folder(image_size=32).load(0)
     with pytest.raises(DataError, match="nowhere' is not a folder"):
         load(tmp_path / "nowhere")
@@ -216,7 +215,7 @@ def test_folders_linked_in_a_circle_are_refused(unsplit):
 def test_a_class_of_one_image_can_give_none(unsplit):
     for file in sorted((unsplit / "digit 1").iterdir())[1:]:
         file.unlink()
-    with pytest.raises(OptionError, match="data.test_fraction=0.2 .* a share that takes an image of every class"):
+    with pytest.raises(OptionError, match="data.test_fraction=0.2 .* every class must give an image and keep one"):
         load(unsplit)
 
 

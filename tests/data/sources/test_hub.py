@@ -77,7 +77,7 @@ def test_downloads_can_be_kept_below_the_home_folder(datasets, tmp_path, monkeyp
 def test_what_cannot_be_loaded_is_named(datasets, tmp_path):
     with pytest.raises(DataError, match="data.name='.*nowhere' cannot be loaded: "):
         load(tmp_path / "nowhere", tmp_path / "cache")
-    with pytest.raises(OptionError, match="data.name=None .* name of a data set of the Hugging Face Hub"):
+    with pytest.raises(OptionError, match="data.name is missing.* name of a data set of the Hugging Face Hub"):
         Hub(image_size=32).load(0)
 
 

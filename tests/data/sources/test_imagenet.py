@@ -55,7 +55,7 @@ def test_a_validation_set_linked_to_the_training_set_is_refused(digits_as_imagen
 
 def test_layouts_that_do_not_fit_are_named(digits_as_imagenet, tmp_path):
     root = digits_as_imagenet
-    with pytest.raises(OptionError, match="data.root=None .* ImageNet"):
+    with pytest.raises(OptionError, match="data.root is missing.* ImageNet"):
         ImageNet().load(seed=0)
     with pytest.raises(DataError, match="nowhere' is not a folder"):
         source(tmp_path / "nowhere").load(seed=0)

@@ -46,7 +46,7 @@ def test_columns_are_found_without_metadata_and_can_be_given(tmp_path):
     write_parquet(tmp_path / "train.parquet", range(30), ("img", "kind"), metadata=False, note=["x"] * 30)
     assert load(tmp_path, test_fraction=0.4).class_names == tuple("0123456789")
     write_parquet(tmp_path / "train.parquet", range(30), ("img", "kind"), metadata=False, row=list(range(30)))
-    with pytest.raises(OptionError, match="data.label_column=None .* one of the columns kind, row of .*train.parquet"):
+    with pytest.raises(OptionError, match="data.label_column is missing.* columns kind, row of .*train.parquet"):
         load(tmp_path)
     assert len(load(tmp_path, label_column="kind", test_fraction=0.4).test) == 12
     with pytest.raises(DataError, match=r"has the columns \['img', 'kind', 'row'\]; 'label' are needed"):
@@ -78,7 +78,7 @@ def test_too_much_for_memory_is_refused_before_it_is_decoded(tmp_path):
 
 def test_the_image_size_must_be_given(tmp_path):
     write_parquet(tmp_path / "train.parquet", range(30))
-    with pytest.raises(OptionError, match="data.image_size=None .* the first image has 32x32"):
+    with pytest.raises(OptionError, match="data.image_size is missing.* the first image has 32x32"):
         load(tmp_path, image_size=None)
 
 

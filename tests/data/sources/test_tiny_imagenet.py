@@ -158,7 +158,7 @@ def test_an_unreadable_image_is_named(archive):
 def test_values_out_of_range_are_refused():
     with pytest.raises(OptionError, match="data.image_size=48 .* 32 or 64"):
         TinyImageNet(image_size=48)
-    with pytest.raises(OptionError, match="data.root=None .* Tiny-ImageNet"):
+    with pytest.raises(OptionError, match="data.root is missing.* Tiny-ImageNet"):
         TinyImageNet().load(seed=0)
 
 

@@ -82,7 +82,7 @@ def test_what_is_missing_says_how_to_get_it(source, tmp_path):
         source(root=str(tmp_path)).load(seed=0)
     with pytest.raises(DataError, match="nowhere' is not a folder; data.download=true makes"):
         source(root=str(tmp_path / "nowhere")).load(seed=0)
-    with pytest.raises(OptionError, match="data.root=None"):
+    with pytest.raises(OptionError, match="data.root is missing"):
         source(download=True).load(seed=0)
 
 

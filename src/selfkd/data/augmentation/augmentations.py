@@ -114,7 +114,8 @@ class RandomResizedCrop(Augmentation):
     These are torchvision's transforms of the same names. The draw of each image seeds its random numbers.
 
     Args:
-        size: side of the resulting images in pixels; it must be the side of the data set's images.
+        size: side of the resulting images in pixels; it must be the side of the data set's images. In a recipe, the
+            default is data.image_size, if the data set has this option.
         scale: smallest and largest share of the image's area to cut out, in (0, 1].
         ratio: smallest and largest width divided by height of the part to cut out, from 0.001 to 1000.
         horizontal_flip: whether to flip images.

@@ -90,7 +90,8 @@ class Report:
                 if len(finding.where) > _SHOWN:
                     lines.append(f"      and {len(finding.where) - _SHOWN} more (all of them with --json)")
         if not self.errors:
-            lines += ["", "No error was found. To train on this data, give a name of 'selfkd list recipes' as RECIPE:"]
+            lines += ["", "No error was found. To train on this data, write a recipe's name for RECIPE, for example"]
+            lines.append("photos/resnet18/dtskd for photographs; 'selfkd list recipes' shows all:")
             lines.append(f"  selfkd train RECIPE {shlex.join(self.options)}")
         return "\n".join(map(printable, lines))
 

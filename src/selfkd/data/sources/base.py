@@ -32,8 +32,8 @@ class Source(ABC):
         classes: names of the classes to keep, in the order of their new labels, or a number N to keep the first N. The
             other classes are removed from every split. The default keeps all. A name may also be written as a number.
         train_per_class: number of training images to keep of each class; the seed decides which. The default keeps all.
-        validation_fraction: share of the training images to hold out, in [0, 1), to choose the best epoch. Every class
-            gives the same share. 0 holds out none.
+        validation_fraction: share of the training images to hold out, in [0, 1), to choose the best epoch, if there is
+            no validation split. Every class gives the same share. 0 holds out none.
         mean: numbers to subtract from the red, green and blue channels of pixel values in [0, 1].
         std: numbers > 0 to divide the channels by, after the mean is subtracted.
     Raises: OptionError: if a value is out of range.
@@ -210,15 +210,9 @@ class Source(ABC):
         return replace(splits, train=splits.train.take(chosen), origins={**splits.origins, "train": origin})
 
     def _with_validation(self, splits: Splits, seed: int) -> Splits:
-        """The splits with a share of the training images held out for validation, if `validation_fraction` is > 0."""
-        if not self.validation_fraction:
+        """The splits with a share of the training images held out for validation, if the options ask for it."""
+        if not self.validation_fraction or splits.validation is not None:
             return splits
-        if splits.validation is not None:
-            raise OptionError(
-                "data.validation_fraction",
-                self.validation_fraction,
-                reason="the data has a validation split already; leave the option out",
-            )
         labels, option = splits.train.labels.numpy(), "data.validation_fraction"
         kept, given = held_out(labels, self.validation_fraction, seed, option, splits.class_names)
         origins = {

@@ -56,11 +56,12 @@ def held_out(
         if len(np.unique(labels[kept])) == num_classes:
             return np.sort(kept), np.sort(given)
     name = class_names[int(np.flatnonzero(sizes == smallest)[0])]
-    raise OptionError(option, fraction, _possible_shares(len(labels), int(num_classes), smallest, name))
+    reason = _possible_shares(len(labels), int(num_classes), smallest, name)
+    raise OptionError(option, fraction, reason=f"every class must give an image and keep one, {reason}")
 
 
 def _possible_shares(total: int, num_classes: int, smallest: int, name: str) -> str:
-    """The shares that can be held out, in words.
+    """The shares that can be held out, in words that follow "every class must give an image and keep one,".
 
     Args:
         total: number of samples.
@@ -68,10 +69,9 @@ def _possible_shares(total: int, num_classes: int, smallest: int, name: str) -> 
         smallest: size of the smallest class.
         name: name of the smallest class.
     """
-    what = "a share that takes an image of every class and leaves it one"
     if smallest < 2:
-        return f"{what}, but {name!r} has only one image; give it more, or leave it out with data.classes"
+        return f"but {name!r} has only one; add images to this class, or leave it out with data.classes"
     precision = 10 ** len(str(total))  # a share rounded down to it still gives the same number of samples
     low = num_classes * precision // total / precision
     high = (total - math.ceil(total / smallest)) * precision // total / precision
-    return f"{what}: from {low} to {high}, because {name!r} has {smallest} of {total} images"
+    return f"and {name!r} has only {smallest} of {total}; set a share from {low} to {high}, or add images"
