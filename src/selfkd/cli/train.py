@@ -62,8 +62,6 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "-h", "--help", action="store_true", help="show this help; with a recipe, also show all its options"
     )
-    # `selfkd.runs.training_process` gives it to the processes that it starts.
-    parser.add_argument("--end-with-input", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(execute=_execute, parser=parser, takes="arguments")
 
 
@@ -74,10 +72,7 @@ def _execute(parsed: argparse.Namespace) -> None:
     from selfkd.recipes.options_help import options_help
     from selfkd.recipes.recipe import is_of_machine
     from selfkd.recipes.several import resolve_several
-    from selfkd.training.signals import leave_when_input_ends
 
-    if parsed.end_with_input:
-        leave_when_input_ends()
     at_least("jobs", parsed.jobs, 1)
     name, arguments = _recipe_and_overrides(parsed.arguments)
     overrides = split_overrides(arguments)

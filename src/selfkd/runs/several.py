@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfkd.cores import available_cores
+from selfkd.cores import available_cores, limited_to
 from selfkd.errors import OptionError, RunInterruptedError, SelfKDError, UserError, first_line
 from selfkd.given_paths import check_path
 from selfkd.option_checks import at_least
@@ -22,14 +22,13 @@ from selfkd.runs.prepare import check_finished, check_recipe
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several_progress import SeveralProgress, WatchedRun
 from selfkd.runs.train import check_training
-from selfkd.runs.training_process import TrainingProcess
+from selfkd.runs.training_process import Training, TrainingProcess, check_importable, stop_all
 from selfkd.training.processes import launcher_name
 from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
 
 __all__ = ["Outcome", "train_several"]
 
 _PAUSE_SECONDS = 0.1
-_STOP_SECONDS = 30.0  # how long a stopped process may take to end
 _TIME_IS_UP = "the time is up"
 
 Key = tuple[str, int]
@@ -167,6 +166,7 @@ class _Trainings:
                 teacher = self.teacher_of.get(_key(recipe))
                 untrained_teacher = None if teacher is None else unfinished.get(teacher)
                 try:
+                    check_importable(recipe)
                     for warning in check_training(recipe, self.runs, self.trust_imports, untrained_teacher):
                         _log.warning("%s", warning)
                 except SelfKDError as error:
@@ -209,12 +209,12 @@ class _Trainings:
         """Whether the run of a recipe is finished already and will not be overwritten."""
         return _key(recipe) not in self.overwritten and RunFolder.of(recipe, self.runs).is_finished
 
-    def _start(self, key: Key, files: Path) -> None:
+    def _start(self, key: Key, folder: Path) -> None:
         cores = max(1, available_cores() // self.jobs)
+        is_overwritten = key in self.overwritten
+        training = Training(self.recipes[key], self.runs, is_overwritten, False, self.trust_imports)
         with stops_deferred():  # so that no process is started and then forgotten
-            self.running[key] = TrainingProcess(
-                self.recipes[key], self.runs, files, cores, self.trust_imports, key in self.overwritten
-            )
+            self.running[key] = TrainingProcess(training, folder, limited_to(cores))
 
     def _fault_of_finished(self, recipe: Recipe) -> str | None:
         """Why a finished run cannot be kept for this recipe; None if it is kept."""
@@ -252,11 +252,7 @@ class _Trainings:
 
     def _stop(self) -> None:
         """Let all processes end in an orderly way."""
-        for process in self.running.values():
-            process.stop()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for process in self.running.values():
-            process.close(max(0.0, deadline - time.monotonic()))
+        stop_all(self.running.values())
 
     def _close(self) -> None:
         """End the processes that still run, after an error."""
