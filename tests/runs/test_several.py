@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import pytest
 from short_runs import trained
 
 from image_sets import write_folder
-from real_runs import children, differences, finish, outcome, start
+from real_runs import differences, finish, outcome, start, trainers
 from selfkd.errors import OptionError, RecipeError, RunInterruptedError, UserError
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.several import resolve_several
@@ -45,12 +44,12 @@ class SimulatedProcess:
     messages: dict
     alive: int
 
-    def __init__(self, recipe, runs, files, cores, trust_imports, overwrite):
+    def __init__(self, training, folder, variables):
+        recipe = training.recipe
         self.name = f"{recipe.parts['method']}-{recipe.seed}"
         self.method = recipe.parts["method"]
         self.left = self.looks.get(self.method, 0)
         self.error = self.messages.get(self.method)
-        self.arguments = (cores, trust_imports, overwrite)
         self.is_alive = True
         type(self).alive += 1
         self.events.append(f"{self.name} starts, {self.alive} at work")
@@ -67,7 +66,7 @@ class SimulatedProcess:
         type(self).alive -= 1
         self.events.append(f"{self.name} {how}")
 
-    def stop(self):
+    def stop(self, number):
         self.error = "stopped after epoch 3 of 4; the same command continues"
 
     def close(self, seconds=0):
@@ -124,10 +123,10 @@ def test_a_run_that_fails_does_not_end_the_others(recipes, simulated, tmp_path, 
 
 
 def test_a_process_that_cannot_be_started_is_named(recipes, simulated, tmp_path, monkeypatch):
-    def refuse(recipe, *rest):
-        if recipe.parts["method"] == "plain":
+    def refuse(training, *rest):
+        if training.recipe.parts["method"] == "plain":
             raise OSError(12, "Cannot allocate memory")
-        return simulated(recipe, *rest)
+        return simulated(training, *rest)
 
     monkeypatch.setattr(several, "TrainingProcess", refuse)
     outcomes = train_several(recipes("plain,ps_kd"), tmp_path, show_progress=False)
@@ -317,16 +316,6 @@ OVERRIDES = (
 def folders(runs):
     """The runs below a folder of runs, by method and seed."""
     return {run.path.relative_to(runs): RunFolder(run.path) for run in list_runs(runs)}
-
-
-def trainers(process):
-    """The processes that train for a command."""
-    found = set()
-    for child in children(process):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            if b"--end-with-input" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.add(child)
-    return found
 
 
 def wait_for_trainers(process, runs, epochs):

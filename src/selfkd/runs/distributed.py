@@ -62,10 +62,10 @@ def train_in_processes(training: Training, count: int) -> None:
             _wait_for_first_failure(processes)
         except StopSignal as stop:
             stopped = stop
-        killed = next((rank for rank, process in enumerate(processes) if (process.status or 0) < 0), None)
+        statuses = [process.status or 0 for process in processes]
         with stops_deferred():
             stop_all(processes, signal.SIGTERM if stopped is None else stopped.number)
-        error = _error(processes, killed, stopped)
+        error = _error(processes, statuses, stopped)
     if error is not None:
         raise error
 
@@ -81,34 +81,36 @@ def _wait_for_first_failure(processes: Sequence[TrainingProcess]) -> None:
 
 
 def _error(
-    processes: Sequence[TrainingProcess], killed: int | None, stopped: StopSignal | None
+    processes: Sequence[TrainingProcess], statuses: Sequence[int], stopped: StopSignal | None
 ) -> BaseException | None:
     """The error of processes that have ended; None if all have succeeded.
 
     Args:
         processes: by rank.
-        killed: the rank of the first that was killed before all were stopped; None if none was.
+        statuses: their exit statuses before all were stopped; 0 for those that still ran.
         stopped: the signal that stopped all; None if there was none.
     """
-    failed = [rank for rank, process in enumerate(processes) if process.status]
-    if not failed:
+    if not any(process.status for process in processes):
         return stopped
-    if killed is not None and processes[killed].status == -signal.SIGKILL:
-        return _lost(processes, killed)  # the errors of the others are consequences
-    reports = [(rank, report) for rank in failed if (report := processes[rank].report) is not None]
+    killed = next((rank for rank, status in enumerate(statuses) if status < 0), None)
+    if killed is not None and statuses[killed] == -signal.SIGKILL:
+        return _lost(killed, statuses)  # the errors of the others are consequences
+    reports = {rank: report for rank, process in enumerate(processes) if (report := process.report) is not None}
     if reports:
-        rank, first = min(reports, key=lambda reported: reported[1].time)
+        rank = min(reports, key=lambda rank: reports[rank].time)
         # A foreign error, such as that of a lost connection, may be a consequence of a stop or of a killed process.
-        if not (first.is_foreign and (stopped is not None or killed is not None)):
-            return first.error(f"process {rank} of {len(processes)} failed: ")
-    return stopped or _lost(processes, failed[0] if killed is None else killed)
+        if not (reports[rank].is_foreign and (stopped is not None or killed is not None)):
+            return reports[rank].error(f"process {rank} of {len(processes)} failed: ")
+    if stopped is not None:
+        return stopped
+    return _lost(next(rank for rank, status in enumerate(statuses) if status) if killed is None else killed, statuses)
 
 
-def _lost(processes: Sequence[TrainingProcess], rank: int) -> ProcessLostError:
-    status = processes[rank].status or 0
+def _lost(rank: int, statuses: Sequence[int]) -> ProcessLostError:
+    status = statuses[rank]
     how = signal.Signals(-status).name if status < 0 else f"status {status}"
     return ProcessLostError(
-        f"process {rank} (counted from 0) of {len(processes)} was lost ({how}); "
+        f"process {rank} (counted from 0) of {len(statuses)} was lost ({how}); "
         "the same command continues from the last checkpoint"
     )
 

@@ -100,6 +100,14 @@ class ErrorReport:
         """Whether the error is not a `SelfKDError`."""
         return bool(self.traceback)
 
+    @classmethod
+    def read(cls, folder: Path) -> ErrorReport | None:
+        """The report in the folder of a process; None if there is none."""
+        try:
+            return cls(**json.loads((folder / _REPORT).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
     def write(self, folder: Path) -> None:
         """Write the report into the folder of the process."""
         with written_whole(folder / _REPORT) as partial:
@@ -164,10 +172,7 @@ class TrainingProcess:
     @property
     def report(self) -> ErrorReport | None:
         """The error that the process has reported; None if it has reported none."""
-        try:
-            return ErrorReport(**json.loads((self._folder / _REPORT).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
+        return ErrorReport.read(self._folder)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Send a signal that lets the process end in an orderly way."""
