@@ -210,7 +210,7 @@ def test_a_part_of_the_main_program_is_refused_before_a_process_starts(start, st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["file", "standard input"])
+@pytest.mark.parametrize("kind", ["file", "interactive"])
 def test_a_program_needs_no_main_guard_nor_a_main_file(kind, tmp_path):
     code, folder = tmp_path / "code", tmp_path / "work"
     options = {"name": "mine", "method": "beside_it:Mine", "backbone.width": 4, "trainer.epochs": 2}
@@ -227,7 +227,7 @@ def test_a_program_needs_no_main_guard_nor_a_main_file(kind, tmp_path):
         "from selfkd.runs.train import run\n"
         f"print(run(resolve({PLAIN!r}, {options!r}), Path('runs')).path)\n"
     )
-    command = [sys.executable, *([str(code / "program.py")] if kind == "file" else ["-"])]
+    command = [sys.executable, str(code / "program.py") if kind == "file" else "-i"]
     done = subprocess.run(
         command,
         cwd=folder,

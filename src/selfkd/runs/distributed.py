@@ -103,7 +103,8 @@ def _error(
             return reports[rank].error(f"process {rank} of {len(processes)} failed: ")
     if stopped is not None:
         return stopped
-    return _lost(next(rank for rank, status in enumerate(statuses) if status) if killed is None else killed, statuses)
+    failed = next(rank for rank, status in enumerate(statuses) if status)
+    return _lost(failed if killed is None else killed, statuses)
 
 
 def _lost(rank: int, statuses: Sequence[int]) -> ProcessLostError:
