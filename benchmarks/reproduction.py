@@ -27,7 +27,7 @@ from selfkd.reports.published import ENOUGH_SEEDS, TOLERANCE, Figure, figures_of
 from selfkd.reports.short_names import without_overrides
 from selfkd.runs.records import read_record
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.several import Outcome
+from selfkd.runs.several import TrainingOutcome
 from selfkd.training.epoch_log import read_epoch_log
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +42,10 @@ is *reproduced* if at least {ENOUGH_SEEDS} runs of the unchanged recipe with dif
 {TOLERANCE} points away, or two of their standard deviations if that is more. If it is not, the table says how far ours
 is above or below. It says *another budget* if our runs changed the recipe; such runs cannot be compared with the paper.
 [docs/compare.md](compare.md) explains the tables."""
+_REPEAT = """\
+These commands train the runs again. `python benchmarks/reproduction.py` makes the tables from the runs in
+`results/runs/`.
+"""
 _NOTES = {
     "demo/digits/resnet18": """\
 The papers have no figures for the digits. These trainings take some minutes on a CPU. Other programs ran at the same
@@ -71,7 +75,7 @@ class Setting(NamedTuple):
     overrides: tuple[str, ...]
 
     @classmethod
-    def of(cls, run: Outcome) -> Setting:
+    def of(cls, run: TrainingOutcome) -> Setting:
         """The setting of a run."""
         name, *overrides = run.recipe.name.split("+")
         protocol, backbone, _ = name.rsplit("/", 2)
@@ -83,7 +87,7 @@ class Setting(NamedTuple):
         return "+".join((f"{self.protocol}/{self.backbone}", *self.overrides))
 
 
-def page(runs: Iterable[Outcome], names: Iterable[str], logs: Mapping[str, Any]) -> str:
+def page(runs: Iterable[TrainingOutcome], names: Iterable[str], logs: Mapping[str, Any]) -> str:
     """The text of the page.
 
     Args:
@@ -92,7 +96,7 @@ def page(runs: Iterable[Outcome], names: Iterable[str], logs: Mapping[str, Any])
         logs: the curves of LOTH's authors, as in loth_logs.yaml.
     """
     runs = sorted(runs, key=lambda run: (Setting.of(run), _order(run)))
-    unchanged: dict[str, list[Outcome]] = {}
+    unchanged: dict[str, list[TrainingOutcome]] = {}
     for run in runs:
         if is_unchanged(run.recipe):
             unchanged.setdefault(without_overrides(run.recipe), []).append(run)
@@ -109,7 +113,7 @@ def page(runs: Iterable[Outcome], names: Iterable[str], logs: Mapping[str, Any])
     return "\n".join([*sections, "Written by `python benchmarks/reproduction.py` from `results/runs/`.\n"])
 
 
-def _order(run: Outcome) -> tuple[bool, str, int]:
+def _order(run: TrainingOutcome) -> tuple[bool, str, int]:
     """Plain training first, then by method and by seed."""
     return run.recipe.parts["method"] != "plain", run.recipe.parts["method"], run.recipe.seed
 
@@ -123,10 +127,11 @@ def _introduction(figures: Sequence[Figure], unchanged: Collection[str]) -> str:
     """
     of_protocols = Counter(figure.recipe.rsplit("/", 2)[0] for figure in figures)
     counts = ", ".join(f"{count} of {protocol}" for protocol, count in of_protocols.items())
-    count = sum(figure.recipe in unchanged for figure in figures)
+    run_figures = [figure.recipe for figure in figures if figure.recipe in unchanged]
+    recipes = ", ".join(dict.fromkeys(f"`{name}`" for name in run_figures))
     run = (
-        f"We ran {count} of them at the papers' full budget, and not the others."
-        if count
+        f"We ran {len(run_figures)} of them at the papers' full budget, and not the others: those of {recipes}."
+        if run_figures
         else "**We have run none of them at the papers' full budget.**"
     )
     numbers = f"The recipes of this package have {len(figures)} published figures: {counts}. {run}"
@@ -134,7 +139,7 @@ def _introduction(figures: Sequence[Figure], unchanged: Collection[str]) -> str:
     return "\n\n".join(["# Published figures, and ours", *paragraphs]) + "\n"
 
 
-def _section(setting: Setting, runs: Sequence[Outcome]) -> str:
+def _section(setting: Setting, runs: Sequence[TrainingOutcome]) -> str:
     """The comparison of the runs of one setting, and the commands that repeat them."""
     heading = f"### {setting.backbone}" + (f" with {', '.join(setting.overrides)}" if setting.overrides else "")
     tables = compare_outcomes(runs, "main", runs[0].recipe.name, trained=False).to_markdown()
@@ -143,7 +148,7 @@ def _section(setting: Setting, runs: Sequence[Outcome]) -> str:
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-def _commands(runs: Sequence[Outcome]) -> str:
+def _commands(runs: Sequence[TrainingOutcome]) -> str:
     """The commands that train these runs again: one for each set of overrides."""
     names: dict[tuple[str, ...], dict[str, None]] = {}
     for run in runs:
@@ -153,10 +158,10 @@ def _commands(runs: Sequence[Outcome]) -> str:
     words = f"--seeds {seeds}" if "," in seeds else f"seed={seeds}"  # one number after --seeds counts seeds
     root = ["data.root=DATA_ROOT"] if "root" in runs[0].recipe.options["data"] else []
     lines = [" ".join(["    selfkd compare", *each, *overrides, *root, words]) for overrides, each in names.items()]
-    return "\n".join(["To repeat it:\n", *lines])
+    return "\n".join([_REPEAT, *lines])
 
 
-def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], runs: Sequence[Outcome]) -> str:
+def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], runs: Sequence[TrainingOutcome]) -> str:
     """The authors' log of one network, and our mean over the seeds behind each number."""
     rows = list(zip(*(read_epoch_log(run.folder.metrics_file) for run in runs), strict=True))
     ours = {
@@ -178,10 +183,10 @@ def _curve(name: str, heads: Sequence[str], log: Mapping[str, Any], runs: Sequen
     return f"### {name}\n\nAuthors / ours (mean over the seeds {seeds}).\n\n{table(cells, ['epoch', *heads])}\n"
 
 
-def kept_runs() -> list[Outcome]:
+def kept_runs() -> list[TrainingOutcome]:
     """The runs in results/runs/."""
     folders = [RunFolder(file.parent) for file in sorted(RUNS.rglob("scores.json"))]
-    return [Outcome(folder.recipe(), folder, None) for folder in folders]
+    return [TrainingOutcome(folder.recipe(), folder, None) for folder in folders]
 
 
 def page_of_the_repository() -> str:

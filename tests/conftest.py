@@ -13,6 +13,7 @@ import timm
 import torch
 
 from image_sets import positions_of, save_digit, write_parquet
+from selfkd.cli import main
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -107,5 +108,19 @@ def selfkd(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
+
+    return call
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process, which spares the start of another, in an empty folder: status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
 
     return call

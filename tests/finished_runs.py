@@ -25,8 +25,10 @@ def write_run(
     images_seen: int | None = 1000,
     device: str = "cpu",
     processor: str | None = None,
+    processes: int = 1,
     rule: Mapping[str, Any] | None = None,
     n: int = 100,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> RunFolder:
     """Write a finished run of a recipe.
 
@@ -39,8 +41,10 @@ def write_run(
         images_seen: in the whole training.
         device: that trained.
         processor: model of the CPU; None for a run of an older version, which does not say it.
+        processes: that trained.
         rule: the selection; by default the best epoch on the test images.
         n: number of test images.
+        fingerprints: the record of the data; None for a run without one.
     """
 
     def scores(values: Mapping[str, float], count: int) -> dict[str, Any]:
@@ -49,7 +53,10 @@ def write_run(
     folder = RunFolder.of(recipe, runs)
     folder.path.mkdir(parents=True)
     write_text(folder.recipe_file, recipe.to_yaml())
-    write_json(folder.environment_file, {"device": device} | ({} if processor is None else {"processor": processor}))
+    known = {} if processor is None else {"processor": processor}
+    write_json(folder.environment_file, {"device": device, "processes": processes, **known})
+    if fingerprints is not None:
+        write_json(folder.data_file, fingerprints)
     rows = epochs or (last,)
     with folder.metrics_file.open("w", newline="") as file:
         columns = ["epoch", "train/loss", "seconds/train", *(f"test/top1/{head}" for head in last)]

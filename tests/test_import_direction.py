@@ -26,6 +26,8 @@ LEVELS = [
         "option_checks",
         "process_environment",
         "process_group",
+        "progress_bars",
+        "signals",
         "terminal",
         "value_ranges",
     },
@@ -39,6 +41,7 @@ LEVELS = [
     {"recipes"},
     {"runs"},
     {"reports"},
+    {"api"},
     {"cli"},
 ]
 LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}
@@ -91,6 +94,13 @@ def test_imports_between_the_rooms_of_data_point_one_way(file):
             assert name != "selfkd.data", "only packages above data know the table of names"
             other = name.split(".")[2]
             assert other == room or ROOM_LEVEL_OF[other] < ROOM_LEVEL_OF[room], f"{room} must not import {other}"
+
+
+def test_the_command_has_no_other_way_than_the_api():
+    allowed = {"api", "cli", "errors", *LEVELS[2]}
+    for file in (ROOT / "cli").glob("*.py"):
+        ours = {name.split(".")[1] for name in imported(file) if name.startswith("selfkd.")}
+        assert ours <= allowed, f"{file.name} must not import {', '.join(ours - allowed)}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())

@@ -29,7 +29,7 @@ from selfkd.recipes.several import each_once, resolve_several
 from selfkd.runs.epoch_counts import saved_epochs
 from selfkd.runs.records import read_record
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.several import Outcome, train_several
+from selfkd.runs.several import TrainingOutcome, train_several
 from selfkd.terminal import configure_logging
 from selfkd.training.epoch_log import read_epoch_log
 
@@ -82,7 +82,7 @@ def not_finished(recipes: Iterable[Recipe], *places: Path) -> list[Recipe]:
     return [recipe for recipe in recipes if not any(RunFolder.of(recipe, place).is_finished for place in places)]
 
 
-def train(waiting: Sequence[Recipe], arguments: argparse.Namespace) -> list[Outcome]:
+def train(waiting: Sequence[Recipe], arguments: argparse.Namespace) -> list[TrainingOutcome]:
     """Train in the order of the queue, until the time is up or nothing is left that can finish.
 
     A recipe is first trained for a short time if its pace is not known.
@@ -93,7 +93,7 @@ def train(waiting: Sequence[Recipe], arguments: argparse.Namespace) -> list[Outc
     ends = time.monotonic() + 60 * arguments.minutes - STOP_SECONDS
     for recipe in waiting:
         check_whole(recipe)
-    failed: list[Outcome] = []
+    failed: list[TrainingOutcome] = []
     tried: set[str] = set()
     while True:
         pack(arguments.runs, arguments.out / ARCHIVE, arguments.commit)
@@ -119,7 +119,7 @@ def train(waiting: Sequence[Recipe], arguments: argparse.Namespace) -> list[Outc
                 seconds=stops - time.monotonic(),
             )
         except UserError as error:  # all of them are wrong
-            outcomes = [Outcome(recipe, RunFolder.of(recipe, arguments.runs), str(error)) for recipe in recipes]
+            outcomes = [TrainingOutcome(recipe, RunFolder.of(recipe, arguments.runs), str(error)) for recipe in recipes]
         if time.monotonic() < stops:  # what did not finish before the time was up has failed
             failed += [outcome for outcome in outcomes if outcome.error is not None]
 

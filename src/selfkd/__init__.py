@@ -9,6 +9,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selfkd.api import (
+        check,
+        compare,
+        compare_runs,
+        evaluate,
+        evaluation_report,
+        is_main_process,
+        list_backbones,
+        list_datasets,
+        list_methods,
+        list_recipes,
+        list_runs,
+        load,
+        recipe_help,
+        resolve_recipes,
+        train,
+        train_several,
+    )
     from selfkd.backbones import create_backbone
     from selfkd.backbones.staged import Staged, stage
     from selfkd.contract import Batch, DatasetInfo, Features, Needs, Normalization, Progress, StepOutput
@@ -17,59 +35,114 @@ if TYPE_CHECKING:
     from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
-    from selfkd.reports.compare import compare
+    from selfkd.recipes.recipe import Recipe
     from selfkd.reports.comparison import Comparison
-    from selfkd.runs.evaluate import evaluate
-    from selfkd.runs.listing import ListedRun, list_runs
-    from selfkd.runs.loading import LoadedRun, load, load_method
+    from selfkd.runs.listing import ListedRun
+    from selfkd.runs.loading import load_method
+    from selfkd.runs.prediction import ClassProbability, Prediction
+    from selfkd.runs.run import Run
+    from selfkd.runs.several import TrainingOutcome
     from selfkd.supervision import create_supervision
     from selfkd.supervision.base import Supervision
     from selfkd.teachers.teacher import Teacher
 
 __all__ = [
     "Batch",
+    "ClassProbability",
     "Comparison",
     "DatasetInfo",
     "Evaluation",
     "Features",
     "History",
     "ListedRun",
-    "LoadedRun",
     "Memory",
     "Method",
     "Needs",
     "Normalization",
+    "Prediction",
     "Progress",
+    "Recipe",
+    "Run",
     "SelfKDError",
     "Staged",
     "StepOutput",
     "Supervision",
     "Teacher",
+    "TrainingOutcome",
+    "check",
     "compare",
+    "compare_runs",
     "create_backbone",
     "create_method",
     "create_supervision",
     "evaluate",
+    "evaluation_report",
+    "is_main_process",
+    "list_backbones",
+    "list_datasets",
+    "list_methods",
+    "list_recipes",
     "list_runs",
     "load",
     "load_method",
+    "recipe_help",
+    "resolve_recipes",
     "stage",
+    "train",
+    "train_several",
 ]
 
 _HOMES = {
+    "selfkd.api": (
+        "check",
+        "compare",
+        "compare_runs",
+        "evaluate",
+        "evaluation_report",
+        "is_main_process",
+        "list_backbones",
+        "list_datasets",
+        "list_methods",
+        "list_recipes",
+        "list_runs",
+        "load",
+        "recipe_help",
+        "resolve_recipes",
+        "train",
+        "train_several",
+    ),
     "selfkd.backbones": ("create_backbone",),
-    "selfkd.backbones.staged": ("Staged", "stage"),
-    "selfkd.contract": ("Batch", "DatasetInfo", "Features", "Needs", "Normalization", "Progress", "StepOutput"),
+    "selfkd.backbones.staged": (
+        "Staged",
+        "stage",
+    ),
+    "selfkd.contract": (
+        "Batch",
+        "DatasetInfo",
+        "Features",
+        "Needs",
+        "Normalization",
+        "Progress",
+        "StepOutput",
+    ),
     "selfkd.errors": ("SelfKDError",),
     "selfkd.evaluation.evaluation": ("Evaluation",),
-    "selfkd.memories": ("History", "Memory"),
+    "selfkd.memories": (
+        "History",
+        "Memory",
+    ),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
-    "selfkd.reports.compare": ("compare",),
+    "selfkd.recipes.recipe": ("Recipe",),
     "selfkd.reports.comparison": ("Comparison",),
-    "selfkd.runs.evaluate": ("evaluate",),
-    "selfkd.runs.listing": ("ListedRun", "list_runs"),
-    "selfkd.runs.loading": ("LoadedRun", "load", "load_method"),
+    "selfkd.runs.listing": ("ListedRun",),
+    "selfkd.runs.loading": ("load_method",),
+    "selfkd.runs.prediction": (
+        "ClassProbability",
+        "Prediction",
+    ),
+    "selfkd.runs.run": ("Run",),
+    "selfkd.runs.several": ("TrainingOutcome",),
     "selfkd.supervision": ("create_supervision",),
     "selfkd.supervision.base": ("Supervision",),
     "selfkd.teachers.teacher": ("Teacher",),

@@ -24,6 +24,7 @@ __all__ = [
     "UnfitDataError",
     "UnknownNameError",
     "UnlabelledImagesError",
+    "UnreadableImageError",
     "UserError",
     "WorkerKilledError",
     "few",
@@ -117,6 +118,10 @@ class RecipeError(UserError):
 
 class DataError(UserError):
     """Data that is missing, cannot be read, or does not fit the recipe."""
+
+
+class UnreadableImageError(DataError):
+    """An image that cannot be read."""
 
 
 class BatchError(UserError, ValueError):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from selfkd.errors import DataError, RunError, UserError, shown
 
-__all__ = ["RECIPE_FILE", "check_path", "check_run", "data_folder", "lacking"]
+__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "lacking"]
 
+CSV_ENDING = ".csv"
+"""How the name of a table of image files and labels ends, in lower case."""
 RECIPE_FILE = "recipe.yaml"
 """Name of the file in a run folder that holds its resolved recipe."""
 
@@ -53,16 +55,21 @@ def check_run(path: Path) -> None:
         raise RunError(f"{path} is not a run folder: it holds no {RECIPE_FILE}")
 
 
-def data_folder(data: str) -> Path:
-    """The folder of a data set, from its path.
+def data_place(data: str) -> Path:
+    """The folder of a data set, or its CSV file, from its path.
 
-    Raises: DataError: if there is no such folder, or it cannot be read.
+    Raises: DataError: if there is no such folder or file, or it cannot be read.
     """
     try:
-        folder = Path(data).expanduser()
-        found = folder.is_dir()
+        place = Path(data).expanduser()
+        found = place.is_dir() or (place.is_file() and place.suffix.lower() == CSV_ENDING)
+        is_file = place.is_file()
     except (OSError, RuntimeError) as error:  # RuntimeError: ~ before the name of an unknown user
         raise DataError(f"{data} cannot be read: {error}") from error
     if not found:
-        raise DataError(f"{folder} is neither a folder nor the name of a data set; 'selfkd list datasets' shows those")
-    return folder
+        if is_file:
+            raise DataError(f"{place} is a file, but no CSV file ({CSV_ENDING}); give a folder or a CSV file")
+        raise DataError(
+            f"{place} is neither a folder, a CSV file nor the name of a data set; 'selfkd list datasets' shows those"
+        )
+    return place

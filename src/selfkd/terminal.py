@@ -13,7 +13,15 @@ from typing import Any, TextIO, cast
 
 from selfkd.errors import StorageError
 
-__all__ = ["OutputClosedError", "as_message", "configure_logging", "printable", "safe_output", "write_exactly"]
+__all__ = [
+    "OutputClosedError",
+    "as_message",
+    "configure_logging",
+    "log_shown",
+    "printable",
+    "safe_output",
+    "write_exactly",
+]
 
 _NOT_PLAIN = re.compile(r"[^ -~]")
 _NOT_PLAIN_BUT_LAYOUT = re.compile(r"[^ -~\n\r\t]")  # a table's lines, a progress bar's return
@@ -89,6 +97,28 @@ def configure_logging(level: int) -> None:
     handler.setFormatter(_MessageFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("selfkd").setLevel(level)
+
+
+@contextmanager
+def log_shown() -> Iterator[None]:
+    """Show this library's log on standard error in this block, unless the program has set up logging.
+
+    A script or a notebook that has not would see warnings alone. Nothing outside this library's own logger changes, and
+    that only until the block ends.
+    """
+    log = logging.getLogger("selfkd")
+    if log.hasHandlers():
+        yield
+        return
+    handler, level = logging.StreamHandler(), log.level
+    handler.setFormatter(_MessageFormatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(level or logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 class _MessageFormatter(logging.Formatter):

@@ -7,7 +7,7 @@ from selfkd.recipes.recipe import differences
 from selfkd.reports.published import figures_of
 from selfkd.runs.records import write_json
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.several import Outcome
+from selfkd.runs.several import TrainingOutcome
 from selfkd.training.epoch_log import read_epoch_log
 
 DTSKD, PLAIN = "dtskd/cifar100/resnet18/dtskd", "dtskd/cifar100/resnet18/plain"  # published 80.46, 76.27
@@ -28,7 +28,7 @@ def finished(tmp_path):
         recipe = resolve(name, {"seed": seed, **(overrides or {})})
         folder = write_run(recipe, tmp_path, last if isinstance(last, dict) else {"main": last}, **others)
         write_json(folder.environment_file, ENVIRONMENT)
-        return Outcome(recipe, folder, None)
+        return TrainingOutcome(recipe, folder, None)
 
     return make
 
@@ -45,7 +45,8 @@ def test_runs_stand_below_their_protocol_with_a_verdict(benchmark, finished, log
     runs = [finished(DTSKD, seed, 80.0, best={"main": 80.46}) for seed in (2, 0, 1)]
     runs += [finished(PLAIN, 0, 76.0), finished("teskd/cifar100/resnet18/plain", 0, 74.0)]
     page = benchmark.page(runs, [DTSKD, PLAIN, LOTH], logs)
-    assert "We ran 2 of them at the papers' full budget, and not the others." in " ".join(page.split())
+    run = f"We ran 2 of them at the papers' full budget, and not the others: those of `{DTSKD}`, `{PLAIN}`."
+    assert run in " ".join(page.split())
     sections = page.split("\n## ")
     assert [section.partition("\n")[0] for section in sections[1:]] == ["dtskd/cifar100", "teskd/cifar100"]
     dtskd = next(line for line in sections[1].splitlines() if line.startswith("| dtskd"))
@@ -66,7 +67,9 @@ def test_another_budget_is_a_table_of_its_own_and_no_run_figure(benchmark, finis
     runs = [finished(PLAIN, 0, 76.0), finished(PLAIN, 0, 50.0, changed)]
     runs.append(finished(PLAIN, 0, 51.0, {**changed, "method": "loth"}))
     page = benchmark.page(runs, [PLAIN], logs)
-    assert "We ran 1 of them" in " ".join(page.split())
+    assert f"We ran 1 of them at the papers' full budget, and not the others: those of `{PLAIN}`." in " ".join(
+        page.split()
+    )
     table = page.partition("### resnet18 with trainer.epochs=15")[2]
     assert table.count("another budget (not comparable)") == 1, "of plain alone, since the paper's figure is plain's"
     assert f"selfkd compare {PLAIN} method=loth trainer.epochs=15 data.root=DATA_ROOT seed=0" in table

@@ -7,26 +7,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from selfkd.cli import main
-
 RECIPE = "demo/digits/resnet18/dtskd"
 SHORT = ("backbone.width=8", "trainer.epochs=2")
 
 
 LISTS = [["list", kind] for kind in ("methods", "backbones", "recipes", "datasets")]
 LISTS.append(["list", "runs", "."])
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
-    """The command within this process, which spares the start of another."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return call
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], *LISTS])
@@ -196,7 +182,7 @@ BAD = {
     "epochs": (["train", RECIPE, "trainer.epochs=0"], "trainer.epochs=0 is not allowed"),
     "no root": (["train", "dtskd/cifar100/resnet18/plain"], "data.root=None is not allowed"),
     "bad root": (["train", "dtskd/cifar100/resnet18/plain", "data.root=nowhere"], "nowhere' is not a folder"),
-    "nothing to compare": (["compare", "--seeds", "2"], "name the recipes to compare, for example"),
+    "nothing to compare": (["compare", "--seeds", "2"], "name a recipe, for example"),
     "a pattern without a recipe": (["compare", "demo/digits/resnet81/*"], "nearest: demo/digits/resnet18/"),
     "a number of seeds": (["compare", RECIPE, "--seeds", "many"], "argument --seeds: must be a number of seeds, or"),
     "no seed": (["compare", RECIPE, "--seeds", "0"], "--seeds=0 is not allowed; --seeds must be"),
@@ -292,11 +278,14 @@ SLIPS = {
     ),
     "a run to evaluate": (["evaluate", "nosuch"], "nosuch is not a run folder: it holds no recipe.yaml"),
     "a run to export": (["export", "nosuch"], "nosuch is not a run folder: it holds no recipe.yaml"),
-    "a data set": (["check", "/nosuch"], "/nosuch is neither a folder nor the name of a data set"),
+    "a data set": (["check", "/nosuch"], "/nosuch is neither a folder, a CSV file nor the name of a data set"),
     "underscores": (["train", RECIPE, "trainer.epochs=1_000"], "trainer.epochs='1_000' is not allowed; write numbers"),
     "leading zeros": (["train", RECIPE, "trainer.epochs=010"], "trainer.epochs='010' is not allowed; write numbers"),
     "colons": (["train", "trainer.epochs=1:30"], "trainer.epochs='1:30' is not allowed; write numbers in plain"),
-    "nothing to compare": (["compare"], "name the recipes to compare, for example selfkd compare"),
+    "nothing to compare": (
+        ["compare"],
+        "name a recipe, for example 'demo/digits/resnet18/*'; 'selfkd list recipes' shows",
+    ),
     "a key to compare with": (["compare", RECIPE, "trainer.epoch=3"], "nearest: trainer.epochs"),
     "a recipe to compare": (["compare", "demo/digits/resnet18/plane"], "nearest: demo/digits/resnet18/plain"),
     "a seed": (["train", RECIPE, "seed=0x1F"], "seed='0x1F' is not allowed; write numbers in plain decimals"),

@@ -63,6 +63,9 @@ def test_a_file_is_written_and_kept(compare, tmp_path):
     assert status == 2
     assert "--overwrite" in errors
     assert compare("--output", "table.md", "--overwrite")[0] == 0
+    status, text, errors = compare("--overwrite")
+    assert (status, text) == (2, "")
+    assert errors.startswith("selfkd: --overwrite is not allowed; it replaces the file of --output; give --output, or")
 
 
 def test_a_list_of_seeds_and_what_is_missing(compare):
@@ -75,10 +78,10 @@ def test_a_list_of_seeds_and_what_is_missing(compare):
 def test_a_failed_run_gives_status_1_after_the_table(compare, monkeypatch, tmp_path, capsys):
     from selfkd.reports import compare as module
 
-    def killed(recipes, runs, *others):
+    def killed(recipes, runs, *others, **flags):
         folders = [module.RunFolder.of(recipe, runs) for recipe in recipes]
         errors = [None] * (len(recipes) - 1) + ["it was killed"]
-        return [module.Outcome(*each) for each in zip(recipes, folders, errors, strict=True)]
+        return [module.TrainingOutcome(*each) for each in zip(recipes, folders, errors, strict=True)]
 
     monkeypatch.setattr(module, "train_several", killed)
     assert main(["compare", PLAIN, DTSKD, "--seeds", "2"]) == 1

@@ -11,7 +11,8 @@ from image_sets import digit, write_folder
 from selfkd.cli import main
 from selfkd.errors import CheckpointError, shown
 from selfkd.recipes.reader import resolve
-from selfkd.runs import prediction
+from selfkd.runs.prediction import Prediction
+from selfkd.runs.run import Run
 from selfkd.runs.train import run
 from selfkd.training import threads
 
@@ -182,10 +183,10 @@ def test_an_output_that_is_a_link_is_written_where_it_leads(hostile_run, command
 
 def test_an_output_is_whole_or_not_there(hostile_run, command, images, monkeypatch):
     def breaks_off(run, images, top, batch_size, report):
-        yield {"image": "0.png", "classes": []}
+        yield Prediction("0.png", ())
         raise CheckpointError("its weights are damaged")
 
-    monkeypatch.setattr(prediction, "predict", breaks_off)
+    monkeypatch.setattr(Run, "predict_each", breaks_off)
     status, _, errors = command("predict", hostile_run, "photos", "--output", "labels.txt")
     assert status == 1
     assert "its weights are damaged" in errors

@@ -55,16 +55,14 @@ def test_every_command_resolves(command, files):
 def test_the_example_in_python_trains_what_it_says(monkeypatch, tmp_path):
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     calls = []
-    monkeypatch.setattr(
-        "selfkd.runs.several.train_several", lambda *arguments, **options: calls.append((arguments, options))
-    )
+    monkeypatch.setattr("selfkd.runs.several.train_several", lambda *arguments: calls.append(arguments))
     (tmp_path / "example.py").write_text(example)
     runpy.run_path(str(tmp_path / "example.py"))
-    (((recipes, runs), options),) = calls
+    ((recipes, runs, jobs, *_),) = calls
     assert [(recipe.parts["method"], recipe.seed) for recipe in recipes] == [
         (method, seed) for method in ("plain", "dtskd") for seed in range(3)
     ]
-    assert (runs, options) == (Path("runs"), {"jobs": 2})
+    assert (runs, jobs) == (Path("runs"), 2)
 
 
 def test_an_option_has_no_list(files):

@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 
 from accuracies import accuracies
 from image_sets import digit, write_folder
+from selfkd.api import load
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.backbones.torchvision_stages import TORCHVISION_STAGES
 from selfkd.contract import Preprocessing
@@ -18,7 +19,6 @@ from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
 from selfkd.runs import networks
 from selfkd.runs.checkup import check
-from selfkd.runs.loading import load
 from selfkd.runs.train import run
 
 DEMO = "demo/digits/resnet18/plain"

@@ -9,10 +9,11 @@ from selfkd.errors import CheckpointError, RunError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.comparison import Comparison, Skipped
 from selfkd.reports.estimates import Difference, Estimate
-from selfkd.reports.results import CorrectPredictions, read_result
+from selfkd.reports.results import read_result
 from selfkd.runs.run_folder import RunFolder
 
-PLAIN, DTSKD = "demo/digits/resnet18/plain", "demo/digits/resnet18/dtskd"
+DEMO = "demo/digits/resnet18"
+PLAIN, DTSKD = f"{DEMO}/plain", f"{DEMO}/dtskd"
 
 
 class Runs:
@@ -22,12 +23,15 @@ class Runs:
         self.folder = folder
         self.recipes, self.results = {}, []
 
-    def add(self, name, seed, last, predictions=None, overrides=None, **others):
+    def add(self, name, seed, last, correct=None, images=None, overrides=None, **others):
+        """Add a run. `images` names its test images; a run without them does not say which it had."""
         recipe = resolve(name, {"seed": seed, **(overrides or {})})
         self.recipes.setdefault(recipe.name, recipe)
         last = last if isinstance(last, dict) else {"main": last}
+        if images is not None:
+            others["fingerprints"] = {"fingerprint": f"1:all {images}", "test_fingerprint": f"1:{images}"}
         result = read_result(recipe, write_run(recipe, self.folder, last, **others))
-        self.results.append(replace(result, predictions=predictions))
+        self.results.append(replace(result, correct=correct))
 
     def compared(self, baseline=None, **others):
         names = list(self.recipes)
@@ -56,7 +60,7 @@ def test_a_row_has_mean_and_deviation_over_the_seeds(two):
     assert plain.best == Estimate(92.0, 1.0, 3, (91.0, 93.0, 92.0))
     assert plain.train == Estimate(99.0, 0.0, 3, (99.0, 99.0, 99.0))
     assert plain.best_epochs == (7, 8, 9)
-    assert plain.rule == "best-on-test"
+    assert plain.rules == ("best-on-test",)
     assert plain.over_seeds is plain.over_images is plain.published is None
     assert (dtskd.name, dtskd.head) == ("dtskd", "main")
     assert dtskd.over_seeds.mean == pytest.approx(1.5)
@@ -89,17 +93,32 @@ def test_times_of_different_devices_are_not_compared(runs):
     assert [cost.relative for cost in comparison.costs] == [1.0, None]
     text = comparison.to_markdown()
     assert "on NVIDIA H100, cpu." in text
-    assert "cost is empty for dtskd: the device or the CPU is not that of the baseline." in text
+    assert "cost is empty for dtskd: the devices or the CPU are not those of the baseline." in text
 
 
 @pytest.mark.parametrize(("other", "relative"), [("AMD EPYC", 1.0), ("Intel Xeon", None), (None, None)])
-@pytest.mark.parametrize("device", ["cpu", "NVIDIA H100"])
-def test_times_of_different_cpus_are_not_compared(runs, device, other, relative):
-    runs.add(PLAIN, 0, 90.0, device=device, processor="AMD EPYC")
-    runs.add(DTSKD, 0, 90.0, device=device, processor=other)
+def test_times_of_different_cpus_are_not_compared(runs, other, relative):
+    runs.add(PLAIN, 0, 90.0, processor="AMD EPYC")
+    runs.add(DTSKD, 0, 90.0, processor=other)
     comparison = runs.compared()
     assert comparison.costs[1].relative == relative
-    assert f"{device} (AMD EPYC)" in comparison.to_markdown()
+    assert "cpu (AMD EPYC)" in comparison.to_markdown()
+
+
+def test_beside_a_gpu_the_cpu_does_not_count(runs):
+    runs.add(PLAIN, 0, 90.0, device="NVIDIA H100", processor="AMD EPYC")
+    runs.add(DTSKD, 0, 90.0, device="NVIDIA H100", processor="Intel Xeon")
+    comparison = runs.compared()
+    assert comparison.costs[1].relative == 1
+    assert "on NVIDIA H100." in comparison.to_markdown()
+
+
+def test_times_of_one_and_of_several_processes_are_not_compared(runs):
+    runs.add(PLAIN, 0, 90.0, processes=2)
+    runs.add(DTSKD, 0, 90.0)
+    comparison = runs.compared()
+    assert [cost.relative for cost in comparison.costs] == [1.0, None]
+    assert "on 2 x cpu, cpu." in comparison.to_markdown()
 
 
 def test_what_only_some_recipes_have_is_an_empty_cell_with_a_reason(runs):
@@ -108,7 +127,7 @@ def test_what_only_some_recipes_have_is_an_empty_cell_with_a_reason(runs):
     text = runs.compared().to_markdown()
     assert "images seen is empty for plain: a run did not record it." in text
     assert "training time is empty for dtskd: a run did not record it." in text
-    assert "is not that of the baseline" not in text
+    assert "not those of the baseline" not in text
     assert "There is no column" not in text
 
 
@@ -130,7 +149,19 @@ def test_only_shared_seeds_are_paired(runs):
     runs.add(DTSKD, 1, 83.0)
     comparison = runs.compared()
     assert comparison.rows[1].over_seeds == Difference(3.0, None, None, 1)
-    assert "A single seed gives no interval" in comparison.to_markdown()
+    text = comparison.to_markdown()
+    assert "A single seed gives no interval" in text
+    assert "| +3.00 " in text, "of the only run"
+
+
+def test_the_number_of_pairs_is_shown_where_there_are_more_runs(runs):
+    for seed in range(4):
+        runs.add(PLAIN, seed, 90.0)
+        runs.add(DTSKD, seed + 3, 92.0)
+        runs.add(f"{DEMO}/ps_kd", seed + 2, 90.0 + seed)
+    text = runs.compared().to_markdown()
+    assert "| +2.00 (1 seed) " in text
+    assert "| +0.50 [-5.85, +6.85] (2 seeds) |" in text
 
 
 def test_the_reason_of_a_missing_difference_is_not_guessed(runs):
@@ -142,19 +173,19 @@ def test_the_reason_of_a_missing_difference_is_not_guessed(runs):
     assert runs.compared().without_predictions == (), "where no seed is shared, nothing is paired"
 
 
-def predictions(share, seed, images="same", n=200):
-    return CorrectPredictions({"main": np.random.default_rng(seed).random(n) < share}, frozenset({images}))
+def correct(share, seed, n=100):
+    return {"main": np.random.default_rng(seed).random(n) < share}
 
 
 def test_images_that_all_seeds_share_are_paired_by_their_mean(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed))
-        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10))
+        runs.add(PLAIN, seed, 90.0, correct(0.8, seed), "of all")
+        runs.add(DTSKD, seed, 90.0, correct(0.9, seed + 10), "of all")
     comparison = runs.compared()
     difference = comparison.rows[1].over_images
-    means = [np.mean([run.predictions.correct["main"] for run in runs.results[start::2]]) for start in (0, 1)]
+    means = [np.mean([run.correct["main"] for run in runs.results[start::2]]) for start in (0, 1)]
     assert difference.mean == pytest.approx(100 * (means[1] - means[0]))
-    assert difference.n == 200
+    assert difference.n == 100
     assert difference.low < difference.mean < difference.high
     assert comparison.image_pairs == "images"
     assert comparison.rows[0].over_images is None
@@ -162,36 +193,67 @@ def test_images_that_all_seeds_share_are_paired_by_their_mean(runs):
 
 def test_seeds_with_their_own_images_are_taken_together(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed, f"of seed {seed}"))
-        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10, f"of seed {seed}"))
+        runs.add(PLAIN, seed, 90.0, correct(0.8, seed), f"of seed {seed}")
+        runs.add(DTSKD, seed, 90.0, correct(0.9, seed + 10), f"of seed {seed}")
     comparison = runs.compared()
-    assert comparison.rows[1].over_images.n == 400
+    assert comparison.rows[1].over_images.n == 200
+    assert comparison.data_differences == ()
     assert comparison.image_pairs == "images and seeds"
     assert "The seeds have different test images, which may overlap" in comparison.to_markdown()
 
 
-def test_runs_on_other_images_are_not_paired(runs):
-    runs.add(PLAIN, 0, 90.0, predictions(0.8, 0, "these"))
-    runs.add(DTSKD, 0, 90.0, predictions(0.8, 0, "those"))
+def test_runs_on_other_test_images_are_not_paired(runs):
+    for seed in range(3):
+        runs.add(PLAIN, seed, 90.0, correct(0.8, 0), "these")
+        runs.add(DTSKD, seed, 91.0 + seed, correct(0.8, 0), "those" if seed else "these")
     comparison = runs.compared()
-    assert comparison.rows[1].over_images is None
+    assert comparison.rows[1].over_seeds == Difference(1.0, None, None, 1)
+    assert comparison.rows[1].over_images.n == 100
+    expected = f"- Not the same: the test images of {DTSKD} and {PLAIN} (seeds 1, 2), so no difference is taken.\n"
+    assert expected in comparison.to_markdown()
+    assert json.loads(comparison.to_json())["data_differences"][0]["seeds"] == [1, 2]
+
+
+def test_without_a_pair_on_the_same_test_images_there_is_no_difference(runs):
+    runs.add(PLAIN, 0, 90.0, n=100)
+    runs.add(DTSKD, 0, 90.0, n=80)
+    comparison = runs.compared()
+    assert comparison.rows[1].over_seeds is comparison.rows[1].over_images is None
     text = comparison.to_markdown()
-    assert "over images" not in text.partition("\n\n")[0]
-    assert "A difference over images is missing: the runs of one seed had different test images." in text
+    assert "difference over seeds" not in text.partition("\n\n")[0]
+    assert f"Not the same: the test images of {DTSKD} and {PLAIN} (seed 0), so no difference is taken.\n" in text
+    assert "no seed is shared" not in text
+
+
+def test_other_training_images_are_named_and_the_runs_are_paired(runs):
+    runs.add(PLAIN, 0, 90.0, correct(0.8, 0), fingerprints={"fingerprint": "1:a", "test_fingerprint": "1:c"})
+    runs.add(DTSKD, 0, 91.0, correct(0.8, 0), fingerprints={"fingerprint": "1:b", "test_fingerprint": "1:c"})
+    comparison = runs.compared()
+    assert comparison.rows[1].over_images.n == 100
+    assert f"Not the same: the data of {DTSKD} and {PLAIN} (seed 0).\n" in comparison.to_markdown()
+
+
+def test_fingerprints_of_two_rules_say_nothing(runs):
+    runs.add(PLAIN, 0, 90.0, correct(0.8, 0), fingerprints={"fingerprint": "abc"})
+    runs.add(DTSKD, 0, 91.0, correct(0.8, 0), "these")
+    comparison = runs.compared()
+    assert comparison.data_differences == ()
+    assert comparison.rows[1].over_seeds.mean == 1
+    assert comparison.rows[1].over_images is None
+    assert comparison.without_predictions == ("a run does not say which test images it had",)
 
 
 def test_a_difference_over_images_is_of_the_same_seeds_as_that_over_seeds(runs):
     for seed in range(2):
-        runs.add(PLAIN, seed, 90.0, predictions(0.8, seed))
-        runs.add(DTSKD, seed, 90.0, predictions(0.9, seed + 10) if seed else None)
+        runs.add(PLAIN, seed, 90.0, correct(0.8, seed), "of all")
+        runs.add(DTSKD, seed, 90.0, correct(0.9, seed + 10) if seed else None, "of all")
     assert runs.compared().rows[1].over_images is None
 
 
 def test_runs_of_an_older_version_are_paired_by_the_checksum_of_all_images(runs):
-    older, newer = predictions(0.8, 0), predictions(0.9, 1)
-    runs.add(PLAIN, 0, 90.0, replace(older, images=frozenset({"all"})))
-    runs.add(DTSKD, 0, 90.0, replace(newer, images=frozenset({"all", "test"})))
-    assert runs.compared().rows[1].over_images.n == 200
+    runs.add(PLAIN, 0, 90.0, correct(0.8, 0), fingerprints={"fingerprint": "1:all"})
+    runs.add(DTSKD, 0, 90.0, correct(0.9, 1), fingerprints={"fingerprint": "1:all", "test_fingerprint": "1:test"})
+    assert runs.compared().rows[1].over_images.n == 100
 
 
 def test_a_published_figure_stands_beside_ours_with_a_verdict(runs):
@@ -229,6 +291,35 @@ def test_the_differences_of_the_trainings_stand_under_the_table(runs):
     text = runs.compared().to_markdown()
     assert f"Not the same: trainer.epochs is 200 in {PLAIN} and 15 in {DTSKD}+trainer.epochs=15." in text
     assert "The same for all: data=digits, backbone=resnet18_cifar" in text
+
+
+def test_what_differs_beside_the_method_is_said(runs):
+    runs.add(PLAIN, 0, 90.0)
+    runs.add(DTSKD, 0, 90.0, overrides={"augmentation": "crop_flip", "regularization.mixup": 0.5})
+    comparison = runs.compared()
+    other = "dtskd+augmentation=crop_flip+regularization.mixup=0.5"
+    assert [row.name for row in comparison.rows] == ["plain", other]
+    text = comparison.to_markdown()
+    assert f"- augmentation differs: none in plain; crop_flip in {other}.\n" in text
+    assert f"- regularization.mixup differs: 0.0 in plain; 0.5 in {other}.\n" in text
+    assert json.loads(comparison.to_json())["compared"]["augmentation"][PLAIN] == "none"
+
+
+def test_rules_of_the_best_epoch_stand_in_the_legend_alone(runs):
+    after = {"rule": "best-on-test", "after_epoch": 201}
+    runs.add(PLAIN, 0, 90.0, rule=after)
+    text = runs.compared().to_markdown()
+    assert "| best-on-test epoch (%) |" in text.replace("   |", " |")
+    assert (
+        "- best-on-test: the evaluated epoch after epoch 201 with the highest accuracy of main on the split test."
+        in text
+    )
+    assert "The accuracy at the best-on-test epoch is too high" in text
+    runs.add(DTSKD, 0, 90.0)
+    text = runs.compared().to_markdown()
+    assert "- best-on-test of plain: the evaluated epoch after epoch 201 with" in text
+    assert "- best-on-test of dtskd: the evaluated epoch with" in text
+    assert text.count("The accuracy at the best-on-test epoch") == 1
 
 
 def test_skipped_runs_are_named_under_the_table(two, tmp_path):

@@ -13,6 +13,25 @@ DEMO, PAPER = "demo/digits/resnet18", "dtskd/cifar100/resnet18"
         ([(f"{DEMO}/plain", {}), (f"{DEMO}/plain", {"method": "ps_kd"})], ("method", ["plain", "ps_kd"])),
         ([(f"{PAPER}/dtskd", {}), (f"{PAPER}/dtskd-linear", {})], ("recipe", ["dtskd", "dtskd-linear"])),
         (
+            [(f"{DEMO}/plain", {}), (f"{DEMO}/dtskd", {"method.temperature": 2})],
+            ("recipe", ["plain", "dtskd+method.temperature=2.0"]),
+        ),
+        (
+            [(f"{DEMO}/plain", {"name": "first"}), (f"{DEMO}/dtskd", {"name": "second", "method.temperature": 2})],
+            ("recipe", ["first", "second"]),
+        ),
+        (
+            [(f"{DEMO}/{name}", {"trainer.epochs": 5, "backbone.width": 8}) for name in ("plain", "ps_kd")],
+            ("method", ["plain", "ps_kd"]),
+        ),
+        (
+            [
+                (f"{DEMO}/plain", {"trainer.epochs": 5}),
+                (f"{DEMO}/dtskd", {"trainer.epochs": 5, "augmentation": "crop_flip"}),
+            ],
+            ("recipe", ["plain", "dtskd+augmentation=crop_flip"]),
+        ),
+        (
             [(f"{DEMO}/plain", {}), (f"{DEMO}/plain", {"supervision": "smoothed"})],
             ("recipe", ["plain", "plain+supervision=smoothed"]),
         ),

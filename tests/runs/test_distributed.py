@@ -21,7 +21,7 @@ from selfkd.runs import distributed, training_process
 from selfkd.runs.distributed import train_in_processes
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.training_process import Training, TrainingProcess
-from selfkd.training.signals import StopSignal
+from selfkd.signals import StopSignal
 
 PLAIN = "demo/digits/resnet18/plain"
 LONG = 300

@@ -14,6 +14,7 @@ from image_sets import write_folder
 from selfkd.errors import DataError, OptionError, RunError
 from selfkd.evaluation.split_metrics import SPLIT_METRICS
 from selfkd.json_text import to_json
+from selfkd.reports.evaluation_report import evaluation_reports
 from selfkd.runs import evaluate as evaluation_module
 from selfkd.runs.evaluate import evaluate
 
@@ -63,7 +64,7 @@ def test_a_run_that_cannot_be_written_is_evaluated_and_the_log_says_that_nothing
 
 
 def test_logits_in_memory_and_logits_in_passing_give_the_same(finished):
-    in_passing = selfkd.evaluate(finished.path, overrides={"loader.evaluation_batch_size": "300"})
+    in_passing = selfkd.evaluate(finished.path, loader_evaluation_batch_size=300)
     kept = selfkd.evaluate(finished.path, keep_logits=True)
     for head, metrics in in_passing.scores.items():
         for name, score in metrics.items():
@@ -159,13 +160,52 @@ def test_images_of_a_folder_get_the_size_and_the_normalisation_of_the_runs_data(
     [
         ({"split": "tset"}, "split='tset' is not allowed; split must be one of test, train, validation"),
         ({"checkpoint": "first"}, "checkpoint='first' is not allowed"),
-        ({"split": "train", "data": "x"}, "split='train' is not allowed; the folder of data is evaluated as a whole"),
+        ({"split": "train", "data": "x"}, "split='train' is not allowed; all images of data are evaluated"),
         ({"keep_logits": True, "data": "x"}, "keep_logits=True is not allowed; a run's folder keeps"),
     ],
 )
 def test_wrong_options_are_named(finished, options, message):
     with pytest.raises(OptionError, match=message):
         selfkd.evaluate(finished.path, **options)
+
+
+def write_table(file, folder):
+    rows = [f"{image.relative_to(file.parent)},{image.parent.name}" for image in sorted(folder.rglob("*.png"))]
+    file.write_text("\n".join(["path,label", *rows]))
+    return file
+
+
+def test_several_sets_of_images_give_one_evaluation_each(photographs, tmp_path):
+    test = tmp_path / "moved" / "test"
+    table = write_table(tmp_path / "test.csv", test)
+    few = write_folder(tmp_path / "few", 4, digits=[1], start=8)
+
+    class Photographs(list):
+        """A Dataset that names its classes in another order than the run."""
+
+        classes = ("digit 2", "digit 1", "digit 0")
+
+    files = sorted(test.rglob("*.png"))
+    dataset = Photographs((Image.open(file), Photographs.classes.index(file.parent.name)) for file in files)
+    evaluations = selfkd.evaluate(photographs.path, data=[test, str(table), few, dataset])
+    alone = [selfkd.evaluate(photographs.path, data=each) for each in (test, few)]
+    assert [evaluations[0], evaluations[2]] == alone
+    assert [each.data for each in evaluations] == [str(test), str(table), str(few), "Dataset Photographs"]
+    for other in (evaluations[1], evaluations[3]):
+        assert (other.scores, other.confusion) == (evaluations[0].scores, evaluations[0].confusion)
+    assert selfkd.evaluate(photographs.path, data=[few]) == [alone[1]]
+    text = evaluation_reports(evaluations)
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        f"## folder {test}",
+        f"## CSV file {table}",
+        f"## folder {few}",
+        "## Dataset Photographs",
+    ]
+    assert f"6 images of the CSV file {table}" in text
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        selfkd.evaluate(photographs.path, data=[test, tmp_path / "nowhere"])
+    with pytest.raises(OptionError, match="must be one or more folders, CSV files or Datasets"):
+        selfkd.evaluate(photographs.path, data=[])
 
 
 def test_a_folder_of_other_classes_is_named(photographs, tmp_path):
@@ -175,5 +215,5 @@ def test_a_folder_of_other_classes_is_named(photographs, tmp_path):
 
 def test_threads_and_modes_are_as_before(finished):
     before = torch.get_num_threads()
-    selfkd.evaluate(finished.path, overrides={"trainer.threads": "1"})
+    selfkd.evaluate(finished.path, trainer_threads=1)
     assert torch.get_num_threads() == before

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from short_runs import trained
 
 import selfkd
 from selfkd.errors import RunError, StorageError
@@ -44,6 +45,38 @@ def test_predictions_that_were_not_kept_are_made_and_kept(finished):
     made, kept = predict_split(finished.path, "train"), read_predictions(finished, "train", "last")
     assert all(torch.equal(rows, kept.logits[head]) for head, rows in made.logits.items())
     assert not finished.evaluation_file("train", "last").exists(), "no metric was asked for"
+
+
+def test_a_training_keeps_the_predictions_of_the_pass_that_gives_its_scores(short, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "collect", None)
+    folder = trained(short(**{"trainer.epochs": 2}), tmp_path, keep_logits=True)
+    predictions = read_predictions(folder, "test", "last")
+    assert torch.equal(predictions.indices, torch.arange(1697))
+    measured = measure_split(predictions.in_batches(), 10).scores
+    for head, scores in folder.scores()["last"]["scores"]["test"].items():
+        assert {name: measured[head][name]["value"] for name in scores} == pytest.approx(
+            {name: score["value"] for name, score in scores.items()}
+        )
+    assert not folder.evaluation_file("test", "last").exists(), "no other metric was asked for"
+    assert not folder.predictions_file("test", "best").exists()
+
+
+def test_a_finished_run_without_predictions_predicts_once(finished, monkeypatch):
+    recipe, runs = finished.recipe(), finished.path.parents[1]
+    run(recipe, runs, show_progress=False)
+    assert read_predictions(finished, "test", "last") is None
+    run(recipe, runs, show_progress=False, keep_logits=True)
+    assert len(read_predictions(finished, "test", "last")) == 1697
+    monkeypatch.setattr(evaluate, "collect", None)
+    run(recipe, runs, show_progress=False, keep_logits=True)
+
+
+def test_a_training_ends_without_predictions_if_memory_is_short(short, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(evaluate, "free_main_memory", lambda: 1000)
+    folder = trained(short("plain", **{"trainer.epochs": 1}), tmp_path, keep_logits=True)
+    assert folder.is_finished
+    assert not folder.predictions_file("test", "last").exists()
+    assert "take 0.000136 GB of memory, and 1e-06 GB are free; they are not kept" in caplog.text
 
 
 def test_in_a_folder_that_cannot_be_written_predictions_are_made_but_the_option_to_keep_them_fails(finished, caplog):

@@ -41,10 +41,10 @@ def test_a_loaded_run_is_the_plain_network_and_knows_the_digits(folder, images):
     assert loaded.class_names == tuple("0123456789")
     assert loaded.transform(Image.open(images[0])).shape == loaded.input_size == (3, 16, 16)
     predictions = list(predict(loaded, images, top=3))
-    right = [each["classes"][0]["label"] == str(load_digits().target[i]) for i, each in enumerate(predictions)]
+    right = [each.label == str(load_digits().target[i]) for i, each in enumerate(predictions)]
     assert sum(right) >= 14
     for each in predictions:
-        chances = [entry["probability"] for entry in each["classes"]]
+        chances = [entry.probability for entry in each.classes]
         assert len(chances) == 3
         assert chances == sorted(chances, reverse=True)
         assert 0 < sum(chances) <= 1 + 1e-6
@@ -57,7 +57,7 @@ def test_16_bits_of_grey_are_predicted_as_8(folder, images):
     Image.fromarray(grey.astype(np.uint16) * 257).save(deep)
     loaded = selfkd.load(folder.path)
     shallow, same = predict(loaded, [images[3], deep])
-    assert same["classes"] == shallow["classes"]
+    assert same.classes == shallow.classes
     with Image.open(images[3]) as one, Image.open(deep) as other:
         assert torch.equal(loaded.transform(other), loaded.transform(one))
 

@@ -139,9 +139,9 @@ def test_only_a_batch_of_images_is_read_ahead(loaded, photos):
 def test_the_size_of_a_batch_changes_no_label(loaded, photos):
     images = list(images_of([str(photos)]))
     one, all_at_once = (list(predict(loaded, images, top=3, batch_size=size)) for size in (1, 64))
-    assert [each["image"] for each in one] == [str(image) for image in images]
+    assert [each.image for each in one] == [str(image) for image in images]
     for mine, theirs in zip(one, all_at_once, strict=True):
-        assert [each["label"] for each in mine["classes"]] == [each["label"] for each in theirs["classes"]]
+        assert [each.label for each in mine.classes] == [each.label for each in theirs.classes]
 
 
 def test_a_bad_image_is_named_and_the_next_are_labelled(loaded, photos):
@@ -151,7 +151,7 @@ def test_a_bad_image_is_named_and_the_next_are_labelled(loaded, photos):
     os.mkfifo(photos / "a" / "6.png")
     problems = []
     images = [*images_of([str(photos / "a")]), Path("gone.png")]
-    labelled = [Path(each["image"]).name for each in predict(loaded, images, report=problems.append)]
+    labelled = [Path(each.image).name for each in predict(loaded, images, report=problems.append)]
     assert labelled == ["0.png", "8.png"]
     assert [str(problem).partition(":")[0].rpartition("/")[2] for problem in problems] == [
         "2.png",
@@ -182,7 +182,7 @@ def test_too_little_memory_ends_in_an_error(loaded, photos, monkeypatch):
     monkeypatch.setattr(loaded.network, "forward", too_large)
     with pytest.raises(
         MemoryExhaustedError,
-        match=r"labelling 10 images together needs more .* \(.*DefaultCPU.*; a smaller --batch-size",
+        match=r"labelling 10 images together needs more .* \(.*DefaultCPU.*; a smaller batch size",
     ):
         list(predict(loaded, images_of([str(photos)])))
 

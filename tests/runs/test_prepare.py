@@ -46,7 +46,7 @@ def test_a_finished_run_is_checked_against_the_data_that_is_named(photographed, 
     write_folder(tmp_path / "others" / "test", 2, digits=range(3, 6), start=6)
     for other in ("swapped", "others"):
         with pytest.raises(
-            RunError, match="was trained on other data than data=folder gives now; give this one a name="
+            RunError, match="was trained on other data than data=folder gives now; give the new run a name="
         ):
             trained(photographed(tmp_path / other), tmp_path)
     (tmp_path / "table.csv").write_text("image,label\n")

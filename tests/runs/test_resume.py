@@ -7,9 +7,11 @@ import signal
 import socket
 
 import pytest
+import torch
 
 from real_runs import differences, finish, outcome, start, trainers, wait_for_epoch
 from selfkd.recipes.reader import resolve
+from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_files import epochs_done
 
@@ -122,7 +124,7 @@ def test_torchrun_on_two_machines_trains_one_run_and_reports_once(recipe_file, t
         free.bind(("localhost", 0))
         endpoint = f"--rdzv-endpoint=localhost:{free.getsockname()[1]}"
     launcher = ("torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", endpoint, "-m")
-    overrides = ("trainer.epochs=2", "name=torchrun", "trainer.num_nodes=2")
+    overrides = ("trainer.epochs=2", "name=torchrun", "trainer.num_nodes=2", "--keep-logits")
     machines = [start(recipe_file, tmp_path / "runs", *overrides, launcher=launcher) for _ in range(2)]
     printed = [machine.communicate() for machine in machines]
     errors = "".join(said for _, said in printed)
@@ -133,6 +135,12 @@ def test_torchrun_on_two_machines_trains_one_run_and_reports_once(recipe_file, t
     folder = RunFolder(tmp_path / "runs" / "torchrun" / "seed-0")
     assert folder.scores()["recipe"] == "torchrun"
     assert json.loads(folder.environment_file.read_text())["processes"] == 2
+    predictions = read_predictions(folder, "test", "last")
+    assert torch.equal(predictions.indices, torch.arange(1697)), "those of both, in the order of the split"
+    correct = (predictions.logits["main"].argmax(dim=1) == predictions.labels).float().mean()
+    assert 100 * float(correct) == pytest.approx(
+        folder.scores()["last"]["scores"]["test"]["main"]["top1"]["value"], abs=1e-3
+    )
 
 
 def test_one_of_several_processes_is_killed_and_the_run_continues(recipe_file, tmp_path):

@@ -78,7 +78,7 @@ def test_a_method_comes_back_without_its_data(trained, images, tmp_path, capsys,
         evaluate(folder.path)
     image.rename(moved / "test" / "digit 0" / image.name)
     scores = folder.scores()["last"]["scores"]["test"]
-    assert accuracies(folder.path, overrides={"data.root": str(moved)}) == scores
+    assert accuracies(folder.path, data_root=moved) == scores
 
 
 def test_the_description_of_the_training_set_is_recorded(trained):

@@ -23,7 +23,7 @@ from selfkd.runs.epoch_counts import logged_epochs
 from selfkd.runs.listing import list_runs
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several import train_several
-from selfkd.training.signals import StopSignal
+from selfkd.signals import StopSignal
 
 PLAIN = "demo/digits/resnet18/plain"
 TINY = {"backbone.width": "4", "trainer.epochs": "1", "data.train_per_class": "2", "trainer.evaluate_every": "1"}
@@ -37,12 +37,14 @@ class SimulatedProcess:
         looks: how often it is looked at before it ends, by the method's name; at once if it is not given.
         messages: its error, by the method's name.
         alive: number of processes that run now.
+        keeping: the processes that keep the predictions of their run.
     """
 
     events: list
     looks: dict
     messages: dict
     alive: int
+    keeping: list
 
     def __init__(self, training, folder, variables):
         recipe = training.recipe
@@ -50,6 +52,8 @@ class SimulatedProcess:
         self.method = recipe.parts["method"]
         self.left = self.looks.get(self.method, 0)
         self.error = self.messages.get(self.method)
+        if training.keep_logits:
+            self.keeping.append(self.name)
         self.is_alive = True
         type(self).alive += 1
         self.events.append(f"{self.name} starts, {self.alive} at work")
@@ -77,7 +81,9 @@ class SimulatedProcess:
 @pytest.fixture
 def simulated(monkeypatch):
     """Simulated processes instead of real ones."""
-    kind = type("Simulated", (SimulatedProcess,), {"events": [], "looks": {}, "messages": {}, "alive": 0})
+    kind = type(
+        "Simulated", (SimulatedProcess,), {"events": [], "looks": {}, "messages": {}, "alive": 0, "keeping": []}
+    )
     monkeypatch.setattr(several, "TrainingProcess", kind)
     monkeypatch.setattr(several, "_PAUSE_SECONDS", 0.001)
     return kind
@@ -153,6 +159,14 @@ def test_a_teacher_is_trained_once_and_before_its_students(recipes, simulated, t
     assert errors(outcomes) == [None] * 3
     started = [event.partition(" ")[0] for event in simulated.events if "starts" in event]
     assert started == ["label_smoothing-0", "dtskd-0", "kd-0", "kd-0"]
+
+
+def test_the_runs_that_were_asked_for_keep_their_predictions_and_no_teacher_does(recipes, simulated, tmp_path):
+    student = recipes("kd", **KD)
+    train_several(student, tmp_path, show_progress=False, keep_logits=True)
+    assert simulated.keeping == ["kd-0"]
+    train_several(recipes("plain"), tmp_path, show_progress=False)
+    assert simulated.keeping == ["kd-0"]
 
 
 def test_without_its_teacher_a_student_is_not_trained(recipes, simulated, tmp_path):
@@ -303,7 +317,7 @@ def unbroken(tmp_path_factory):
     """Runs of three methods with two seeds, trained without an interruption."""
     folder = tmp_path_factory.mktemp("unbroken")
     for recipe in resolve_several([PLAIN], split_overrides(OVERRIDES), None):
-        trained(recipe, folder)
+        trained(recipe, folder, keep_logits=True)
     return folder / "runs"
 
 

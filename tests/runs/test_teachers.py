@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from accuracies import accuracies
 from image_sets import digit, write_folder
+from selfkd.api import load
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.contract import Needs, StepOutput
 from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, UserError
@@ -25,7 +26,7 @@ from selfkd.runs import teachers
 from selfkd.runs.build import Experiment
 from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
-from selfkd.runs.loading import load, load_method
+from selfkd.runs.loading import load_method
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.train import run
 from selfkd.training.checkpoint_content import read_checkpoint

@@ -121,8 +121,8 @@ def test_timm_networks_train(short, tmp_path):
 
 
 def test_a_network_of_torchvision_trains_and_comes_back(tmp_path):
+    from selfkd.api import load
     from selfkd.recipes.reader import resolve
-    from selfkd.runs.loading import load
 
     overrides = {"backbone": "torchvision/shufflenet_v2_x0_5", "data.image_size": 32, "trainer.epochs": 1}
     folder = trained(resolve("demo/digits/resnet18/dtskd", overrides), tmp_path)

@@ -15,15 +15,15 @@ PLAIN = "demo/digits/resnet18/plain"
 TINY = {"backbone.width": 4, "trainer.epochs": 1, "data.train_per_class": 2}
 
 
-def started(recipe, tmp_path):
+def started(recipe, tmp_path, **options):
     """A process that trains a recipe below `tmp_path`."""
-    training = Training(recipe, tmp_path / "runs", False, False, False)
+    training = Training(recipe, tmp_path / "runs", False, False, False, **options)
     return TrainingProcess(training, tmp_path / "exchanged", {"LOKY_MAX_CPU_COUNT": "1"})
 
 
-def trained(recipe, tmp_path):
+def trained(recipe, tmp_path, **options):
     """The ended process that trained a recipe below `tmp_path`."""
-    process = started(recipe, tmp_path)
+    process = started(recipe, tmp_path, **options)
     process.close(seconds=120)
     assert process.has_ended
     return process
@@ -49,10 +49,11 @@ def test_a_process_trains_a_resolved_recipe_with_its_own_parts(tmp_path, monkeyp
         "        open('cores.txt', 'w').write(str(joblib.cpu_count()))\n        super().begin_epoch(progress)\n"
     )
     recipe = resolve(PLAIN, {**TINY, "method": "own_method:Mine", "seed": 3})
-    assert trained(recipe, tmp_path).error is None
+    assert trained(recipe, tmp_path, keep_logits=True).error is None
     folder = RunFolder.of(recipe, tmp_path / "runs")
     assert folder.is_finished
     assert folder.recipe(trust_imports=True) == recipe
+    assert folder.predictions_file("test", "last").exists()
     assert (tmp_path / "cores.txt").read_text() == "1"
 
 

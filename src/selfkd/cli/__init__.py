@@ -1,5 +1,7 @@
 """The command `selfkd`: `command` parses it and reports errors; one module for each verb parses, calls and prints.
 
+A verb calls the function of its name in `selfkd.api`, as a Python user does.
+
 Nothing is imported here before `main` runs, so that an interruption during the imports is reported like any other.
 """
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("selfkd: interrupted\n")
         return 130
     if arguments is None and status > _STOPPED:
-        from selfkd.training.signals import leave
+        from selfkd.signals import leave
 
         leave(status)
     return status

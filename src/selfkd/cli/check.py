@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from selfkd.cli.arguments import add_verb, not_empty
+from selfkd.errors import UnfitDataError
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -31,7 +32,7 @@ def add_parser(verbs: Any) -> None:
         "data",
         type=not_empty,
         metavar="DATA",
-        help="a folder, or a name in 'selfkd list datasets' with data.root=FOLDER",
+        help="a folder, a CSV file, a name in 'selfkd list datasets' with data.root=FOLDER, or package.module:Name",
     )
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="options of data set and backbone")
     parser.add_argument("--quick", action="store_true", help="open no image; check layout and classes only")
@@ -40,19 +41,9 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.data import DATASETS
-    from selfkd.errors import UnfitDataError
-    from selfkd.given_paths import data_folder
-    from selfkd.recipes.key_checks import split_overrides
+    from selfkd import api
 
-    overrides = split_overrides(parsed.arguments)
-    if parsed.data not in DATASETS:
-        data_folder(parsed.data)
-    # The import takes seconds, so it follows the checks that do without it.
-
-    from selfkd.runs.checkup import check
-
-    report = check(parsed.data, overrides, parsed.quick)
+    report = api.check(parsed.data, quick=parsed.quick, **api.split_overrides(parsed.arguments))
     print(to_json(report.to_json()) if parsed.json else report.text())
     if report.errors:
         raise UnfitDataError(f"training would fail; errors found: {len(report.errors)}, the first: {report.errors[0]}")

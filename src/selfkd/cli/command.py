@@ -21,8 +21,8 @@ from selfkd.cli import check, compare, evaluate, export, listing, predict, train
 from selfkd.error_log import error_log
 from selfkd.errors import OptionError, SelfKDError, StorageError, UserError
 from selfkd.given_paths import check_path
+from selfkd.signals import stopping_on_signals
 from selfkd.terminal import OutputClosedError, as_message, configure_logging, printable, safe_output
-from selfkd.training.signals import stopping_on_signals
 
 __all__ = ["run"]
 
@@ -105,7 +105,7 @@ def _refuse(
     word, _, value = flag.partition("=")
     near = difflib.get_close_matches(word, re.findall(r"--[a-z-]+", parser.format_usage()), n=1, cutoff=0.75)
     if not near and getattr(parsed, "takes", None) == "arguments":
-        from selfkd.recipes.key_checks import nearest_option
+        from selfkd.api import nearest_option
 
         after = arguments[arguments.index(flag) + 1 :] if flag in arguments else ()
         if not value and after and not after[0].startswith("-"):

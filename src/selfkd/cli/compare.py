@@ -13,9 +13,11 @@ from selfkd.cli.arguments import (
     not_empty,
     recipes_and_overrides,
 )
+from selfkd.cli.output import opened
+from selfkd.errors import OptionError
 
 if TYPE_CHECKING:
-    from selfkd.reports.comparison import Comparison
+    from selfkd.api import Comparison
 
 __all__ = ["add_parser"]
 
@@ -82,44 +84,31 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.errors import RecipeError
-    from selfkd.recipes.key_checks import split_overrides
-    from selfkd.recipes.several import resolve_several
-    from selfkd.terminal import write_exactly
+    from selfkd import api
 
     names, arguments = recipes_and_overrides(parsed.arguments)
-    overrides = split_overrides(arguments)
-    if not names:
-        raise RecipeError(
-            "name the recipes to compare, for example selfkd compare 'demo/digits/resnet18/*'; "
-            "'selfkd list recipes' shows all"
-        )
-    resolve_several(names, overrides, None, parsed.trust_imports)
-    # The imports take seconds, so they follow the checks that do without them.
-
-    from selfkd.reports.compare import compare
-    from selfkd.runs.overwrite import checked_output
-    from selfkd.runs.records import write_text
-
-    file = None if parsed.output is None else checked_output(parsed.output, parsed.overwrite)
-    comparison = compare(
+    overrides = api.split_overrides(arguments)
+    if parsed.overwrite and parsed.output is None:
+        reason = "it replaces the file of --output; give --output, or train anew with 'selfkd train ... --overwrite'"
+        raise OptionError("--overwrite", True, reason=reason)
+    # A mistake in the recipes shows before the imports, which take seconds.
+    api.resolve_recipes(names, trust_imports=parsed.trust_imports, **overrides)
+    file = None if parsed.output is None else api.check_output(parsed.output, parsed.overwrite)
+    comparison = api.compare(
         names,
         parsed.seeds,
-        overrides,
-        parsed.runs,
-        parsed.jobs,
+        runs=parsed.runs,
+        jobs=parsed.jobs,
         train=not parsed.no_train,
         heads=parsed.heads,
         baseline=parsed.baseline,
         allow_differences=parsed.allow_differences,
         show_progress=not parsed.no_progress,
         trust_imports=parsed.trust_imports,
+        **overrides,
     )
-    text = _written(comparison, parsed.format) + "\n"
-    if file is None:
-        write_exactly(text)
-    else:
-        write_text(file, text)
+    with opened(file) as write:
+        write(_written(comparison, parsed.format) + "\n")
     failed = [run.folder for run in comparison.skipped if run.failed]
     check_all_finished(failed, len(failed) + len(comparison.folders))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from typing import Any
 
 from selfkd.cli.arguments import add_checkpoint, add_run_verb, path
+from selfkd.errors import RecipeError
 from selfkd.json_text import to_json
 
 __all__ = ["add_parser"]
@@ -16,7 +16,8 @@ The output holds top-1 and top-5 accuracy, NLL, Brier score, ECE, adaptive ECE a
 ensemble of heads, each with a 95 % interval; how often two heads agree; and the confusions of the main head.
 docs/evaluation.md explains every number.
 
-RUN/evaluation/<split>-<checkpoint>.json keeps all numbers of a split. --json prints the same, also for --data FOLDER.
+RUN/evaluation/<split>-<checkpoint>.json keeps all numbers of a split. --json prints the same, also for --data FOLDER;
+for several folders, it prints a list.
 """
 
 
@@ -42,9 +43,11 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--data",
         type=path,
+        action="append",
         metavar="FOLDER",
         help="evaluate the images of this folder instead: one folder of images for each class, with the run's class "
-        "names; some classes may be missing",
+        "names; some classes may be missing. A CSV file of paths and labels is taken, too. Give --data several times "
+        "to evaluate each of several",
     )
     parser.add_argument(
         "--keep-logits",
@@ -62,28 +65,21 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.given_paths import check_run
-    from selfkd.recipes.key_checks import split_overrides
+    from selfkd import api
 
-    check_run(parsed.run)
-    overrides = split_overrides(parsed.arguments)
-    # The imports take seconds, so they follow the checks that do without them.
-
-    from selfkd.reports.evaluation_report import evaluation_report
-    from selfkd.runs.evaluate import evaluate
-    from selfkd.runs.run_folder import RunFolder
-
-    evaluation = evaluate(
+    overrides = api.split_overrides(parsed.arguments)
+    if "data" in overrides:
+        raise RecipeError("data cannot change in a run that exists; --data FOLDER evaluates other images")
+    data = parsed.data[0] if parsed.data and len(parsed.data) == 1 else parsed.data
+    evaluation = api.evaluate(
         parsed.run,
         parsed.split,
         parsed.checkpoint,
-        data=parsed.data,
+        data=data,
         keep_logits=parsed.keep_logits,
         temperature=parsed.temperature,
-        overrides=overrides,
         trust_imports=parsed.trust_imports,
+        **overrides,
     )
-    print(to_json(evaluation.as_dict(), indent=None) if parsed.json else evaluation_report(evaluation))
-    if parsed.keep_logits:
-        file = RunFolder(parsed.run).predictions_file(parsed.split, parsed.checkpoint)
-        logging.getLogger("selfkd").info("the logits are kept in %s", file)
+    numbers = [each.as_dict() for each in evaluation] if isinstance(evaluation, list) else evaluation.as_dict()
+    print(to_json(numbers, indent=None) if parsed.json else api.evaluation_report(evaluation))

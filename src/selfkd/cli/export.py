@@ -29,13 +29,11 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.given_paths import check_run
+    from selfkd import api
 
-    check_run(parsed.run)  # before the import, which takes seconds
-
-    from selfkd.runs.export import export_run
-
-    path, difference = export_run(parsed.run, parsed.checkpoint, parsed.output, parsed.trust_imports, parsed.overwrite)
+    path, difference = api.export(
+        parsed.run, parsed.output, parsed.format, parsed.checkpoint, parsed.overwrite, parsed.trust_imports
+    )
     if parsed.json:
         print(to_json({"file": str(path), "checkpoint": parsed.checkpoint, "largest_difference": difference}, None))
     else:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from selfkd.cli.arguments import add_verb, path
 from selfkd.errors import UserError
-from selfkd.evaluation.scores import digits
 from selfkd.json_text import to_json
 from selfkd.terminal import printable
 
 if TYPE_CHECKING:
-    from selfkd.runs.listing import ListedRun
+    from selfkd.api import ListedRun
 
 __all__ = ["add_parser"]
 
@@ -59,7 +58,7 @@ def _execute(parsed: argparse.Namespace) -> None:
 
 
 def _print_runs(folder: Path, as_json: bool) -> None:
-    from selfkd.runs.listing import list_runs
+    from selfkd.api import list_runs
 
     runs = list_runs(folder)
     if as_json:
@@ -87,20 +86,24 @@ def _row(run: ListedRun) -> dict[str, str]:
     return {
         "recipe": printable(run.recipe or ""),
         "seed": "" if run.seed is None else str(run.seed),
-        "top-1 last (%)": "" if run.top1_last is None else digits(run.top1_last, "%"),
-        "best (%)": "" if run.top1_best is None else digits(run.top1_best, "%"),
+        "top-1 last (%)": _percentage(run.top1_last),
+        "best (%)": _percentage(run.top1_best),
         "state": printable(states[run.state]),
         "folder": printable(str(run.path)),
     }
 
 
-def _entries(kind: str) -> dict[str, str]:
-    from selfkd.backbones import BACKBONES
-    from selfkd.data import DATASETS
-    from selfkd.methods import METHODS
-    from selfkd.recipes.files import recipe_names, recipe_summary
+def _percentage(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
-    if kind == "recipes":
-        return {name: recipe_summary(name) for name in recipe_names()}
-    catalogue = {"methods": METHODS, "backbones": BACKBONES, "datasets": DATASETS}[kind]
-    return {name: entry.summary for name, entry in catalogue.items()}
+
+def _entries(kind: str) -> dict[str, str]:
+    from selfkd import api
+
+    lists = {
+        "methods": api.list_methods,
+        "backbones": api.list_backbones,
+        "recipes": api.list_recipes,
+        "datasets": api.list_datasets,
+    }
+    return lists[kind]()

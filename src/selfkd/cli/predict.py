@@ -6,18 +6,19 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from selfkd.cli.arguments import add_output, add_run_verb, not_empty
+from selfkd.cli.output import opened
+from selfkd.errors import DataError, UnlabelledImagesError, UnreadableImageError
+from selfkd.given_paths import check_run
 from selfkd.json_text import to_json
-from selfkd.terminal import as_message, printable, write_exactly
+from selfkd.terminal import as_message, printable
 
 if TYPE_CHECKING:
-    from selfkd.errors import DataError
-    from selfkd.runs.prediction import Prediction
+    from selfkd.api import Prediction
 
 __all__ = ["add_parser"]
 
@@ -55,17 +56,11 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.given_paths import check_run
+    from selfkd import api
 
     check_run(parsed.run)  # before the imports, which take seconds
-
-    from selfkd.errors import UnlabelledImagesError
-    from selfkd.runs.loading import load
-    from selfkd.runs.overwrite import checked_output
-    from selfkd.runs.prediction import images_of, predict
-
-    file = None if parsed.output is None else checked_output(parsed.output, parsed.overwrite)
-    unlisted, unread, labelled = _Problems(), _Problems(), 0
+    file = None if parsed.output is None else api.check_output(parsed.output, parsed.overwrite)
+    problems, labelled = _Problems(), 0
 
     def counted(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
         nonlocal labelled
@@ -73,59 +68,46 @@ def _execute(parsed: argparse.Namespace) -> None:
             labelled += 1
             yield prediction
 
-    run = load(parsed.run, parsed.trust_imports)
-    images = images_of(parsed.images, unlisted.report)
-    predictions = counted(predict(run, images, parsed.top, parsed.batch_size, unread.report))
+    run = api.load(parsed.run, parsed.trust_imports)
+    predictions = counted(run.predict_each(parsed.images, parsed.top, parsed.batch_size, problems.report))
     if parsed.form is _as_csv and file is None and sys.stdout.isatty():
         predictions = map(_with_printable_names, predictions)
-    with _opened(file) as write:
+    with opened(file) as write:
         for text in parsed.form(predictions):
             write(text)
-    problems = []
-    if unread.number:
-        problems.append(f"{unread.number} of {unread.number + labelled} images could not be read")
-    if unlisted.number:
-        problems.append("some folders or patterns could not be listed")
-    if problems:
-        raise UnlabelledImagesError(f"{', and '.join(problems)} (see above); {labelled} images were labelled")
+    said = []
+    if problems.unread:
+        said.append(f"{problems.unread} of {problems.unread + labelled} images could not be read")
+    if problems.unlisted:
+        said.append("some folders or patterns could not be listed")
+    if said:
+        raise UnlabelledImagesError(f"{', and '.join(said)} (see above); {labelled} images were labelled")
 
 
 class _Problems:
     """Prints problems on standard error and counts them."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self.unread = self.unlisted = 0
 
     def report(self, problem: DataError) -> None:
-        self.number += 1
+        if isinstance(problem, UnreadableImageError):
+            self.unread += 1
+        else:
+            self.unlisted += 1
         print(as_message(f"selfkd: {problem}"), file=sys.stderr)
-
-
-@contextmanager
-def _opened(path: Path | None) -> Iterator[Callable[[str], Any]]:
-    """Gives a function that writes text to standard output, or to a file that appears only when it is complete."""
-    if path is None:
-        yield write_exactly
-        return
-    from selfkd.atomic_files import written_whole
-
-    with (
-        written_whole(path, among_others=True) as partial,
-        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        yield file.write
 
 
 def _as_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     for prediction in predictions:
-        ranked = (f"{printable(each['label'])} {100 * each['probability']:.1f} %" for each in prediction["classes"])
-        yield f"{printable(prediction['image'])}: {', '.join(ranked)}\n"
+        ranked = (f"{printable(each.label)} {100 * each.probability:.1f} %" for each in prediction.classes)
+        yield f"{printable(str(prediction.image))}: {', '.join(ranked)}\n"
 
 
 def _as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
     before = "["
     for prediction in predictions:
-        yield f"{before}\n  {to_json(prediction, indent=None)}"
+        yield f"{before}\n  {to_json(prediction.to_json(), indent=None)}"
         before = ","
     yield "\n]\n" if before == "," else "[]\n"
 
@@ -133,17 +115,13 @@ def _as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
 def _as_csv(predictions: Iterable[Prediction]) -> Iterator[str]:
     yield _csv_line(_COLUMNS)
     for prediction in predictions:
-        for rank, each in enumerate(prediction["classes"], start=1):
-            yield _csv_line((prediction["image"], rank, each["label"], each["probability"]))
+        for rank, each in enumerate(prediction.classes, start=1):
+            yield _csv_line((prediction.image, rank, each.label, each.probability))
 
 
 def _with_printable_names(prediction: Prediction) -> Prediction:
-    return {
-        "image": printable(prediction["image"]),
-        "classes": [
-            {"label": printable(each["label"]), "probability": each["probability"]} for each in prediction["classes"]
-        ],
-    }
+    classes = tuple(replace(each, label=printable(each.label)) for each in prediction.classes)
+    return replace(prediction, image=printable(str(prediction.image)), classes=classes)
 
 
 def _csv_line(cells: Iterable[object]) -> str:

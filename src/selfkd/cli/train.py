@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from selfkd.cli.arguments import add_training, add_verb, check_all_finished, recipes_and_overrides
 from selfkd.errors import RecipeError
 from selfkd.json_text import to_json
+from selfkd.option_checks import at_least
 
 if TYPE_CHECKING:
-    from selfkd.recipes.recipe import Recipe
-    from selfkd.runs.several import Outcome
+    from selfkd.api import Run, TrainingOutcome
 
 __all__ = ["add_parser"]
 
@@ -58,6 +58,12 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("arguments", nargs="*", metavar="RECIPE | key=value", help="a recipe and changes to it")
     add_training(parser)
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run and begin anew")
+    parser.add_argument(
+        "--keep-logits",
+        action="store_true",
+        help="keep the logits of all test images after the last epoch in the run's folder, as 'selfkd evaluate "
+        "--keep-logits' does; several runs that are trained together always keep them",
+    )
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     parser.add_argument(
         "-h", "--help", action="store_true", help="show this help; with a recipe, also show all its options"
@@ -66,40 +72,44 @@ def add_parser(verbs: Any) -> None:
 
 
 def _execute(parsed: argparse.Namespace) -> None:
-    from selfkd.option_checks import at_least
-    from selfkd.recipes.demo import demo_recipes
-    from selfkd.recipes.key_checks import split_overrides
-    from selfkd.recipes.options_help import options_help
-    from selfkd.recipes.recipe import is_of_machine
-    from selfkd.recipes.several import resolve_several
+    from selfkd import api
 
     at_least("jobs", parsed.jobs, 1)
     name, arguments = _recipe_and_overrides(parsed.arguments)
-    overrides = split_overrides(arguments)
+    overrides = api.split_overrides(arguments)
+    if parsed.help and name is None:
+        parsed.parser.print_help()
+        return
+    recipes = api.resolve_recipes(name, trust_imports=parsed.trust_imports, **overrides)
     if parsed.help:
         parsed.parser.print_help()
-        recipes = [] if name is None else resolve_several([name], overrides, None, parsed.trust_imports)
         for recipe in {recipe.name: recipe for recipe in recipes}.values():
-            print("\n" + options_help(recipe.parts, recipe.flat()))
+            print("\n" + api.recipe_help(recipe))
         return
-    recipes = (
-        demo_recipes(overrides) if name is None else resolve_several([name], overrides, None, parsed.trust_imports)
-    )
-    # The imports take seconds, so they follow the checks that do without them.
-
-    from selfkd.reports.compare import compare_outcomes
-    from selfkd.training.processes import is_main_process
-
-    outcomes = _trained(recipes, parsed)
-    if not is_main_process():
+    options = {
+        "runs": parsed.runs,
+        "overwrite": parsed.overwrite,
+        "show_progress": not parsed.no_progress,
+        "trust_imports": parsed.trust_imports,
+    }
+    trained: list[Run] | list[TrainingOutcome]
+    if len(recipes) > 1:
+        outcomes = trained = api.train_several(recipes, jobs=parsed.jobs, **options)
+        finished = [outcome.run for outcome in outcomes if outcome.error is None]
+        unfinished = [outcome.folder.path for outcome in outcomes if outcome.error is not None]
+    else:
+        if not api.is_main_process():  # where torchrun or srun started several, one of them reports
+            logging.getLogger("selfkd").setLevel(logging.ERROR)
+        finished = trained = [api.train(recipes[0], keep_logits=parsed.keep_logits, **options)]
+        unfinished = []
+    if not api.is_main_process():
         return
-    finished = [outcome.folder for outcome in outcomes if outcome.error is None]
     if parsed.json:
-        print(to_json([{"folder": str(folder.path), **folder.scores()} for folder in finished]))
+        print(to_json([{"folder": str(run.path), **run.scores} for run in finished]))
     elif finished:
-        machine = {key: value for key, value in overrides.items() if is_of_machine(key)}
-        print(compare_outcomes(outcomes, evaluate_with=machine).to_markdown())
-    check_all_finished([outcome.folder.path for outcome in outcomes if outcome.error is not None], len(recipes))
+        # A single run that was to keep no logits is not evaluated a second time.
+        print(api.compare_runs(trained, evaluate_missing=len(recipes) > 1, **overrides).to_markdown())
+    check_all_finished(unfinished, len(recipes))
 
 
 def _recipe_and_overrides(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -107,27 +117,10 @@ def _recipe_and_overrides(arguments: Sequence[str]) -> tuple[str | None, list[st
 
     Raises: RecipeError: if there are two recipes.
     """
-    from selfkd.recipes.files import recipe_names
+    from selfkd.api import list_recipes
 
     named, overrides = recipes_and_overrides(arguments)
     if len(named) > 1:
-        advice = "; 'selfkd compare' takes several recipes" if named[1] in recipe_names() else ""
+        advice = "; 'selfkd compare' takes several recipes" if named[1] in list_recipes() else ""
         raise RecipeError(f"{named[1]!r} is not an override; after the recipe {named[0]!r} write key=value{advice}")
     return next(iter(named), None), overrides
-
-
-def _trained(recipes: Sequence[Recipe], parsed: argparse.Namespace) -> list[Outcome]:
-    """Train one recipe in this process, several in processes of their own."""
-    from selfkd.runs.several import Outcome, train_several
-    from selfkd.runs.train import run
-    from selfkd.training.processes import is_main_process
-
-    show_progress = not parsed.no_progress
-    if len(recipes) == 1:
-        if not is_main_process():  # where torchrun or srun started several, one of them reports
-            logging.getLogger("selfkd").setLevel(logging.ERROR)
-        folder = run(recipes[0], parsed.runs, parsed.overwrite, show_progress, parsed.trust_imports)
-        return [Outcome(recipes[0], folder, None)]
-    return train_several(
-        recipes, parsed.runs, parsed.jobs, show_progress, parsed.trust_imports, overwrite=parsed.overwrite
-    )

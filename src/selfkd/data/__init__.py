@@ -1,8 +1,15 @@
 """Data sets and augmentations by name, one line each. Nothing here imports torch."""
 
-from selfkd.catalogue import Catalogue, Entry
+from __future__ import annotations
 
-__all__ = ["AUGMENTATIONS", "DATASETS"]
+from typing import TYPE_CHECKING
+
+from selfkd.catalogue import Catalogue, Entry, is_own
+
+if TYPE_CHECKING:
+    from selfkd.data.sources.base import Source
+
+__all__ = ["AUGMENTATIONS", "DATASETS", "source_class"]
 
 DATASETS = Catalogue(
     "data set",
@@ -30,9 +37,14 @@ DATASETS = Catalogue(
         ),
         "parquet": Entry("selfkd.data.sources.parquet:Parquet", "your own images in Parquet files in the Hub's layout"),
         "hub": Entry("selfkd.data.sources.hub:Hub", "any image classification set of the Hugging Face Hub, by name"),
+        "csv": Entry("selfkd.data.sources.csv_file:CsvFile", "your own images, with paths and labels in a CSV file"),
+        "dataset": Entry(
+            "selfkd.data.sources.datasets:DatasetObjects", "a torch Dataset object of your own, passed in Python"
+        ),
         "folder": Entry("selfkd.data.sources.folder:Folder", "your own images, one folder per class, split or not"),
     },
     listing="'selfkd list datasets' shows all",
+    takes_own=True,
 )
 """The first data set that recognises a folder reads it. `folder` recognises every folder, so it is the last."""
 
@@ -48,3 +60,20 @@ AUGMENTATIONS = Catalogue(
     },
     listing="the augmentations are none, crop_flip and random_resized_crop",
 )
+
+
+def source_class(name: str) -> type[Source]:
+    """The class of a data set, by name.
+
+    A user's own (`package.module:Name`) is a class of `Source`, or a class or function that gives torch Datasets.
+
+    Raises:
+        UnknownNameError: if there is no such data set; the message gives the nearest.
+        UserError: if a user's own cannot be imported or used.
+    """
+    source: type[Source] = DATASETS.load(name)
+    if not is_own(name):
+        return source
+    from selfkd.data.sources.own_dataset import source_of
+
+    return source_of(name, source)

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import v2
 
 from selfkd.contract import DatasetInfo
 from selfkd.errors import DataError
 
-__all__ = ["ImageSet", "Split", "Splits", "StoredImage", "UndecodedImages"]
+__all__ = ["ImageSet", "IndexedImages", "Split", "Splits", "StoredImage", "UndecodedImages"]
 
 _RULE = "content-1"
 """The rule of `Splits.fingerprint`. An older fingerprint names no rule: of files, it took paths, sizes and labels."""
@@ -39,7 +40,7 @@ class StoredImage(NamedTuple):
 
 
 class Split(ABC):
-    """Labelled images: `ImageSet` in memory, `ImageFiles` on disk, or `TableImages` in a table.
+    """Labelled images: `ImageSet` in memory, `ImageFiles` on disk, `TableImages` in a table, or `DatasetImages`.
 
     Attributes:
         labels: `[N]` int64 in [0, K).
@@ -124,6 +125,32 @@ class UndecodedImages(Split):
 
     def relabelled(self, labels: Tensor) -> Self:
         return replace(self, labels=labels)
+
+
+class IndexedImages(UndecodedImages):
+    """Undecoded images that can be read one by one, in any order. Training can read them in worker processes."""
+
+    @abstractmethod
+    def decoded(self, position: int) -> Image.Image:
+        """An image in RGB, in its own size.
+
+        Raises: DataError: naming the image, if it cannot be read.
+        """
+
+    def original(self, position: int) -> Tensor:
+        """An image in its own size, uint8 `[3, H, W]`.
+
+        Raises: DataError: naming the image, if it cannot be read.
+        """
+        pixels: Tensor = v2.functional.pil_to_tensor(self.decoded(position))
+        return pixels
+
+    def transformed(self, position: int) -> Tensor:
+        """An image as networks are evaluated on it, uint8 `[3, S, S]`.
+
+        Raises: DataError: naming the image, if it cannot be read.
+        """
+        return self.transform(self.decoded(position))
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ class Evaluation:
 
     Args:
         run: the run's folder.
-        split: name of the run's split that was evaluated; None for another folder.
-        data: the other folder, or None.
+        split: name of the run's split that was evaluated; None for other images.
+        data: the path of the other images, or `Dataset` and the name of its class; None for a split.
         checkpoint: "last" or "best", the epoch of the weights.
         epoch: that epoch, counted from 1.
         class_names: K names.

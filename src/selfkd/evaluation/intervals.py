@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.evaluation.outcomes import Outcomes
 from selfkd.evaluation.split_metrics import SplitMetric

@@ -10,12 +10,12 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from selfkd.evaluation.predictions import SplitBatches, predict_batches, refuse_non_finite
+from selfkd.evaluation.predictions import Predictions, SplitBatches, gathered, predict_batches, refuse_non_finite
 from selfkd.evaluation.scores import Score, Scores, percent
 from selfkd.methods.base import Method
 from selfkd.process_group import process_count
 
-__all__ = ["METRICS", "ClassificationMetric", "HeadMetrics", "evaluate"]
+__all__ = ["METRICS", "ClassificationMetric", "HeadMetrics", "evaluate", "evaluate_and_collect"]
 
 
 @dataclass(frozen=True)
@@ -121,3 +121,18 @@ def evaluate(method: Method, loader: SplitBatches, device: torch.device | str) -
     for predictions in predict_batches(method, loader, device):
         metrics.update(predictions.logits, predictions.labels)
     return metrics.compute()
+
+
+def evaluate_and_collect(
+    method: Method, loader: SplitBatches, device: torch.device | str
+) -> tuple[Scores, Predictions]:
+    """The scores of `evaluate` and the predictions of `collect`, from one pass over the split.
+
+    Args and raises: as for both.
+    """
+    metrics = HeadMetrics(method.num_classes, device)
+    parts = []
+    for predictions in predict_batches(method, loader, device):
+        metrics.update(predictions.logits, predictions.labels)
+        parts.append(predictions.map(Tensor.cpu))
+    return metrics.compute(), gathered(parts, device)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, distributed, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.contract import Batch, Features
 from selfkd.errors import BackboneError, NonFiniteLossError
@@ -23,6 +23,7 @@ __all__ = [
     "SplitBatches",
     "collect",
     "count_non_finite",
+    "gathered",
     "predict_batches",
     "refuse_non_finite",
 ]
@@ -156,12 +157,22 @@ def collect(method: Method, loader: SplitBatches, device: torch.device | str, po
         pooled: also give the pooled features.
     Raises: NonFiniteLossError: in all processes, naming the heads, if a logit is NaN or infinite.
     """
-    parts = [part.map(Tensor.cpu) for part in predict_batches(method, loader, device, pooled)]
+    return gathered([part.map(Tensor.cpu) for part in predict_batches(method, loader, device, pooled)], device)
+
+
+def gathered(parts: Sequence[Predictions], device: torch.device | str) -> Predictions:
+    """The predictions for a whole split, in its order, from the batches of every connected process.
+
+    Args:
+        parts: one or more batches of this process, in main memory.
+        device: on which the processes exchange them.
+    Raises: NonFiniteLossError: in all processes, naming the heads, if a logit is NaN or infinite.
+    """
     own = Predictions(
         {head: torch.cat([part.logits[head] for part in parts]) for head in parts[0].logits},
         torch.cat([part.labels for part in parts]),
         torch.cat([part.indices for part in parts]),
-        torch.cat([part.pooled for part in parts if part.pooled is not None]) if pooled else None,
+        None if parts[0].pooled is None else torch.cat([part.pooled for part in parts if part.pooled is not None]),
     )
     everything = own.map(lambda rows: _gather(rows, torch.device(device)))
     refuse_non_finite(count_non_finite(everything.logits))

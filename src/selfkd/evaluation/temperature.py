@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,7 +13,7 @@ __all__ = ["LARGEST", "SMALLEST", "fit_temperature"]
 SMALLEST, LARGEST = 0.01, 100.0
 """The range of temperatures. If all predictions are wrong, for instance, the best one would be infinite."""
 
-_ITERATIONS = 100
+_TOLERANCE = {"xatol": 1e-7}  # of the logarithm of T
 
 
 def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
@@ -27,17 +27,10 @@ def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
     Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
     wide_NK = logits_NK.double()
-    smallest, largest = math.log(SMALLEST), math.log(LARGEST)
-    logarithm = torch.zeros((), dtype=torch.float64, requires_grad=True)  # T = exp(logarithm) is positive
-    optimizer = torch.optim.LBFGS([logarithm], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        scaled_NK = wide_NK / logarithm.clamp(smallest, largest).exp()
-        loss = functional.cross_entropy(scaled_NK, labels_N)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+    def nll(logarithm: float) -> float:
+        return float(functional.cross_entropy(wide_NK / math.exp(logarithm), labels_N))
 
-    with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return min(max(math.exp(float(logarithm.detach())), SMALLEST), LARGEST)
+    # In 1 / T the NLL is convex, so there is one minimum.
+    found = minimize_scalar(nll, bounds=(math.log(SMALLEST), math.log(LARGEST)), method="bounded", options=_TOLERANCE)
+    return math.exp(found.x) if found.fun < nll(0) else 1.0

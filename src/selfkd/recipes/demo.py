@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from selfkd.errors import RecipeError
 from selfkd.recipes.recipe import Recipe
@@ -14,8 +15,12 @@ DEMO_RECIPES = ("demo/digits/resnet18/plain", "demo/digits/resnet18/dtskd")
 DEMO_SEEDS = (0, 1, 2)
 
 
-def demo_recipes(overrides: Mapping[str, str]) -> list[Recipe]:
-    """Every recipe of the demo with every seed, or with the seeds of the overrides.
+def demo_recipes(overrides: Mapping[str, Any], seeds: int | Sequence[int] | None = None) -> list[Recipe]:
+    """Every recipe of the demo with every seed.
+
+    Args:
+        overrides: flat keys that replace those of each recipe.
+        seeds: as for `resolve_several`; by default the demo's, or those of the overrides.
 
     Raises:
         RecipeError: if an override sets `name` or `method`, which differ between the recipes.
@@ -24,4 +29,4 @@ def demo_recipes(overrides: Mapping[str, str]) -> list[Recipe]:
     fixed = sorted({"name", "method"} & set(overrides))
     if fixed:
         raise RecipeError(f"{fixed[0]}= needs a recipe; the demo without a recipe compares several methods")
-    return resolve_several(DEMO_RECIPES, overrides, None if "seed" in overrides else DEMO_SEEDS)
+    return resolve_several(DEMO_RECIPES, overrides, DEMO_SEEDS if seeds is None and "seed" not in overrides else seeds)

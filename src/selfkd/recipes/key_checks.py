@@ -11,7 +11,7 @@ from selfkd.recipes.teacher_keys import keys_near_teacher
 from selfkd.recipes.values import check_notation
 from selfkd.teachers import TEACHERS
 
-__all__ = ["check_keys", "check_numbers", "nearest_option", "split_overrides"]
+__all__ = ["check_keys", "check_numbers", "check_override_keys", "nearest_option", "split_overrides"]
 
 _MOST_SEEDS = 10  # that a hint lists
 
@@ -31,16 +31,24 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, str]:
         if key in overrides:
             raise RecipeError(f"{key} is given twice")
         overrides[key] = text
+    check_override_keys(overrides)
+    return overrides
+
+
+def check_override_keys(overrides: Mapping[str, object]) -> None:
+    """Check that some part has an option with each key.
+
+    Raises: UnknownNameError: if no part has it; the message gives the nearest.
+    """
     known = every_key()
-    for key, text in overrides.items():
+    for key, value in overrides.items():
         bare = key.removeprefix(TEACHER_PREFIX)
         section, _, option = bare.partition(".")
         may_be_custom = section in CHOSEN and CHOSEN[section].catalogue.takes_own and option
         if key not in known and bare not in known and not may_be_custom:
             kind = overrides.get("teacher")
             is_teacher_key = key.startswith(TEACHER_PREFIX) and kind in TEACHERS
-            raise unknown_option(key, text, keys_near_teacher(str(kind), bare) if is_teacher_key else known)
-    return overrides
+            raise unknown_option(key, value, keys_near_teacher(str(kind), bare) if is_teacher_key else known)
 
 
 def nearest_option(word: str, value: str = "...") -> str | None:

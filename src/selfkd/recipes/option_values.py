@@ -16,7 +16,7 @@ from selfkd.recipes.values import check_notation, in_words, not_allowed, read_va
 
 __all__ = ["option_values", "read_seed"]
 
-_PATHS = ("data.root", "teacher.path")
+_PATHS = ("data.root", "data.image_root", "teacher.path")
 _TEACHER_RECIPE = "teacher.recipe"
 _SEED = "seed"
 _LARGEST_SEED = 2**32 - 1

@@ -33,24 +33,31 @@ __all__ = ["derive", "resolve"]
 _NONE = "null"  # in an override: an optional section has no part
 
 
-def resolve(name: str, overrides: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
+def resolve(name: str | Recipe, overrides: Mapping[str, Any] | None = None, trust_imports: bool = False) -> Recipe:
     """Read a recipe, apply the overrides, and check every name, option and value.
 
     Args:
-        name: name of a recipe of the package, or path of a YAML file.
+        name: name of a recipe of the package, path of a YAML file, or a resolved recipe, whose parts are trusted.
         overrides: flat keys that replace the recipe's; `name` replaces the run's name.
         trust_imports: whether the file may name `package.module:Name`, whose import runs code. Overrides always may.
     Raises:
         UnknownNameError: if the recipe, a part or an option does not exist; the message gives the nearest.
         RecipeError: if a value has the wrong type, or a section is missing.
     """
+    if isinstance(name, Recipe):
+        return _changed(name.name, name.flat(), overrides or {}).with_given_of(name)
     given = read_recipe(name)
-    overrides = dict(overrides or {})
     if not isinstance(given.get("published", {}), Mapping):
         raise RecipeError(f"{name}: published={shown(given['published'])} is not allowed; published must be a mapping")
     if not trust_imports:
-        _refuse_imports(name, given, overrides)
-    stem = str(given.pop("name", None) or recipe_stem(name))
+        _refuse_imports(name, given, overrides or {})
+    return _changed(str(given.get("name") or recipe_stem(name)), given, overrides or {})
+
+
+def _changed(stem: str, flat: Mapping[str, Any], changes: Mapping[str, Any]) -> Recipe:
+    """A recipe of flat keys with overrides, which also change its name."""
+    given, overrides = dict(flat), dict(changes)
+    given.pop("name", None)
     published = given.pop("published", {})
     own_name = overrides.pop("name", None)
     run_name = checked_name(stem if own_name is None else str(own_name))
@@ -80,7 +87,7 @@ def derive(recipe: Recipe, changes: Mapping[str, Any], without: Collection[str] 
     Raises: UserError: as `resolve`.
     """
     kept = {key: value for key, value in recipe.flat().items() if key not in {"name", "published", *without}}
-    return _resolve_keys(recipe.name, override(kept, changes), {})
+    return _resolve_keys(recipe.name, override(kept, changes), {}).with_given_of(recipe)
 
 
 def _refuse_imports(name: str, given: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:

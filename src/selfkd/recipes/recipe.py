@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from selfkd.catalogue import is_own, place_of
-from selfkd.errors import OptionError, SelfKDError, UserError, shown
+from selfkd.errors import OptionError, RecipeError, SelfKDError, UserError, shown
 from selfkd.recipes.sections import TEACHER_PREFIX, part, sections_of
 
 __all__ = ["MACHINE", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"]
@@ -19,6 +19,7 @@ __all__ = ["MACHINE", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"
 MACHINE = frozenset(
     {
         "data.root",
+        "data.image_root",
         "data.download",
         "data.memory_gb",
         "loader.workers",
@@ -49,6 +50,8 @@ class Recipe:
         options: section to its options, as keyword arguments.
         published: the figure that the recipe reproduces; empty if there is none.
         of_teacher: the keys of the teacher's recipe, without their prefix `teacher.`, and their values as texts.
+        given: section to the object that a Python caller passed to it: the Dataset of `data=dataset`. No file holds it,
+            and it belongs to this process alone.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Recipe:
     options: Mapping[str, Mapping[str, Any]]
     published: Mapping[str, Any] = field(default_factory=dict)
     of_teacher: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def flat(self) -> dict[str, Any]:
         """The whole recipe as the flat keys of a recipe file."""
@@ -84,8 +88,9 @@ class Recipe:
             others: keyword arguments that are added to the options, or replace some.
         Raises: UserError: if an option is not allowed, or a custom part fails; the message says where.
         """
+        given = {"given": self.given[section]} if section in self.given else {}
         try:
-            return self.target(section)(*arguments, **{**self.options[section], **others})
+            return self.target(section)(*arguments, **{**self.options[section], **given, **others})
         except OptionError as error:
             if "." in error.option:
                 raise
@@ -96,6 +101,24 @@ class Recipe:
         name = self.parts.get(section)
         target = part(section, name)
         return _reporting_errors(f"{section} {name!r}", target) if name is not None and is_own(name) else target
+
+    def with_given_of(self, other: Recipe) -> Recipe:
+        """The same recipe with another one's objects of a Python caller, in the sections in which the parts agree."""
+        given = {key: each for key, each in other.given.items() if self.parts.get(key) == other.parts.get(key)}
+        return replace(self, given=given)
+
+    def check_sendable(self, why: str) -> None:
+        """Refuse objects of a Python caller where other processes train, because no other process has them.
+
+        Args:
+            why: why other processes train, in words.
+        Raises: RecipeError: if the recipe has such objects.
+        """
+        if self.given:
+            raise RecipeError(
+                f"a Dataset object is in the memory of this process alone, but {why}; name a class or function that "
+                "gives the Dataset instead, data=package.module:Class"
+            )
 
     def with_seed(self, seed: int) -> Recipe:
         """The same recipe with another seed."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from selfkd.backbones import BACKBONES, TORCHVISION, network_factory, network_target
 from selfkd.catalogue import Catalogue, import_target
-from selfkd.data import AUGMENTATIONS, DATASETS
+from selfkd.data import AUGMENTATIONS, DATASETS, source_class
 from selfkd.methods import METHODS, RESERVED, method_class
 from selfkd.supervision import SUPERVISIONS
 from selfkd.teachers import TEACHERS
@@ -28,7 +28,7 @@ class Chosen:
         target: gives the `module:attribute` of a name, without an import.
         others: kinds of parts that the table lacks, each as a description and one name. All parts of a kind have the
             same options.
-        reserved: keyword arguments of a part that are not options, because other sections give their values.
+        reserved: keyword arguments of a part that are not options: other sections or a Python caller give their values.
         optional: whether a recipe may omit the section.
     """
 
@@ -54,7 +54,7 @@ _NETWORKS = Chosen(
     others=(("any timm name", "resnet18"), (f"{TORCHVISION}<name>", f"{TORCHVISION}resnet18")),
 )
 CHOSEN: Mapping[str, Chosen] = {
-    "data": Chosen.of(DATASETS, 0),
+    "data": Chosen(DATASETS, 0, source_class, DATASETS.target, reserved=("given",)),
     "augmentation": Chosen.of(AUGMENTATIONS, 0),
     "backbone": _NETWORKS,
     "method": Chosen(METHODS, 2, method_class, METHODS.target, reserved=RESERVED),

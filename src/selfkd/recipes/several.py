@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from selfkd.errors import RecipeError, UnknownNameError, shown
+from selfkd.errors import OptionError, RecipeError, UnknownNameError, shown
+from selfkd.option_checks import at_least
 from selfkd.recipes.files import ENDINGS, recipe_names
 from selfkd.recipes.option_values import read_seed
 from selfkd.recipes.reader import resolve
@@ -17,29 +19,40 @@ __all__ = ["each_once", "resolve_several"]
 
 _SEED = "seed"
 _PATTERN_MARKS = "*?["
+_MOST_SEEDS = 1000
 
 
 def resolve_several(
-    names: Sequence[str], overrides: Mapping[str, str], seeds: Sequence[int] | None, trust_imports: bool = False
+    names: Sequence[str | Recipe],
+    overrides: Mapping[str, Any],
+    seeds: int | Sequence[int] | None,
+    trust_imports: bool = False,
 ) -> list[Recipe]:
     """Resolve recipes with every combination of the listed parts, and each with every seed.
 
     `method=plain,dtskd` is a list of parts: every section whose part is chosen by name takes one. `seed=0,1,2` is a
-    list of seeds.
+    list of seeds. Both may also be Python lists.
 
     Args:
-        names: names of recipes of the package, patterns of such names, or paths of YAML files. In a pattern, `*` stands
-            for any text, `?` for any character.
+        names: names of recipes of the package, patterns of such names, paths of YAML files, or resolved recipes. In a
+            pattern, `*` stands for any text, `?` for any character.
         overrides: flat keys that replace those of each recipe, as for `resolve`.
-        seeds: the seeds of each recipe. None for those of the overrides; without these, each recipe has its own seed.
+        seeds: a number of seeds, which are counted from 0, or the seeds of each recipe. None for those of the
+            overrides; without these, each recipe has its own seed.
         trust_imports: whether a file may name `package.module:Name`, whose import runs code. Overrides always may.
     Returns: recipe by recipe in the order of the names, combination by combination, and seed by seed; each once.
     Raises:
         UnknownNameError: if no recipe fits a name or a pattern; the message gives the nearest. Also as `resolve`.
-        RecipeError: if the seeds are given twice, a list has an empty place, or two recipes would share a run folder.
-            Also as `resolve`.
+        RecipeError: if no name is given, the seeds are given twice, a list has an empty place, or two recipes would
+            share a run folder. Also as `resolve`.
+        OptionError: if `seeds` has another value.
     """
-    expanded = list(dict.fromkeys(_expanded(names)))
+    if not names:
+        raise RecipeError("name a recipe, for example 'demo/digits/resnet18/*'; 'selfkd list recipes' shows all")
+    expanded: list[str | Recipe] = []
+    for name in _expanded(names):
+        if name not in expanded:
+            expanded.append(name)
     numbers = _seeds(overrides, seeds)
     lists = {section: _values(section, overrides[section]) for section in CHOSEN if section in overrides}
     combinations = [dict(zip(lists, parts, strict=True)) for parts in itertools.product(*lists.values())]
@@ -75,10 +88,10 @@ def each_once(recipes: Iterable[Recipe]) -> list[Recipe]:
     return list(found.values())
 
 
-def _expanded(names: Sequence[str]) -> Iterator[str]:
+def _expanded(names: Sequence[str | Recipe]) -> Iterator[str | Recipe]:
     """The names, with each pattern replaced by the names of the package's recipes that fit it."""
     for name in names:
-        if name.endswith(ENDINGS) or not any(mark in name for mark in _PATTERN_MARKS):
+        if isinstance(name, Recipe) or name.endswith(ENDINGS) or not any(mark in name for mark in _PATTERN_MARKS):
             yield name
             continue
         known = recipe_names()
@@ -88,8 +101,12 @@ def _expanded(names: Sequence[str]) -> Iterator[str]:
         yield from fitting
 
 
-def _seeds(overrides: Mapping[str, str], seeds: Sequence[int] | None) -> list[int] | None:
+def _seeds(overrides: Mapping[str, Any], seeds: int | Sequence[int] | None) -> list[int] | None:
     """The seeds of each recipe, each once; None if every recipe has its own seed."""
+    if isinstance(seeds, int):
+        seeds = range(at_least("seeds", seeds, 1, _MOST_SEEDS))
+    elif seeds is not None and not (isinstance(seeds, Sequence) and seeds and all(isinstance(n, int) for n in seeds)):
+        raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
     if _SEED not in overrides:
         return None if seeds is None else list(dict.fromkeys(map(read_seed, seeds)))
     if seeds is not None:
@@ -97,8 +114,12 @@ def _seeds(overrides: Mapping[str, str], seeds: Sequence[int] | None) -> list[in
     return list(dict.fromkeys(map(read_seed, _values(_SEED, overrides[_SEED]))))
 
 
-def _values(key: str, value: str) -> list[str]:
-    """The values of a list with commas, each once; the value itself if it is no list."""
+def _values(key: str, value: Any) -> list[Any]:
+    """The values of a list, or of a text with commas, each once; the value itself if it is neither."""
+    if isinstance(value, list):
+        if not value:
+            raise RecipeError(f"{key}=[] is not allowed; the list must hold one value or more")
+        return [each for place, each in enumerate(value) if each not in value[:place]]
     if not isinstance(value, str) or "," not in value:
         return [value]
     values = [each.strip() for each in value.split(",")]

@@ -8,34 +8,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from selfkd.errors import OptionError, RecipeError, RunError, SelfKDError, UnfinishedRunsError, first_line
-from selfkd.option_checks import at_least, one_of
+from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, first_line
+from selfkd.option_checks import one_of
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.several import resolve_several
 from selfkd.reports.comparison import Comparison, Skipped
-from selfkd.reports.results import HEADS, MAIN, CorrectPredictions, Heads, Result, read_result
+from selfkd.reports.results import HEADS, MAIN, Heads, Result, read_result
 from selfkd.reports.same_training import check_same_training
 from selfkd.reports.short_names import short_names, without_overrides
-from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
 from selfkd.runs.evaluate import predict_split
 from selfkd.runs.kept_predictions import read_predictions
 from selfkd.runs.listing import ListedRun, list_runs
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.several import Outcome, train_several
+from selfkd.runs.several import TrainingOutcome, train_several
 from selfkd.training.checkpoint_names import has_checkpoints
 
-__all__ = ["compare", "compare_outcomes"]
+__all__ = ["compare", "compare_outcomes", "outcome_without_training"]
 
 _PLAIN = "plain"
 _SPLIT, _CHECKPOINT = "test", "last"
-_SEEDS, _MOST_SEEDS = 3, 1000
+_SEEDS = 3
 _SHORT_SECONDS = 2  # shorter work shows no bar
 
 
 def compare(
-    recipes: str | Sequence[str],
+    recipes: str | Recipe | Sequence[str | Recipe],
     seeds: int | Sequence[int] | None = None,
     overrides: Mapping[str, Any] | None = None,
     runs: str | os.PathLike[str] = "runs",
@@ -50,11 +49,11 @@ def compare(
 ) -> Comparison:
     """Compare recipes over seeds. What is missing is trained, what is unfinished is continued.
 
-    Differences over images need the predictions for the test images. A run that has not kept them predicts once,
-    and keeps them if its folder can be written.
+    Differences over images need the predictions for the test images. A run that is trained now keeps them. A finished
+    run that has not kept them predicts once, and keeps them if its folder can be written.
 
     Args:
-        recipes: names of recipes, patterns such as "demo/digits/resnet18/*", or paths of YAML files.
+        recipes: names of recipes, patterns such as "demo/digits/resnet18/*", paths of YAML files, or resolved recipes.
         seeds: a number of seeds, which are counted from 0, or the seeds. By default those of `overrides`; without
             these, 3 seeds.
         overrides: flat keys that replace those of every recipe, such as {"trainer.epochs": 15}. A list with commas is
@@ -77,26 +76,25 @@ def compare(
         OptionError: if `seeds`, `jobs`, `heads` or `baseline` has another value.
         UserError, RunInterruptedError: as `resolve_several` and `train_several` do.
     """
-    names = [recipes] if isinstance(recipes, str) else list(recipes)
-    if not names:
-        raise RecipeError("name the recipes to compare, for example 'demo/digits/resnet18/*'")
+    names = [recipes] if isinstance(recipes, str | Recipe) else list(recipes)
     one_of("heads", heads, HEADS)
     given = dict(overrides or {})
-    resolved = resolve_several(names, given, _seeds(seeds, given), trust_imports)
+    default = None if "seed" in given else _SEEDS
+    resolved = resolve_several(names, given, default if seeds is None else seeds, trust_imports)
     base = _baseline(resolved, baseline)
     if not allow_differences:
-        check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)])
+        check_same_training([base, *(recipe for recipe in _distinct(resolved) if recipe is not base)], train)
     folder = Path(runs)
     if train:
-        outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports)
+        outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports, keep_logits=True)
     else:
-        outcomes = [_outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
+        outcomes = [outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
     machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
     return compare_outcomes(outcomes, heads, base.name, train, machine)
 
 
 def compare_outcomes(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[TrainingOutcome],
     heads: Heads = "all",
     baseline: str | None = None,
     trained: bool = True,
@@ -136,17 +134,6 @@ def compare_outcomes(
     return Comparison.of(recipes, with_predictions, base.name, heads, skipped)
 
 
-def _seeds(seeds: int | Sequence[int] | None, overrides: Mapping[str, Any]) -> Sequence[int] | None:
-    """The seeds of each recipe; None if the overrides give them."""
-    if seeds is None:
-        return None if "seed" in overrides else range(_SEEDS)
-    if isinstance(seeds, int):
-        return range(at_least("seeds", seeds, 1, _MOST_SEEDS))
-    if not isinstance(seeds, Sequence) or not seeds or not all(isinstance(seed, int) for seed in seeds):
-        raise OptionError("seeds", seeds, "a number of seeds, or a list of one or more seeds")
-    return seeds
-
-
 def _distinct(recipes: Sequence[Recipe]) -> list[Recipe]:
     """The recipes without regard to their seeds, each once."""
     by_name: dict[str, Recipe] = {}
@@ -169,10 +156,15 @@ def _baseline(recipes: Sequence[Recipe], given: str | None) -> Recipe:
     raise OptionError("baseline", given, f"one of the compared recipes: {', '.join(each.name for each in distinct)}")
 
 
-def _outcome_without_training(recipe: Recipe, folder: RunFolder) -> Outcome:
-    """The outcome of a run that is not trained now."""
+def outcome_without_training(recipe: Recipe, folder: RunFolder) -> TrainingOutcome:
+    """The outcome of a run that is not trained now.
+
+    Args:
+        recipe: the run's recipe.
+        folder: the run's folder, which need not exist.
+    """
     listed = list_runs(folder.path) if folder.path.is_dir() else []
-    return Outcome(recipe, folder, _problem(listed[0]) if listed else "it was not trained")
+    return TrainingOutcome(recipe, folder, _problem(listed[0]) if listed else "it was not trained")
 
 
 def _problem(run: ListedRun) -> str | None:
@@ -212,9 +204,13 @@ def _with_own_predictions(result: Result, evaluate_with: Mapping[str, Any] | Non
         else:
             # `read_result` has found the parts of `result.recipe` in the folder, and they are imported already.
             predictions = predict_split(
-                result.folder.path, _SPLIT, _CHECKPOINT, overrides=evaluate_with, trust_imports=True
+                result.folder.path,
+                _SPLIT,
+                _CHECKPOINT,
+                overrides=evaluate_with,
+                given=result.recipe.given,
+                trust_imports=True,
             )
-        found = (read_test_fingerprint(result.folder), read_fingerprint(result.folder))
     except SelfKDError as error:
         why = first_line(error)
         return replace(result, no_predictions=why if evaluate_with is None else f"a run cannot be evaluated now: {why}")
@@ -224,8 +220,5 @@ def _with_own_predictions(result: Result, evaluate_with: Mapping[str, Any] | Non
         return replace(
             result, no_predictions=f"{result.no_predictions}; 'selfkd evaluate RUN --keep-logits' keeps them"
         )
-    images = frozenset(fingerprint for fingerprint in found if fingerprint is not None)
-    if not images:
-        return replace(result, no_predictions="a run does not say which test images it had")
     correct = {head: (rows.argmax(dim=1) == predictions.labels).numpy() for head, rows in predictions.logits.items()}
-    return replace(result, predictions=CorrectPredictions(correct, images))
+    return replace(result, correct=correct)

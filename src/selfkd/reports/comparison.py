@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,10 +13,10 @@ from selfkd.reports import comparison_tables
 from selfkd.reports.estimates import Difference, Estimate, paired_over_images, paired_over_seeds
 from selfkd.reports.published import Figure, Verdict, is_unchanged, verdict
 from selfkd.reports.results import MAIN, Heads, Result
-from selfkd.reports.same_training import TrainingDifference, training_differences
+from selfkd.reports.same_training import TrainingDifference, compared_options, training_differences
 from selfkd.reports.short_names import short_names
 
-__all__ = ["Comparison", "Cost", "Published", "Row", "Skipped"]
+__all__ = ["Comparison", "Cost", "DataDifference", "Published", "Row", "Skipped"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Row:
         last: test accuracy after the last epoch.
         best: test accuracy at the epoch where main was best on the selecting split.
         best_epochs: that epoch of each seed, counted from 1.
-        rule: the rule that chose it.
+        rules: the rules that chose it: "best-on-test", or "best-on-test after epoch 201".
         train: accuracy on the training images, not augmented, after the last epoch; None if a run does not have it.
-        over_seeds: difference to the main head of the baseline, last epoch, paired by seed. None in the baseline's own
-            row, and if no seed is shared.
-        over_images: the same, paired by image. None, too, if the predictions of a seed for the test images are not
-            known, or if the runs of a seed had different test images.
+        over_seeds: difference to the main head of the baseline, last epoch, paired by seed. Runs of a seed that had
+            different test images are not paired. None in the baseline's own row, and if no runs are paired.
+        over_images: the same runs, paired by image. None, too, if the predictions of a run for the test images are not
+            known, or if it is not known whether two runs had the same test images.
         published: the published figure of this head; None if there is none.
     """
 
@@ -64,7 +64,7 @@ class Row:
     last: Estimate
     best: Estimate
     best_epochs: tuple[int, ...]
-    rule: str
+    rules: tuple[str, ...]
     train: Estimate | None
     over_seeds: Difference | None
     over_images: Difference | None
@@ -82,10 +82,11 @@ class Cost:
         images_seen: number of images that went through the network in training, every view counted.
         seconds_per_epoch: median training time of an epoch, without evaluation.
         seconds: training time of all epochs, without evaluation.
-        relative: `seconds` divided by that of the baseline. None, too, if they trained on different devices or CPUs.
+        relative: `seconds` divided by that of the baseline. None, too, if they trained on other devices or CPUs, or on
+            another number of them.
         parameters: number of trained parameters.
         deployed_parameters: number of parameters of the network that is deployed.
-        devices: the devices that trained, each with the model of the CPU in brackets, if the runs say it.
+        devices: the devices that trained, as `Result.device` names them.
         has_teacher: whether the method learns from a teacher, whose own training is not counted here.
     """
 
@@ -122,6 +123,28 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class DataDifference:
+    """Runs of a recipe that had other data than the runs of the baseline with the same seeds.
+
+    Args:
+        recipe: name of the recipe, with its overrides.
+        baseline: name of the baseline, with its overrides.
+        seeds: of these runs.
+        in_test_images: whether the test images differ, so that the runs are not paired.
+    """
+
+    recipe: str
+    baseline: str
+    seeds: tuple[int, ...]
+    in_test_images: bool
+
+    def __str__(self) -> str:
+        what, end = ("test images", ", so no difference is taken") if self.in_test_images else ("data", "")
+        seeds = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
+        return f"the {what} of {self.recipe} and {self.baseline} ({seeds}){end}"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Several recipes beside each other.
 
@@ -131,7 +154,10 @@ class Comparison:
         baseline: name of the recipe that the others are compared with, with its overrides.
         naming: what the rows' names are, "method" or "recipe".
         same: the options of data and training that are the same for all recipes, by their keys.
+        compared: the options of network, augmentation, regularisation and supervision that are not: key to recipe to
+            value.
         differences: the options of data and training in which a recipe differs from the first.
+        data_differences: the runs whose data differs from that of the baseline's run with the same seed.
         rules: the rules that chose the best epochs.
         test_images: number of test images; several if it differs between runs.
         image_pairs: whether a pair over images is an image ("images"), or one image in one seed, because each seed has
@@ -146,7 +172,9 @@ class Comparison:
     baseline: str
     naming: str
     same: Mapping[str, object]
+    compared: Mapping[str, Mapping[str, object]]
     differences: tuple[TrainingDifference, ...]
+    data_differences: tuple[DataDifference, ...]
     rules: tuple[str, ...]
     test_images: tuple[int, ...]
     image_pairs: Literal["images", "images and seeds"] | None
@@ -196,8 +224,10 @@ class Comparison:
             baseline=baseline,
             naming=naming,
             same=_same_options([recipe for recipe, _, _ in present]),
+            compared=compared_options([recipe for recipe, _, _ in present]),
             differences=tuple(training_differences([recipe for recipe, _, _ in present])),
-            rules=tuple(dict.fromkeys(row.rule for row in rows)),
+            data_differences=tuple(each for _, _, runs in present for each in _data_differences(runs, base)),
+            rules=tuple(dict.fromkeys(rule for row in rows for rule in row.rules)),
             test_images=tuple(sorted({result.test_images for result in everything})),
             image_pairs=("images" if same_images else "images and seeds") if paired else None,
             without_predictions=_without_predictions(rows, everything, base),
@@ -225,7 +255,7 @@ class Comparison:
 def _row(name: str, head: str, runs: Sequence[Result], base: Sequence[Result], same_images: bool) -> Row:
     last, best = _by_seed(runs, "last", head), _by_seed(runs, "best", head)
     train = [value for run in runs if (value := run.top1("last", head, "train")) is not None]
-    is_baseline = runs is base and head == MAIN
+    pairs = [] if runs is base and head == MAIN else _paired(runs, base)
     return Row(
         recipe=runs[0].recipe.name,
         name=name,
@@ -234,10 +264,12 @@ def _row(name: str, head: str, runs: Sequence[Result], base: Sequence[Result], s
         last=Estimate.of([*last.values()]),
         best=Estimate.of([*best.values()]),
         best_epochs=tuple(run.scores["best"]["epoch"] for run in runs),
-        rule="/".join(sorted({run.rule for run in runs})),
+        rules=tuple(sorted({run.rule for run in runs})),
         train=Estimate.of(train) if len(train) == len(runs) else None,
-        over_seeds=None if is_baseline else paired_over_seeds(last, _by_seed(base, "last", MAIN)),
-        over_images=None if is_baseline else _over_images(head, runs, base, same_images),
+        over_seeds=paired_over_seeds(
+            _by_seed([run for run, _ in pairs], "last", head), _by_seed([other for _, other in pairs], "last", MAIN)
+        ),
+        over_images=_over_images(head, pairs, same_images),
         published=_published(head, runs),
     )
 
@@ -246,24 +278,45 @@ def _by_seed(runs: Sequence[Result], which: Literal["last", "best"], head: str) 
     return {run.seed: value for run in runs if (value := run.top1(which, head)) is not None}
 
 
-def _over_images(head: str, runs: Sequence[Result], base: Sequence[Result], same_images: bool) -> Difference | None:
-    """The difference over the images of the same seeds as over seeds; None if a seed lacks its predictions."""
-    of_seed = {run.seed: run.predictions for run in base}
-    pairs = []
-    for run in runs:
-        if run.seed not in of_seed:
-            continue
-        ours, baseline = run.predictions, of_seed[run.seed]
-        if ours is None or baseline is None or not ours.has_images_of(baseline) or head not in ours.correct:
+def _shared(runs: Sequence[Result], base: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """The runs with the baseline's runs of the same seeds."""
+    of_seed = {run.seed: run for run in base}
+    return [(run, of_seed[run.seed]) for run in runs if run.seed in of_seed]
+
+
+def _paired(runs: Sequence[Result], base: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """The same, without runs that had different test images."""
+    return [(run, other) for run, other in _shared(runs, base) if run.has_test_images_of(other) is not False]
+
+
+def _data_differences(runs: Sequence[Result], base: Sequence[Result]) -> Iterator[DataDifference]:
+    """The runs whose data differs from that of the baseline's run with the same seed."""
+    shared = _shared(runs, base)
+    other_tests = tuple(run.seed for run, other in shared if run.has_test_images_of(other) is False)
+    other_data = tuple(
+        run.seed for run, other in shared if run.has_data_of(other) is False and run.seed not in other_tests
+    )
+    for seeds, in_test_images in ((other_tests, True), (other_data, False)):
+        if seeds:
+            yield DataDifference(runs[0].recipe.name, base[0].recipe.name, seeds, in_test_images)
+
+
+def _over_images(head: str, pairs: Sequence[tuple[Result, Result]], same_images: bool) -> Difference | None:
+    """The difference over the images of paired runs; None if a run lacks its predictions."""
+    outcomes = []
+    for run, other in pairs:
+        if not run.has_test_images_of(other) or run.correct is None or other.correct is None:
             return None
-        pairs.append((ours.correct[head], baseline.correct[MAIN]))
-    return paired_over_images(pairs, same_images) if pairs else None
+        if head not in run.correct:
+            return None
+        outcomes.append((run.correct[head], other.correct[MAIN]))
+    return paired_over_images(outcomes, same_images) if outcomes else None
 
 
 def _same_images(results: Sequence[Result]) -> bool:
     """Whether all runs whose predictions are known were tested on the same images."""
-    predictions = [result.predictions for result in results if result.predictions is not None]
-    return all(each.has_images_of(predictions[0]) for each in predictions)
+    predicted = [result for result in results if result.correct is not None]
+    return all(each.has_test_images_of(predicted[0]) for each in predicted)
 
 
 def _without_predictions(rows: Sequence[Row], runs: Sequence[Result], base: Sequence[Result]) -> tuple[str, ...]:
@@ -271,8 +324,8 @@ def _without_predictions(rows: Sequence[Row], runs: Sequence[Result], base: Sequ
     if not any(row.over_seeds is not None and row.over_images is None for row in rows):
         return ()
     paired = {run.seed for run in base}
-    reasons = dict.fromkeys(run.no_predictions for run in runs if run.seed in paired and run.predictions is None)
-    return tuple(reasons) or ("the runs of one seed had different test images",)
+    reasons = dict.fromkeys(run.no_predictions for run in runs if run.seed in paired and run.correct is None)
+    return tuple(reasons) or ("a run does not say which test images it had",)
 
 
 def _published(head: str, runs: Sequence[Result]) -> Published | None:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tabulate import tabulate
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from selfkd.errors import few
 from selfkd.evaluation.scores import digits
 from selfkd.json_text import to_json
+from selfkd.recipes.values import written
 from selfkd.reports.estimates import Difference, Estimate
 from selfkd.reports.published import ENOUGH_SEEDS, TOLERANCE
 from selfkd.reports.results import MAIN
@@ -77,16 +79,16 @@ def _typeset(table: str) -> str:
 
 
 def _accuracy(comparison: Comparison) -> _Cells:
-    rule = "/".join(comparison.rules)
+    selection = "/".join(dict.fromkeys(rule.selection for rule in _rules(comparison)))
     return [
         {
             comparison.naming: printable(row.name),
             "head": printable(row.head),
             "runs": str(row.last.n),
             "last epoch (%)": str(row.last),
-            f"{printable(rule)} epoch (%)": str(row.best),
+            f"{printable(selection)} epoch (%)": str(row.best),
             "training (%)": _text(row.train),
-            "difference over seeds": _text(row.over_seeds),
+            "difference over seeds": _over_seeds(row),
             "over images": _text(row.over_images),
             "published (%)": _published_value(row),
             "ours, selected alike (%)": "" if row.published is None else _text(row.published.ours),
@@ -115,6 +117,14 @@ def _text(value: Any, form: Callable[[Any], str] = str) -> str:
     return "" if value is None else form(value)
 
 
+def _over_seeds(row: Row) -> str:
+    """The difference over seeds, with their number if it is not that of the runs."""
+    difference = row.over_seeds
+    if difference is None or difference.n == row.last.n:
+        return _text(difference)
+    return f"{difference} ({difference.n} seed{'s' if difference.n > 1 else ''})"
+
+
 def _published_value(row: Row) -> str:
     if row.published is None:
         return ""
@@ -135,6 +145,35 @@ def _legend(comparison: Comparison) -> list[str]:
     ]
 
 
+class _Rule(NamedTuple):
+    """A rule that chose best epochs.
+
+    Args:
+        selection: "best-on-test".
+        after: " after epoch 201"; empty if every evaluated epoch counts.
+        names: of the recipes whose runs have it.
+    """
+
+    selection: str
+    after: str
+    names: list[str]
+
+    @property
+    def split(self) -> str:
+        """The split that chose the epoch."""
+        return self.selection.removeprefix("best-on-")
+
+
+def _rules(comparison: Comparison) -> list[_Rule]:
+    """The rules that chose the best epochs."""
+    rules = []
+    for rule in comparison.rules:
+        selection, space, after = rule.partition(" ")
+        names = dict.fromkeys(row.name for row in comparison.rows if rule in row.rules)
+        rules.append(_Rule(selection, space + after, list(names)))
+    return rules
+
+
 def _on_accuracy(comparison: Comparison) -> list[str]:
     images = " or ".join(f"{number:,}" for number in comparison.test_images)
     single = all(row.last.n == 1 for row in comparison.rows)
@@ -144,11 +183,15 @@ def _on_accuracy(comparison: Comparison) -> list[str]:
         if single
         else "± is the sample standard deviation over the runs.",
     ]
-    for rule in comparison.rules:
-        split = rule.removeprefix("best-on-").partition(" ")[0]
-        lines.append(f"{rule}: the evaluated epoch with the highest accuracy of main on the split {split}.")
-        if split == "test":
-            lines.append(f"The accuracy at the {rule} epoch is too high, because the test images chose the epoch.")
+    rules = _rules(comparison)
+    for rule in rules:
+        of = "" if len(rules) == 1 else f" of {few(rule.names)}"
+        lines.append(
+            f"{rule.selection}{of}: the evaluated epoch{rule.after} with the highest accuracy of main on the split "
+            f"{rule.split}."
+        )
+    if any(rule.split == "test" for rule in rules):
+        lines.append("The accuracy at the best-on-test epoch is too high, because the test images chose the epoch.")
     if any(row.train is not None for row in comparison.rows):
         lines.append("training: accuracy on the training images, not augmented, after the last epoch.")
     return lines
@@ -169,7 +212,7 @@ def _on_differences(comparison: Comparison) -> list[str]:
         f"{over_seeds}, with its 95 % interval (Student's t)." if max(pairs) > 1 else f"{over_seeds}.",
     ]
     lines += ["A single seed gives no interval."] if 1 in pairs else []
-    lines += ["There is no difference where no seed is shared."] if 0 in pairs else []
+    lines += ["There is no difference where no seed is shared."] if any(_shares_no_seed(comparison)) else []
     if comparison.image_pairs is not None:
         lines += [
             "over images: the mean over the test images, with its 95 % interval (bootstrap).",
@@ -181,6 +224,12 @@ def _on_differences(comparison: Comparison) -> list[str]:
                 "the interval counts an image of two seeds as two images."
             )
     return [*lines, *(f"A difference over images is missing: {why}." for why in comparison.without_predictions)]
+
+
+def _shares_no_seed(comparison: Comparison) -> Iterator[bool]:
+    """For each row, whether the baseline has none of its seeds."""
+    seeds = {seed for row in comparison.rows if row.recipe == comparison.baseline for seed in row.seeds}
+    return (seeds.isdisjoint(row.seeds) for row in comparison.rows)
 
 
 def _on_published(comparison: Comparison) -> list[str]:
@@ -210,7 +259,7 @@ def _on_cost(comparison: Comparison) -> list[str]:
         elsewhere = [cost.name for cost in costs if cost.seconds is not None and cost.relative is None]
         if elsewhere:
             lines.append(
-                f"cost is empty for {', '.join(elsewhere)}: the device or the CPU is not that of the baseline."
+                f"cost is empty for {', '.join(elsewhere)}: the devices or the CPU are not those of the baseline."
             )
     taught = [cost.name for cost in costs if cost.has_teacher]
     if taught:
@@ -244,7 +293,18 @@ def _on_missing_values(comparison: Comparison) -> list[str]:
 def _on_training(comparison: Comparison) -> list[str]:
     same = ", ".join(f"{key}={value}" for key, value in comparison.same.items())
     lines = [f"The same for all: {same}."] if len(comparison.costs) > 1 else []
-    return lines + [f"Not the same: {difference}." for difference in comparison.differences]
+    differences = (*comparison.differences, *comparison.data_differences)
+    lines += [f"{key} differs: {_values_in_words(comparison, values)}." for key, values in comparison.compared.items()]
+    return lines + [f"Not the same: {difference}." for difference in differences]
+
+
+def _values_in_words(comparison: Comparison, values: Mapping[str, object]) -> str:
+    """The values of an option, each with the names of the recipes that have it."""
+    names = {row.recipe: row.name for row in comparison.rows}
+    recipes: dict[str, list[str]] = {}
+    for recipe, value in values.items():
+        recipes.setdefault(written(value), []).append(names[recipe])
+    return "; ".join(f"{value} in {few(of_value)}" for value, of_value in recipes.items())
 
 
 def _on_runs(comparison: Comparison) -> list[str]:
@@ -272,7 +332,7 @@ def _record(comparison: Comparison, row: Row, cost: Cost) -> Mapping[str, object
         "seeds": _joined(row.seeds),
         **_columns("last_top1", Estimate, row.last),
         **_columns("best_top1", Estimate, row.best),
-        "best_rule": row.rule,
+        "best_rule": "/".join(row.rules),
         "best_epochs": _joined(row.best_epochs),
         **_columns("train_top1", Estimate, row.train),
         "baseline": comparison.baseline,

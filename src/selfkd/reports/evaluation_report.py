@@ -11,9 +11,10 @@ from selfkd.evaluation.ensemble import ENSEMBLE
 from selfkd.evaluation.evaluation import Evaluation, TemperatureScaling
 from selfkd.evaluation.intervals import SAMPLES
 from selfkd.evaluation.scores import Score, Scores, digits
+from selfkd.given_paths import CSV_ENDING
 from selfkd.terminal import printable
 
-__all__ = ["evaluation_report"]
+__all__ = ["evaluation_report", "evaluation_reports"]
 
 _MOST_CLASSES = 12  # of which a whole confusion matrix is shown
 _SHOWN = 5  # classes, and confusions, where not all are shown
@@ -25,11 +26,25 @@ def evaluation_report(evaluation: Evaluation) -> str:
     return "\n\n".join("\n".join(part) for part in _parts(evaluation))
 
 
+def evaluation_reports(evaluations: Sequence[Evaluation]) -> str:
+    """The evaluations of one run on several sets of images, each below a heading with the name of its images."""
+    return "\n\n".join(f"## {_images_of(each)}\n\n{evaluation_report(each)}" for each in evaluations)
+
+
+def _images_of(evaluation: Evaluation) -> str:
+    """What images were evaluated, in words that follow "the"."""
+    if evaluation.data is None:
+        return f"{evaluation.split} split"
+    if evaluation.data.startswith("Dataset "):
+        return printable(evaluation.data)
+    is_table = evaluation.data.lower().endswith(CSV_ENDING)
+    return printable(f"{'CSV file' if is_table else 'folder'} {evaluation.data}")
+
+
 def _parts(evaluation: Evaluation) -> Iterator[list[str]]:
-    what = f"folder {evaluation.data}" if evaluation.split is None else f"{evaluation.split} split"
     yield [
         f"{printable(evaluation.run)}, weights after epoch {evaluation.epoch} ({evaluation.checkpoint}): "
-        f"{_images(evaluation.images)} of the {printable(what)}"
+        f"{_images(evaluation.images)} of the {_images_of(evaluation)}"
     ]
     if evaluation.absent_classes:
         names = list(map(printable, evaluation.absent_classes))

@@ -12,7 +12,7 @@ from selfkd.recipes.files import read_recipe, recipe_names
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import WITHOUT_EFFECT, Recipe, differences
 from selfkd.reports.short_names import without_overrides
-from selfkd.runs.records import EpochScores
+from selfkd.runs.records import top1_of
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.epoch_log import read_epoch_log
 
@@ -152,12 +152,12 @@ def selected(figure: Figure, folder: RunFolder) -> float | None:
     """
     scores = folder.scores()
     if rule_of(figure) == "last":
-        return _top1(scores["last"], figure.head)
+        return top1_of(scores["last"], figure.head)
     rule = scores["selection"]
     if rule["rule"] != "best-on-test" or rule.get("metric", _METRIC) != _METRIC:
         return None
     if f"{figure.head} at its own" not in figure.selection:
-        return _top1(scores["best"], figure.head)
+        return top1_of(scores["best"], figure.head)
     column = f"test/{_METRIC}/{figure.head}"
     rows = read_epoch_log(folder.metrics_file)
     return max((row[column] for row in rows if column in row and row["epoch"] > rule["after_epoch"]), default=None)
@@ -183,9 +183,3 @@ def verdict(figure: Figure, ours: Sequence[float], unchanged: bool) -> Verdict:
         return Verdict("reproduced", difference, "reproduced")
     side = "above" if difference > 0 else "below"
     return Verdict("not reproduced", difference, f"not reproduced: {abs(difference):.2f} {side}")
-
-
-def _top1(scores: EpochScores, head: str) -> float | None:
-    """The accuracy of a head on the test images; None if the run has none."""
-    score = scores["scores"].get("test", {}).get(head, {}).get(_METRIC)
-    return None if score is None else score["value"]

@@ -13,37 +13,21 @@ from selfkd.errors import RunError
 from selfkd.given_paths import check_run
 from selfkd.recipes.recipe import Recipe
 from selfkd.reports.published import Figure, figures_for, selected
+from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
 from selfkd.runs.prepare import check_recipe
-from selfkd.runs.records import RunScores, read_record
+from selfkd.runs.records import RunScores, read_record, top1_of
 from selfkd.runs.run_folder import RunFolder
 
-__all__ = ["HEADS", "MAIN", "CorrectPredictions", "Heads", "Result", "read_result"]
+__all__ = ["HEADS", "MAIN", "Heads", "Result", "read_result"]
 
 MAIN = "main"
 """The deployed head."""
 _METRIC = "top1"
+_CPU = "cpu"
 _NOT_KEPT = "a run has not kept its predictions for the test images"
 
 Heads = Literal["main", "all"]
 HEADS: tuple[Heads, ...] = ("main", "all")
-
-
-@dataclass(frozen=True)
-class CorrectPredictions:
-    """Which test images a run classifies correctly after its last epoch.
-
-    Args:
-        correct: head name to `[N]`, in the order of the test split.
-        images: the checksums that runs on the same test images have in common: that of the test images and, for runs
-            of older versions, that of all images.
-    """
-
-    correct: Mapping[str, NDArray[np.bool_]]
-    images: frozenset[str]
-
-    def has_images_of(self, other: CorrectPredictions) -> bool:
-        """Whether both are about the same test images."""
-        return bool(self.images & other.images)
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,10 @@ class Result:
         environment: where it was trained; empty if the run does not say.
         selected: published figure to the run's accuracy in percent, selected as the figure was; None if the run cannot
             give it.
-        predictions: for the test images; None if they are not known.
+        fingerprint: checksum of all images of the run's data; None if the run does not say it.
+        test_fingerprint: that of the test images alone; None, too, for a run of an older version.
+        correct: head name to `[N]`, which test images the head classifies correctly after the last epoch, in the order
+            of the test split; None if the predictions are not known.
         no_predictions: why they are not known, if they are not.
     """
 
@@ -66,7 +53,9 @@ class Result:
     scores: RunScores
     environment: Mapping[str, Any]
     selected: Mapping[Figure, float | None]
-    predictions: CorrectPredictions | None = None
+    fingerprint: str | None = None
+    test_fingerprint: str | None = None
+    correct: Mapping[str, NDArray[np.bool_]] | None = None
     no_predictions: str = _NOT_KEPT
 
     @property
@@ -76,10 +65,14 @@ class Result:
 
     @property
     def device(self) -> str:
-        """The device that trained, with the model of the CPU in brackets, if the run says it: "cpu (AMD EPYC)"."""
-        device = str(self.environment.get("device", "unknown device"))
-        processor = self.environment.get("processor")
-        return device if processor is None else f"{device} ({processor})"
+        """The device that trained: "NVIDIA H100", with several processes "2 x NVIDIA H100".
+
+        A CPU has its model in brackets, if the run says it: "cpu (AMD EPYC)".
+        """
+        device, processes = str(self.environment.get("device", "unknown device")), self.environment.get("processes", 1)
+        if device == _CPU and (model := self.environment.get("processor")) is not None:
+            device = f"{device} ({model})"
+        return device if processes == 1 else f"{processes} x {device}"
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -105,8 +98,19 @@ class Result:
 
     def top1(self, which: Literal["last", "best"], head: str, split: str = "test") -> float | None:
         """Top-1 accuracy in percent after the last or at the best epoch; None if the run does not have it."""
-        score = self.scores[which]["scores"].get(split, {}).get(head, {}).get(_METRIC)
-        return None if score is None else float(score["value"])
+        return top1_of(self.scores[which], head, split)
+
+    def has_data_of(self, other: Result) -> bool | None:
+        """Whether both runs had the same data; None if they do not say it."""
+        return _equal(self.fingerprint, other.fingerprint)
+
+    def has_test_images_of(self, other: Result) -> bool | None:
+        """Whether both runs had the same test images; None if they do not say it."""
+        if self.folder == other.folder or self.has_data_of(other):
+            return True
+        if self.test_images != other.test_images:
+            return False
+        return _equal(self.test_fingerprint, other.test_fingerprint)
 
     def seconds(self, key: Literal["train_epoch_median", "train_total"]) -> float | None:
         """A time of the run; None if it was not logged."""
@@ -114,7 +118,9 @@ class Result:
 
 
 def read_result(recipe: Recipe, folder: RunFolder) -> Result:
-    """Read a finished run. Of its folder, recipe.yaml, scores.json, metrics.csv and environment.json are used.
+    """Read a finished run. Of its folder, recipe.yaml, scores.json, metrics.csv and environment.json are needed.
+
+    If data.json is there, it tells whether runs had the same data.
 
     Raises:
         RunError: if the folder holds no run, or that of another recipe, a file is damaged, or the run has no top-1
@@ -125,7 +131,15 @@ def read_result(recipe: Recipe, folder: RunFolder) -> Result:
     check_recipe(folder, recipe)
     environment = read_record(folder.environment_file) if folder.environment_file.exists() else {}
     figures = {each: selected(each, folder) for each in figures_for(recipe)}
-    result = Result(recipe, folder, folder.scores(), environment, figures)
+    fingerprints = read_fingerprint(folder), read_test_fingerprint(folder)
+    result = Result(recipe, folder, folder.scores(), environment, figures, *fingerprints)
     if result.top1("last", MAIN) is None or result.top1("best", MAIN) is None:
         raise RunError(f"{folder.scores_file} holds no top-1 accuracy of the head main on the test images")
     return result
+
+
+def _equal(one: str | None, other: str | None) -> bool | None:
+    """Whether two fingerprints are equal; None if one is unknown, or another rule made it."""
+    if one is None or other is None or one.rpartition(":")[0] != other.rpartition(":")[0]:
+        return None
+    return one == other

@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from selfkd.catalogue import is_own
 from selfkd.data import DATASETS
 from selfkd.data.doctor.checking import check_source
 from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.findings import Report
 from selfkd.data.sources.base import Source
 from selfkd.errors import DataError, RecipeError
-from selfkd.given_paths import data_folder
+from selfkd.given_paths import data_place
 from selfkd.recipes.reader import resolve
 from selfkd.runs.networks import build_network, staged_at, stem_of
 from selfkd.training.memory import memory_for
@@ -28,7 +29,8 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     """Check a data set.
 
     Args:
-        data: a name in `selfkd list datasets`, or a folder, whose layout is recognised.
+        data: a name in `selfkd list datasets`; a folder or a CSV file, whose layout is recognised; or the user's own
+            `package.module:Name`, whose import runs code.
         overrides: `data.<option>`, `seed`, and `backbone` with its options, as for training; `data` names the data set
             that reads a folder.
         quick: open no image.
@@ -41,9 +43,10 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     layout = _locate(data, overrides)
     recipe = resolve(_RECIPE, overrides)
     options = recipe.options["data"]
-    if options.get("root") is not None and not options.get("download") and not _is_folder(options["root"]):
-        raise DataError(f"data.root={options['root']!r} is not a folder")
     source: Source = recipe.build("data")
+    must_exist = source.root_is_folder and options.get("root") is not None and not options.get("download")
+    if must_exist and not _is_folder(options["root"]):
+        raise DataError(f"data.root={options['root']!r} is not a folder")
     source.check_image_size()
 
     def stem_at(num_classes: int, side: int) -> Stem:
@@ -67,29 +70,34 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
 
 def _locate(data: str, overrides: dict[str, str]) -> str:
     """Write data set and folder into the overrides, and return in words what the data set is."""
+    if is_own(data) and not Path(data).exists():
+        overrides["data"] = data
+        return f"data set {data}"
     if data in DATASETS:
         if overrides.setdefault("data", data) != data:
             raise RecipeError(f"data={overrides['data']} contradicts {data!r}; give a folder, or one data set")
         return f"data set {data}: {DATASETS[data].summary}"
     if "data.root" in overrides:
         raise RecipeError(f"data.root={overrides['data.root']} contradicts {data!r}; give a data set, or a folder")
-    folder = data_folder(data)
-    found = recognised(folder)
+    place = data_place(data)
+    found = recognised(place)
     name = overrides.setdefault("data", found)
-    overrides["data.name" if name == "hub" else "data.root"] = str(folder)  # data.root of hub is for downloads
+    overrides["data.name" if name == "hub" else "data.root"] = str(place)  # data.root of hub is for downloads
     read_as = f" (data={name})" if name == found else f", read as data={name}"
-    return f"{folder} looks like {DATASETS.load(found).layout}{read_as}"
+    return f"{place} looks like {DATASETS.load(found).layout}{read_as}"
 
 
-def recognised(folder: Path) -> str:
-    """The name of the data set that reads a folder.
+def recognised(place: Path) -> str:
+    """The name of the data set that reads a folder or a CSV file.
 
-    Raises: DataError: if the folder must not be read.
+    Raises: DataError: if it must not be read.
     """
     try:
-        return next(name for name in DATASETS if DATASETS.load(name).recognises(folder))
+        if place.is_file():
+            return "csv"
+        return next(name for name in DATASETS if DATASETS.load(name).recognises(place))
     except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error}") from error
+        raise DataError(f"{place} cannot be read: {error}") from error
 
 
 def _is_folder(path: str) -> bool:

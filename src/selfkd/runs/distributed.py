@@ -20,8 +20,8 @@ from typing import TextIO
 
 from selfkd.errors import ProcessLostError
 from selfkd.runs.training_process import Training, TrainingProcess, check_importable, stop_all
+from selfkd.signals import StopSignal, stopping_on_signals, stops_deferred
 from selfkd.training.processes import launch_variables
-from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
 
 __all__ = ["train_in_processes"]
 

@@ -1,22 +1,23 @@
-"""Evaluate a run's heads: on a split of its data, or on a folder of other labelled images."""
+"""Evaluate a run's heads: on a split of its data, or on other labelled images."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
+from torch.utils.data import Dataset
 
 from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.data.sources.base import Source
-from selfkd.data.sources.labelled_folder import read_labelled_folder
+from selfkd.data.sources.labelled_images import read_labelled_images
 from selfkd.data.splits import Split, Splits
-from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError, first_line
+from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError
 from selfkd.eval_mode import eval_mode
 from selfkd.evaluation.evaluation import (
     Evaluation,
@@ -28,27 +29,33 @@ from selfkd.evaluation.evaluation import (
     scale_temperatures,
 )
 from selfkd.evaluation.metrics import evaluate as evaluate_method
+from selfkd.evaluation.metrics import evaluate_and_collect
 from selfkd.evaluation.predictions import Predictions, ShownBatches, collect, predict_batches
 from selfkd.evaluation.scores import Scores
 from selfkd.json_text import to_json
 from selfkd.main_memory import free_main_memory
 from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
+from selfkd.process_group import broadcast_from_main, process_count
 from selfkd.runs.build import Experiment, build_evaluation_loader
 from selfkd.runs.data_record import class_names_of, trained_on
-from selfkd.runs.kept_predictions import keep_predictions, read_predictions
+from selfkd.runs.kept_predictions import keep_predictions, read_predictions, weights_checksum
 from selfkd.runs.loading import SavedRun
 from selfkd.runs.records import write_text
 from selfkd.runs.run_folder import RunFolder
-from selfkd.training.checkpoint_content import checksum, read_weights
+from selfkd.training.checkpoint_content import read_weights
 from selfkd.training.memory import memory_for, memory_to_evaluate
 from selfkd.training.threads import choose_threads, threads_restored
 
-__all__ = ["evaluate", "evaluate_split", "predict_split"]
+__all__ = ["LabelledImages", "evaluate", "evaluate_and_predict_split", "evaluate_split", "predict_split"]
+
+LabelledImages = str | os.PathLike[str] | Dataset[Any]
+"""A folder with one folder of images for each class, a CSV file of paths and labels, or a torch Dataset."""
 
 _LOGIT = 8  # bytes of memory: the batches and their whole, or the whole and the bytes of its file, in float32
-_FITTED_LOGIT = 40  # bytes more for the head whose temperature is fitted: five tensors in float64
+_FITTED_LOGIT = 24  # bytes more for the head whose temperature is fitted: three tensors in float64
 _HALVES, _HALVES_SEED = 2, 0
+_READING = ("reading the data and building the network", "use a machine with more memory")
 
 _log = logging.getLogger("selfkd")
 
@@ -65,17 +72,61 @@ def evaluate_split(experiment: Experiment, split: Split, device: torch.device, w
         return evaluate_method(experiment.method, loader, device)
 
 
+def evaluate_and_predict_split(
+    experiment: Experiment, split: Split, device: torch.device, weights: Path
+) -> tuple[Scores, Predictions | None]:
+    """The scores of `evaluate_split`, and the predictions from which they come, in the order of the split.
+
+    Returns: None instead of the predictions if the main process has too little memory for them; a warning says so.
+    Raises: as `evaluate_split`.
+    """
+    lack = broadcast_from_main(lambda: _lack_of_memory(experiment.method, split, device))
+    if lack is not None:
+        _log.warning("%s; they are not kept", lack)
+        return evaluate_split(experiment, split, device, weights), None
+    loader = experiment.evaluation_loader(split)
+    with _errors_named(loader.batch_size, weights):
+        return evaluate_and_collect(experiment.method, loader, device)
+
+
+@overload
+def evaluate(
+    run: str | os.PathLike[str],
+    split: str = ...,
+    checkpoint: str = ...,
+    *,
+    data: LabelledImages | None = ...,
+    keep_logits: bool = ...,
+    temperature: bool = ...,
+    overrides: Mapping[str, Any] | None = ...,
+    given: Mapping[str, Any] | None = ...,
+    trust_imports: bool = ...,
+) -> Evaluation: ...
+@overload
+def evaluate(
+    run: str | os.PathLike[str],
+    split: str = ...,
+    checkpoint: str = ...,
+    *,
+    data: list[LabelledImages] | tuple[LabelledImages, ...],
+    keep_logits: bool = ...,
+    temperature: bool = ...,
+    overrides: Mapping[str, Any] | None = ...,
+    given: Mapping[str, Any] | None = ...,
+    trust_imports: bool = ...,
+) -> list[Evaluation]: ...
 def evaluate(
     run: str | os.PathLike[str],
     split: str = "test",
     checkpoint: str = "last",
     *,
-    data: str | os.PathLike[str] | None = None,
+    data: LabelledImages | list[LabelledImages] | tuple[LabelledImages, ...] | None = None,
     keep_logits: bool = False,
     temperature: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
     trust_imports: bool = False,
-) -> Evaluation:
+) -> Evaluation | list[Evaluation]:
     """Evaluate every head of a run and their ensemble. docs/evaluation.md explains the metrics.
 
     An unfinished run is evaluated from its newest undamaged checkpoint, with a warning. The evaluation of a split is
@@ -85,13 +136,17 @@ def evaluate(
         run: the run's folder.
         split: "test", "train" or "validation".
         checkpoint: weights of the "last" or the "best" epoch.
-        data: a folder with one folder of images for each class, instead of a split of the run's data. Its classes are
-            classes of the run, and not all of them need to be there. The run's own data is then not read.
+        data: other labelled images instead of a split of the run's data, which is then not read: a folder with one
+            folder of images for each class, a CSV file of paths and labels, or a map-style torch Dataset of pairs
+            (image, label). Their classes are classes of the run, and not all of them need to be there. A list of
+            several gives a list of evaluations.
         keep_logits: keep the logits of all images beside that file, as `evaluation/<split>-<checkpoint>.safetensors`.
         temperature: also fit a temperature for each head and measure with it. It is fitted on the validation split. If
             that is evaluated or there is none, it is fitted on a half of the images and measured on the other.
         overrides: options of the machine, such as `data.root` where the data has moved, or `loader.workers`.
+        given: `{"data": DATASET}`, if the run was trained on a Dataset object and one of its splits is evaluated.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
+    Returns: the evaluation; a list if `data` is one.
     Raises:
         OptionError: if an option has another value, options exclude each other, or the logits do not fit in memory.
         RunError: if there is no such run, it has no such weights yet, it has no such split, or the data has another
@@ -106,16 +161,20 @@ def evaluate(
     one_of("split", split, ("test", "train", "validation"))
     one_of("checkpoint", checkpoint, ("last", "best"))
     _check_together(split, data, keep_logits)
-    given = overrides or {}
-    saved = SavedRun.open(run, checkpoint, given, trust_imports)
+    saved = _opened(run, checkpoint, overrides, given, trust_imports)
     if keep_logits:
         _refuse_training(saved.folder)
-    evaluator = _Evaluator.of(saved, split, None if data is None else Path(data))
-    with evaluator.prepared(given):
-        evaluation = evaluator.evaluated(keep_logits, temperature)
-    if evaluator.is_own_data:
-        _write(saved.folder, evaluation)
-    return evaluation
+    if data is None:
+        evaluators = [_Evaluator.of_split(saved, split)]
+    else:
+        evaluators = _Evaluator.of_others(saved, data if isinstance(data, list | tuple) else [data])
+    with evaluators[0].prepared(overrides or {}):
+        evaluations = [each.evaluated(keep_logits, temperature) for each in evaluators]
+    if keep_logits:
+        _log.info("the logits are kept in %s", saved.folder.predictions_file(split, checkpoint))
+    if evaluators[0].is_own_data:
+        _write(saved.folder, evaluations[0])
+    return evaluations if isinstance(data, list | tuple) else evaluations[0]
 
 
 def predict_split(
@@ -124,6 +183,7 @@ def predict_split(
     checkpoint: str = "last",
     *,
     overrides: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
     trust_imports: bool = False,
 ) -> Predictions:
     """The predictions of every head of a run for a split of its data, without metrics.
@@ -135,14 +195,13 @@ def predict_split(
     Returns: the predictions in the order of the split, in main memory.
     Raises: as `evaluate` with `keep_logits`, but no StorageError.
     """
-    given = overrides or {}
-    saved = SavedRun.open(run, checkpoint, given, trust_imports)
+    saved = _opened(run, checkpoint, overrides, given, trust_imports)
     kept = _undamaged_predictions(saved.folder, split, checkpoint)
     if kept is not None:
         return kept
     _refuse_training(saved.folder)
-    evaluator = _Evaluator.of(saved, split, None)
-    with evaluator.prepared(given):
+    evaluator = _Evaluator.of_split(saved, split)
+    with evaluator.prepared(overrides or {}):
         return evaluator.predictions(must_be_kept=False)
 
 
@@ -152,8 +211,8 @@ class _Evaluator:
 
     Args:
         saved: the run.
-        split: name of the run's split; None for the folder `data`.
-        data: the folder, or None.
+        split: name of the run's split; None for `data`.
+        data: the path of the other images, or the name of their Dataset; None for a split.
         source: the run's data set, which says how images are normalised.
         method: the run's method with its weights, on `device`.
         epoch: the epoch of the weights, counted from 1.
@@ -167,7 +226,7 @@ class _Evaluator:
 
     saved: SavedRun
     split: str | None
-    data: Path | None
+    data: str | None
     source: Source
     method: Method
     epoch: int
@@ -179,38 +238,49 @@ class _Evaluator:
     weights: Mapping[str, int]
 
     @classmethod
-    def of(cls, saved: SavedRun, split: str, data: Path | None) -> _Evaluator:
-        """Build the method and list the images, of which those in files are not decoded.
+    def of_split(cls, saved: SavedRun, split: str) -> _Evaluator:
+        """Build the method and list the images of a split, of which those in files are not decoded.
 
         Raises: UserError, CheckpointError, MemoryExhaustedError: as `evaluate`.
         """
         path, names = saved.folder.path, class_names_of(saved.folder)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        weights = _weights_checksum(saved)
-        _, epoch = read_weights(saved.weights)  # refuses a run without weights before its data is read
-        saved.restore_network_file()
-        images: Split
-        with memory_for("reading the data and building the network", "use a machine with more memory"):
+        weights, epoch = _weights_of(saved)
+        with memory_for(*_READING):
             source: Source = saved.recipe.build("data")
-            if data is not None:
-                side = saved.input_size[-1]
-                images = read_labelled_folder(data, saved.class_names, source.image_transform(), side)
-                method = saved.method().to(device)
-                names = saved.class_names
-                return cls(saved, None, data, source, method, epoch, names, images, None, False, device, weights)
             splits = source.load(saved.recipe.seed, whole_images=True)  # decodes no image of the other splits
             if names is not None and len(names) != len(splits.class_names):
                 raise RunError(
                     f"the run {path} was trained on {len(names)} classes; data.root gives {len(splits.class_names)}"
                 )
-            method = saved.method(splits.info).to(device)
+            method = saved.method(splits.info).to(_device())
         is_own_data = _is_own_data(saved, splits)
         if split not in splits.by_name:
             raise RunError(f"the run {path} has no validation split, because data.validation_fraction was 0")
         validation = None if split == "validation" else splits.validation
-        images = splits.by_name[split]
-        names = splits.class_names
-        return cls(saved, split, None, source, method, epoch, names, images, validation, is_own_data, device, weights)
+        images, names = splits.by_name[split], splits.class_names
+        return cls(
+            saved, split, None, source, method, epoch, names, images, validation, is_own_data, _device(), weights
+        )
+
+    @classmethod
+    def of_others(cls, saved: SavedRun, places: Sequence[LabelledImages]) -> list[_Evaluator]:
+        """Build the method once, and list the images of all places, none of which is decoded.
+
+        Raises: UserError, CheckpointError, MemoryExhaustedError: as `evaluate`.
+        """
+        if not places:
+            raise OptionError("data", places, "one or more folders, CSV files or Datasets")
+        weights, epoch = _weights_of(saved)
+        with memory_for(*_READING):
+            source: Source = saved.recipe.build("data")
+            columns = (getattr(source, "path_column", None), getattr(source, "label_column", None))
+            names, transform, side = saved.class_names, source.image_transform(), saved.input_size[-1]
+            images = [read_labelled_images(place, names, transform, side, *columns) for place in places]
+            method = saved.method().to(_device())
+        return [
+            cls(saved, None, _name_of(place), source, method, epoch, names, each, None, False, _device(), weights)
+            for place, each in zip(places, images, strict=True)
+        ]
 
     @contextmanager
     def prepared(self, overrides: Mapping[str, Any]) -> Iterator[None]:
@@ -241,7 +311,7 @@ class _Evaluator:
         return Evaluation(
             run=str(self.saved.folder.path),
             split=self.split,
-            data=None if self.data is None else str(self.data),
+            data=self.data,
             checkpoint=self.saved.which,
             epoch=self.epoch,
             class_names=self.class_names,
@@ -287,7 +357,7 @@ class _Evaluator:
 
     def _scaled(self, predictions: Predictions) -> TemperatureScaling:
         """The scores before and after temperature scaling."""
-        everything = "all images of the folder" if self.split is None else f"the {self.split} split"
+        everything = "all images" if self.split is None else f"the {self.split} split"
         if self.validation is not None:
             fitting = self._collected(self.validation, "validation")
             return scale_temperatures(fitting, predictions, "the validation split", everything)
@@ -315,23 +385,45 @@ class _Evaluator:
 
         Raises: OptionError: with the size.
         """
-        images, fitting = len(self.images), 0
+        more, fitting = 0, 0
         if temperature:
             fitting = len(self.images) // _HALVES if self.validation is None else len(self.validation)
-            images += 0 if self.validation is None else fitting
-        heads, classes = self._head_count(), len(self.class_names)
-        needed, free = (_LOGIT * images * heads + _FITTED_LOGIT * fitting) * classes, free_main_memory()
-        if free is not None and needed > free:
-            reason = (
-                f"the logits of {images} images x {classes} classes x {heads} heads take {needed / 1e9:.3g} GB of "
-                f"memory, and {free / 1e9:.3g} GB are free; leave the option out, which needs no logits in memory"
-            )
-            raise OptionError(option, True, reason=reason)
+            more = 0 if self.validation is None else fitting
+        lack = _lack_of_memory(self.method, self.images, self.device, more, fitting)
+        if lack is not None:
+            raise OptionError(option, True, reason=f"{lack}; leave the option out, which needs no logits in memory")
 
-    def _head_count(self) -> int:
-        image = torch.zeros(1, *self.images.input_size, device=self.device)
-        with eval_mode(self.method), torch.no_grad():
-            return len(self.method.predict(image))
+
+def _opened(
+    run: str | os.PathLike[str],
+    checkpoint: str,
+    overrides: Mapping[str, Any] | None,
+    given: Mapping[str, Any] | None,
+    trust_imports: bool,
+) -> SavedRun:
+    """The run, with the objects of a Python caller. The arguments are those of `evaluate`."""
+    saved = SavedRun.open(run, checkpoint, overrides or {}, trust_imports)
+    return replace(saved, recipe=replace(saved.recipe, given=given or {}))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _weights_of(saved: SavedRun) -> tuple[dict[str, int], int]:
+    """The checksum of the file of a run's weights, and their epoch. A run without weights is refused here.
+
+    Raises: RunError, CheckpointError: as `evaluate`.
+    """
+    weights = weights_checksum(saved.weights)
+    _, epoch = read_weights(saved.weights)
+    saved.restore_network_file()
+    return weights, epoch
+
+
+def _name_of(place: LabelledImages) -> str:
+    """The path of labelled images, or the name of their Dataset."""
+    return str(Path(place)) if isinstance(place, str | os.PathLike) else f"Dataset {type(place).__name__}"
 
 
 def _check_together(split: str, data: object, keep_logits: bool) -> None:
@@ -340,10 +432,34 @@ def _check_together(split: str, data: object, keep_logits: bool) -> None:
     Raises: OptionError: naming one of them.
     """
     if data is not None and split != "test":
-        raise OptionError("split", split, reason="the folder of data is evaluated as a whole; leave out one of the two")
+        raise OptionError("split", split, reason="all images of data are evaluated; leave out one of the two")
     if data is not None and keep_logits:
         reason = "a run's folder keeps the logits of its own data alone, not those of data; leave out one of the two"
         raise OptionError("keep_logits", keep_logits, reason=reason)
+
+
+def _lack_of_memory(method: Method, split: Split, device: torch.device, more: int = 0, fitting: int = 0) -> str | None:
+    """Why the logits of a split cannot be collected in main memory; None if they can.
+
+    Args:
+        method: on `device`.
+        split: the images.
+        device: that predicts.
+        more: number of images of another split that is collected, too.
+        fitting: number of images on which a temperature is fitted.
+    """
+    image = torch.zeros(1, *split.input_size, device=device)
+    with eval_mode(method), torch.no_grad():
+        heads = len(method.predict(image))
+    images, classes = len(split) + more, method.num_classes
+    of_a_process = (_LOGIT * images * heads + _FITTED_LOGIT * fitting) * classes  # each process collects all logits
+    needed, free = of_a_process * process_count(), free_main_memory()
+    if free is None or needed <= free:
+        return None
+    return (
+        f"the logits of {images} images x {classes} classes x {heads} heads take {needed / 1e9:.3g} GB of memory, and "
+        f"{free / 1e9:.3g} GB are free"
+    )
 
 
 @contextmanager
@@ -395,17 +511,6 @@ def _refuse_training(folder: RunFolder) -> None:
             f"the run {folder.path} is being trained, so its logits are not kept; leave out --keep-logits, or evaluate "
             "it when the training has ended"
         )
-
-
-def _weights_checksum(saved: SavedRun) -> dict[str, int]:
-    """The checksum of the file of a run's weights.
-
-    Raises: CheckpointError: if the file cannot be read.
-    """
-    try:
-        return checksum(saved.weights)
-    except OSError as error:
-        raise CheckpointError(f"{saved.weights} cannot be read ({first_line(error)})") from error
 
 
 def _write(folder: RunFolder, evaluation: Evaluation) -> None:

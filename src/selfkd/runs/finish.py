@@ -11,7 +11,8 @@ import torch
 from selfkd.process_group import broadcast_from_main
 from selfkd.runs.build import Experiment
 from selfkd.runs.environment import environment
-from selfkd.runs.evaluate import evaluate_split
+from selfkd.runs.evaluate import evaluate_and_predict_split, evaluate_split
+from selfkd.runs.kept_predictions import keep_predictions, weights_checksum
 from selfkd.runs.network_file import write_network_file
 from selfkd.runs.records import EpochScores, OwnBest, RunScores, Selection, SplitRecord, write_json
 from selfkd.runs.run_folder import RunFolder
@@ -25,7 +26,12 @@ from selfkd.training.training_module import SelectionMetric
 __all__ = ["finish"]
 
 
-def finish(folder: RunFolder, experiment: Experiment, module: MethodModule, device: torch.device) -> None:
+_KEPT = ("last", "test")  # the epoch and the split whose predictions are kept
+
+
+def finish(
+    folder: RunFolder, experiment: Experiment, module: MethodModule, device: torch.device, keep_logits: bool = False
+) -> None:
     """Finish a trained run. All processes evaluate; the main process writes.
 
     Args:
@@ -33,6 +39,8 @@ def finish(folder: RunFolder, experiment: Experiment, module: MethodModule, devi
         experiment: method and images.
         module: the module that trained the method.
         device: the device that trained it, and that evaluates it.
+        keep_logits: keep the logits of all test images after the last epoch, too. With too little memory for them, a
+            warning says that they are not kept.
     Raises:
         CheckpointError: if a checkpoint is damaged.
         MemoryExhaustedError: if a batch of the evaluation needs too much memory.
@@ -43,8 +51,16 @@ def finish(folder: RunFolder, experiment: Experiment, module: MethodModule, devi
     def score(which: str) -> EpochScores:
         # All processes load the main process's file, because their batch normalisation saw different images last.
         weights = broadcast_from_main(lambda: weights_file(folder.checkpoints, which))
+        origin = weights_checksum(weights)
         epoch = load_weights(method, weights, METHOD)
-        scores = {name: evaluate_split(experiment, split, device, weights) for name, split in splits.by_name.items()}
+        scores = {}
+        for name, split in splits.by_name.items():
+            if keep_logits and (which, name) == _KEPT:
+                scores[name], predictions = evaluate_and_predict_split(experiment, split, device, weights)
+                if predictions is not None and is_main_process():
+                    keep_predictions(folder, name, which, predictions, origin)
+            else:
+                scores[name] = evaluate_split(experiment, split, device, weights)
         return EpochScores(epoch=epoch, scores=scores)
 
     last = score("last")

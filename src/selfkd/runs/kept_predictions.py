@@ -1,4 +1,4 @@
-"""The logits of every image that `selfkd evaluate --keep-logits` keeps in a run's folder."""
+"""The logits of every image of a split that `--keep-logits` keeps in a run's folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from selfkd.atomic_files import written_whole
-from selfkd.errors import CheckpointError, RunError
+from selfkd.errors import CheckpointError, RunError, first_line
 from selfkd.evaluation.predictions import Predictions
 from selfkd.json_text import to_json
 from selfkd.runs.data_record import read_fingerprint
@@ -20,7 +20,7 @@ from selfkd.runs.run_folder import RunFolder
 from selfkd.training.checkpoint_content import checksum
 from selfkd.training.checkpoint_files import weights_file
 
-__all__ = ["keep_predictions", "read_predictions"]
+__all__ = ["keep_predictions", "read_predictions", "weights_checksum"]
 
 _METADATA_KEY = "selfkd"  # of the file's metadata, under which ours are kept as JSON
 _LOGITS = "logits/"
@@ -36,8 +36,8 @@ def keep_predictions(
         split: "test", "train" or "validation".
         which: the "last" or the "best" epoch, whose weights predicted.
         predictions: in main memory, in the order of the split.
-        weights: checksum of the file of these weights, taken before they were loaded. If a training has replaced the
-            file since, the predictions count as not kept.
+        weights: `weights_checksum` of the file of these weights, taken before they were loaded. If a training has
+            replaced the file since, the predictions count as not kept.
     Returns: the file.
     Raises:
         StorageError: if it cannot be written.
@@ -87,6 +87,17 @@ def read_predictions(folder: RunFolder, split: str, which: str) -> Predictions |
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged: {error}; delete it, or evaluate again with --keep-logits") from error
     return Predictions(logits, labels, indices)
+
+
+def weights_checksum(file: Path) -> dict[str, int]:
+    """The checksum of a file of weights, for `keep_predictions`.
+
+    Raises: CheckpointError: if the file cannot be read.
+    """
+    try:
+        return checksum(file)
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({first_line(error)})") from error
 
 
 def _rows(file: Any, name: str) -> Tensor:

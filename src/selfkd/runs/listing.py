@@ -13,7 +13,7 @@ from selfkd.errors import RunError, SelfKDError
 from selfkd.given_paths import RECIPE_FILE, check_path
 from selfkd.recipes.files import read_recipe
 from selfkd.runs.epoch_counts import logged_epochs, saved_epochs
-from selfkd.runs.records import EpochScores
+from selfkd.runs.records import top1_of
 from selfkd.runs.run_folder import RunFolder
 
 __all__ = ["ListedRun", "list_runs"]
@@ -124,7 +124,7 @@ def _listed(folder: RunFolder) -> ListedRun:
         run = replace(run, recipe=name, seed=seed, epochs=epochs)
         if folder.is_finished:
             scores = folder.scores()
-            last, best = _top1(scores["last"]), _top1(scores["best"])
+            last, best = top1_of(scores["last"]), top1_of(scores["best"])
             return replace(run, state="finished", epochs_done=epochs, top1_last=last, top1_best=best)
         if folder.is_locked:
             return replace(run, state="training", epochs_done=logged_epochs(folder).done)
@@ -133,14 +133,6 @@ def _listed(folder: RunFolder) -> ListedRun:
         return replace(run, problem=str(error))
     except OSError as error:
         return replace(run, problem=f"it cannot be read: {error.strerror}")
-
-
-def _top1(scores: EpochScores) -> float | None:
-    """The top-1 accuracy of the head main on the test images; None in another task."""
-    try:
-        return scores["scores"]["test"]["main"]["top1"]["value"]
-    except KeyError:
-        return None
 
 
 def _natural(path: Path) -> list[tuple[str, int]]:

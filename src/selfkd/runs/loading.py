@@ -1,4 +1,4 @@
-"""Load a run: from its folder back to its network, or to its method with all heads."""
+"""Load what a run trained: from its folder back to its network, or to its method with all heads."""
 
 from __future__ import annotations
 
@@ -32,49 +32,12 @@ from selfkd.training.checkpoint_names import epochs_in, has_checkpoints
 from selfkd.training.memory import memory_for
 from selfkd.training.module import METHOD, NETWORK
 
-__all__ = ["MORE_MEMORY", "LoadedRun", "SavedRun", "load", "load_method"]
+__all__ = ["MORE_MEMORY", "SavedRun", "load_method"]
 
 MORE_MEMORY = "close other programs, or use a machine with more memory"
 """Advice where a saved network needs more memory than there is."""
 
 _log = logging.getLogger("selfkd")
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """A run's network and all that is needed to use it.
-
-    Args:
-        network: plain, in eval mode, with the weights of the last trained epoch.
-        class_names: K names in label order.
-        transform: turns a PIL image into the `[C, H, W]` tensor that the network takes in a batch.
-        input_size: (channels, height, width) of that tensor.
-        recipe: the recipe that was trained.
-    """
-
-    network: nn.Module
-    class_names: tuple[str, ...]
-    transform: Callable[[Image.Image], Tensor]
-    input_size: tuple[int, int, int]
-    recipe: Recipe
-
-
-def load(run: str | os.PathLike[str], trust_imports: bool = False) -> LoadedRun:
-    """Load a run's network. An unfinished run is loaded from its newest undamaged checkpoint, with a warning.
-
-    Args:
-        run: its folder.
-        trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
-    Raises:
-        RunError: if there is no such run or it has no checkpoint yet.
-        RecipeError: if its recipe names code of the user's own and that is not trusted.
-        CheckpointError: if its network file and all checkpoints are damaged.
-        MemoryExhaustedError: if there is too little memory.
-    """
-    saved = SavedRun.open(run, trust_imports=trust_imports)
-    with memory_for("loading the network", MORE_MEMORY):
-        network, _ = saved.network()
-    return LoadedRun(network.eval(), saved.class_names, saved.transform, saved.input_size, saved.recipe)
 
 
 def load_method(run: str | os.PathLike[str], which: str = "last", trust_imports: bool = False) -> Method:

@@ -27,7 +27,7 @@ from selfkd.training.memory import memory_for
 __all__ = ["check_finished", "check_recipe", "prepare"]
 
 _UNKNOWN = "of an unknown version"
-_ADVICE = "give this one a name= of its own, or --overwrite the old one"
+_ADVICE = "give the new run a name= of its own, or replace the old one with 'selfkd train ... --overwrite'"
 
 _log = logging.getLogger("selfkd")
 
@@ -87,7 +87,7 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
 def check_finished(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports: bool) -> None:
     """Keep a finished run: write its network file again if it is lost, and check data and teacher.
 
-    Data and teacher are checked only if the recipe says where they lie.
+    Data and teacher are checked only if the recipe says where they lie, or a Python caller gave the data.
 
     Args:
         folder: the finished run's folder.
@@ -98,7 +98,7 @@ def check_finished(folder: RunFolder, recipe: Recipe, runs: Path, trust_imports:
         DataError: if the data cannot be read.
         CheckpointError: if the teacher is damaged.
     """
-    if recipe.options["data"].get("root") is not None:
+    if recipe.options["data"].get("root") is not None or "data" in recipe.given:
         source: Source = recipe.build("data")
         with memory_for("reading the data", "the run is finished; without data.root its data is not checked"):
             _check_data(folder, recipe, source.load(recipe.seed, whole_images=True))

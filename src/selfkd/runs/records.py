@@ -26,6 +26,7 @@ __all__ = [
     "read_record",
     "read_scores",
     "read_teacher",
+    "top1_of",
     "write_json",
     "write_text",
 ]
@@ -38,6 +39,12 @@ class EpochScores(TypedDict):
 
     epoch: int
     scores: dict[str, Scores]
+
+
+def top1_of(scores: EpochScores, head: str = "main", split: str = "test") -> float | None:
+    """The top-1 accuracy of a head in percent; None if the epoch does not have it, as in another task."""
+    score = scores["scores"].get(split, {}).get(head, {}).get("top1")
+    return None if score is None else score["value"]
 
 
 class Selection(TypedDict):

@@ -18,15 +18,17 @@ from selfkd.option_checks import at_least
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.several import each_once
 from selfkd.recipes.teacher_recipes import teachers_first
+from selfkd.runs.loading import SavedRun
 from selfkd.runs.prepare import check_finished, check_recipe
+from selfkd.runs.run import Run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several_progress import SeveralProgress, WatchedRun
 from selfkd.runs.train import check_training
 from selfkd.runs.training_process import Training, TrainingProcess, check_importable, stop_all
+from selfkd.signals import StopSignal, stopping_on_signals, stops_deferred
 from selfkd.training.processes import launcher_name
-from selfkd.training.signals import StopSignal, stopping_on_signals, stops_deferred
 
-__all__ = ["Outcome", "train_several"]
+__all__ = ["TrainingOutcome", "train_several"]
 
 _PAUSE_SECONDS = 0.1
 _TIME_IS_UP = "the time is up"
@@ -38,7 +40,7 @@ _log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How the training of a run ended.
 
     Args:
@@ -51,6 +53,11 @@ class Outcome:
     folder: RunFolder
     error: str | None
 
+    @property
+    def run(self) -> Run:
+        """The run, finished or not. Its files are read when they are needed."""
+        return Run(SavedRun(self.folder, self.recipe))
+
 
 def train_several(
     recipes: Sequence[Recipe],
@@ -60,7 +67,8 @@ def train_several(
     trust_imports: bool = False,
     seconds: float | None = None,
     overwrite: bool = False,
-) -> list[Outcome]:
+    keep_logits: bool = False,
+) -> list[TrainingOutcome]:
     """Train recipes, each in a process of its own, and return how each of them ended.
 
     An unfinished run is continued, a finished one is kept. Teachers that are recipes are trained first, each once.
@@ -75,6 +83,8 @@ def train_several(
         trust_imports: let the recipe of a teacher name `package.module:Name`, whose import runs code.
         seconds: stop after so many seconds; the runs that are not finished then can be continued. None for no limit.
         overwrite: delete the runs of `recipes` that are there and begin anew. A teacher's run is kept all the same.
+        keep_logits: let each run of `recipes` that is trained now keep the logits of all test images after the last
+            epoch, as `selfkd.evaluate` does.
     Returns: one outcome for each recipe, in their order.
     Raises:
         OptionError: if `jobs` or `seconds` is out of range.
@@ -85,22 +95,33 @@ def train_several(
     at_least("jobs", jobs, 1)
     if seconds is not None and not seconds > 0:
         raise OptionError("seconds", seconds, "a number > 0")
+    for recipe in recipes:
+        recipe.check_sendable("each of several runs is trained in a process of its own")
     launcher = launcher_name()
     if launcher is not None:
         raise UserError(f"{launcher} starts the processes of one run, but here are {len(recipes)}; start one at a time")
-    trainings = _Trainings(recipes, runs, jobs, trust_imports, overwrite)
+    trainings = _Trainings(recipes, runs, jobs, trust_imports, overwrite, keep_logits)
     with stopping_on_signals(), SeveralProgress(trainings.watched, jobs, show_progress) as progress:
         errors = trainings.run(progress, seconds)
-    return [Outcome(recipe, RunFolder.of(recipe, runs), errors[_key(recipe)]) for recipe in recipes]
+    return [TrainingOutcome(recipe, RunFolder.of(recipe, runs), errors[_key(recipe)]) for recipe in recipes]
 
 
 class _Trainings:
     """The runs to train, and their processes. The arguments are those of `train_several`."""
 
-    def __init__(self, recipes: Sequence[Recipe], runs: Path, jobs: int, trust_imports: bool, overwrite: bool) -> None:
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        runs: Path,
+        jobs: int,
+        trust_imports: bool,
+        overwrite: bool,
+        keep_logits: bool,
+    ) -> None:
         self.runs, self.jobs, self.trust_imports = runs, jobs, trust_imports
         self.asked = {_key(recipe) for recipe in recipes}
         self.overwritten = self.asked if overwrite else set()
+        self.keeping_logits = self.asked if keep_logits else set()
         self.advice = f"the same command{' without --overwrite' if overwrite else ''} continues"
         chains = [self._with_teachers(recipe) for recipe in recipes]
         self.recipes = {_key(recipe): recipe for recipe in each_once(recipe for chain in chains for recipe in chain)}
@@ -211,8 +232,14 @@ class _Trainings:
 
     def _start(self, key: Key, folder: Path) -> None:
         cores = max(1, available_cores() // self.jobs)
-        is_overwritten = key in self.overwritten
-        training = Training(self.recipes[key], self.runs, is_overwritten, False, self.trust_imports)
+        training = Training(
+            self.recipes[key],
+            self.runs,
+            overwrite=key in self.overwritten,
+            show_progress=False,
+            trust_imports=self.trust_imports,
+            keep_logits=key in self.keeping_logits,
+        )
         with stops_deferred():  # so that no process is started and then forgotten
             self.running[key] = TrainingProcess(training, folder, limited_to(cores))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import statistics
-import sys
 import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -12,9 +11,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm.auto import tqdm
 
+from selfkd.progress_bars import log_above_bars, replaces_states
 from selfkd.recipes.recipe import Recipe
 from selfkd.runs.epoch_counts import EpochCount, logged_epochs
 from selfkd.runs.run_folder import RunFolder
@@ -150,7 +149,7 @@ class SeveralProgress:
                 mininterval=_interval(),
             )
             self._bar = self._opened.enter_context(bar)
-            self._opened.enter_context(logging_redirect_tqdm())  # the log's lines stand above the bar, not behind it
+            self._opened.enter_context(log_above_bars())
             self.refresh()
         return self
 
@@ -216,4 +215,4 @@ class SeveralProgress:
 
 def _interval() -> float:
     """Seconds between two states of the bar: in a file each of them is kept."""
-    return 0.5 if sys.stderr.isatty() else 10.0
+    return 0.5 if replaces_states() else 10.0

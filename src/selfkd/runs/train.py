@@ -12,10 +12,11 @@ from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.errors import DataError
 from selfkd.given_paths import check_path
 from selfkd.process_group import broadcast_from_main
-from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.build import Experiment, TeacherLoader
 from selfkd.runs.distributed import train_in_processes
+from selfkd.runs.evaluate import predict_split
 from selfkd.runs.finish import finish
 from selfkd.runs.networks import stem_of
 from selfkd.runs.overwrite import check_overwritable
@@ -23,13 +24,13 @@ from selfkd.runs.prepare import check_finished, check_recipe, prepare
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import load_teacher, untrained_teacher
 from selfkd.runs.training_process import Training
+from selfkd.signals import stopping_on_signals
 from selfkd.training.checkpoint_names import has_checkpoints
 from selfkd.training.fit import check_hardware, connect, fit
 from selfkd.training.memory import memory_for
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process
-from selfkd.training.signals import stopping_on_signals
 from selfkd.training.threads import threads_restored
 
 __all__ = ["check_training", "run", "train_here"]
@@ -41,7 +42,12 @@ _log = logging.getLogger("selfkd")
 
 
 def run(
-    recipe: Recipe, runs: Path, overwrite: bool = False, show_progress: bool = True, trust_imports: bool = False
+    recipe: Recipe,
+    runs: Path,
+    overwrite: bool = False,
+    show_progress: bool = True,
+    trust_imports: bool = False,
+    keep_logits: bool = False,
 ) -> RunFolder:
     """Train a recipe to its end and return the finished run's folder.
 
@@ -55,6 +61,8 @@ def run(
         overwrite: delete the run that is there and begin anew. A teacher's run is kept all the same.
         show_progress: show a progress bar; otherwise log a line for each evaluated epoch.
         trust_imports: let the recipe of a teacher name `package.module:Name`, whose import runs code.
+        keep_logits: keep the logits of all test images after the last epoch, as `selfkd.evaluate` does. They come from
+            the evaluation that ends the training; a run that is finished without them predicts once.
     Raises:
         RunError: if the folder holds another experiment or other data, if another process trains in it, or if
             `overwrite` would delete something else than a run.
@@ -73,12 +81,18 @@ def run(
             if is_main_process():
                 check_finished(folder, recipe, runs, trust_imports)
                 _log.info("%s is finished; --overwrite trains it again", folder.path)
+                if keep_logits:
+                    machine = {key: value for key, value in recipe.flat().items() if is_of_machine(key)}
+                    # `check_recipe` has found the parts of `recipe` in the folder, and they are imported already.
+                    predict_split(folder.path, overrides=machine, given=recipe.given, trust_imports=True)
             return folder
     options: TrainerOptions = recipe.build("trainer")
     world = World.of(options)
+    if world.size > 1:
+        recipe.check_sendable(f"{world.size} processes train")
     check_hardware(options)
     _train_teacher(recipe, runs, show_progress, trust_imports)
-    training = Training(recipe, runs, overwrite, show_progress, trust_imports)
+    training = Training(recipe, runs, overwrite, show_progress, trust_imports, keep_logits)
     if world.size > 1 and not world.launched:
         train_in_processes(training, world.size)
     else:
@@ -144,7 +158,7 @@ def train_here(training: Training) -> None:
         try:
             with killed_workers_named(), threads_restored():
                 device = fit(module, folder.path, title, training.show_progress)
-                finish(folder, experiment, module, device)
+                finish(folder, experiment, module, device, training.keep_logits)
         except DataError as error:
             advice = "once it is mended, the same command continues from the last checkpoint"
             raise DataError(f"{error}; {advice}") from error

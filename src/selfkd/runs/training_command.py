@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
+from selfkd.signals import leave, leave_when_input_ends, stopping_on_signals
 from selfkd.terminal import configure_logging, safe_output
-from selfkd.training.signals import leave, leave_when_input_ends, stopping_on_signals
 
 
 def main(folder: Path) -> None:
@@ -42,7 +42,14 @@ def _train(folder: Path) -> None:
         if launcher_name() is not None:  # one of several processes, whose parent has made the checks of `run`
             train_here(training)
         else:
-            run(training.recipe, training.runs, training.overwrite, training.show_progress, training.trust_imports)
+            run(
+                training.recipe,
+                training.runs,
+                training.overwrite,
+                training.show_progress,
+                training.trust_imports,
+                training.keep_logits,
+            )
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Training:
     Args:
         recipe: what to train. Its custom parts are trusted, because they are imported in this process already.
         runs: the folder of all runs.
-        overwrite, show_progress, trust_imports: as for `selfkd.runs.train.run`.
+        overwrite, show_progress, trust_imports, keep_logits: as for `selfkd.runs.train.run`.
         log_level: least level of this library's messages that are shown; by default that of this process.
     """
 
@@ -52,6 +52,7 @@ class Training:
     overwrite: bool
     show_progress: bool
     trust_imports: bool
+    keep_logits: bool = False
     log_level: int = field(default_factory=lambda: logging.getLogger("selfkd").getEffectiveLevel())
 
     def write(self, folder: Path) -> None:

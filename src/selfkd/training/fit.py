@@ -22,6 +22,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError, first_line
 from selfkd.process_group import broadcast_from_main
+from selfkd.signals import interrupted
 from selfkd.training.checkpoint_files import (
     CheckpointFiles,
     newest_checkpoint,
@@ -34,7 +35,6 @@ from selfkd.training.memory import is_out_of_memory
 from selfkd.training.options import TrainerOptions
 from selfkd.training.processes import World, is_main_process
 from selfkd.training.progress import EpochLines, RunProgressBar
-from selfkd.training.signals import interrupted
 from selfkd.training.training_module import TrainingModule
 
 __all__ = ["check_hardware", "connect", "fit"]

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm.auto import tqdm
 
 from selfkd.evaluation.scores import in_words
+from selfkd.progress_bars import log_above_bars
 from selfkd.training.epoch_log import EpochLogger
 from selfkd.training.training_module import TrainingModule
 
@@ -35,7 +35,7 @@ class RunProgressBar(pl.Callback):
         total = int(trainer.num_training_batches) * int(trainer.max_epochs or 0)
         bar = tqdm(total=total, initial=trainer.global_step, desc=self.title, unit="step", mininterval=0.5)
         self._bar = self._opened.enter_context(bar)
-        self._opened.enter_context(logging_redirect_tqdm())  # the log's lines stand above the bar, not behind it
+        self._opened.enter_context(log_above_bars())
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert self._bar is not None

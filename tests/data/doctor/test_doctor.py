@@ -460,7 +460,7 @@ def test_layouts_are_recognised(digits_as_cifar100, digits_as_imagenet, tmp_path
         assert recognised(tmp_path / name) == name
         assert found(check(str(tmp_path / name)), "layout", "error"), "empty: it is named, and no error of ours"
     assert not check(str(digits_as_cifar100)).errors
-    with pytest.raises(DataError, match="neither a folder nor the name of a data set"):
+    with pytest.raises(DataError, match="neither a folder, a CSV file nor the name of a data set"):
         check(str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="~nobody-of-this-name/images cannot be read"):
         check("~nobody-of-this-name/images")
@@ -534,7 +534,7 @@ def test_the_command_ends_with_0_or_2(split, capsys):
     assert main(["check", str(split), "data.image_size=32", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trainable"] is True
     assert main(["check", "nowhere"]) == 2
-    assert "neither a folder nor the name of a data set" in capsys.readouterr().err
+    assert "neither a folder, a CSV file nor the name of a data set" in capsys.readouterr().err
     assert main(["check", str(split), "data.image_sise=32"]) == 2
     assert "nearest: data.image_size" in capsys.readouterr().err
 

@@ -93,7 +93,7 @@ def test_memory_and_augmentation_decide_where_images_live(split, caplog):
     assert not caplog.messages, "the limit decided nothing"
     streamed = load(split, memory_gb=1e-5)
     assert caplog.messages == [
-        "images are read from disk during training; in memory they would take 8.3e-05 GB",
+        "images are read during training; in memory they would take 8.3e-05 GB",
     ]
     assert isinstance(held.train, ImageSet)
     assert isinstance(streamed.train, ImageFiles)

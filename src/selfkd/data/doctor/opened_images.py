@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.data.listing import Listing
 from selfkd.data.reading.decoding import UNREADABLE, to_rgb

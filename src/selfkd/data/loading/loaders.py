@@ -14,8 +14,7 @@ from selfkd.data.augmentation.regularization import Regularization
 from selfkd.data.loading.batches import EvaluationBatches, LoaderOptions, TrainingBatches
 from selfkd.data.loading.resident import EvaluationLoader, TrainingLoader
 from selfkd.data.loading.streaming import StreamingEvaluationLoader, StreamingTrainingLoader
-from selfkd.data.reading.image_files import ImageFiles
-from selfkd.data.splits import ImageSet, Split
+from selfkd.data.splits import ImageSet, IndexedImages, Split
 from selfkd.errors import OptionError
 
 __all__ = ["evaluation_loader", "training_loader"]
@@ -53,7 +52,7 @@ def training_loader(
         OptionError: if the augmentation does not fit the images, or the method cannot learn from mixed images.
         DataError: if there are fewer than two samples.
     """
-    assert isinstance(data, ImageFiles | ImageSet)
+    assert isinstance(data, ImageSet | IndexedImages)
     _check_whole_images(augmentation, data)
     augmentation = regularization.applied_to(augmentation)
     black = torch.zeros(1, *data.input_size, dtype=torch.uint8)
@@ -70,7 +69,7 @@ def training_loader(
             options.batch_size,
             len(data),
         )
-    streamed = isinstance(data, ImageFiles) or augmentation.image_by_image
+    streamed = isinstance(data, IndexedImages) or augmentation.image_by_image
     loader: type[TrainingBatches[Any]] = StreamingTrainingLoader if streamed else TrainingLoader
     return loader(
         data,
@@ -100,7 +99,7 @@ def evaluation_loader(
         options: sizes and workers.
         channels_last: memory layout of the batches.
     """
-    streamed = isinstance(data, ImageFiles)
+    streamed = isinstance(data, IndexedImages)
     loader: type[EvaluationBatches[Any]] = StreamingEvaluationLoader if streamed else EvaluationLoader
     return loader(
         data,

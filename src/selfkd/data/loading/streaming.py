@@ -6,6 +6,8 @@ itself, so no pixel depends on the number of workers.
 
 from __future__ import annotations
 
+import multiprocessing
+import pickle
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,8 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from selfkd.data.augmentation.augmentations import Augmentation, Unchanged
 from selfkd.data.loading.batches import EpochSamples, EvaluationBatches, TrainingBatches
-from selfkd.data.reading.image_files import ImageFiles
-from selfkd.data.splits import ImageSet
+from selfkd.data.splits import ImageSet, IndexedImages
 from selfkd.errors import DataError, WorkerKilledError
 
 __all__ = ["StreamingEvaluationLoader", "StreamingTrainingLoader", "killed_workers_named"]
@@ -31,10 +32,10 @@ _Task = tuple[
 ]  # positions and draws; not tensors, which are sent as file descriptors
 
 
-class StreamingTrainingLoader(TrainingBatches[ImageFiles | ImageSet]):
-    """Training batches of image files, or of images in memory that are augmented one by one.
+class StreamingTrainingLoader(TrainingBatches[ImageSet | IndexedImages]):
+    """Training batches of images that are read one by one, or of images in memory that are augmented one by one.
 
-    An augmentation that does not take whole images gets the files' images as networks are evaluated on them.
+    An augmentation that does not take whole images gets images on disk as networks are evaluated on them.
     """
 
     def _augmented(self, samples: EpochSamples) -> Iterator[Tensor]:
@@ -42,8 +43,8 @@ class StreamingTrainingLoader(TrainingBatches[ImageFiles | ImageSet]):
         return _streamed(_Reader(self.data, self.augmentation), tasks, self.workers, self._labels.device)
 
 
-class StreamingEvaluationLoader(EvaluationBatches[ImageFiles]):
-    """Evaluation batches of image files."""
+class StreamingEvaluationLoader(EvaluationBatches[IndexedImages]):
+    """Evaluation batches of images that are read one by one."""
 
     def _images(self, positions: Sequence[range]) -> Iterator[Tensor]:
         tasks = [(np.array(batch, dtype=np.int64), np.empty((1, len(batch), 0), np.int64)) for batch in positions]
@@ -72,11 +73,11 @@ def killed_workers_named() -> Iterator[None]:
 class _Reader(Dataset[Tensor | DataError]):
     """Reads batches in a worker: the uint8 images `[V*B, 3, S, S]` for positions and draws.
 
-    A file is decoded once for all views. The error of an unreadable file is returned instead of raised, because torch
-    would hide the message of an error in a worker in a traceback.
+    An image is decoded once for all views. The error of an unreadable image is returned instead of raised, because
+    torch would hide the message of an error in a worker in a traceback.
     """
 
-    def __init__(self, data: ImageFiles | ImageSet, augmentation: Augmentation) -> None:
+    def __init__(self, data: ImageSet | IndexedImages, augmentation: Augmentation) -> None:
         self.data = data
         self.augmentation = augmentation
 
@@ -103,8 +104,10 @@ class _Reader(Dataset[Tensor | DataError]):
 def _streamed(reader: _Reader, tasks: Sequence[_Task], workers: int, device: torch.device) -> Iterator[Tensor]:
     """The images of every task in order, on the device.
 
-    Raises: DataError: naming the file that cannot be read.
+    Raises: DataError: naming the image that cannot be read; or if the data cannot be sent to worker processes.
     """
+    if workers:
+        _check_sendable(reader)
     with warnings.catch_warnings():
         # torch would warn in every epoch that there are more workers than it recommends.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
@@ -124,6 +127,24 @@ def _streamed(reader: _Reader, tasks: Sequence[_Task], workers: int, device: tor
         if isinstance(images, DataError):
             raise images
         yield images.to(device, non_blocking=True)
+
+
+def _check_sendable(reader: _Reader) -> None:
+    """Refuse data that workers would need as a copy and that cannot be copied: a user's own `Dataset` may be such data.
+
+    A forked worker shares the memory of this process and needs no copy.
+
+    Raises: DataError: with Python's reason.
+    """
+    if multiprocessing.get_start_method() == "fork":
+        return
+    try:
+        pickle.dumps(reader)
+    except Exception as error:  # objects of any kind may refuse in any way
+        raise DataError(
+            f"the images cannot be sent to the processes that read them: {type(error).__name__}: {error}; "
+            "loader.workers=0 reads them in the process that trains"
+        ) from error
 
 
 def _as_it_is(images: Any) -> Any:

@@ -16,12 +16,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.data.reading.decoding import open_image, read_rgb
 from selfkd.data.reading.regular_files import regular_status
-from selfkd.data.splits import ImageSet, StoredImage, UndecodedImages
+from selfkd.data.splits import ImageSet, IndexedImages, StoredImage
 from selfkd.errors import DataError
 
 __all__ = ["ImageFiles"]
@@ -34,7 +33,7 @@ _SEPARATOR = os.fsencode(os.sep)
 
 
 @dataclass(frozen=True)
-class ImageFiles(UndecodedImages):
+class ImageFiles(IndexedImages):
     """Labelled image files of any size.
 
     Args:
@@ -111,21 +110,6 @@ class ImageFiles(UndecodedImages):
         inside = dict.fromkeys(name.rpartition(_SEPARATOR)[0] for name in self.names.tolist())
         return [str(self.root / os.fsdecode(folder)) for folder in inside]
 
-    def original(self, position: int) -> Tensor:
-        """An image in the size of its file, uint8 `[3, H, W]`.
-
-        Raises: DataError: naming the file, if it cannot be read.
-        """
-        pixels: Tensor = v2.functional.pil_to_tensor(self._decoded(position))
-        return pixels
-
-    def transformed(self, position: int) -> Tensor:
-        """An image as networks are evaluated on it, uint8 `[3, S, S]`.
-
-        Raises: DataError: naming the file, if it cannot be read.
-        """
-        return self.transform(self._decoded(position))
-
     def in_memory(self, title: str) -> ImageSet:
         images = torch.empty(len(self), *self.input_size, dtype=torch.uint8)
 
@@ -143,6 +127,6 @@ class ImageFiles(UndecodedImages):
                 bar.update(count)
         return ImageSet(images, self.labels)
 
-    def _decoded(self, position: int) -> Image.Image:
+    def decoded(self, position: int) -> Image.Image:
         path = self.path(position)
         return read_rgb(path, str(path))

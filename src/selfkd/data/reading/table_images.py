@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from selfkd.data.listing import Listing, Problem, SplitNames
 from selfkd.data.reading.arrow_tables import Columns, ImageTable, Rows, decoded, encoded_images, open_encoded

@@ -43,6 +43,8 @@ class Source(ABC):
     """What a folder that the class recognises looks like, in words."""
     class_name_origin: ClassVar[str] = "the data set's own names"
     """Where the class names come from, in words."""
+    root_is_folder: ClassVar[bool] = True
+    """Whether an option data.root names a folder that must exist."""
 
     classes: int | tuple[int | str, ...] | None = None
     train_per_class: int | None = None

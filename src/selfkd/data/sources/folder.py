@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from selfkd.data.listing import Listing, SplitNames
 from selfkd.data.reading.class_folders import list_class_folders, root_folder, visible_folders
-from selfkd.data.reading.memory_checks import check_memory
-from selfkd.data.sources.own_images import OwnImages
+from selfkd.data.sources.own_images import StreamedImages
 from selfkd.data.sources.split_names import SPLIT_NAMES, TRAIN_NAMES, find_splits
-from selfkd.data.splits import Splits
 
 __all__ = ["Folder"]
 
-_log = logging.getLogger("selfkd")
 _UNSPLIT = SplitNames("all images")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(OwnImages):
+class Folder(StreamedImages):
     """Image files in `<split>/<class>/*` or, without splits, in `<class>/*`.
 
-    Labels are positions in the sorted names of the class folders, which are the class names. Images that fit in memory
-    are decoded before training; others are read from disk during training, and so are all if the augmentation needs
-    images in their own size. Neither changes a result.
+    Labels are positions in the sorted names of the class folders, which are the class names.
 
     Args:
         root: folder with the splits, or with the classes.
@@ -48,17 +42,6 @@ class Folder(OwnImages):
         if names == _UNSPLIT:
             folders = {names.train: root}
         return list_class_folders(root, names, folders, self.image_transform(), self.side)
-
-    def _where_training_needs_them(self, splits: Splits, whole_images: bool) -> Splits:
-        if whole_images:
-            return splits
-        gigabytes = self._gigabytes(sum(map(len, splits.by_name.values())))
-        if gigabytes > self.memory_gb:
-            _log.info("images are read from disk during training; in memory they would take %.2g GB", gigabytes)
-            return splits
-        check_memory("data.memory_gb", self.memory_gb, int(gigabytes * 1e9), "to hold the decoded images")
-        # The files identify the data of a run, also while their images are in memory.
-        return splits.changed(lambda name, files: replace(files.in_memory(name), origin=files))
 
     def _split_names(self, root: Path) -> SplitNames:
         """The names of the split folders; `_UNSPLIT` if the folders are classes."""

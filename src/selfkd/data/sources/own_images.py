@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from selfkd.data.listing import Listing
 from selfkd.data.reading.decoding import UNREADABLE
-from selfkd.data.reading.memory_checks import check_image_fits
+from selfkd.data.reading.memory_checks import check_image_fits, check_memory
 from selfkd.data.reading.resizing import Interpolation, centre_square
 from selfkd.data.sources.base import ListedSource
 from selfkd.data.sources.sampling import held_out
@@ -20,8 +21,9 @@ from selfkd.data.splits import Splits
 from selfkd.errors import DataError, OptionError
 from selfkd.option_checks import at_least, non_negative, one_of
 
-__all__ = ["OwnImages"]
+__all__ = ["OwnImages", "StreamedImages"]
 
+_log = logging.getLogger("selfkd")
 _SMALLEST_SIDE = 8
 
 
@@ -130,3 +132,23 @@ class OwnImages(ListedSource, ABC):
             "test": f"{self.test_fraction:g} of {images}, stratified, drawn by seed {seed}",
         }
         return replace(whole, train=whole.train.take(kept), test=whole.train.take(given), origins=origins)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedImages(OwnImages, ABC):
+    """Images that training can read one by one, in any order.
+
+    Images that fit in memory are decoded before training. Others are read during training, and so are all if the
+    augmentation needs images in their own size. Neither changes a result.
+    """
+
+    def _where_training_needs_them(self, splits: Splits, whole_images: bool) -> Splits:
+        if whole_images:
+            return splits
+        gigabytes = self._gigabytes(sum(map(len, splits.by_name.values())))
+        if gigabytes > self.memory_gb:
+            _log.info("images are read during training; in memory they would take %.2g GB", gigabytes)
+            return splits
+        check_memory("data.memory_gb", self.memory_gb, int(gigabytes * 1e9), "to hold the decoded images")
+        # What they are read from identifies the data of a run, also while the images are in memory.
+        return splits.changed(lambda name, images: replace(images.in_memory(name), origin=images))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from selfkd.training.signals import StopSignal, stopping_on_signals
+from selfkd.signals import StopSignal, stopping_on_signals
 
 
 class StopsAsItGoes:
@@ -67,7 +67,7 @@ def test_a_second_signal_does_not_break_off_the_ending():
 def test_a_forked_process_that_is_told_to_stop_ends_without_a_word(number):
     code = f"""
 import os, signal, time
-from selfkd.training.signals import stopping_on_signals
+from selfkd.signals import stopping_on_signals
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
 with stopping_on_signals():
     child = os.fork()
@@ -112,7 +112,7 @@ sys.exit(main())
 def test_a_process_and_those_that_it_started_end_with_the_input():
     code = """
 import multiprocessing, signal, time
-from selfkd.training.signals import leave_when_input_ends, stopping_on_signals
+from selfkd.signals import leave_when_input_ends, stopping_on_signals
 
 def hold():
     time.sleep(600)

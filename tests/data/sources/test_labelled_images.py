@@ -5,14 +5,14 @@ import torch
 
 from image_sets import digit, write_folder
 from selfkd.data.reading.resizing import centre_square
-from selfkd.data.sources.labelled_folder import read_labelled_folder
+from selfkd.data.sources.labelled_images import read_labelled_images
 from selfkd.errors import DataError
 
 NAMES = ("digit 2", "digit 0", "digit 7", "digit 1")
 
 
 def read(folder):
-    return read_labelled_folder(folder, NAMES, centre_square(16, 16, "bilinear"), 16)
+    return read_labelled_images(folder, NAMES, centre_square(16, 16, "bilinear"), 16)
 
 
 def test_labels_are_those_of_the_network_in_whatever_order_its_classes_are(tmp_path):
@@ -50,7 +50,7 @@ def test_of_splits_the_one_that_tests_is_taken_and_the_log_says_so(tmp_path, spl
 def test_a_class_may_be_called_like_a_split(tmp_path):
     (tmp_path / "test").mkdir()
     digit(0).save(tmp_path / "test" / "0.png")
-    images = read_labelled_folder(tmp_path, ("train", "test"), centre_square(16, 16, "bilinear"), 16)
+    images = read_labelled_images(tmp_path, ("train", "test"), centre_square(16, 16, "bilinear"), 16)
     assert images.labels.tolist() == [1]
 
 
@@ -91,3 +91,40 @@ def test_what_cannot_be_evaluated_is_named(tmp_path, make):
     message = make(tmp_path / "photos")
     with pytest.raises(DataError, match=message):
         read(tmp_path / "photos")
+
+
+def write_table(folder, rows):
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder / "labels.csv"
+
+
+def test_a_table_gives_its_test_split(tmp_path, caplog):
+    write_folder(tmp_path, 2)
+    files = sorted(tmp_path.rglob("*.png"))
+    rows = [f"{file.relative_to(tmp_path)},{file.parent.name}" for file in files]
+    assert read(write_table(tmp_path, ["file,class", *rows])).labels.tolist() == [1, 1, 3, 3, 0, 0]
+    split = [f"{row},{'val' if at % 2 else 'train'}" for at, row in enumerate(rows)]
+    with caplog.at_level(logging.INFO, "selfkd"):
+        assert read(write_table(tmp_path, ["file,class,split", *split])).labels.tolist() == [1, 3, 0]
+    assert "labels.csv has splits; its split val is evaluated" in caplog.text
+    with pytest.raises(DataError, match="has no split called test or validation, but train"):
+        read(write_table(tmp_path, ["file,class,split", *split[::2]]))
+    with pytest.raises(DataError, match=r"no class of the run; the run's classes are digit 2.*\(line 3: 'cat'\)"):
+        read(write_table(tmp_path, ["file,class", rows[0], f"{files[1].relative_to(tmp_path)},cat"]))
+    with pytest.raises(DataError, match=r"that are not in .*: 1; .*\(line 2: gone.png\)"):
+        read(write_table(tmp_path, ["file,class", "gone.png,digit 2"]))
+
+
+class Named(list):
+    classes = ("digit 1", "digit 5", "digit 0")
+
+
+def test_a_dataset_gives_labels_by_the_names_of_its_classes_or_by_their_numbers():
+    assert read(Named([(digit(0), 2), (digit(1), 0)])).labels.tolist() == [1, 3]
+    assert read([(digit(0), 2), (digit(1), 0)]).labels.tolist() == [2, 0]
+    with pytest.raises(DataError, match=r"labels that are no class of the run \(digit 5\)"):
+        read(Named([(digit(0), 2), (digit(1), 1)]))
+    with pytest.raises(DataError, match=r"labels that are no class of the run \(4\)"):
+        read([(digit(0), 4), (digit(1), 0)])
+    with pytest.raises(DataError, match="the Dataset list is empty"):
+        read([])
