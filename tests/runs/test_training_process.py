@@ -62,7 +62,7 @@ def test_a_training_comes_back_from_its_folder_with_its_published_figure(tmp_pat
     training = Training(recipe, Path("runs"), overwrite=True, show_progress=False, trust_imports=True, log_level=30)
     training.write(tmp_path)
     read = Training.read(tmp_path)
-    assert read == Training(recipe, Path("runs").absolute(), True, False, True, 30)
+    assert read == Training(recipe, Path("runs").absolute(), True, False, True, log_level=30)
     assert read.recipe.published
 
 
