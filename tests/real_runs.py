@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,13 @@ def children(process: subprocess.Popen[str]) -> set[int]:
 
 
 def trainers(process: subprocess.Popen[str]) -> list[int]:
-    """The processes of a training in several processes, by rank (Linux)."""
-    return sorted(child for child in children(process) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+    """The processes that a process has started to train, in the order in which they were started (Linux)."""
+    found = []
+    for child in sorted(children(process)):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if b"selfkd.runs.training_command" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
 
 
 def log_without_times(run: RunFolder) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ LEVELS = [
         "atomic_files",
         "catalogue",
         "cores",
+        "error_log",
         "eval_mode",
         "given_paths",
         "json_text",

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import pytest
 from short_runs import trained
 
 from image_sets import write_folder
-from real_runs import children, differences, finish, outcome, start
+from real_runs import differences, finish, outcome, start, trainers
 from selfkd.errors import OptionError, RecipeError, RunInterruptedError, UserError
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.several import resolve_several
@@ -47,12 +46,13 @@ class SimulatedProcess:
     alive: int
     keeping: list
 
-    def __init__(self, recipe, runs, files, cores, trust_imports, overwrite, keep_logits):
+    def __init__(self, training, folder, variables):
+        recipe = training.recipe
         self.name = f"{recipe.parts['method']}-{recipe.seed}"
         self.method = recipe.parts["method"]
         self.left = self.looks.get(self.method, 0)
         self.error = self.messages.get(self.method)
-        if keep_logits:
+        if training.keep_logits:
             self.keeping.append(self.name)
         self.is_alive = True
         type(self).alive += 1
@@ -70,7 +70,7 @@ class SimulatedProcess:
         type(self).alive -= 1
         self.events.append(f"{self.name} {how}")
 
-    def stop(self):
+    def stop(self, number):
         self.error = "stopped after epoch 3 of 4; the same command continues"
 
     def close(self, seconds=0):
@@ -129,10 +129,10 @@ def test_a_run_that_fails_does_not_end_the_others(recipes, simulated, tmp_path, 
 
 
 def test_a_process_that_cannot_be_started_is_named(recipes, simulated, tmp_path, monkeypatch):
-    def refuse(recipe, *rest, **flags):
-        if recipe.parts["method"] == "plain":
+    def refuse(training, *rest):
+        if training.recipe.parts["method"] == "plain":
             raise OSError(12, "Cannot allocate memory")
-        return simulated(recipe, *rest, **flags)
+        return simulated(training, *rest)
 
     monkeypatch.setattr(several, "TrainingProcess", refuse)
     outcomes = train_several(recipes("plain,ps_kd"), tmp_path, show_progress=False)
@@ -330,16 +330,6 @@ OVERRIDES = (
 def folders(runs):
     """The runs below a folder of runs, by method and seed."""
     return {run.path.relative_to(runs): RunFolder(run.path) for run in list_runs(runs)}
-
-
-def trainers(process):
-    """The processes that train for a command."""
-    found = set()
-    for child in children(process):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            if b"--end-with-input" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.add(child)
-    return found
 
 
 def wait_for_trainers(process, runs, epochs):

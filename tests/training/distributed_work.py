@@ -1,17 +1,26 @@
-"""What processes of the tests do; each starts with a fresh interpreter that imports it from here."""
+"""What two processes compute in tests; each is a fresh interpreter that imports it from here."""
 
 import json
 import os
-import signal
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing
 from torch import distributed
 
-from selfkd.errors import OptionError
+from selfkd.training.processes import launch_variables
+
+
+def in_two_processes(work, *arguments):
+    """Call a function of this module in two processes that have the variables of torchrun."""
+    torch.multiprocessing.spawn(_call, (launch_variables(2), work, arguments), nprocs=2)
+
+
+def _call(rank, variables, work, arguments):
+    os.environ.update(variables[rank])
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    work(*arguments)
 
 
 def rank():
@@ -48,28 +57,7 @@ def _counted(function, counts):
     return call
 
 
-def refuse(folder):
-    """Process 1 refuses an option, process 0 waits for it."""
-    if rank() == 1:
-        raise OptionError("trainer.shoes", 3, "two")
-    time.sleep(600)
-
-
-def fail(folder):
-    if rank() == 1:
-        raise ZeroDivisionError("nobody's fault")
-    time.sleep(600)
-
-
-def die(folder):
-    """Process 1 is killed while process 0 waits to talk to it."""
-    distributed.init_process_group("gloo")
-    if rank() == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    distributed.all_reduce(torch.ones(1))
-
-
-def evaluate_three_images(folder):
+def evaluate_three_images():
     """Two processes, of which the second has no share of the second batch, or has logits that are no numbers."""
     import selfkd
     from selfkd.data.loading.resident import EvaluationLoader
@@ -95,7 +83,7 @@ def evaluate_three_images(folder):
     assert scores["main"]["top1"]["n"] == 3
 
 
-def collect_in_order(folder):
+def collect_in_order():
     """Two processes collect nine images in batches of four: two and two of the first batches, one of the last."""
     import selfkd
     from selfkd.data.loading.resident import EvaluationLoader
@@ -151,29 +139,3 @@ def count_steps():
     with pytest.raises(NonFiniteLossError, match="steps 1 to 3;"):
         meter.guard(epoch=0)
     distributed.destroy_process_group()
-
-
-def obey(folder):
-    """Ends well when told to stop."""
-    _up(folder)
-    with suppress(KeyboardInterrupt):
-        time.sleep(600)
-
-
-def wait(folder):
-    _up(folder)
-    time.sleep(600)
-
-
-def hang(folder):
-    """Does not hear."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    _up(folder)
-    time.sleep(600)
-
-
-def _up(folder):
-    partial = Path(folder) / f"{rank()}.partial"
-    partial.write_text(f"{torch.get_num_threads()} threads, which wait {os.environ['OMP_WAIT_POLICY']}")
-    partial.rename(partial.with_suffix(".txt"))

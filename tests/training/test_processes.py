@@ -1,35 +1,25 @@
 """Several processes: real ones, connected by gloo."""
 
 import json
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-import traceback
 
 import distributed_work
 import pytest
 import torch
-from torch.multiprocessing.spawn import start_processes
+from distributed_work import in_two_processes
 
 import seats
 import selfkd
 from selfkd.cores import available_cores
-from selfkd.errors import CheckpointError, OptionError, ProcessLostError, UserError
+from selfkd.errors import CheckpointError, OptionError, UserError
 from selfkd.methods import METHODS
 from selfkd.recipes.reader import resolve
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.train import run
-from selfkd.signals import StopSignal
-from selfkd.training import processes
 from selfkd.training.checkpoint_content import MEMORIES_KEY, read_checkpoint
 from selfkd.training.checkpoint_files import newest_checkpoint
 from selfkd.training.epoch_log import read_epoch_log
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import World, is_main_process, start
+from selfkd.training.processes import World, is_main_process, launch_variables
 
 # Trained first by as many processes as its student.
 TEACHER = {
@@ -79,7 +69,7 @@ def trained(tmp_path_factory):
     torch.set_num_threads(1)
     distributed_work.train(files, folder / "alone")
     torch.set_num_threads(threads)
-    start(distributed_work.train, 2, files, folder / "two")
+    in_two_processes(distributed_work.train, files, folder / "two")
     return folder
 
 
@@ -121,25 +111,6 @@ def test_the_log_and_the_scores_are_of_all_processes(trained, method):
     assert '"processes": 2' in environments[1]
 
 
-def test_an_error_of_one_process_ends_all_and_is_that_of_the_run(tmp_path):
-    began = time.monotonic()
-    with pytest.raises(OptionError, match="trainer.shoes=3 is not allowed") as raised:
-        start(distributed_work.refuse, 2, str(tmp_path))
-    assert raised.value.exit_status == 2
-    assert time.monotonic() - began < 300, "the other was not waited for"
-
-
-def test_an_error_that_is_none_of_ours_is_named_and_keeps_its_traceback(tmp_path):
-    with pytest.raises(RuntimeError, match=r"^process 1 of 2 failed: ZeroDivisionError: nobody's fault$") as raised:
-        start(distributed_work.fail, 2, str(tmp_path))
-    assert "in fail" in "".join(traceback.format_exception(raised.value))
-
-
-def test_a_killed_process_is_named_and_not_those_that_fail_for_want_of_it(tmp_path):
-    with pytest.raises(ProcessLostError, match=r"process 1 .* of 2 was lost \(SIGKILL\); the same command continues"):
-        start(distributed_work.die, 2, str(tmp_path))
-
-
 def test_more_steps_exchange_nothing_more(tmp_path):
     files = []
     for batch_size in (50, 10):
@@ -151,96 +122,35 @@ def test_more_steps_exchange_nothing_more(tmp_path):
         }
         files.append(tmp_path / f"{batch_size}.yaml")
         files[-1].write_text(resolve("demo/digits/resnet18/dtskd", options).to_yaml())
-    start(distributed_work.count_collectives, 2, files, tmp_path)
+    in_two_processes(distributed_work.count_collectives, files, tmp_path)
     few, many = json.loads((tmp_path / "counts.json").read_text())
     assert few == many > 0
 
 
 def test_an_evaluation_of_fewer_images_than_processes(tmp_path):
-    start(distributed_work.evaluate_three_images, 2, str(tmp_path))
+    in_two_processes(distributed_work.evaluate_three_images)
 
 
 def test_predictions_of_several_processes_are_collected_in_order(tmp_path):
-    start(distributed_work.collect_in_order, 2, str(tmp_path))
+    in_two_processes(distributed_work.collect_in_order)
 
 
 def test_the_guard_counts_the_steps_of_its_own_process():
-    start(distributed_work.count_steps, 2)
+    in_two_processes(distributed_work.count_steps)
 
 
-def start_and_stop(work, folder):
-    """Start two processes and tell this one to stop once both run."""
-
-    ended = threading.Event()
-
-    def stop_once_they_run():
-        while not ended.wait(0.05):
-            if len(list(folder.glob("*.txt"))) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-
-    thread = threading.Thread(target=stop_once_they_run)
-    thread.start()
-    try:
-        with pytest.raises(StopSignal, match="SIGTERM"):
-            start(work, 2, str(folder))
-    finally:
-        ended.set()
-        thread.join()
-
-
-def test_a_stop_reaches_all_processes_which_share_out_the_cores(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "0")  # which says no number
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    start_and_stop(distributed_work.wait, tmp_path)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    expected = f"{max(1, available_cores() // 2)} threads, which wait PASSIVE"
-    assert [file.read_text() for file in tmp_path.glob("*.txt")] == [expected] * 2
-    assert os.environ["OMP_NUM_THREADS"] == "0"
-    assert "OMP_WAIT_POLICY" not in os.environ
-
-
-def test_a_stop_is_not_lost_where_all_processes_end_well(tmp_path):
-    start_and_stop(distributed_work.obey, tmp_path)
-
-
-def test_processes_that_do_not_hear_are_killed_after_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "_GRACE_SECONDS", 0.5)
-    began = time.monotonic()
-    start_and_stop(distributed_work.hang, tmp_path)
-    assert time.monotonic() - began < 300
-    assert not multiprocessing.active_children()
-
-
-def test_a_stop_while_processes_are_started_leaves_none_behind(tmp_path, monkeypatch):
-    def start_slowly(*arguments, **options):
-        context = start_processes(*arguments, **options)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return context
-
-    monkeypatch.setattr(processes, "start_processes", start_slowly)
-    with pytest.raises(StopSignal, match="SIGTERM"):
-        start(distributed_work.wait, 2, str(tmp_path))
-    assert not multiprocessing.active_children()
-
-
-def test_processes_end_when_their_parent_is_killed(tmp_path):
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import signal, sys, distributed_work\n"
-        "from selfkd.training.processes import start\n"
-        "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for a job in the background\n"
-        "    start(distributed_work.wait, 2, sys.argv[1])\n"
-    )
-    path = os.pathsep.join(filter(None, sys.path))
-    command = [sys.executable, str(script), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}) as parent:
-        while len(list(tmp_path.glob("*.txt"))) < 2:
-            assert parent.poll() is None
-            time.sleep(0.05)
-        parent.kill()
-        parent.communicate(timeout=60)  # the processes share its output, which ends with the last of them
+@pytest.mark.parametrize(("said", "threads"), [("3", "3"), ("0", str(max(1, available_cores() // 2)))])
+def test_the_variables_of_two_processes_are_those_of_torchrun_and_divide_the_cores(monkeypatch, said, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)  # 0 says no number
+    first, second = launch_variables(2)
+    assert {name: value for name, value in first.items() if second[name] != value} == {"RANK": "0", "LOCAL_RANK": "0"}
+    assert (second["RANK"], second["LOCAL_RANK"], second["OMP_NUM_THREADS"]) == ("1", "1", threads)
+    for name, value in second.items():
+        monkeypatch.setenv(name, value)
+    world = World.of(TrainerOptions())
+    assert (world.size, world.launched, is_main_process()) == (2, True, False)
+    assert world.environment.main_address == "127.0.0.1"
+    assert world.environment.main_port == int(first["MASTER_PORT"])
 
 
 @pytest.fixture

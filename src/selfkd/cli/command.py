@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from selfkd import process_environment
 from selfkd.cli import check, compare, evaluate, export, listing, predict, train
-from selfkd.cli.error_log import error_log
+from selfkd.error_log import error_log
 from selfkd.errors import OptionError, SelfKDError, StorageError, UserError
 from selfkd.given_paths import check_path
 from selfkd.signals import stopping_on_signals

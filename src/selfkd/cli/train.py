@@ -11,7 +11,6 @@ from selfkd.cli.arguments import add_training, add_verb, check_all_finished, rec
 from selfkd.errors import RecipeError
 from selfkd.json_text import to_json
 from selfkd.option_checks import at_least
-from selfkd.signals import leave_when_input_ends
 
 if TYPE_CHECKING:
     from selfkd.api import Run, TrainingOutcome
@@ -81,16 +80,12 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "-h", "--help", action="store_true", help="show this help; with a recipe, also show all its options"
     )
-    # `selfkd.runs.training_process` gives it to the processes that it starts.
-    parser.add_argument("--end-with-input", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(execute=_execute, parser=parser, takes="arguments")
 
 
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd import api
 
-    if parsed.end_with_input:
-        leave_when_input_ends()
     at_least("jobs", parsed.jobs, 1)
     name, arguments = _recipe_and_overrides(parsed.arguments)
     overrides = api.split_overrides(arguments)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfkd.cores import available_cores
+from selfkd.cores import available_cores, limited_to
 from selfkd.errors import OptionError, RunInterruptedError, SelfKDError, UserError, first_line
 from selfkd.given_paths import check_path
 from selfkd.option_checks import at_least
@@ -24,14 +24,13 @@ from selfkd.runs.run import Run
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.several_progress import SeveralProgress, WatchedRun
 from selfkd.runs.train import check_training
-from selfkd.runs.training_process import TrainingProcess
+from selfkd.runs.training_process import Training, TrainingProcess, check_importable, stop_all
 from selfkd.signals import StopSignal, stopping_on_signals, stops_deferred
 from selfkd.training.processes import launcher_name
 
 __all__ = ["TrainingOutcome", "train_several"]
 
 _PAUSE_SECONDS = 0.1
-_STOP_SECONDS = 30.0  # how long a stopped process may take to end
 _TIME_IS_UP = "the time is up"
 
 Key = tuple[str, int]
@@ -190,6 +189,7 @@ class _Trainings:
                 teacher = self.teacher_of.get(_key(recipe))
                 untrained_teacher = None if teacher is None else unfinished.get(teacher)
                 try:
+                    check_importable(recipe)
                     for warning in check_training(recipe, self.runs, self.trust_imports, untrained_teacher):
                         _log.warning("%s", warning)
                 except SelfKDError as error:
@@ -232,18 +232,18 @@ class _Trainings:
         """Whether the run of a recipe is finished already and will not be overwritten."""
         return _key(recipe) not in self.overwritten and RunFolder.of(recipe, self.runs).is_finished
 
-    def _start(self, key: Key, files: Path) -> None:
+    def _start(self, key: Key, folder: Path) -> None:
         cores = max(1, available_cores() // self.jobs)
+        training = Training(
+            self.recipes[key],
+            self.runs,
+            overwrite=key in self.overwritten,
+            show_progress=False,
+            trust_imports=self.trust_imports,
+            keep_logits=key in self.keeping_logits,
+        )
         with stops_deferred():  # so that no process is started and then forgotten
-            self.running[key] = TrainingProcess(
-                self.recipes[key],
-                self.runs,
-                files,
-                cores,
-                self.trust_imports,
-                overwrite=key in self.overwritten,
-                keep_logits=key in self.keeping_logits,
-            )
+            self.running[key] = TrainingProcess(training, folder, limited_to(cores))
 
     def _fault_of_finished(self, recipe: Recipe) -> str | None:
         """Why a finished run cannot be kept for this recipe; None if it is kept."""
@@ -281,11 +281,7 @@ class _Trainings:
 
     def _stop(self) -> None:
         """Let all processes end in an orderly way."""
-        for process in self.running.values():
-            process.stop()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for process in self.running.values():
-            process.close(max(0.0, deadline - time.monotonic()))
+        stop_all(self.running.values())
 
     def _close(self) -> None:
         """End the processes that still run, after an error."""

@@ -15,6 +15,7 @@ from selfkd.process_group import broadcast_from_main
 from selfkd.recipes.recipe import Recipe, is_of_machine
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.build import Experiment, TeacherLoader
+from selfkd.runs.distributed import train_in_processes
 from selfkd.runs.evaluate import predict_split
 from selfkd.runs.finish import finish
 from selfkd.runs.networks import stem_of
@@ -22,16 +23,17 @@ from selfkd.runs.overwrite import check_overwritable
 from selfkd.runs.prepare import as_begun, check_finished, check_recipe, prepare
 from selfkd.runs.run_folder import RunFolder
 from selfkd.runs.teachers import load_teacher, untrained_teacher
+from selfkd.runs.training_process import Training
 from selfkd.signals import stopping_on_signals
 from selfkd.training.checkpoint_names import has_checkpoints
 from selfkd.training.fit import check_hardware, connect, fit
 from selfkd.training.memory import memory_for
 from selfkd.training.module import MethodModule
 from selfkd.training.options import TrainerOptions
-from selfkd.training.processes import World, is_main_process, start
+from selfkd.training.processes import World, is_main_process
 from selfkd.training.threads import threads_restored
 
-__all__ = ["check_training", "run"]
+__all__ = ["check_training", "run", "train_here"]
 
 _BUILDING = "reading the data and building the network"
 _BUILD_SMALLER = "a smaller network or smaller images might fit, as a run of its own"
@@ -91,11 +93,12 @@ def run(
         recipe.check_sendable(f"{world.size} processes train")
     check_hardware(options)
     _train_teacher(recipe, runs, show_progress, trust_imports)
+    training = Training(recipe, runs, overwrite, show_progress, trust_imports, keep_logits)
     if world.size > 1 and not world.launched:
-        start(_train, world.size, recipe, runs, overwrite, show_progress, trust_imports, keep_logits)
+        train_in_processes(training, world.size)
     else:
         with stopping_on_signals():
-            _train(recipe, runs, overwrite, show_progress, trust_imports, keep_logits)
+            train_here(training)
     return folder
 
 
@@ -131,15 +134,20 @@ def _warnings(experiment: Experiment) -> tuple[str, ...]:
     return tuple(finding.line() for finding in training_warnings(experiment.source, experiment.splits, stem))
 
 
-def _train(
-    recipe: Recipe, runs: Path, overwrite: bool, show_progress: bool, trust_imports: bool, keep_logits: bool
-) -> None:
-    """Build, train and finish a run, in each of its processes. The main process writes."""
+def train_here(training: Training) -> None:
+    """Build, train and finish a run in this process, which may be one of several. The main process writes.
+
+    Args:
+        training: what to train. `run` has made its checks and has trained its teacher.
+    Raises: SelfKDError: as `run`.
+    """
+    recipe, runs = training.recipe, training.runs
     folder = RunFolder.of(recipe, runs)
     connect(recipe.build("trainer"))
     with memory_for(_BUILDING, _BUILD_SMALLER):
-        begins = overwrite or not has_checkpoints(folder.checkpoints)
-        experiment = _build(recipe, pretrained=begins, teacher=partial(load_teacher, recipe, runs, trust_imports))
+        begins = training.overwrite or not has_checkpoints(folder.checkpoints)
+        teacher = partial(load_teacher, recipe, runs, training.trust_imports)
+        experiment = _build(recipe, pretrained=begins, teacher=teacher)
         experiment.configure_history(folder.path)
         parts = experiment.training_parts()
     module = MethodModule(experiment.method, parts, experiment.trainer_options())
@@ -147,13 +155,13 @@ def _train(
     for warning in _warnings(experiment):
         _log.warning("%s", warning)
     with folder.locked() if is_main_process() else nullcontext():
-        broadcast_from_main(lambda: prepare(folder, experiment, overwrite))
+        broadcast_from_main(lambda: prepare(folder, experiment, training.overwrite))
         for name, split in splits.by_name.items():
             _log.info("%s: %d images (%s)", name, len(split), splits.origin(name))
         try:
             with killed_workers_named(), threads_restored():
-                device = fit(module, folder.path, title, show_progress)
-                finish(folder, experiment, module, device, keep_logits)
+                device = fit(module, folder.path, title, training.show_progress)
+                finish(folder, experiment, module, device, training.keep_logits)
         except DataError as error:
             raise DataError(
                 f"{error}; once it is repaired or replaced, the same command continues from the last checkpoint; "

@@ -18,7 +18,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from selfkd.errors import CheckpointError, MemoryExhaustedError, OptionError, SelfKDError, UserError, first_line
 from selfkd.process_group import broadcast_from_main
@@ -169,8 +169,7 @@ def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
             accelerator=options.accelerator,
             devices=world.devices,
             num_nodes=world.num_nodes,
-            # Gradients lie in the buffers that DDP exchanges, which saves a copy of all of them.
-            strategy=DDPStrategy(gradient_as_bucket_view=True) if world.size > 1 else "auto",
+            strategy=_strategy(world),
             sync_batchnorm=options.sync_batchnorm and world.size > 1,
             precision=options.precision,
             plugins=plugins,
@@ -190,6 +189,23 @@ def _trainer(options: TrainerOptions, **arguments: Any) -> pl.Trainer:
             reason = "torch can do this on GPUs only; set trainer.sync_batchnorm=false"
             raise OptionError("trainer.sync_batchnorm", True, reason=reason)
     return trainer
+
+
+def _strategy(world: World) -> Strategy | str:
+    if world.size == 1:
+        return "auto"
+    if not world.launched:
+        return _StartsNothing()
+    # Gradients lie in the buffers that DDP exchanges, which saves a copy of all of them.
+    return DDPStrategy(gradient_as_bucket_view=True)
+
+
+class _StartsNothing(DDPStrategy):
+    """For a check in the process that will start the others. Lightning refuses its own launcher in a notebook."""
+
+    @property
+    def launcher(self) -> None:
+        return None
 
 
 def _loggers(module: TrainingModule, folder: Path, done_epochs: int, title: str | None) -> list[Logger]:
