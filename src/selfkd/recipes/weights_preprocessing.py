@@ -9,7 +9,6 @@ from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.contract import Preprocessing
 from selfkd.data.sources.preprocessing import followed_options, following_keys
 from selfkd.errors import RecipeError, shown
-from selfkd.export.network_metadata import read_metadata
 from selfkd.given_paths import is_there
 from selfkd.recipes.recipe import Recipe
 
@@ -62,6 +61,8 @@ def preprocessing_of_weights(recipe: Recipe) -> Preprocessing | None:
         return preprocessing_of(name) if recipe.options["backbone"].get("pretrained") else None
     if not is_there(file):
         return None
+    from selfkd.export.network_metadata import read_metadata  # imports torch
+
     metadata = read_metadata(file)
     written = None if metadata is None else metadata.preprocessing
     return written or preprocessing_of(name)
