@@ -314,14 +314,16 @@ def evaluation_report(evaluation: Evaluation | Sequence[Evaluation]) -> str:
 
 
 @log_shown()
-def load(run: AnyPath, trust_imports: bool = False) -> Run:
+def load(run: AnyPath, checkpoint: str = "last", trust_imports: bool = False) -> Run:
     """Load a run. An unfinished run is loaded from its newest undamaged checkpoint, with a warning.
 
     Args:
         run: its folder.
+        checkpoint: `Run.network` and `Run.predict` use the weights of the "last" or the "best" epoch.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
-        RunError: if there is no such run or it has no checkpoint yet.
+        OptionError: if `checkpoint` is neither.
+        RunError: if there is no such run or it has no such weights yet.
         RecipeError: if its recipe names code of the user's own and that is not trusted.
         CheckpointError: if its network file and all checkpoints are damaged.
         MemoryExhaustedError: if there is too little memory.
@@ -330,7 +332,7 @@ def load(run: AnyPath, trust_imports: bool = False) -> Run:
 
     from selfkd.runs.run import Run
 
-    opened = Run.open(run, trust_imports)
+    opened = Run.open(run, checkpoint, trust_imports)
     _ = opened.network  # damage shows now, not when the network is used
     return opened
 

@@ -175,3 +175,14 @@ def test_export_gives_the_file(run, tmp_path):
         run.export(format="onnx")
     with pytest.raises(OptionError, match="checkpoint='first' is not allowed"):
         run.export(checkpoint="first")
+
+
+def test_the_network_of_the_best_epoch(finished, photos):
+    run = selfkd.load(finished.path, "best")
+    exported = load_file(run.export(checkpoint="best"))
+    assert all(torch.equal(weight, exported[name]) for name, weight in run.network.state_dict().items())
+    with torch.no_grad():
+        expected = run.network(run.transform(Image.open(photos / "0.png"))[None]).softmax(dim=1).max()
+    assert run.predict(photos / "0.png").probability == pytest.approx(float(expected))
+    with pytest.raises(OptionError, match="checkpoint='worst' is not allowed"):
+        selfkd.load(finished.path, "worst")

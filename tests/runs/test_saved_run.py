@@ -194,7 +194,7 @@ def test_an_unfinished_run_gives_its_newest_checkpoint(unfinished, caplog):
 
 
 def test_weights_are_those_of_the_last_or_the_best_epoch(finished):
-    with pytest.raises(OptionError, match="which='first' is not allowed; which must be"):
+    with pytest.raises(OptionError, match="checkpoint='first' is not allowed; checkpoint must be"):
         load_method(finished.path, "first")
 
 

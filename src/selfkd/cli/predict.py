@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from selfkd.cli.arguments import add_output, add_run_verb, not_empty
+from selfkd.cli.arguments import add_checkpoint, add_output, add_run_verb, not_empty
 from selfkd.cli.output import opened
 from selfkd.errors import DataError, UnlabelledImagesError, UnreadableImageError
 from selfkd.given_paths import check_run
@@ -48,6 +48,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="label N images at a time (default: 64)"
     )
+    add_checkpoint(parser)
     add_output(parser, "file to write (default: standard output)")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", dest="form", action="store_const", const=_as_json, help="write JSON")
@@ -68,7 +69,7 @@ def _execute(parsed: argparse.Namespace) -> None:
             labelled += 1
             yield prediction
 
-    run = api.load(parsed.run, parsed.trust_imports)
+    run = api.load(parsed.run, parsed.checkpoint, parsed.trust_imports)
     predictions = counted(run.predict_each(parsed.images, parsed.top, parsed.batch_size, problems.report))
     if parsed.form is _as_csv and file is None and sys.stdout.isatty():
         predictions = map(_with_printable_names, predictions)

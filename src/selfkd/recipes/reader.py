@@ -26,6 +26,7 @@ from selfkd.recipes.run_names import checked_name, name_with_changes, recipe_ste
 from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
 from selfkd.recipes.values import not_allowed
+from selfkd.recipes.weights_preprocessing import following_weights
 
 __all__ = ["derive", "resolve"]
 
@@ -141,8 +142,6 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
     if method.needs.peer:
         _complete_peer(parts, keys)
     seed, options = option_values(parts, keys)
-    from selfkd.recipes.weights_preprocessing import following_weights  # imports torch, as the parts do
-
     recipe = following_weights(Recipe(name, seed, parts, options, published, of_teacher), keys)
     if "augmentation.size" not in keys:
         recipe = _cropping_to_image_size(recipe)

@@ -312,7 +312,7 @@ class _Evaluator:
             run=str(self.saved.folder.path),
             split=self.split,
             data=self.data,
-            checkpoint=self.saved.which,
+            checkpoint=self.saved.checkpoint,
             epoch=self.epoch,
             class_names=self.class_names,
             images_per_class=tuple(self.images.labels.bincount(minlength=num_classes).tolist()),
@@ -335,7 +335,7 @@ class _Evaluator:
             RunError: if the run was trained on other data.
             StorageError: if they cannot be written.
         """
-        folder, which = self.saved.folder, self.saved.which
+        folder, which = self.saved.folder, self.saved.checkpoint
         assert self.split is not None
         if not self.is_own_data:
             raise RunError(

@@ -41,24 +41,24 @@ MORE_MEMORY = "close other programs, or use a machine with more memory"
 _log = logging.getLogger("selfkd")
 
 
-def load_method(run: str | os.PathLike[str], which: str = "last", trust_imports: bool = False) -> Method:
+def load_method(run: str | os.PathLike[str], checkpoint: str = "last", trust_imports: bool = False) -> Method:
     """Load the method that a run trained, in eval mode on the CPU. The run's data is not read.
 
     An unfinished run is loaded from its newest undamaged checkpoint, with a warning.
 
     Args:
         run: its folder.
-        which: weights of the "last" or the "best" epoch.
+        checkpoint: weights of the "last" or the "best" epoch.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
-        OptionError: if `which` is neither.
+        OptionError: if `checkpoint` is neither.
         RunError: if there is no such run, it has no such weights yet, an older version left it unfinished, or it does
             not hold the labels that its method needs.
         RecipeError: if its recipe names code of the user's own and that is not trusted.
         CheckpointError: if every checkpoint is damaged.
         MemoryExhaustedError: if there is too little memory.
     """
-    saved = SavedRun.open(run, which, trust_imports=trust_imports)
+    saved = SavedRun.open(run, checkpoint, trust_imports=trust_imports)
     with memory_for("loading the method", MORE_MEMORY):
         return saved.method().eval()
 
@@ -70,18 +70,18 @@ class SavedRun:
     Args:
         folder: the run's folder. The run may be unfinished.
         recipe: the run's recipe.
-        which: weights of the "last" or the "best" epoch.
+        checkpoint: weights of the "last" or the "best" epoch.
     """
 
     folder: RunFolder
     recipe: Recipe
-    which: str = "last"
+    checkpoint: str = "last"
 
     @classmethod
     def open(
         cls,
         run: str | os.PathLike[str],
-        which: str = "last",
+        checkpoint: str = "last",
         overrides: Mapping[str, Any] | None = None,
         trust_imports: bool = False,
     ) -> SavedRun:
@@ -89,18 +89,18 @@ class SavedRun:
 
         Args:
             run: its folder.
-            which: weights of the "last" or the "best" epoch.
+            checkpoint: weights of the "last" or the "best" epoch.
             overrides: options of the machine, such as `data.root` where the data has moved, or `loader.workers`.
             trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
         Raises:
-            OptionError: if `which` is neither.
+            OptionError: if `checkpoint` is neither.
             RunError: if there is no such run.
             RecipeError: if the recipe is damaged or names code of the user's own that is not trusted, or if `overrides`
                 holds any other option.
         """
-        one_of("which", which, ("last", "best"))
+        one_of("checkpoint", checkpoint, ("last", "best"))
         folder = RunFolder.existing(Path(run))
-        return cls(folder, folder.recipe(overrides, trust_imports), which)
+        return cls(folder, folder.recipe(overrides, trust_imports), checkpoint)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ class SavedRun:
                 "started it"
             )
         try:
-            file = weights_file(folder.checkpoints, self.which)
+            file = weights_file(folder.checkpoints, self.checkpoint)
         except RunError as error:
             after = options["best_after_epoch"]
             epoch = f"epoch after trainer.best_after_epoch={after}" if after < total else "epoch"
@@ -197,7 +197,7 @@ class SavedRun:
             CheckpointError: if the file is damaged or belongs to another network.
         """
         folder = self.folder
-        if self.which == "best" or not folder.is_finished:
+        if self.checkpoint == "best" or not folder.is_finished:
             return self._network_of_checkpoint()
         fault = network_file_fault(folder)
         if fault is None:
@@ -232,7 +232,7 @@ class SavedRun:
         """
         if self.folder.is_finished and network_file_fault(self.folder) is not None:
             with memory_for("loading the network", MORE_MEMORY):
-                replace(self, which="last").network()
+                replace(self, checkpoint="last").network()
 
     @property
     def _advice_to_continue(self) -> str:

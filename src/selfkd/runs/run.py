@@ -43,17 +43,18 @@ class Run:
     saved: SavedRun
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], trust_imports: bool = False) -> Run:
+    def open(cls, path: str | os.PathLike[str], checkpoint: str = "last", trust_imports: bool = False) -> Run:
         """Open a run, of which only the recipe is read now.
 
         Args:
             path: the run's folder.
+            checkpoint: `network` and `predict` use the weights of the "last" or the "best" epoch.
             trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
         Raises:
             RunError: if there is no such run.
             RecipeError: if its recipe is damaged, or names code of the user's own and that is not trusted.
         """
-        return cls(SavedRun.open(Path(path).expanduser(), trust_imports=trust_imports))
+        return cls(SavedRun.open(Path(path).expanduser(), checkpoint, trust_imports=trust_imports))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -105,7 +106,7 @@ class Run:
 
     @cached_property
     def network(self) -> nn.Module:
-        """The plain network in eval mode, with the weights of the last trained epoch.
+        """The plain network in eval mode, with the weights of the last trained epoch, or of the best if asked for.
 
         Raises: RunError, CheckpointError, MemoryExhaustedError: as `selfkd.load` does.
         """

@@ -134,7 +134,7 @@ def test_a_file_that_is_no_table_is_refused(images, table):
         load(table)
     with pytest.raises(DataError, match="is not a file; it must be a CSV file"):
         load(images)
-    with pytest.raises(OptionError, match="data.root=None .* the CSV file"):
+    with pytest.raises(OptionError, match="data.root is missing.*the CSV file"):
         CsvFile(image_size=32).load(0)
     os.mkfifo(images / "pipe")
     with pytest.raises(DataError, match="is not a file"):

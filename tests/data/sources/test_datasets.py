@@ -258,7 +258,7 @@ def test_what_is_no_labelled_image_is_refused_by_its_place(given, message):
 
 
 def test_options_that_do_not_fit_are_refused():
-    with pytest.raises(OptionError, match="data.image_size=None .* the first image has 40x40"):
+    with pytest.raises(OptionError, match="data.image_size is missing.*the first image has 40x40"):
         load(Digits(), image_size=None)
     with pytest.raises(OptionError, match="data.test_split='test' .* the Dataset Digits has no splits"):
         load(Digits(), test_split="test")
