@@ -31,5 +31,5 @@ def test_somebodys_own():
     assert METHODS.load("collections:OrderedDict").__name__ == "OrderedDict"
     with pytest.raises(UserError, match="method 'collections:Nothing' cannot be imported"):
         METHODS.load("collections:Nothing")
-    with pytest.raises(UnknownNameError, match="unknown data set 'subprocess:Popen'"):
-        DATASETS.load("subprocess:Popen")
+    with pytest.raises(UnknownNameError, match="unknown augmentation 'subprocess:Popen'"):
+        AUGMENTATIONS.load("subprocess:Popen")

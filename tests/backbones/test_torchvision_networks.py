@@ -167,7 +167,12 @@ def test_recipes_name_it_and_files_need_no_trust(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("include: demo/digits/resnet18/plain\nbackbone: torchvision/resnet18\n")
     recipe = resolve(str(file))
-    assert recipe.options["backbone"] == {"pretrained": False, "dropout": None, "img_size": None}
+    assert recipe.options["backbone"] == {
+        "pretrained": False,
+        "dropout": None,
+        "img_size": None,
+        "weights": None,
+    }
     assert "backbone=torchvision/resnet18" in options_help(recipe.parts, recipe.flat())
     named = resolve("demo/digits/resnet18/plain", {"backbone": "torchvision/resnet18"})
     assert named.name == "demo/digits/resnet18/plain+backbone=torchvision_resnet18"

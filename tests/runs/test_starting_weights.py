@@ -13,6 +13,7 @@ from torch import nn
 from accuracies import accuracies
 from image_sets import digit, write_folder
 from real_runs import differences, outcome
+from selfkd import load
 from selfkd.data.sources.folder import Folder
 from selfkd.errors import CheckpointError, OptionError, RecipeError, RunError
 from selfkd.recipes.reader import resolve
@@ -20,7 +21,6 @@ from selfkd.reports.compare import compare_outcomes
 from selfkd.runs.build import Experiment
 from selfkd.runs.evaluate import evaluate
 from selfkd.runs.export import export_run
-from selfkd.runs.loading import load
 from selfkd.runs.several import train_several
 from selfkd.runs.train import check_training
 
