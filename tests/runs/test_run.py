@@ -134,6 +134,14 @@ def test_bad_images_are_reported_and_the_others_are_labelled(run, photos):
     assert [type(each) for each in problems] == [DataError, UnreadableImageError]
 
 
+def test_any_number_of_predictions_of_one_image(run, photos):
+    for one in (photos / "0.png", str(photos / "0.png"), digit(0), run.transform(digit(0))):
+        (prediction,) = run.predict_each(one)
+        assert prediction == run.predict(one)
+    assert [each.image for each in run.predict_each(str(photos))] == [each.image for each in run.predict(photos)]
+    assert list(run.predict_each(run.transform(digit(0))[None])) == run.predict([digit(0)])
+
+
 def test_an_unfinished_run_is_used_as_far_as_it_is(unfinished, photos, caplog):
     run = selfkd.load(unfinished.path)
     assert "the weights after epoch 2 are used" in caplog.text

@@ -105,18 +105,23 @@ def is_one_image(given: object) -> bool:
     return isinstance(given, Image.Image)
 
 
-def images_of(given: Iterable[GivenImage], report: Callable[[DataError], None] = _raise) -> Iterator[OneImage]:
+def images_of(
+    given: GivenImage | Iterable[GivenImage], report: Callable[[DataError], None] = _raise
+) -> Iterator[OneImage]:
     """List the images that a user gives, in the order given. Those of a folder or a pattern are sorted.
 
     Args:
         given: files with any suffix; folders, which stand for every image file below them; patterns such as
-            `photos/**/*.jpg` that the shell has not replaced; PIL images; tensors `[C, H, W]` or `[B, C, H, W]`.
+            `photos/**/*.jpg` that the shell has not replaced; PIL images; tensors `[C, H, W]` or `[B, C, H, W]`. One
+            of these, or any number.
         report: is called with an error for each path without an image. If it returns, the listing goes on. By default
             it raises the error.
     Raises:
         DataError: by default, if a pattern matches no file, or a folder holds no image or cannot be listed.
         UserError: if something else is given.
     """
+    if isinstance(given, str | os.PathLike | Image.Image | Tensor):  # a text and a tensor can be iterated, too
+        given = [given]
     if not isinstance(given, Iterable):
         raise _no_image(given)
     for each in given:

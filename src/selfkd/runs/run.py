@@ -161,14 +161,12 @@ class Run:
             MemoryExhaustedError: if a batch needs more memory than there is.
             CheckpointError: if the weights are damaged.
         """
-        if not isinstance(images, str | os.PathLike | Image.Image | Tensor):
-            return list(self.predict_each(images, top, batch_size))
-        predictions = list(self.predict_each([images], top, batch_size))
+        predictions = list(self.predict_each(images, top, batch_size))
         return predictions[0] if is_one_image(images) else predictions
 
     def predict_each(
         self,
-        images: Iterable[GivenImage],
+        images: GivenImage | Iterable[GivenImage],
         top: int = 1,
         batch_size: int = 64,
         report: Callable[[DataError], None] | None = None,
@@ -176,7 +174,7 @@ class Run:
         """Label any number of images, one after the other. Only one batch of them is in memory.
 
         Args:
-            images, top, batch_size: as for `predict`, but always several.
+            images, top, batch_size: as for `predict`.
             report: is called with an error for each image that cannot be read, an `UnreadableImageError`, and for each
                 folder or pattern without an image. If it returns, the labelling goes on. By default the error is
                 raised.
