@@ -26,7 +26,16 @@ from selfkd.option_checks import at_least
 from selfkd.training.memory import memory_for
 from selfkd.training.threads import choose_threads, threads_restored
 
-__all__ = ["ClassProbability", "Classifier", "GivenImage", "Prediction", "images_of", "is_one_image", "predict"]
+__all__ = [
+    "ClassProbability",
+    "Classifier",
+    "GivenImage",
+    "Prediction",
+    "images_of",
+    "is_one_image",
+    "predict",
+    "raise_problem",
+]
 
 _LARGEST_BATCH = 65_536
 _CHANNELS = (1, 3)
@@ -91,7 +100,8 @@ class Classifier(Protocol):
         """(channels, height, width) of that tensor."""
 
 
-def _raise(problem: DataError) -> None:
+def raise_problem(problem: DataError) -> None:
+    """What is done with an image that cannot be read unless the caller says otherwise."""
     raise problem
 
 
@@ -106,7 +116,7 @@ def is_one_image(given: object) -> bool:
 
 
 def images_of(
-    given: GivenImage | Iterable[GivenImage], report: Callable[[DataError], None] = _raise
+    given: GivenImage | Iterable[GivenImage], report: Callable[[DataError], None] = raise_problem
 ) -> Iterator[OneImage]:
     """List the images that a user gives, in the order given. Those of a folder or a pattern are sorted.
 
@@ -189,7 +199,7 @@ def predict(
     images: Iterable[OneImage],
     top: int = 1,
     batch_size: int = 64,
-    report: Callable[[DataError], None] = _raise,
+    report: Callable[[DataError], None] = raise_problem,
 ) -> Iterator[Prediction]:
     """Label images, one after the other, in their order.
 

@@ -19,7 +19,7 @@ from selfkd.recipes.recipe import Recipe
 from selfkd.runs.evaluate import LabelledImages, evaluate
 from selfkd.runs.export import export_run
 from selfkd.runs.loading import MORE_MEMORY, SavedRun
-from selfkd.runs.prediction import GivenImage, Prediction, images_of, is_one_image, predict
+from selfkd.runs.prediction import GivenImage, Prediction, images_of, is_one_image, predict, raise_problem
 from selfkd.runs.records import RunScores
 from selfkd.terminal import log_shown
 from selfkd.training.epoch_log import read_epoch_log
@@ -169,7 +169,7 @@ class Run:
         images: GivenImage | Iterable[GivenImage],
         top: int = 1,
         batch_size: int = 64,
-        report: Callable[[DataError], None] | None = None,
+        report: Callable[[DataError], None] = raise_problem,
     ) -> Iterator[Prediction]:
         """Label any number of images, one after the other. Only one batch of them is in memory.
 
@@ -180,8 +180,7 @@ class Run:
                 raised.
         Raises: as `predict`.
         """
-        others = {} if report is None else {"report": report}
-        return predict(self, images_of(images, **others), top, batch_size, **others)
+        return predict(self, images_of(images, report), top, batch_size, report)
 
     @overload
     def evaluate(
