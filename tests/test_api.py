@@ -176,9 +176,29 @@ def test_other_processes_get_no_dataset(tmp_path):
         selfkd.train(PLAIN, data=Digits(), runs=tmp_path, trainer_devices=2, trainer_accelerator="cpu")
 
 
-def test_a_path_is_no_data_set(tmp_path):
-    with pytest.raises(RecipeError, match=r"is a path; write data='folder', data_root="):
-        selfkd.train(PLAIN, data=tmp_path)
+def test_a_path_is_no_data_set(tmp_path, command, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, str(tmp_path), "photos", "~/nowhere", [tmp_path], ["digits", tmp_path]):
+        for function in (selfkd.train, selfkd.train_several, selfkd.compare, selfkd.resolve_recipes):
+            with pytest.raises(RecipeError, match=r"is a path, not the name of a data set; write data=folder, and give"):
+                function(PLAIN, data=path)
+    with pytest.raises(RecipeError, match="write data=csv, and give the path as data.root"):
+        selfkd.train(PLAIN, data=tmp_path / "photos.csv")
+    status, _, said = command("train", PLAIN, "data=photos")
+    assert (status, "write data=folder, and give the path as data.root" in said) == (2, True)
+
+
+def test_an_empty_mapping_is_no_data_and_a_list_of_names_is_several_runs():
+    for function in (selfkd.train, selfkd.train_several):
+        with pytest.raises(RecipeError, match="data={} is empty; it must map the names of splits"):
+            function(PLAIN, data={})
+    with pytest.raises(RecipeError, match="the arguments name 2 runs"):
+        selfkd.train(PLAIN, data=["digits", "cifar10"])
+    assert [each.parts["data"] for each in selfkd.resolve_recipes(PLAIN, data=("digits", "cifar10"))] == [
+        "digits",
+        "cifar10",
+    ]
 
 
 def test_lists_are_those_of_the_command(trained, command):

@@ -95,7 +95,9 @@ def train(
         NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError, WorkerKilledError, ProcessLostError: if
             the training fails. The last checkpoint is whole, and the same call continues.
     """
-    chosen, given = _chosen_data(data)
+    from selfkd.recipes.given_data import chosen_data
+
+    chosen, given = chosen_data(data)
     resolved = _one_recipe(recipe, {**overrides, **chosen}, trust_imports)
     if given:
         resolved = replace(resolved, given=given)
@@ -186,7 +188,7 @@ def compare(
     """
     from selfkd.recipes.keyword_overrides import flat_overrides
 
-    changes = flat_overrides(_checked_data(overrides))
+    changes = flat_overrides(_without_objects(overrides))
 
     from selfkd.reports.compare import compare
 
@@ -411,7 +413,7 @@ def resolve_recipes(
     from selfkd.recipes.keyword_overrides import flat_overrides
     from selfkd.recipes.several import resolve_several
 
-    changes = flat_overrides(_checked_data(overrides))
+    changes = flat_overrides(_without_objects(overrides))
     if recipes is None:
         return demo_recipes(changes, seeds)
     return resolve_several(_listed(recipes), changes, seeds, trust_imports)
@@ -533,32 +535,22 @@ def _one_recipe(recipe: str | os.PathLike[str] | Recipe, overrides: Mapping[str,
     return resolved[0]
 
 
-def _chosen_data(data: object) -> tuple[dict[str, str], dict[str, object]]:
-    """The override that chooses the data set, and the object that is the data set.
-
-    Raises: RecipeError: if it is a path.
-    """
-    if data is None:
-        return {}, {}
-    if isinstance(data, str):
-        return {"data": data}, {}
-    if isinstance(data, os.PathLike):
-        raise RecipeError(f"data={os.fspath(data)!r} is a path; write data='folder', data_root={os.fspath(data)!r}")
-    return {"data": "dataset"}, {"data": data}
-
-
-def _checked_data(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_objects(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides of several runs.
 
-    Raises: UserError: if they hold a Dataset.
+    Raises: UserError: if their data is an object, or is not the name of a data set.
     """
+    from selfkd.recipes.given_data import chosen_data
+
     data = overrides.get("data")
-    if data is None or isinstance(data, str | list | tuple):
-        return overrides
-    raise UserError(
-        f"an object of type {type(data).__name__} cannot be the data of several runs, because each of them is trained "
-        "in a process of its own; give a class or a function with data='package.module:Class', or call train"
-    )
+    chosen, given = chosen_data(data)
+    if given:
+        raise UserError(
+            f"an object of type {type(data).__name__} cannot be the data of several runs, because each of them is "
+            "trained in a process of its own; give a class or a function with data='package.module:Class', or call "
+            "train"
+        )
+    return {**overrides, **chosen}
 
 
 def _listed(recipes: str | Recipe | Sequence[str | Recipe]) -> list[str | Recipe]:
