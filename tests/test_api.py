@@ -164,8 +164,19 @@ def test_a_dataset_trains_in_this_process_and_is_given_again_to_continue(tmp_pat
     loaded = selfkd.load(run.path)
     assert loaded.predict(digits[0][0]) == run.predict(digits[0][0])
     assert loaded.export() == run.export()
-    with pytest.raises(DataError, match="data=dataset needs the Dataset object"):
+    with pytest.raises(DataError, match=r"needs the Dataset object, .*selfkd.load\(RUN, data=DATASET\).evaluate\(\)"):
         loaded.evaluate()
+    again = selfkd.load(run.path, data=Digits())
+    assert again.evaluate("train") == run.evaluate("train")
+    assert again.evaluate(keep_logits=True) == run.evaluate()
+    for wrong in ("digits", tmp_path):
+        with pytest.raises(RecipeError, match="give the Dataset object that the run was trained on|is a path"):
+            selfkd.load(run.path, data=wrong)
+
+
+def test_a_dataset_is_given_back_only_to_a_run_on_one(trained):
+    with pytest.raises(RecipeError, match=r"trained on data=digits, not on a Dataset object; leave data out"):
+        selfkd.load(trained.path, data=Digits())
 
 
 def test_other_processes_get_no_dataset(tmp_path):
@@ -181,7 +192,9 @@ def test_a_path_is_no_data_set(tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path, str(tmp_path), "photos", "~/nowhere", [tmp_path], ["digits", tmp_path]):
         for function in (selfkd.train, selfkd.train_several, selfkd.compare, selfkd.resolve_recipes):
-            with pytest.raises(RecipeError, match=r"is a path, not the name of a data set; write data=folder, and give"):
+            with pytest.raises(
+                RecipeError, match=r"is a path, not the name of a data set; write data=folder, and give"
+            ):
                 function(PLAIN, data=path)
     with pytest.raises(RecipeError, match="write data=csv, and give the path as data.root"):
         selfkd.train(PLAIN, data=tmp_path / "photos.csv")

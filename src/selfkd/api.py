@@ -274,6 +274,7 @@ def evaluate(
         data: other labelled images instead of a split of the run's data: a folder with one folder of images for each
             class, a CSV file of paths and labels, or a map-style torch Dataset of pairs (image, label). Their classes
             are classes of the run, and not all of them need to be there. A list of several gives a list of evaluations.
+            `load(run, data=DATASET).evaluate()` evaluates a split of the Dataset object that the run was trained on.
         keep_logits: keep the logits of all images beside that file, as `evaluation/<split>-<checkpoint>.safetensors`.
         temperature: also fit a temperature for each head and measure with it.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
@@ -316,17 +317,26 @@ def evaluation_report(evaluation: Evaluation | Sequence[Evaluation]) -> str:
 
 
 @log_shown()
-def load(run: AnyPath, checkpoint: str = "last", trust_imports: bool = False) -> Run:
+def load(
+    run: AnyPath,
+    checkpoint: str = "last",
+    *,
+    data: Dataset[Any] | Mapping[str, Dataset[Any]] | None = None,
+    trust_imports: bool = False,
+) -> Run:
     """Load a run. An unfinished run is loaded from its newest undamaged checkpoint, with a warning.
 
     Args:
         run: its folder.
         checkpoint: `Run.network` and `Run.predict` use the weights of the "last" or the "best" epoch.
+        data: the Dataset object that the run was trained on, or the mapping from names of splits to such objects. No
+            file holds it; only `Run.evaluate` of a split needs it.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
         OptionError: if `checkpoint` is neither.
         RunError: if there is no such run or it has no such weights yet.
-        RecipeError: if its recipe names code of the user's own and that is not trusted.
+        RecipeError: if its recipe names code of the user's own and that is not trusted. Also if `data` is no Dataset
+            object, or the run was trained on something else.
         CheckpointError: if its network file and all checkpoints are damaged.
         MemoryExhaustedError: if there is too little memory.
     """
@@ -334,7 +344,7 @@ def load(run: AnyPath, checkpoint: str = "last", trust_imports: bool = False) ->
 
     from selfkd.runs.run import Run
 
-    opened = Run.open(run, checkpoint, trust_imports)
+    opened = Run.open(run, checkpoint, data=data, trust_imports=trust_imports)
     _ = opened.network  # damage shows now, not when the network is used
     return opened
 

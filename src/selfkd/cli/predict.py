@@ -69,7 +69,7 @@ def _execute(parsed: argparse.Namespace) -> None:
             labelled += 1
             yield prediction
 
-    run = api.load(parsed.run, parsed.checkpoint, parsed.trust_imports)
+    run = api.load(parsed.run, parsed.checkpoint, trust_imports=parsed.trust_imports)
     predictions = counted(run.predict_each(parsed.images, parsed.top, parsed.batch_size, problems.report))
     if parsed.form is _as_csv and file is None and sys.stdout.isatty():
         predictions = map(_with_printable_names, predictions)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from selfkd.catalogue import is_own
 from selfkd.data import DATASETS
 from selfkd.errors import RecipeError, shown
 from selfkd.given_paths import CSV_ENDING
+from selfkd.recipes.recipe import Recipe
 
-__all__ = ["DATASET_OBJECT", "chosen_data"]
+__all__ = ["DATASET_OBJECT", "chosen_data", "with_dataset"]
 
 DATASET_OBJECT = "dataset"
 """Name of the data set that reads a Dataset object of a Python caller."""
@@ -36,6 +38,27 @@ def chosen_data(data: object) -> tuple[dict[str, Any], dict[str, object]]:
     if isinstance(data, Mapping) and not data:
         raise RecipeError("data={} is empty; it must map the names of splits, such as train and test, to Datasets")
     return {"data": DATASET_OBJECT}, {"data": data}
+
+
+def with_dataset(recipe: Recipe, data: object) -> Recipe:
+    """The recipe of a run that was trained on a Dataset object, with that object.
+
+    Args:
+        recipe: the run's recipe.
+        data: the Dataset, or the mapping from names of splits to Datasets; None leaves the recipe as it is.
+    Raises: RecipeError: if it is something else, or if the run was trained on another kind of data.
+    """
+    chosen, given = chosen_data(data)
+    if not chosen:
+        return recipe
+    if not given:
+        raise RecipeError(f"data={shown(data)} is a name; give the Dataset object that the run was trained on")
+    if recipe.parts["data"] != DATASET_OBJECT:
+        raise RecipeError(
+            f"the run was trained on data={recipe.parts['data']}, not on a Dataset object; leave data out here. "
+            "evaluate(data=...) evaluates other images"
+        )
+    return replace(recipe, given=given)
 
 
 def _is_path(name: str) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from selfkd.errors import DataError, RunError
 from selfkd.evaluation.evaluation import Evaluation
+from selfkd.recipes.given_data import with_dataset
 from selfkd.recipes.keyword_overrides import flat_overrides
 from selfkd.recipes.recipe import Recipe
 from selfkd.runs.evaluate import LabelledImages, evaluate
@@ -43,18 +45,28 @@ class Run:
     saved: SavedRun
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], checkpoint: str = "last", trust_imports: bool = False) -> Run:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        checkpoint: str = "last",
+        *,
+        data: Dataset[Any] | Mapping[str, Dataset[Any]] | None = None,
+        trust_imports: bool = False,
+    ) -> Run:
         """Open a run, of which only the recipe is read now.
 
         Args:
             path: the run's folder.
             checkpoint: `network` and `predict` use the weights of the "last" or the "best" epoch.
+            data: the Dataset object that the run was trained on, or the mapping of several; `evaluate` needs it again.
             trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
         Raises:
             RunError: if there is no such run.
-            RecipeError: if its recipe is damaged, or names code of the user's own and that is not trusted.
+            RecipeError: if its recipe is damaged, or names code of the user's own and that is not trusted. Also if
+                `data` is no Dataset object, or the run was trained on something else.
         """
-        return cls(SavedRun.open(Path(path).expanduser(), checkpoint, trust_imports=trust_imports))
+        saved = SavedRun.open(Path(path).expanduser(), checkpoint, trust_imports=trust_imports)
+        return cls(replace(saved, recipe=with_dataset(saved.recipe, data)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -210,8 +222,8 @@ class Run:
     ) -> Evaluation | list[Evaluation]:
         """Evaluate every head of the run and their ensemble. The arguments are those of `selfkd.evaluate`.
 
-        A run that `selfkd.train` has trained on a Dataset object evaluates the splits of that object. Another `Run` of
-        its folder lacks the object, and evaluates other images alone.
+        A run on a Dataset object evaluates the splits of that object. The `Run` that `selfkd.train` gives has the object;
+        `selfkd.load(folder, data=DATASET)` gives it back.
 
         Returns: the evaluation; a list if `data` is one.
         Raises: as `selfkd.evaluate`.
