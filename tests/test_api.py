@@ -193,7 +193,7 @@ def test_a_path_is_no_data_set(tmp_path, command, monkeypatch):
     for path in (tmp_path, str(tmp_path), "photos", "~/nowhere", [tmp_path], ["digits", tmp_path]):
         for function in (selfkd.train, selfkd.train_several, selfkd.compare, selfkd.resolve_recipes):
             with pytest.raises(
-                RecipeError, match=r"is a path, not the name of a data set; write data=folder, and give"
+                RecipeError, match=r"is a path, not the name of a data set; write data=folder"
             ):
                 function(PLAIN, data=path)
     with pytest.raises(RecipeError, match="write data=csv, and give the path as data.root"):

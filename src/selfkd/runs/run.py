@@ -222,8 +222,8 @@ class Run:
     ) -> Evaluation | list[Evaluation]:
         """Evaluate every head of the run and their ensemble. The arguments are those of `selfkd.evaluate`.
 
-        A run on a Dataset object evaluates the splits of that object. The `Run` that `selfkd.train` gives has the object;
-        `selfkd.load(folder, data=DATASET)` gives it back.
+        A run on a Dataset object evaluates the splits of that object. The `Run` that `selfkd.train` gives has the
+        object. `selfkd.load(folder, data=DATASET)` gives it to a `Run` again.
 
         Returns: the evaluation; a list if `data` is one.
         Raises: as `selfkd.evaluate`.
