@@ -118,6 +118,46 @@ def test_recipes_are_resolved_as_lists_and_demo():
         selfkd.resolve_recipes(PLAIN, seed=[])
 
 
+def test_every_function_takes_a_recipe_as_a_path(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"include: {PLAIN}\n")
+    named = [each.name for each in selfkd.resolve_recipes([file, PLAIN])]
+    assert named == ["mine", PLAIN]
+    assert selfkd.resolve_recipes(file) == selfkd.resolve_recipes(str(file)) == selfkd.resolve_recipes([file])
+    for function in (selfkd.train_several, selfkd.compare, selfkd.train):
+        with pytest.raises(UnknownNameError, match="unknown option 'epochs'"):
+            function(file, runs=tmp_path, epochs=3)
+
+
+@pytest.mark.parametrize("wrong", [3, [3], [None], {"a": 1}.values(), digit])
+def test_what_is_no_recipe_is_named(wrong, tmp_path):
+    for function in (selfkd.resolve_recipes, selfkd.train_several, selfkd.compare, selfkd.train):
+        with pytest.raises(RecipeError, match="is not a recipe; give the name of a recipe, the path of a YAML file"):
+            function(wrong)
+    for function in (selfkd.compare, selfkd.train):
+        with pytest.raises(RecipeError, match="None is not a recipe"):
+            function(None)
+
+
+def test_what_is_no_path_and_no_run_is_named(trained):
+    with pytest.raises(UserError, match=r"an object of type Digits cannot be checked; give a folder, a CSV file"):
+        selfkd.check(Digits())
+    for function in (selfkd.load, selfkd.evaluate, api.export, selfkd.list_runs):
+        with pytest.raises(UserError, match=r"is not a path; give a text or a pathlib\.Path"):
+            function(trained)
+    for wrong in (["runs/x"], "runs/x", None, [trained.path]):
+        with pytest.raises(UserError, match=r"is not a run; give what train, train_several or load\(folder\) returned"):
+            selfkd.compare_runs(wrong)
+    with pytest.raises(UserError, match="there is no run to compare"):
+        selfkd.compare_runs([])
+
+
+def test_a_run_that_exists_is_compared_with_options_of_the_machine_alone(trained):
+    assert selfkd.compare_runs([trained], loader_workers=0) == selfkd.compare_runs(trained)
+    with pytest.raises(RecipeError, match=r"trainer\.epochs cannot change in runs that exist"):
+        selfkd.compare_runs(trained, trainer_epochs=99, loader_workers=0)
+
+
 def test_several_runs_are_trained_and_compared(trained, tmp_path, command):
     runs = trained.path.parents[len(trained.recipe.name.split("/"))]
     other = selfkd.train(PLAIN, method="dtskd", runs=runs, show_progress=False, **SHORT)  # quicker than by a process
@@ -192,9 +232,7 @@ def test_a_path_is_no_data_set(tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path, str(tmp_path), "photos", "~/nowhere", [tmp_path], ["digits", tmp_path]):
         for function in (selfkd.train, selfkd.train_several, selfkd.compare, selfkd.resolve_recipes):
-            with pytest.raises(
-                RecipeError, match=r"is a path, not the name of a data set; write data=folder"
-            ):
+            with pytest.raises(RecipeError, match=r"is a path, not the name of a data set; write data=folder"):
                 function(PLAIN, data=path)
     with pytest.raises(RecipeError, match="write data=csv, and give the path as data.root"):
         selfkd.train(PLAIN, data=tmp_path / "photos.csv")

@@ -9,13 +9,13 @@ Heavy imports lie inside the functions, so that the command's help and lists sta
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from selfkd.catalogue import is_own
-from selfkd.errors import RecipeError, UserError
+from selfkd.errors import RecipeError, UserError, shown
 from selfkd.given_paths import check_run, data_place
 from selfkd.terminal import log_shown
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from selfkd.runs.run import Run as Run
     from selfkd.runs.several import TrainingOutcome as TrainingOutcome
 
+    _OneRecipe = str | os.PathLike[str] | Recipe
+    _Recipes = _OneRecipe | Iterable[_OneRecipe]
+
 __all__ = [
     "check",
     "check_output",
@@ -49,6 +52,7 @@ __all__ = [
     "list_recipes",
     "list_runs",
     "load",
+    "machine_options",
     "nearest_option",
     "recipe_help",
     "resolve_recipes",
@@ -62,7 +66,7 @@ AnyPath = str | os.PathLike[str]
 
 @log_shown()
 def train(
-    recipe: str | os.PathLike[str] | Recipe,
+    recipe: _OneRecipe,
     *,
     data: str | Dataset[Any] | Mapping[str, Dataset[Any]] | None = None,
     runs: AnyPath = "runs",
@@ -113,7 +117,7 @@ def train(
 
 @log_shown()
 def train_several(
-    recipes: str | Recipe | Sequence[str | Recipe] | None = None,
+    recipes: _Recipes | None = None,
     *,
     seeds: int | Sequence[int] | None = None,
     jobs: int = 1,
@@ -150,7 +154,7 @@ def train_several(
 
 @log_shown()
 def compare(
-    recipes: str | Recipe | Sequence[str | Recipe],
+    recipes: _Recipes,
     seeds: int | Sequence[int] | None = None,
     *,
     runs: AnyPath = "runs",
@@ -209,7 +213,7 @@ def compare(
 
 @log_shown()
 def compare_runs(
-    runs: Sequence[Run | TrainingOutcome],
+    trained: Run | TrainingOutcome | Iterable[Run | TrainingOutcome],
     *,
     heads: Literal["main", "all"] = "all",
     baseline: str | None = None,
@@ -219,22 +223,28 @@ def compare_runs(
     """Compare runs that `train`, `train_several` or `load` gave.
 
     Args:
-        runs: one or more.
+        trained: one run or several.
         heads, baseline: as for `compare`.
         evaluate_missing: evaluate the runs that have not kept their predictions for the test images.
-        overrides: of the training. Those of the machine, such as `data_root`, count where a run is evaluated now.
+        overrides: options of the machine, such as `data_root`, for the runs that are evaluated now.
     Raises:
+        UserError: if something else than runs is given, or none.
+        RecipeError: if `overrides` holds another option.
         UnfinishedRunsError: if no run is finished.
         OptionError: if `baseline` is none of the recipes.
     """
     from selfkd.recipes.keyword_overrides import flat_overrides
-    from selfkd.recipes.recipe import is_of_machine
-    from selfkd.reports.compare import compare_outcomes, outcome_without_training
-    from selfkd.runs.run import Run
+    from selfkd.reports.compare import compare_outcomes
 
-    outcomes = [outcome_without_training(run.recipe, run.saved.folder) if isinstance(run, Run) else run for run in runs]
-    machine = {key: value for key, value in flat_overrides(overrides).items() if is_of_machine(key)}
-    return compare_outcomes(outcomes, heads, baseline, evaluate_with=machine if evaluate_missing else None)
+    options = flat_overrides(overrides)
+    outcomes = [_outcome_of(run) for run in (trained if isinstance(trained, Iterable) else [trained])]
+    fixed = sorted(options.keys() - machine_options([each.recipe for each in outcomes], **options).keys())
+    if fixed:
+        raise RecipeError(
+            f"{', '.join(fixed)} cannot change in runs that exist; compare_runs takes options of the machine, such as "
+            "data_root"
+        )
+    return compare_outcomes(outcomes, heads, baseline, evaluate_with=options if evaluate_missing else None)
 
 
 @overload
@@ -387,6 +397,11 @@ def check(data: AnyPath, /, *, quick: bool = False, **overrides: Any) -> Report:
     from selfkd.data import DATASETS
     from selfkd.recipes.keyword_overrides import flat_overrides
 
+    if not isinstance(data, str | os.PathLike):
+        raise UserError(
+            f"an object of type {type(data).__name__} cannot be checked; give a folder, a CSV file, the name of a data "
+            "set, or 'package.module:Class' for a class of Datasets"
+        )
     changes, name = flat_overrides(overrides), os.fspath(data)
     if name not in DATASETS and not is_own(name):
         data_place(name)
@@ -398,7 +413,7 @@ def check(data: AnyPath, /, *, quick: bool = False, **overrides: Any) -> Report:
 
 
 def resolve_recipes(
-    recipes: str | Recipe | Sequence[str | Recipe] | None = None,
+    recipes: _Recipes | None = None,
     *,
     seeds: int | Sequence[int] | None = None,
     trust_imports: bool = False,
@@ -514,6 +529,19 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
+def machine_options(recipes: Iterable[Recipe], **overrides: Any) -> dict[str, Any]:
+    """Those of the overrides, by flat key, that belong to the machine and not to the experiment of one of the recipes.
+
+    Raises: UserError: as `resolve_recipes`, for overrides that no part has.
+    """
+    from selfkd.recipes.keyword_overrides import flat_overrides
+    from selfkd.recipes.recipe import is_of_machine
+
+    parts = [recipe.parts for recipe in recipes]
+    options = flat_overrides(overrides)
+    return {key: value for key, value in options.items() if all(is_of_machine(key, each) for each in parts)}
+
+
 def nearest_option(word: str, value: str = "...") -> str | None:
     """The override that a user of the command may have meant: `trainer.epochs=3` for `--epochs` and 3.
 
@@ -527,7 +555,7 @@ def nearest_option(word: str, value: str = "...") -> str | None:
     return nearest_option(word, value)
 
 
-def _one_recipe(recipe: str | os.PathLike[str] | Recipe, overrides: Mapping[str, Any], trust_imports: bool) -> Recipe:
+def _one_recipe(recipe: _OneRecipe, overrides: Mapping[str, Any], trust_imports: bool) -> Recipe:
     """The only recipe that the arguments name.
 
     Raises: RecipeError: if they name several.
@@ -535,8 +563,7 @@ def _one_recipe(recipe: str | os.PathLike[str] | Recipe, overrides: Mapping[str,
     from selfkd.recipes.keyword_overrides import flat_overrides
     from selfkd.recipes.several import resolve_several
 
-    name = os.fspath(recipe) if isinstance(recipe, os.PathLike) else recipe
-    resolved = resolve_several([name], flat_overrides(overrides), None, trust_imports)
+    resolved = resolve_several([_checked_recipe(recipe)], flat_overrides(overrides), None, trust_imports)
     if len(resolved) > 1:
         raise RecipeError(
             f"the arguments name {len(resolved)} runs, the first two {resolved[0].name} seed {resolved[0].seed} and "
@@ -563,11 +590,51 @@ def _without_objects(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {**overrides, **chosen}
 
 
-def _listed(recipes: str | Recipe | Sequence[str | Recipe]) -> list[str | Recipe]:
+def _outcome_of(run: object) -> TrainingOutcome:
+    """A run as `train_several` would have given it.
+
+    Raises: UserError: if it is no run.
+    """
+    from selfkd.reports.compare import outcome_without_training
+    from selfkd.runs.run import Run
+    from selfkd.runs.several import TrainingOutcome
+
+    if isinstance(run, TrainingOutcome):
+        return run
+    if isinstance(run, Run):
+        return outcome_without_training(run.recipe, run.saved.folder)
+    raise UserError(f"{shown(run)} is not a run; give what train, train_several or load(folder) returned")
+
+
+def _listed(recipes: _Recipes) -> list[str | Recipe]:
+    """The recipes as a list of names and resolved recipes.
+
+    Raises: RecipeError: if something else is given.
+    """
     from selfkd.recipes.recipe import Recipe
 
-    return [recipes] if isinstance(recipes, str | Recipe) else list(recipes)
+    is_one = isinstance(recipes, str | os.PathLike | Recipe) or not isinstance(recipes, Iterable)
+    return [_checked_recipe(each) for each in ([recipes] if is_one else recipes)]
+
+
+def _checked_recipe(recipe: object) -> str | Recipe:
+    from selfkd.recipes.recipe import Recipe
+
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str | os.PathLike):
+        return os.fspath(recipe)
+    raise RecipeError(
+        f"{shown(recipe)} is not a recipe; give the name of a recipe, the path of a YAML file, or a resolved recipe "
+        "such as run.recipe"
+    )
 
 
 def _folder(path: AnyPath) -> Path:
+    """The path of a folder or a file, with `~` replaced by the user's home.
+
+    Raises: UserError: if it is not a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{shown(path)} is not a path; give a text or a pathlib.Path")
     return Path(path).expanduser()

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, first_line
+from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, UserError, first_line
 from selfkd.option_checks import one_of
 from selfkd.recipes.files import is_short_for
 from selfkd.recipes.recipe import Recipe, is_of_machine
@@ -111,9 +111,12 @@ def compare_outcomes(
         evaluate_with: options of the machine with which runs are evaluated that have not kept their predictions for
             the test images; None to evaluate none.
     Raises:
+        UserError: if there is no outcome.
         UnfinishedRunsError: if no run was finished. RunError: if none was to be trained, either.
         OptionError: if `baseline` is none of the recipes.
     """
+    if not outcomes:
+        raise UserError("there is no run to compare; give one or more")
     outcomes = [replace(each, recipe=as_begun(each.folder, each.recipe)) for each in outcomes]
     recipes = _distinct([outcome.recipe for outcome in outcomes])
     base = _baseline(recipes, baseline)
