@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     _Recipes = _OneRecipe | Iterable[_OneRecipe]
 
 __all__ = [
+    "changeable_options",
     "check",
     "check_output",
     "compare",
@@ -52,7 +53,6 @@ __all__ = [
     "list_recipes",
     "list_runs",
     "load",
-    "machine_options",
     "nearest_option",
     "recipe_help",
     "resolve_recipes",
@@ -234,11 +234,12 @@ def compare_runs(
         OptionError: if `baseline` is none of the recipes.
     """
     from selfkd.recipes.keyword_overrides import flat_overrides
+    from selfkd.recipes.recipe import changeable
     from selfkd.reports.compare import compare_outcomes
 
     options = flat_overrides(overrides)
     outcomes = [_outcome_of(run) for run in (trained if isinstance(trained, Iterable) else [trained])]
-    fixed = sorted(options.keys() - machine_options([each.recipe for each in outcomes], **options).keys())
+    fixed = sorted(options.keys() - changeable(options).keys())
     if fixed:
         raise RecipeError(
             f"{', '.join(fixed)} cannot change in runs that exist; compare_runs takes options of the machine, such as "
@@ -529,17 +530,15 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
-def machine_options(recipes: Iterable[Recipe], **overrides: Any) -> dict[str, Any]:
-    """Those of the overrides, by flat key, that belong to the machine and not to the experiment of one of the recipes.
+def changeable_options(**overrides: Any) -> dict[str, Any]:
+    """Those of the overrides, by flat key, that may change in a run that exists, because they are of the machine.
 
-    Raises: UserError: as `resolve_recipes`, for overrides that no part has.
+    Raises: UserError: as `resolve_recipes`, for an override that no part has.
     """
     from selfkd.recipes.keyword_overrides import flat_overrides
-    from selfkd.recipes.recipe import is_of_machine
+    from selfkd.recipes.recipe import changeable
 
-    parts = [recipe.parts for recipe in recipes]
-    options = flat_overrides(overrides)
-    return {key: value for key, value in options.items() if all(is_of_machine(key, each) for each in parts)}
+    return changeable(flat_overrides(overrides))
 
 
 def nearest_option(word: str, value: str = "...") -> str | None:

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, UserError, first_line
 from selfkd.option_checks import one_of
 from selfkd.recipes.files import is_short_for
-from selfkd.recipes.recipe import Recipe, is_of_machine
+from selfkd.recipes.recipe import Recipe, changeable
 from selfkd.recipes.several import resolve_several
 from selfkd.reports.comparison import Comparison, Skipped
 from selfkd.reports.results import HEADS, MAIN, Heads, Result, read_result
@@ -91,8 +91,7 @@ def compare(
         outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports, keep_logits=True)
     else:
         outcomes = [outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
-    machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
-    return compare_outcomes(outcomes, heads, base.name, train, machine)
+    return compare_outcomes(outcomes, heads, base.name, train, changeable(given) if train else None)
 
 
 def compare_outcomes(
