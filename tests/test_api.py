@@ -1,8 +1,10 @@
 """The functions for Python users, against the command: both do the same."""
 
+import inspect
 import json
 import subprocess
 import sys
+import typing
 from dataclasses import replace
 
 import pytest
@@ -142,7 +144,7 @@ def test_what_is_no_recipe_is_named(wrong, tmp_path):
 def test_what_is_no_path_and_no_run_is_named(trained):
     with pytest.raises(UserError, match=r"an object of type Digits cannot be checked; give a folder, a CSV file"):
         selfkd.check(Digits())
-    for function in (selfkd.load, selfkd.evaluate, api.export, selfkd.list_runs):
+    for function in (selfkd.load, selfkd.evaluate, api.export_run, selfkd.list_runs):
         with pytest.raises(UserError, match=r"is not a path; give a text or a pathlib\.Path"):
             function(trained)
     for wrong in (["runs/x"], "runs/x", None, [trained.path]):
@@ -274,19 +276,54 @@ def test_check_reports_what_the_command_reports(command, tmp_path):
         selfkd.check("nowhere")
 
 
-def test_evaluation_and_export_are_those_of_the_command(trained, command):
+def test_evaluation_and_export_are_those_of_the_command(trained, command, caplog):
     evaluation = selfkd.evaluate(trained.path, loader_evaluation_batch_size=50)
     assert command("evaluate", trained.path)[1] == selfkd.evaluation_report(evaluation) + "\n"
     status, _, said = command("evaluate", trained.path, "data=cifar10")
     assert (status, said.startswith("selfkd: data cannot change in a run that exists")) == (2, True)
-    path, difference = api.export(trained.path)
-    assert path == trained.export()
-    assert difference <= 1e-6
-    assert json.loads(command("export", trained.path, "--json")[1])["file"] == str(path)
+    caplog.set_level("INFO", "selfkd")
+    path = trained.export()
+    assert f"{path}: its logits equal the trained network's; the largest difference is " in caplog.text
+    said = json.loads(command("export", trained.path, "--json")[1])
+    assert said["file"] == str(path)
+    assert said["largest_difference"] <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("function", "positional"),
+    [
+        (selfkd.train, ["recipe"]),
+        (selfkd.train_several, ["recipes"]),
+        (selfkd.compare, ["recipes", "seeds"]),
+        (selfkd.compare_runs, ["trained"]),
+        (selfkd.resolve_recipes, ["recipes"]),
+        (selfkd.evaluate, ["run", "split", "checkpoint"]),
+        (selfkd.load, ["run", "checkpoint"]),
+        (selfkd.load_method, ["run", "checkpoint"]),
+        (selfkd.check, ["data"]),
+        (selfkd.Run.predict, ["self", "images", "top"]),
+        (selfkd.Run.predict_each, ["self", "images", "top"]),
+        (selfkd.Run.evaluate, ["self", "split", "checkpoint"]),
+        (selfkd.Run.export, ["self", "output"]),
+    ],
+)
+def test_what_is_not_clear_by_its_place_has_a_keyword(function, positional):
+    parameters = inspect.signature(function).parameters.values()
+    assert [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)] == (
+        positional
+    )
+
+
+@pytest.mark.parametrize("function", [selfkd.evaluate, selfkd.Run.evaluate])
+def test_the_overloads_name_every_argument(function):
+    names = list(inspect.signature(function).parameters)
+    overloads = typing.get_overloads(inspect.unwrap(function))
+    assert overloads
+    assert all(list(inspect.signature(each).parameters) == names for each in overloads)
 
 
 def test_a_missing_run_is_named():
-    for function in (selfkd.load, selfkd.evaluate, api.export):
+    for function in (selfkd.load, selfkd.evaluate, api.export_run):
         with pytest.raises(RunError, match="nowhere is not a run folder"):
             function("nowhere")
     with pytest.raises(UnknownNameError, match="nearest: demo/digits/resnet18/plain"):

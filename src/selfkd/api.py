@@ -45,7 +45,7 @@ __all__ = [
     "compare_runs",
     "evaluate",
     "evaluation_report",
-    "export",
+    "export_run",
     "is_main_process",
     "list_backbones",
     "list_datasets",
@@ -250,7 +250,15 @@ def compare_runs(
 
 @overload
 def evaluate(
-    run: AnyPath, split: str = ..., checkpoint: str = ..., *, data: LabelledImages | None = ..., **options: Any
+    run: AnyPath,
+    split: str = ...,
+    checkpoint: str = ...,
+    *,
+    data: LabelledImages | None = ...,
+    keep_logits: bool = ...,
+    temperature: bool = ...,
+    trust_imports: bool = ...,
+    **overrides: Any,
 ) -> Evaluation: ...
 @overload
 def evaluate(
@@ -259,7 +267,10 @@ def evaluate(
     checkpoint: str = ...,
     *,
     data: list[LabelledImages] | tuple[LabelledImages, ...],
-    **options: Any,
+    keep_logits: bool = ...,
+    temperature: bool = ...,
+    trust_imports: bool = ...,
+    **overrides: Any,
 ) -> list[Evaluation]: ...
 @log_shown()
 def evaluate(
@@ -361,18 +372,19 @@ def load(
 
 
 @log_shown()
-def export(
+def export_run(
     run: AnyPath,
+    *,
     output: AnyPath | None = None,
     format: str = "safetensors",  # noqa: A002  # the command's name for it
     checkpoint: str = "last",
     overwrite: bool = False,
     trust_imports: bool = False,
 ) -> tuple[Path, float]:
-    """Write the plain network of a run to a file, as `Run.export` does, whatever other files of the run are damaged.
+    """Write the plain network of a run to a file, for the command. `Run.export` does the same.
 
     Args:
-        run: the run's folder.
+        run: the run's folder. Apart from its weights, its files may be damaged.
         output, format, checkpoint, overwrite: as for `Run.export`.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Returns: the file, and the largest absolute difference of a logit to the trained network.
@@ -382,7 +394,7 @@ def export(
 
     from selfkd.runs.export import export_run
 
-    return export_run(_folder(run), checkpoint, output, trust_imports, overwrite, format)
+    return export_run(_folder(run), checkpoint, output, trust_imports=trust_imports, overwrite=overwrite, format=format)
 
 
 @log_shown()
@@ -612,8 +624,9 @@ def _listed(recipes: _Recipes) -> list[str | Recipe]:
     """
     from selfkd.recipes.recipe import Recipe
 
-    is_one = isinstance(recipes, str | os.PathLike | Recipe) or not isinstance(recipes, Iterable)
-    return [_checked_recipe(each) for each in ([recipes] if is_one else recipes)]
+    if isinstance(recipes, str | os.PathLike | Recipe) or not isinstance(recipes, Iterable):
+        return [_checked_recipe(recipes)]
+    return [_checked_recipe(each) for each in recipes]
 
 
 def _checked_recipe(recipe: object) -> str | Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from selfkd.training.memory import memory_for
 __all__ = ["Run"]
 
 _EPOCH = "epoch"
+
+_log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,19 +145,19 @@ class Run:
         return self.saved.input_size
 
     @overload
-    def predict(self, images: Image.Image, top: int = 1, batch_size: int = 64) -> Prediction: ...
+    def predict(self, images: Image.Image, top: int = 1, *, batch_size: int = 64) -> Prediction: ...
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a text and a tensor can be iterated, too
-        self, images: str | os.PathLike[str] | Tensor, top: int = 1, batch_size: int = 64
+        self, images: str | os.PathLike[str] | Tensor, top: int = 1, *, batch_size: int = 64
     ) -> Prediction | list[Prediction]: ...
 
     @overload
-    def predict(self, images: Iterable[GivenImage], top: int = 1, batch_size: int = 64) -> list[Prediction]: ...
+    def predict(self, images: Iterable[GivenImage], top: int = 1, *, batch_size: int = 64) -> list[Prediction]: ...
 
     @log_shown()
     def predict(
-        self, images: GivenImage | Iterable[GivenImage], top: int = 1, batch_size: int = 64
+        self, images: GivenImage | Iterable[GivenImage], top: int = 1, *, batch_size: int = 64
     ) -> Prediction | list[Prediction]:
         """Label one image or several: `run.predict("photo.jpg").label`.
 
@@ -173,13 +176,14 @@ class Run:
             MemoryExhaustedError: if a batch needs more memory than there is.
             CheckpointError: if the weights are damaged.
         """
-        predictions = list(self.predict_each(images, top, batch_size))
+        predictions = list(self.predict_each(images, top, batch_size=batch_size))
         return predictions[0] if is_one_image(images) else predictions
 
     def predict_each(
         self,
         images: GivenImage | Iterable[GivenImage],
         top: int = 1,
+        *,
         batch_size: int = 64,
         report: Callable[[DataError], None] = raise_problem,
     ) -> Iterator[Prediction]:
@@ -196,7 +200,14 @@ class Run:
 
     @overload
     def evaluate(
-        self, split: str = ..., checkpoint: str = ..., *, data: LabelledImages | None = ..., **options: Any
+        self,
+        split: str = ...,
+        checkpoint: str = ...,
+        *,
+        data: LabelledImages | None = ...,
+        keep_logits: bool = ...,
+        temperature: bool = ...,
+        **overrides: Any,
     ) -> Evaluation: ...
 
     @overload
@@ -206,7 +217,9 @@ class Run:
         checkpoint: str = ...,
         *,
         data: list[LabelledImages] | tuple[LabelledImages, ...],
-        **options: Any,
+        keep_logits: bool = ...,
+        temperature: bool = ...,
+        **overrides: Any,
     ) -> list[Evaluation]: ...
 
     @log_shown()
@@ -244,11 +257,14 @@ class Run:
     def export(
         self,
         output: str | os.PathLike[str] | None = None,
+        *,
         format: str = "safetensors",  # noqa: A002  # the command's name for it
         checkpoint: str = "last",
         overwrite: bool = False,
     ) -> Path:
         """Write the plain network to a file, load the file again, and check that it gives the same logits.
+
+        The log says how much the logits differ.
 
         Args:
             output: the file; None for `export/<checkpoint>.safetensors` in the run's folder, where an older export is
@@ -264,4 +280,8 @@ class Run:
             CheckpointError: if the checkpoint is damaged.
             ParityError: if the logits differ. No file is written then.
         """
-        return export_run(self.path, checkpoint, output, trust_imports=True, overwrite=overwrite, format=format)[0]
+        file, difference = export_run(
+            self.path, checkpoint, output, trust_imports=True, overwrite=overwrite, format=format
+        )
+        _log.info("%s: its logits equal the trained network's; the largest difference is %.1e", file, difference)
+        return file
