@@ -6,6 +6,7 @@ import subprocess
 import sys
 import typing
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -86,6 +87,34 @@ def test_a_mistake_is_answered_as_by_the_command(command, arguments, keywords, t
     with pytest.raises(UserError) as raised:
         selfkd.train(arguments[0], **keywords)
     assert said == f"selfkd: {raised.value}\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "word", "nearest"),
+    [
+        (selfkd.train, "overwite", "overwrite"),
+        (selfkd.train, "run", "runs"),
+        (selfkd.train_several, "job", "jobs"),
+        (selfkd.train_several, "trust_import", "trust_imports"),
+        (selfkd.compare, "base_line", "baseline"),
+        (selfkd.resolve_recipes, "seedss", "seeds"),
+        (selfkd.check, "quik", "quick"),
+    ],
+)
+def test_a_misspelt_argument_is_no_option(function, word, nearest):
+    with pytest.raises(UnknownNameError, match=f"unknown argument '{word}'; nearest: {nearest}; help.selfkd"):
+        function("digits" if function is selfkd.check else PLAIN, **{word: True})
+    for option in ("epochs", "seeed"):
+        with pytest.raises(UnknownNameError, match=f"unknown option '{option}'"):
+            selfkd.train(PLAIN, **{option: 3})
+
+
+def test_a_misspelt_argument_of_an_evaluation(trained):
+    for evaluate in (trained.evaluate, partial(selfkd.evaluate, trained.path)):
+        with pytest.raises(UnknownNameError, match=r"argument 'checkpont'; nearest: checkpoint; help.selfkd.*evaluate"):
+            evaluate(checkpont="best")
+    with pytest.raises(UnknownNameError, match="unknown argument 'head'; nearest: heads"):
+        selfkd.compare_runs(trained, head="all")
 
 
 @pytest.mark.parametrize(

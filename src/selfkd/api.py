@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from selfkd.argument_names import naming_arguments
 from selfkd.catalogue import is_own
 from selfkd.errors import RecipeError, UserError, shown
 from selfkd.given_paths import check_run, data_place
@@ -64,6 +65,7 @@ __all__ = [
 AnyPath = str | os.PathLike[str]
 
 
+@naming_arguments
 @log_shown()
 def train(
     recipe: _OneRecipe,
@@ -115,6 +117,7 @@ def train(
     return Run(SavedRun(folder, as_begun(folder, resolved)))
 
 
+@naming_arguments
 @log_shown()
 def train_several(
     recipes: _Recipes | None = None,
@@ -152,6 +155,7 @@ def train_several(
     return train_several(resolved, _folder(runs), jobs, show_progress, trust_imports, seconds, overwrite, keep_logits)
 
 
+@naming_arguments
 @log_shown()
 def compare(
     recipes: _Recipes,
@@ -211,6 +215,7 @@ def compare(
     )
 
 
+@naming_arguments
 @log_shown()
 def compare_runs(
     trained: Run | TrainingOutcome | Iterable[Run | TrainingOutcome],
@@ -272,6 +277,7 @@ def evaluate(
     trust_imports: bool = ...,
     **overrides: Any,
 ) -> list[Evaluation]: ...
+@naming_arguments
 @log_shown()
 def evaluate(
     run: AnyPath,
@@ -397,6 +403,7 @@ def export_run(
     return export_run(_folder(run), checkpoint, output, trust_imports=trust_imports, overwrite=overwrite, format=format)
 
 
+@naming_arguments
 @log_shown()
 def check(data: AnyPath, /, *, quick: bool = False, **overrides: Any) -> Report:
     """Check a data set before training: open every image, and report what is wrong or strange.
@@ -425,6 +432,7 @@ def check(data: AnyPath, /, *, quick: bool = False, **overrides: Any) -> Report:
     return check(name, changes, quick)
 
 
+@naming_arguments
 def resolve_recipes(
     recipes: _Recipes | None = None,
     *,

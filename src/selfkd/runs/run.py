@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from selfkd.argument_names import naming_arguments
 from selfkd.errors import DataError, RunError
 from selfkd.evaluation.evaluation import Evaluation
 from selfkd.recipes.given_data import with_dataset
@@ -222,6 +223,7 @@ class Run:
         **overrides: Any,
     ) -> list[Evaluation]: ...
 
+    @naming_arguments
     @log_shown()
     def evaluate(
         self,
