@@ -7,6 +7,7 @@ import sys
 import typing
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +108,20 @@ def test_a_misspelt_argument_is_no_option(function, word, nearest):
     for option in ("epochs", "seeed"):
         with pytest.raises(UnknownNameError, match=f"unknown option '{option}'"):
             selfkd.train(PLAIN, **{option: 3})
+
+
+def test_a_path_may_begin_with_the_home_folder(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(trained.path)
+    photos = tmp_path / "photos" / "3"
+    photos.mkdir(parents=True)
+    digit(positions_of(3, 1)[0]).save(photos / "0.png")
+    (tmp_path / "mine.yaml").write_text(f"include: {PLAIN}\n")
+    assert selfkd.load("~/run").class_names == trained.class_names
+    assert selfkd.load_method("~/run").num_classes == 10
+    assert selfkd.evaluate("~/run", data="~/photos").images == 1
+    assert trained.evaluate(data=Path("~/photos")).images == 1
+    assert selfkd.resolve_recipes("~/mine.yaml")[0].name == "mine"
 
 
 def test_a_misspelt_argument_of_an_evaluation(trained):

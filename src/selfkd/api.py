@@ -643,7 +643,8 @@ def _checked_recipe(recipe: object) -> str | Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, str | os.PathLike):
-        return os.fspath(recipe)
+        name = os.fspath(recipe)
+        return str(_folder(name)) if name.startswith("~") else name
     raise RecipeError(
         f"{shown(recipe)} is not a recipe; give the name of a recipe, the path of a YAML file, or a resolved recipe "
         "such as run.recipe"

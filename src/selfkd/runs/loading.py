@@ -99,7 +99,7 @@ class SavedRun:
                 holds any other option.
         """
         one_of("checkpoint", checkpoint, ("last", "best"))
-        folder = RunFolder.existing(Path(run))
+        folder = RunFolder.existing(Path(run).expanduser())
         return cls(folder, folder.recipe(overrides, trust_imports), checkpoint)
 
     @cached_property

@@ -69,7 +69,7 @@ class Run:
             RecipeError: if its recipe is damaged, or names code of the user's own and that is not trusted. Also if
                 `data` is no Dataset object, or the run was trained on something else.
         """
-        saved = SavedRun.open(Path(path).expanduser(), checkpoint, trust_imports=trust_imports)
+        saved = SavedRun.open(path, checkpoint, trust_imports=trust_imports)
         return cls(replace(saved, recipe=with_dataset(saved.recipe, data)))
 
     def __repr__(self) -> str:
