@@ -122,6 +122,11 @@ def test_a_path_may_begin_with_the_home_folder(trained, tmp_path, monkeypatch):
     assert selfkd.evaluate("~/run", data="~/photos").images == 1
     assert trained.evaluate(data=Path("~/photos")).images == 1
     assert selfkd.resolve_recipes("~/mine.yaml")[0].name == "mine"
+    for function in (selfkd.load, selfkd.load_method, selfkd.evaluate):
+        with pytest.raises(RunError, match="~nobody-here/run is not a run folder"):
+            function("~nobody-here/run")
+    with pytest.raises(DataError, match="~nobody-here is not a folder"):
+        trained.evaluate(data="~nobody-here")
 
 
 def test_a_misspelt_argument_of_an_evaluation(trained):
@@ -194,6 +199,8 @@ def test_what_is_no_path_and_no_run_is_named(trained):
     for wrong in (["runs/x"], "runs/x", None, [trained.path]):
         with pytest.raises(UserError, match=r"is not a run; give what train, train_several or load\(folder\) returned"):
             selfkd.compare_runs(wrong)
+    with pytest.raises(UserError, match="'runs/x' is not a run"):
+        selfkd.compare_runs("runs/x")
     with pytest.raises(UserError, match="there is no run to compare"):
         selfkd.compare_runs([])
 

@@ -243,7 +243,8 @@ def compare_runs(
     from selfkd.reports.compare import compare_outcomes
 
     options = flat_overrides(overrides)
-    outcomes = [_outcome_of(run) for run in (trained if isinstance(trained, Iterable) else [trained])]
+    several = trained if isinstance(trained, Iterable) and not isinstance(trained, str) else [trained]
+    outcomes = [_outcome_of(run) for run in several]
     fixed = sorted(options.keys() - changeable(options).keys())
     if fixed:
         raise RecipeError(
@@ -658,4 +659,4 @@ def _folder(path: AnyPath) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"{shown(path)} is not a path; give a text or a pathlib.Path")
-    return Path(path).expanduser()
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # leaves `~` before the name of an unknown user

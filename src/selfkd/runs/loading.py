@@ -99,7 +99,8 @@ class SavedRun:
                 holds any other option.
         """
         one_of("checkpoint", checkpoint, ("last", "best"))
-        folder = RunFolder.existing(Path(run).expanduser())
+        place = os.path.expanduser(run)  # noqa: PTH111  # leaves `~` before the name of an unknown user
+        folder = RunFolder.existing(Path(place))
         return cls(folder, folder.recipe(overrides, trust_imports), checkpoint)
 
     @cached_property
