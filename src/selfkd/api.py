@@ -243,7 +243,8 @@ def compare_runs(
     from selfkd.reports.compare import compare_outcomes
 
     options = flat_overrides(overrides)
-    several = trained if isinstance(trained, Iterable) and not isinstance(trained, str) else [trained]
+    given: object = trained  # a user may give anything
+    several = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     outcomes = [_outcome_of(run) for run in several]
     fixed = sorted(options.keys() - changeable(options).keys())
     if fixed:
