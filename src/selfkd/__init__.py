@@ -1,7 +1,6 @@
 """Self-knowledge distillation of image classifiers: a network teaches itself while it trains.
 
-The functions of `selfkd.api` need no torch. Other names are imported when first used, so that `import selfkd` and the
-command's help stay quick.
+Names are imported when first used, so that `import selfkd` and the command's help stay quick.
 """
 
 from __future__ import annotations
@@ -9,26 +8,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from selfkd.api import (
-    check,
-    compare,
-    compare_runs,
-    evaluate,
-    evaluation_report,
-    is_main_process,
-    list_backbones,
-    list_datasets,
-    list_methods,
-    list_recipes,
-    list_runs,
-    load,
-    recipe_help,
-    resolve_recipes,
-    train,
-    train_several,
-)
-
 if TYPE_CHECKING:
+    from selfkd.api import (
+        check,
+        compare,
+        compare_runs,
+        evaluate,
+        evaluation_report,
+        is_main_process,
+        list_backbones,
+        list_datasets,
+        list_methods,
+        list_recipes,
+        list_runs,
+        load,
+        recipe_help,
+        resolve_recipes,
+        train,
+        train_several,
+    )
     from selfkd.backbones import create_backbone
     from selfkd.backbones.staged import Staged, stage
     from selfkd.contract import Batch, DatasetInfo, Features, Needs, Normalization, Progress, StepOutput
@@ -95,6 +93,24 @@ __all__ = [
 ]
 
 _HOMES = {
+    "selfkd.api": (
+        "check",
+        "compare",
+        "compare_runs",
+        "evaluate",
+        "evaluation_report",
+        "is_main_process",
+        "list_backbones",
+        "list_datasets",
+        "list_methods",
+        "list_recipes",
+        "list_runs",
+        "load",
+        "recipe_help",
+        "resolve_recipes",
+        "train",
+        "train_several",
+    ),
     "selfkd.backbones": ("create_backbone",),
     "selfkd.backbones.staged": (
         "Staged",
