@@ -15,6 +15,7 @@ LEVELS = [
     {"errors"},
     {"contract"},
     {
+        "argument_names",
         "atomic_files",
         "catalogue",
         "cores",

@@ -9,13 +9,14 @@ Heavy imports lie inside the functions, so that the command's help and lists sta
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from selfkd.argument_names import naming_arguments
 from selfkd.catalogue import is_own
-from selfkd.errors import RecipeError, UserError
+from selfkd.errors import RecipeError, UserError, shown
 from selfkd.given_paths import check_run, data_place
 from selfkd.terminal import log_shown
 
@@ -34,14 +35,18 @@ if TYPE_CHECKING:
     from selfkd.runs.run import Run as Run
     from selfkd.runs.several import TrainingOutcome as TrainingOutcome
 
+    _OneRecipe = str | os.PathLike[str] | Recipe
+    _Recipes = _OneRecipe | Iterable[_OneRecipe]
+
 __all__ = [
+    "changeable_options",
     "check",
     "check_output",
     "compare",
     "compare_runs",
     "evaluate",
     "evaluation_report",
-    "export",
+    "export_run",
     "is_main_process",
     "list_backbones",
     "list_datasets",
@@ -60,9 +65,10 @@ __all__ = [
 AnyPath = str | os.PathLike[str]
 
 
+@naming_arguments
 @log_shown()
 def train(
-    recipe: str | os.PathLike[str] | Recipe,
+    recipe: _OneRecipe,
     *,
     data: str | Dataset[Any] | Mapping[str, Dataset[Any]] | None = None,
     runs: AnyPath = "runs",
@@ -95,7 +101,9 @@ def train(
         NonFiniteLossError, MemoryExhaustedError, CheckpointError, StorageError, WorkerKilledError, ProcessLostError: if
             the training fails. The last checkpoint is whole, and the same call continues.
     """
-    chosen, given = _chosen_data(data)
+    from selfkd.recipes.given_data import chosen_data
+
+    chosen, given = chosen_data(data)
     resolved = _one_recipe(recipe, {**overrides, **chosen}, trust_imports)
     if given:
         resolved = replace(resolved, given=given)
@@ -109,9 +117,10 @@ def train(
     return Run(SavedRun(folder, as_begun(folder, resolved)))
 
 
+@naming_arguments
 @log_shown()
 def train_several(
-    recipes: str | Recipe | Sequence[str | Recipe] | None = None,
+    recipes: _Recipes | None = None,
     *,
     seeds: int | Sequence[int] | None = None,
     jobs: int = 1,
@@ -146,9 +155,10 @@ def train_several(
     return train_several(resolved, _folder(runs), jobs, show_progress, trust_imports, seconds, overwrite, keep_logits)
 
 
+@naming_arguments
 @log_shown()
 def compare(
-    recipes: str | Recipe | Sequence[str | Recipe],
+    recipes: _Recipes,
     seeds: int | Sequence[int] | None = None,
     *,
     runs: AnyPath = "runs",
@@ -186,7 +196,7 @@ def compare(
     """
     from selfkd.recipes.keyword_overrides import flat_overrides
 
-    changes = flat_overrides(_checked_data(overrides))
+    changes = flat_overrides(_without_objects(overrides))
 
     from selfkd.reports.compare import compare
 
@@ -205,9 +215,10 @@ def compare(
     )
 
 
+@naming_arguments
 @log_shown()
 def compare_runs(
-    runs: Sequence[Run | TrainingOutcome],
+    trained: Run | TrainingOutcome | Iterable[Run | TrainingOutcome],
     *,
     heads: Literal["main", "all"] = "all",
     baseline: str | None = None,
@@ -217,27 +228,44 @@ def compare_runs(
     """Compare runs that `train`, `train_several` or `load` gave.
 
     Args:
-        runs: one or more.
+        trained: one run or several.
         heads, baseline: as for `compare`.
         evaluate_missing: evaluate the runs that have not kept their predictions for the test images.
-        overrides: of the training. Those of the machine, such as `data_root`, count where a run is evaluated now.
+        overrides: options of the machine, such as `data_root`, for the runs that are evaluated now.
     Raises:
+        UserError: if something else than runs is given, or none.
+        RecipeError: if `overrides` holds another option.
         UnfinishedRunsError: if no run is finished.
         OptionError: if `baseline` is none of the recipes.
     """
     from selfkd.recipes.keyword_overrides import flat_overrides
-    from selfkd.recipes.recipe import is_of_machine
-    from selfkd.reports.compare import compare_outcomes, outcome_without_training
-    from selfkd.runs.run import Run
+    from selfkd.recipes.recipe import changeable
+    from selfkd.reports.compare import compare_outcomes
 
-    outcomes = [outcome_without_training(run.recipe, run.saved.folder) if isinstance(run, Run) else run for run in runs]
-    machine = {key: value for key, value in flat_overrides(overrides).items() if is_of_machine(key)}
-    return compare_outcomes(outcomes, heads, baseline, evaluate_with=machine if evaluate_missing else None)
+    options = flat_overrides(overrides)
+    given: object = trained  # a user may give anything
+    several = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    outcomes = [_outcome_of(run) for run in several]
+    fixed = sorted(options.keys() - changeable(options).keys())
+    if fixed:
+        raise RecipeError(
+            f"{', '.join(fixed)} cannot change in runs that exist; compare_runs takes options of the machine, such as "
+            "data_root"
+        )
+    return compare_outcomes(outcomes, heads, baseline, evaluate_with=options if evaluate_missing else None)
 
 
 @overload
 def evaluate(
-    run: AnyPath, split: str = ..., checkpoint: str = ..., *, data: LabelledImages | None = ..., **options: Any
+    run: AnyPath,
+    split: str = ...,
+    checkpoint: str = ...,
+    *,
+    data: LabelledImages | None = ...,
+    keep_logits: bool = ...,
+    temperature: bool = ...,
+    trust_imports: bool = ...,
+    **overrides: Any,
 ) -> Evaluation: ...
 @overload
 def evaluate(
@@ -246,8 +274,12 @@ def evaluate(
     checkpoint: str = ...,
     *,
     data: list[LabelledImages] | tuple[LabelledImages, ...],
-    **options: Any,
+    keep_logits: bool = ...,
+    temperature: bool = ...,
+    trust_imports: bool = ...,
+    **overrides: Any,
 ) -> list[Evaluation]: ...
+@naming_arguments
 @log_shown()
 def evaluate(
     run: AnyPath,
@@ -272,6 +304,7 @@ def evaluate(
         data: other labelled images instead of a split of the run's data: a folder with one folder of images for each
             class, a CSV file of paths and labels, or a map-style torch Dataset of pairs (image, label). Their classes
             are classes of the run, and not all of them need to be there. A list of several gives a list of evaluations.
+            `load(run, data=DATASET).evaluate()` evaluates a split of the Dataset object that the run was trained on.
         keep_logits: keep the logits of all images beside that file, as `evaluation/<split>-<checkpoint>.safetensors`.
         temperature: also fit a temperature for each head and measure with it.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
@@ -314,17 +347,26 @@ def evaluation_report(evaluation: Evaluation | Sequence[Evaluation]) -> str:
 
 
 @log_shown()
-def load(run: AnyPath, checkpoint: str = "last", trust_imports: bool = False) -> Run:
+def load(
+    run: AnyPath,
+    checkpoint: str = "last",
+    *,
+    data: Dataset[Any] | Mapping[str, Dataset[Any]] | None = None,
+    trust_imports: bool = False,
+) -> Run:
     """Load a run. An unfinished run is loaded from its newest undamaged checkpoint, with a warning.
 
     Args:
         run: its folder.
         checkpoint: `Run.network` and `Run.predict` use the weights of the "last" or the "best" epoch.
+        data: the Dataset object that the run was trained on, or the mapping from names of splits to such objects. No
+            file holds it; only `Run.evaluate` of a split needs it.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Raises:
         OptionError: if `checkpoint` is neither.
         RunError: if there is no such run or it has no such weights yet.
-        RecipeError: if its recipe names code of the user's own and that is not trusted.
+        RecipeError: if its recipe names code of the user's own and that is not trusted. Also if `data` is no Dataset
+            object, or the run was trained on something else.
         CheckpointError: if its network file and all checkpoints are damaged.
         MemoryExhaustedError: if there is too little memory.
     """
@@ -332,24 +374,25 @@ def load(run: AnyPath, checkpoint: str = "last", trust_imports: bool = False) ->
 
     from selfkd.runs.run import Run
 
-    opened = Run.open(run, checkpoint, trust_imports)
+    opened = Run.open(run, checkpoint, data=data, trust_imports=trust_imports)
     _ = opened.network  # damage shows now, not when the network is used
     return opened
 
 
 @log_shown()
-def export(
+def export_run(
     run: AnyPath,
+    *,
     output: AnyPath | None = None,
     format: str = "safetensors",  # noqa: A002  # the command's name for it
     checkpoint: str = "last",
     overwrite: bool = False,
     trust_imports: bool = False,
 ) -> tuple[Path, float]:
-    """Write the plain network of a run to a file, as `Run.export` does, whatever other files of the run are damaged.
+    """Write the plain network of a run to a file, for the command. `Run.export` does the same.
 
     Args:
-        run: the run's folder.
+        run: the run's folder. Apart from its weights, its files may be damaged.
         output, format, checkpoint, overwrite: as for `Run.export`.
         trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
     Returns: the file, and the largest absolute difference of a logit to the trained network.
@@ -359,9 +402,10 @@ def export(
 
     from selfkd.runs.export import export_run
 
-    return export_run(_folder(run), checkpoint, output, trust_imports, overwrite, format)
+    return export_run(_folder(run), checkpoint, output, trust_imports=trust_imports, overwrite=overwrite, format=format)
 
 
+@naming_arguments
 @log_shown()
 def check(data: AnyPath, /, *, quick: bool = False, **overrides: Any) -> Report:
     """Check a data set before training: open every image, and report what is wrong or strange.
@@ -375,6 +419,11 @@ def check(data: AnyPath, /, *, quick: bool = False, **overrides: Any) -> Report:
     from selfkd.data import DATASETS
     from selfkd.recipes.keyword_overrides import flat_overrides
 
+    if not isinstance(data, str | os.PathLike):
+        raise UserError(
+            f"an object of type {type(data).__name__} cannot be checked; give a folder, a CSV file, the name of a data "
+            "set, or 'package.module:Class' for a class of Datasets"
+        )
     changes, name = flat_overrides(overrides), os.fspath(data)
     if name not in DATASETS and not is_own(name):
         data_place(name)
@@ -385,8 +434,9 @@ def check(data: AnyPath, /, *, quick: bool = False, **overrides: Any) -> Report:
     return check(name, changes, quick)
 
 
+@naming_arguments
 def resolve_recipes(
-    recipes: str | Recipe | Sequence[str | Recipe] | None = None,
+    recipes: _Recipes | None = None,
     *,
     seeds: int | Sequence[int] | None = None,
     trust_imports: bool = False,
@@ -411,7 +461,7 @@ def resolve_recipes(
     from selfkd.recipes.keyword_overrides import flat_overrides
     from selfkd.recipes.several import resolve_several
 
-    changes = flat_overrides(_checked_data(overrides))
+    changes = flat_overrides(_without_objects(overrides))
     if recipes is None:
         return demo_recipes(changes, seeds)
     return resolve_several(_listed(recipes), changes, seeds, trust_imports)
@@ -502,6 +552,17 @@ def split_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
+def changeable_options(**overrides: Any) -> dict[str, Any]:
+    """Those of the overrides, by flat key, that may change in a run that exists, because they are of the machine.
+
+    Raises: UserError: as `resolve_recipes`, for an override that no part has.
+    """
+    from selfkd.recipes.keyword_overrides import flat_overrides
+    from selfkd.recipes.recipe import changeable
+
+    return changeable(flat_overrides(overrides))
+
+
 def nearest_option(word: str, value: str = "...") -> str | None:
     """The override that a user of the command may have meant: `trainer.epochs=3` for `--epochs` and 3.
 
@@ -515,7 +576,7 @@ def nearest_option(word: str, value: str = "...") -> str | None:
     return nearest_option(word, value)
 
 
-def _one_recipe(recipe: str | os.PathLike[str] | Recipe, overrides: Mapping[str, Any], trust_imports: bool) -> Recipe:
+def _one_recipe(recipe: _OneRecipe, overrides: Mapping[str, Any], trust_imports: bool) -> Recipe:
     """The only recipe that the arguments name.
 
     Raises: RecipeError: if they name several.
@@ -523,8 +584,7 @@ def _one_recipe(recipe: str | os.PathLike[str] | Recipe, overrides: Mapping[str,
     from selfkd.recipes.keyword_overrides import flat_overrides
     from selfkd.recipes.several import resolve_several
 
-    name = os.fspath(recipe) if isinstance(recipe, os.PathLike) else recipe
-    resolved = resolve_several([name], flat_overrides(overrides), None, trust_imports)
+    resolved = resolve_several([_checked_recipe(recipe)], flat_overrides(overrides), None, trust_imports)
     if len(resolved) > 1:
         raise RecipeError(
             f"the arguments name {len(resolved)} runs, the first two {resolved[0].name} seed {resolved[0].seed} and "
@@ -533,39 +593,71 @@ def _one_recipe(recipe: str | os.PathLike[str] | Recipe, overrides: Mapping[str,
     return resolved[0]
 
 
-def _chosen_data(data: object) -> tuple[dict[str, str], dict[str, object]]:
-    """The override that chooses the data set, and the object that is the data set.
-
-    Raises: RecipeError: if it is a path.
-    """
-    if data is None:
-        return {}, {}
-    if isinstance(data, str):
-        return {"data": data}, {}
-    if isinstance(data, os.PathLike):
-        raise RecipeError(f"data={os.fspath(data)!r} is a path; write data='folder', data_root={os.fspath(data)!r}")
-    return {"data": "dataset"}, {"data": data}
-
-
-def _checked_data(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_objects(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides of several runs.
 
-    Raises: UserError: if they hold a Dataset.
+    Raises: UserError: if their data is an object, or is not the name of a data set.
     """
+    from selfkd.recipes.given_data import chosen_data
+
     data = overrides.get("data")
-    if data is None or isinstance(data, str | list | tuple):
-        return overrides
-    raise UserError(
-        f"an object of type {type(data).__name__} cannot be the data of several runs, because each of them is trained "
-        "in a process of its own; give a class or a function with data='package.module:Class', or call train"
+    chosen, given = chosen_data(data)
+    if given:
+        raise UserError(
+            f"an object of type {type(data).__name__} cannot be the data of several runs, because each of them is "
+            "trained in a process of its own; give a class or a function with data='package.module:Class', or call "
+            "train"
+        )
+    return {**overrides, **chosen}
+
+
+def _outcome_of(run: object) -> TrainingOutcome:
+    """A run as `train_several` would have given it.
+
+    Raises: UserError: if it is no run.
+    """
+    from selfkd.reports.compare import outcome_without_training
+    from selfkd.runs.run import Run
+    from selfkd.runs.several import TrainingOutcome
+
+    if isinstance(run, TrainingOutcome):
+        return run
+    if isinstance(run, Run):
+        return outcome_without_training(run.recipe, run.saved.folder)
+    raise UserError(f"{shown(run)} is not a run; give what train, train_several or load(folder) returned")
+
+
+def _listed(recipes: _Recipes) -> list[str | Recipe]:
+    """The recipes as a list of names and resolved recipes.
+
+    Raises: RecipeError: if something else is given.
+    """
+    from selfkd.recipes.recipe import Recipe
+
+    if isinstance(recipes, str | os.PathLike | Recipe) or not isinstance(recipes, Iterable):
+        return [_checked_recipe(recipes)]
+    return [_checked_recipe(each) for each in recipes]
+
+
+def _checked_recipe(recipe: object) -> str | Recipe:
+    from selfkd.recipes.recipe import Recipe
+
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str | os.PathLike):
+        name = os.fspath(recipe)
+        return str(_folder(name)) if name.startswith("~") else name
+    raise RecipeError(
+        f"{shown(recipe)} is not a recipe; give the name of a recipe, the path of a YAML file, or a resolved recipe "
+        "such as run.recipe"
     )
 
 
-def _listed(recipes: str | Recipe | Sequence[str | Recipe]) -> list[str | Recipe]:
-    from selfkd.recipes.recipe import Recipe
-
-    return [recipes] if isinstance(recipes, str | Recipe) else list(recipes)
-
-
 def _folder(path: AnyPath) -> Path:
-    return Path(path).expanduser()
+    """The path of a folder or a file, with `~` replaced by the user's home.
+
+    Raises: UserError: if it is not a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{shown(path)} is not a path; give a text or a pathlib.Path")
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # leaves `~` before the name of an unknown user

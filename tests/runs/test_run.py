@@ -14,7 +14,15 @@ from torchvision.transforms.v2 import functional as transforms
 
 import selfkd
 from image_sets import digit
-from selfkd.errors import CheckpointError, DataError, OptionError, RunError, UnreadableImageError, UserError
+from selfkd.errors import (
+    CheckpointError,
+    DataError,
+    OptionError,
+    RecipeError,
+    RunError,
+    UnreadableImageError,
+    UserError,
+)
 from selfkd.runs.run import Run
 
 
@@ -134,6 +142,14 @@ def test_bad_images_are_reported_and_the_others_are_labelled(run, photos):
     assert [type(each) for each in problems] == [DataError, UnreadableImageError]
 
 
+def test_any_number_of_predictions_of_one_image(run, photos):
+    for one in (photos / "0.png", str(photos / "0.png"), digit(0), run.transform(digit(0))):
+        (prediction,) = run.predict_each(one)
+        assert prediction == run.predict(one)
+    assert [each.image for each in run.predict_each(str(photos))] == [each.image for each in run.predict(photos)]
+    assert list(run.predict_each(run.transform(digit(0))[None])) == run.predict([digit(0)])
+
+
 def test_an_unfinished_run_is_used_as_far_as_it_is(unfinished, photos, caplog):
     run = selfkd.load(unfinished.path)
     assert "the weights after epoch 2 are used" in caplog.text
@@ -162,6 +178,18 @@ def test_evaluate_is_that_of_the_run(run, finished):
     assert finished.evaluation_file("train", "best").is_file()
     with pytest.raises(UserError, match=r"trainer\.epochs cannot change in a run that exists"):
         run.evaluate(trainer_epochs=3)
+
+
+@pytest.mark.parametrize("option", ["backbone.weights", "peer.weights", "teacher.backbone.weights"])
+def test_a_run_that_exists_takes_no_file_of_weights(run, option):
+    # An option `weights` of the user's own network is of the experiment, and ours is read before the first epoch alone.
+    with pytest.raises(
+        RecipeError, match=rf"^{option} cannot change in a run that exists; only data\.download, "
+    ) as said:
+        run.evaluate(**{option: "other"})
+    assert "weights" not in str(said.value).removeprefix(option)
+    with pytest.raises(RecipeError, match=f"^{option} cannot change in runs that exist"):
+        selfkd.compare_runs(run, **{option: "other"})
 
 
 def test_export_gives_the_file(run, tmp_path):

@@ -31,8 +31,13 @@ def add_parser(verbs: Any) -> None:
 def _execute(parsed: argparse.Namespace) -> None:
     from selfkd import api
 
-    path, difference = api.export(
-        parsed.run, parsed.output, parsed.format, parsed.checkpoint, parsed.overwrite, parsed.trust_imports
+    path, difference = api.export_run(
+        parsed.run,
+        output=parsed.output,
+        format=parsed.format,
+        checkpoint=parsed.checkpoint,
+        overwrite=parsed.overwrite,
+        trust_imports=parsed.trust_imports,
     )
     if parsed.json:
         print(to_json({"file": str(path), "checkpoint": parsed.checkpoint, "largest_difference": difference}, None))

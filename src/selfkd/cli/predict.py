@@ -69,8 +69,10 @@ def _execute(parsed: argparse.Namespace) -> None:
             labelled += 1
             yield prediction
 
-    run = api.load(parsed.run, parsed.checkpoint, parsed.trust_imports)
-    predictions = counted(run.predict_each(parsed.images, parsed.top, parsed.batch_size, problems.report))
+    run = api.load(parsed.run, parsed.checkpoint, trust_imports=parsed.trust_imports)
+    predictions = counted(
+        run.predict_each(parsed.images, parsed.top, batch_size=parsed.batch_size, report=problems.report)
+    )
     if parsed.form is _as_csv and file is None and sys.stdout.isatty():
         predictions = map(_with_printable_names, predictions)
     with opened(file) as write:

@@ -120,7 +120,8 @@ def _execute(parsed: argparse.Namespace) -> None:
         print(to_json([{"folder": str(run.path), **run.scores} for run in finished]))
     elif finished:
         # A single run that was to keep no logits is not evaluated a second time.
-        print(api.compare_runs(trained, evaluate_missing=len(recipes) > 1, **overrides).to_markdown())
+        options = api.changeable_options(**overrides)
+        print(api.compare_runs(trained, evaluate_missing=len(recipes) > 1, **options).to_markdown())
     check_all_finished(unfinished, len(recipes))
 
 

@@ -15,7 +15,7 @@ from selfkd.errors import OptionError, RecipeError, SelfKDError, UserError, show
 from selfkd.recipes.part_options import common_options
 from selfkd.recipes.sections import CHOSEN, TEACHER_PREFIX, part, sections_of
 
-__all__ = ["MACHINE", "WEIGHTS", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"]
+__all__ = ["MACHINE", "WEIGHTS", "WITHOUT_EFFECT", "Recipe", "changeable", "differences", "is_of_machine"]
 
 WEIGHTS = ("backbone.weights", "peer.weights")
 """Files of weights. Their names without folder and ending belong to a run's name, and their checksums identify them."""
@@ -177,6 +177,14 @@ def is_of_machine(key: str, parts: Mapping[str, Any] | None = None) -> bool:
     name = (parts or {}).get(section)
     is_own_part = isinstance(name, str) and is_own(name) and CHOSEN[section].common is not None
     return not is_own_part or key in common_options(section, name)
+
+
+def changeable(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of flat keys that may change in a run that exists: options of the machine, without files of weights.
+
+    A file of weights is read only before the first epoch.
+    """
+    return {key: value for key, value in flat.items() if is_of_machine(key) and not key.endswith(WEIGHTS)}
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, first_line
+from selfkd.errors import OptionError, RunError, SelfKDError, UnfinishedRunsError, UserError, first_line
 from selfkd.option_checks import one_of
 from selfkd.recipes.files import is_short_for
-from selfkd.recipes.recipe import Recipe, is_of_machine
+from selfkd.recipes.recipe import Recipe, changeable
 from selfkd.recipes.several import resolve_several
 from selfkd.reports.comparison import Comparison, Skipped
 from selfkd.reports.results import HEADS, MAIN, Heads, Result, read_result
@@ -91,8 +91,7 @@ def compare(
         outcomes = train_several(resolved, folder, jobs, show_progress, trust_imports, keep_logits=True)
     else:
         outcomes = [outcome_without_training(recipe, RunFolder.of(recipe, folder)) for recipe in resolved]
-    machine = {key: value for key, value in given.items() if is_of_machine(key)} if train else None
-    return compare_outcomes(outcomes, heads, base.name, train, machine)
+    return compare_outcomes(outcomes, heads, base.name, train, changeable(given) if train else None)
 
 
 def compare_outcomes(
@@ -111,9 +110,12 @@ def compare_outcomes(
         evaluate_with: options of the machine with which runs are evaluated that have not kept their predictions for
             the test images; None to evaluate none.
     Raises:
+        UserError: if there is no outcome.
         UnfinishedRunsError: if no run was finished. RunError: if none was to be trained, either.
         OptionError: if `baseline` is none of the recipes.
     """
+    if not outcomes:
+        raise UserError("there is no run to compare; give one or more")
     outcomes = [replace(each, recipe=as_begun(each.folder, each.recipe)) for each in outcomes]
     recipes = _distinct([outcome.recipe for outcome in outcomes])
     base = _baseline(recipes, baseline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from selfkd.catalogue import is_own
 from selfkd.data import DATASETS
@@ -25,7 +26,7 @@ _SECTIONS = ("data", "backbone", "seed")
 _CHECKED_WITH_LESS = "--quick opens no image, and data.classes checks some of the classes only"
 
 
-def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = False) -> Report:
+def check(data: str, overrides: Mapping[str, Any] | None = None, quick: bool = False) -> Report:
     """Check a data set.
 
     Args:
@@ -71,7 +72,7 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     )
 
 
-def _locate(data: str, overrides: dict[str, str]) -> str:
+def _locate(data: str, overrides: dict[str, Any]) -> str:
     """Write data set and folder into the overrides, and return in words what the data set is."""
     if is_own(data) and not Path(data).exists():
         overrides["data"] = data

@@ -23,6 +23,7 @@ def export_run(
     run: str | os.PathLike[str],
     checkpoint: str,
     output: str | os.PathLike[str] | None = None,
+    *,
     trust_imports: bool = False,
     overwrite: bool = False,
     format: str = "safetensors",  # noqa: A002  # the command's name for it

@@ -41,7 +41,7 @@ MORE_MEMORY = "close other programs, or use a machine with more memory"
 _log = logging.getLogger("selfkd")
 
 
-def load_method(run: str | os.PathLike[str], checkpoint: str = "last", trust_imports: bool = False) -> Method:
+def load_method(run: str | os.PathLike[str], checkpoint: str = "last", *, trust_imports: bool = False) -> Method:
     """Load the method that a run trained, in eval mode on the CPU. The run's data is not read.
 
     An unfinished run is loaded from its newest undamaged checkpoint, with a warning.
@@ -99,7 +99,8 @@ class SavedRun:
                 holds any other option.
         """
         one_of("checkpoint", checkpoint, ("last", "best"))
-        folder = RunFolder.existing(Path(run))
+        place = os.path.expanduser(run)  # noqa: PTH111  # leaves `~` before the name of an unknown user
+        folder = RunFolder.existing(Path(place))
         return cls(folder, folder.recipe(overrides, trust_imports), checkpoint)
 
     @cached_property

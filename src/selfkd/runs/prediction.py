@@ -26,7 +26,16 @@ from selfkd.option_checks import at_least
 from selfkd.training.memory import memory_for
 from selfkd.training.threads import choose_threads, threads_restored
 
-__all__ = ["ClassProbability", "Classifier", "GivenImage", "Prediction", "images_of", "is_one_image", "predict"]
+__all__ = [
+    "ClassProbability",
+    "Classifier",
+    "GivenImage",
+    "Prediction",
+    "images_of",
+    "is_one_image",
+    "predict",
+    "raise_problem",
+]
 
 _LARGEST_BATCH = 65_536
 _CHANNELS = (1, 3)
@@ -91,7 +100,8 @@ class Classifier(Protocol):
         """(channels, height, width) of that tensor."""
 
 
-def _raise(problem: DataError) -> None:
+def raise_problem(problem: DataError) -> None:
+    """What is done with an image that cannot be read unless the caller says otherwise."""
     raise problem
 
 
@@ -105,18 +115,23 @@ def is_one_image(given: object) -> bool:
     return isinstance(given, Image.Image)
 
 
-def images_of(given: Iterable[GivenImage], report: Callable[[DataError], None] = _raise) -> Iterator[OneImage]:
+def images_of(
+    given: GivenImage | Iterable[GivenImage], report: Callable[[DataError], None] = raise_problem
+) -> Iterator[OneImage]:
     """List the images that a user gives, in the order given. Those of a folder or a pattern are sorted.
 
     Args:
         given: files with any suffix; folders, which stand for every image file below them; patterns such as
-            `photos/**/*.jpg` that the shell has not replaced; PIL images; tensors `[C, H, W]` or `[B, C, H, W]`.
+            `photos/**/*.jpg` that the shell has not replaced; PIL images; tensors `[C, H, W]` or `[B, C, H, W]`. One
+            of these, or any number.
         report: is called with an error for each path without an image. If it returns, the listing goes on. By default
             it raises the error.
     Raises:
         DataError: by default, if a pattern matches no file, or a folder holds no image or cannot be listed.
         UserError: if something else is given.
     """
+    if isinstance(given, str | os.PathLike | Image.Image | Tensor):  # a text and a tensor can be iterated, too
+        given = [given]
     if not isinstance(given, Iterable):
         raise _no_image(given)
     for each in given:
@@ -184,7 +199,7 @@ def predict(
     images: Iterable[OneImage],
     top: int = 1,
     batch_size: int = 64,
-    report: Callable[[DataError], None] = _raise,
+    report: Callable[[DataError], None] = raise_problem,
 ) -> Iterator[Prediction]:
     """Label images, one after the other, in their order.
 

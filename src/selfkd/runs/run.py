@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from selfkd.argument_names import naming_arguments
 from selfkd.errors import DataError, RunError
 from selfkd.evaluation.evaluation import Evaluation
+from selfkd.recipes.given_data import with_dataset
 from selfkd.recipes.keyword_overrides import flat_overrides
 from selfkd.recipes.recipe import Recipe
 from selfkd.runs.evaluate import LabelledImages, evaluate
 from selfkd.runs.export import export_run
 from selfkd.runs.loading import MORE_MEMORY, SavedRun
-from selfkd.runs.prediction import GivenImage, Prediction, images_of, is_one_image, predict
+from selfkd.runs.prediction import GivenImage, Prediction, images_of, is_one_image, predict, raise_problem
 from selfkd.runs.records import RunScores
 from selfkd.terminal import log_shown
 from selfkd.training.epoch_log import read_epoch_log
@@ -28,6 +32,8 @@ from selfkd.training.memory import memory_for
 __all__ = ["Run"]
 
 _EPOCH = "epoch"
+
+_log = logging.getLogger("selfkd")
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,18 +49,28 @@ class Run:
     saved: SavedRun
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], checkpoint: str = "last", trust_imports: bool = False) -> Run:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        checkpoint: str = "last",
+        *,
+        data: Dataset[Any] | Mapping[str, Dataset[Any]] | None = None,
+        trust_imports: bool = False,
+    ) -> Run:
         """Open a run, of which only the recipe is read now.
 
         Args:
             path: the run's folder.
             checkpoint: `network` and `predict` use the weights of the "last" or the "best" epoch.
+            data: the Dataset object that the run was trained on, or the mapping of several; `evaluate` needs it again.
             trust_imports: let the run's recipe name `package.module:Name`, whose import runs code.
         Raises:
             RunError: if there is no such run.
-            RecipeError: if its recipe is damaged, or names code of the user's own and that is not trusted.
+            RecipeError: if its recipe is damaged, or names code of the user's own and that is not trusted. Also if
+                `data` is no Dataset object, or the run was trained on something else.
         """
-        return cls(SavedRun.open(Path(path).expanduser(), checkpoint, trust_imports=trust_imports))
+        saved = SavedRun.open(path, checkpoint, trust_imports=trust_imports)
+        return cls(replace(saved, recipe=with_dataset(saved.recipe, data)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -130,19 +146,19 @@ class Run:
         return self.saved.input_size
 
     @overload
-    def predict(self, images: Image.Image, top: int = 1, batch_size: int = 64) -> Prediction: ...
+    def predict(self, images: Image.Image, top: int = 1, *, batch_size: int = 64) -> Prediction: ...
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a text and a tensor can be iterated, too
-        self, images: str | os.PathLike[str] | Tensor, top: int = 1, batch_size: int = 64
+        self, images: str | os.PathLike[str] | Tensor, top: int = 1, *, batch_size: int = 64
     ) -> Prediction | list[Prediction]: ...
 
     @overload
-    def predict(self, images: Iterable[GivenImage], top: int = 1, batch_size: int = 64) -> list[Prediction]: ...
+    def predict(self, images: Iterable[GivenImage], top: int = 1, *, batch_size: int = 64) -> list[Prediction]: ...
 
     @log_shown()
     def predict(
-        self, images: GivenImage | Iterable[GivenImage], top: int = 1, batch_size: int = 64
+        self, images: GivenImage | Iterable[GivenImage], top: int = 1, *, batch_size: int = 64
     ) -> Prediction | list[Prediction]:
         """Label one image or several: `run.predict("photo.jpg").label`.
 
@@ -161,33 +177,38 @@ class Run:
             MemoryExhaustedError: if a batch needs more memory than there is.
             CheckpointError: if the weights are damaged.
         """
-        if not isinstance(images, str | os.PathLike | Image.Image | Tensor):
-            return list(self.predict_each(images, top, batch_size))
-        predictions = list(self.predict_each([images], top, batch_size))
+        predictions = list(self.predict_each(images, top, batch_size=batch_size))
         return predictions[0] if is_one_image(images) else predictions
 
     def predict_each(
         self,
-        images: Iterable[GivenImage],
+        images: GivenImage | Iterable[GivenImage],
         top: int = 1,
+        *,
         batch_size: int = 64,
-        report: Callable[[DataError], None] | None = None,
+        report: Callable[[DataError], None] = raise_problem,
     ) -> Iterator[Prediction]:
         """Label any number of images, one after the other. Only one batch of them is in memory.
 
         Args:
-            images, top, batch_size: as for `predict`, but always several.
+            images, top, batch_size: as for `predict`.
             report: is called with an error for each image that cannot be read, an `UnreadableImageError`, and for each
                 folder or pattern without an image. If it returns, the labelling goes on. By default the error is
                 raised.
         Raises: as `predict`.
         """
-        others = {} if report is None else {"report": report}
-        return predict(self, images_of(images, **others), top, batch_size, **others)
+        return predict(self, images_of(images, report), top, batch_size, report)
 
     @overload
     def evaluate(
-        self, split: str = ..., checkpoint: str = ..., *, data: LabelledImages | None = ..., **options: Any
+        self,
+        split: str = ...,
+        checkpoint: str = ...,
+        *,
+        data: LabelledImages | None = ...,
+        keep_logits: bool = ...,
+        temperature: bool = ...,
+        **overrides: Any,
     ) -> Evaluation: ...
 
     @overload
@@ -197,9 +218,12 @@ class Run:
         checkpoint: str = ...,
         *,
         data: list[LabelledImages] | tuple[LabelledImages, ...],
-        **options: Any,
+        keep_logits: bool = ...,
+        temperature: bool = ...,
+        **overrides: Any,
     ) -> list[Evaluation]: ...
 
+    @naming_arguments
     @log_shown()
     def evaluate(
         self,
@@ -213,8 +237,8 @@ class Run:
     ) -> Evaluation | list[Evaluation]:
         """Evaluate every head of the run and their ensemble. The arguments are those of `selfkd.evaluate`.
 
-        A run that `selfkd.train` has trained on a Dataset object evaluates the splits of that object. Another `Run` of
-        its folder lacks the object, and evaluates other images alone.
+        A run on a Dataset object evaluates the splits of that object. The `Run` that `selfkd.train` gives has the
+        object. `selfkd.load(folder, data=DATASET)` gives it to a `Run` again.
 
         Returns: the evaluation; a list if `data` is one.
         Raises: as `selfkd.evaluate`.
@@ -235,11 +259,14 @@ class Run:
     def export(
         self,
         output: str | os.PathLike[str] | None = None,
+        *,
         format: str = "safetensors",  # noqa: A002  # the command's name for it
         checkpoint: str = "last",
         overwrite: bool = False,
     ) -> Path:
         """Write the plain network to a file, load the file again, and check that it gives the same logits.
+
+        The log says how much the logits differ.
 
         Args:
             output: the file; None for `export/<checkpoint>.safetensors` in the run's folder, where an older export is
@@ -255,4 +282,8 @@ class Run:
             CheckpointError: if the checkpoint is damaged.
             ParityError: if the logits differ. No file is written then.
         """
-        return export_run(self.path, checkpoint, output, trust_imports=True, overwrite=overwrite, format=format)[0]
+        file, difference = export_run(
+            self.path, checkpoint, output, trust_imports=True, overwrite=overwrite, format=format
+        )
+        _log.info("%s: its logits equal the trained network's; the largest difference is %.1e", file, difference)
+        return file

@@ -15,7 +15,7 @@ from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import resolve
-from selfkd.recipes.recipe import MACHINE, Recipe, is_of_machine
+from selfkd.recipes.recipe import MACHINE, Recipe, changeable
 from selfkd.runs.records import RunScores, read_scores, read_teacher
 
 __all__ = ["RunFolder"]
@@ -125,12 +125,12 @@ class RunFolder:
             trust_imports: let it name `package.module:Name`, whose import runs code.
         Raises: RecipeError: if the file is damaged, or `overrides` holds any other option.
         """
-        fixed = {key for key in overrides or {} if not is_of_machine(key)}
+        given = overrides or {}
+        fixed = sorted(given.keys() - changeable(given).keys())
         if fixed:
-            raise RecipeError(
-                f"{', '.join(sorted(fixed))} cannot change in a run that exists; only {', '.join(sorted(MACHINE))} can"
-            )
-        return resolve(str(self.recipe_file), overrides, trust_imports)
+            can = sorted(changeable(dict.fromkeys(MACHINE)))
+            raise RecipeError(f"{', '.join(fixed)} cannot change in a run that exists; only {', '.join(can)} can")
+        return resolve(str(self.recipe_file), given, trust_imports)
 
     def scores(self) -> RunScores:
         """The scores of a finished run. A run of an older version may lack keys.

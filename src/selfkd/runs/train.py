@@ -12,7 +12,7 @@ from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.errors import DataError
 from selfkd.given_paths import check_path
 from selfkd.process_group import broadcast_from_main
-from selfkd.recipes.recipe import Recipe, is_of_machine
+from selfkd.recipes.recipe import Recipe, changeable
 from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.build import Experiment, TeacherLoader
 from selfkd.runs.distributed import train_in_processes
@@ -83,7 +83,7 @@ def run(
                 check_finished(folder, recipe, runs, trust_imports)
                 _log.info("%s is finished; --overwrite trains it again", folder.path)
                 if keep_logits:
-                    machine = {key: value for key, value in recipe.flat().items() if is_of_machine(key)}
+                    machine = changeable(recipe.flat())
                     # `check_recipe` has found the parts of `recipe` in the folder, and they are imported already.
                     predict_split(folder.path, overrides=machine, given=recipe.given, trust_imports=True)
             return folder

@@ -46,8 +46,8 @@ class DatasetObjects(StreamedImages):
         if self.given is None:
             raise DataError(
                 "data=dataset needs the Dataset object, which no file holds; pass it again in Python: "
-                "selfkd.train(RECIPE, data=DATASET) or selfkd.evaluate(RUN, data=DATASET). On the command line, "
-                "data=package.module:Class names a class or function that gives it"
+                "selfkd.train(RECIPE, data=DATASET) trains, and selfkd.load(RUN, data=DATASET).evaluate() evaluates a "
+                "split. On the command line, data=package.module:Class names a class or function that gives it"
             )
         return self.given
 

@@ -49,7 +49,7 @@ def read_labelled_images(
     """
     if not isinstance(place, str | os.PathLike):
         return _of_dataset(place, class_names, transform, side)
-    path = Path(place)
+    path = Path(os.path.expanduser(place))  # noqa: PTH111  # leaves `~` before the name of an unknown user
     if path.is_file():
         table = read_csv(path, path_column, label_column)
         split = usual_test_split(table.splits)
