@@ -81,7 +81,8 @@ OPTIONS = (
     *("regularization.cutout", "regularization.mixup", "loader.batch_size", "loader.workers", "loader.device_share"),
     *("loader.evaluation_batch_size", "history.top_k", "history.dtype", "history.storage", "trainer.epochs"),
     *("trainer.precision", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.compile"),
-    *("trainer.checkpoint_every", "trainer.evaluate_every", "trainer.guard_every", "trainer.loggers", "name", "lr"),
+    *("trainer.checkpoint_every", "trainer.evaluate_every", "trainer.guard_every", "trainer.loggers", "trainer.freeze"),
+    *("backbone.weights", "optimizer.head_lr_factor", "optimizer.layer_decay", "name", "lr"),
 )
 OWN = (
     "os:system",
@@ -100,6 +101,21 @@ OWN = (
     "no.such:Thing",
     "\x1b[2J:x",
     "a b:c",
+)
+OWN_DATA = (
+    *OWN,
+    "os:environ",
+    "sys:path",
+    "sys:version",
+    "builtins:dict",
+    "builtins:list",
+    "builtins:open",
+    "torch.utils.data:Dataset",
+    "torch.utils.data:DataLoader",
+    "torchvision.datasets:CIFAR10",
+    "torchvision.datasets:ImageFolder",
+    "selfkd.data.sources.base:Source",
+    "selfkd.data.sources.datasets:DatasetObjects",
 )
 NAMES = (
     "a/" * 3000 + "a",
@@ -246,6 +262,37 @@ list methods --jsn
 nothing
 --versio
 -v
+evaluate RUN --data nowhere --data nowhere
+evaluate RUN --data IMAGE --data .
+evaluate RUN --data . --data . --keep-logits
+evaluate RUN --data . --split validation
+evaluate RUN --data . data.image_root=nowhere
+evaluate RUN --data . backbone.weights=nowhere
+predict RUN IMAGE --checkpoint
+predict RUN IMAGE --checkpoint first
+predict RUN IMAGE --checkpoint best --top 0
+predict RUN nowhere.png --checkpoint best
+train photos
+train photos/resnet18
+train photos/resnet18/dtskd
+train photos/resnet18/dtskd photos/resnet18/plain
+train photos/resnet18/dtskd .
+train photos/resnet18/dtskd data.root=.
+train photos/resnet18/dtskd data.root=IMAGE
+train resnet18/photos/dtskd data.root=.
+train //dtskd
+train demo/plain data=csv
+train demo/plain data=csv data.root=IMAGE
+train demo/plain data=dataset
+train demo/plain trainer.freeze=5
+train demo/plain trainer.freeze=head
+train demo/plain trainer.freeze=[1,2]
+train demo/plain trainer.freeze=1 trainer.freeze_epochs=0
+train demo/plain trainer.freeze_epochs=1 trainer.freeze=x
+train demo/plain backbone.weights=IMAGE
+train demo/plain backbone.weights=nowhere backbone.pretrained=true
+compare photos/resnet18 data.root=.
+compare photos/resnet18/plain photos/nothing data.root=.
 """
 """Command lines; RUN is a finished run, IMAGE an image file."""
 
@@ -266,6 +313,8 @@ def inputs(ground: Ground, seed: int) -> list[Input]:
         *_data(),
         *_images(ground),
         *_tables(),
+        *_csv_files(ground),
+        *_files_of_weights(ground),
         *_names_and_places(ground),
         *_flags(ground),
     ]
@@ -296,6 +345,9 @@ def _parts() -> Iterator[Input]:
             if section == "backbone":
                 arguments.remove("backbone.width=4")
             yield Input("train", f"{section}={name}", lambda folder, given=arguments: given)
+    for name in OWN_DATA:
+        arguments = _training({"data": name})
+        yield Input("train", f"data={name}", lambda folder, given=arguments: given)
     for section in ("data", "augmentation", "optimizer", "schedule"):
         for name in ("os:system", "nothing", "\udcff"):
             arguments = _training({section: name})
@@ -859,6 +911,111 @@ def _tables() -> Iterator[Input]:
     }
     checked = ("data=parquet", "data.image_size=16")
     yield from _checked_and_trained("table", "parquet", spoils, checked, train_per_class=2)
+
+
+def _csv_files(ground: Ground) -> Iterator[Input]:
+    """Spoilt CSV files, examined, trained on and evaluated. Each is called `labels.csv`."""
+    images = sorted(map(str, (ground.images / "train").rglob("*.png")))
+    rows = "".join(f"{image},{Path(image).parent.name}\n" for image in images)
+    contents: Mapping[str, str | bytes] = {
+        "good": f"path,label\n{rows}",
+        "empty": "",
+        "columns alone": "path,label\n",
+        "no columns": rows,
+        "unusual columns": f"bild,art\n{rows}",
+        "a column twice": f"path,path\n{rows}",
+        "a missing field": f"path,label\n{rows}{images[0]}\n",
+        "an empty label": f"path,label\n{rows}{images[0]},\n",
+        "spaces as a label": f"path,label\n{rows}{images[0]},  \n",
+        "two labels": f"path,label\n{rows}{images[0]},other\n",
+        "a missing image": f"path,label\n{rows}nowhere.png,other\n",
+        "a folder as image": f"path,label\n{rows}.,other\n",
+        "a device as image": f"path,label\n{rows}/dev/zero,other\n",
+        "itself as image": f"path,label\n{rows}labels.csv,other\n",
+        "a null byte": f"path,label\n{rows}a\0.png,other\n",
+        "a long path": f"path,label\n{rows}{'x' * 5000}.png,other\n",
+        "a long field": f"path,label\n{rows}a.png,{'x' * 200_000}\n",
+        "an open quote": f'path,label\n{rows}"a.png,other\n',
+        "escapes": f"path,label\n{rows}a\x1b[2J.png,\x1b[31mred\n",
+        "another encoding": f"path,label\n{rows}é.png,other\n".encode("latin-1"),
+        "bytes of an image": Path(images[0]).read_bytes(),
+        "a split alone": "path,label,split\n" + rows.replace("\n", ",train\n"),
+        "unknown splits": "path,label,split\n" + rows.replace("\n", ",x\x1b[2J\n"),
+        "many columns": ",".join(map(str, range(100_000))) + "\n",
+    }
+    of_table = {**OF_FILES, "data": "csv", "data.root": "labels.csv", "data.classes": "2", "data.train_per_class": "1"}
+    lines: Mapping[str, Sequence[str]] = {
+        "check": ("check", "labels.csv", "data.image_size=16"),
+        "train": _training(of_table),
+        "evaluate": ("evaluate", str(ground.run), "--data", "labels.csv", "--data", "labels.csv"),
+    }
+    for about, content in contents.items():
+        for verb, line in lines.items():
+
+            def prepare(folder: Path, content: str | bytes = content, line: Sequence[str] = line) -> Sequence[str]:
+                (folder / "labels.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+                return line
+
+            yield Input(verb, f"CSV file: {about}", prepare)
+
+
+def _files_of_weights(ground: Ground) -> Iterator[Input]:
+    """Spoilt files of weights that a network, or a peer, is to start from."""
+    good = (ground.run / "model.safetensors").read_bytes()
+
+    def saved(content: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+        def write(file: Path) -> None:
+            import torch
+            from safetensors.torch import load
+
+            torch.save(content(load(good)), file)
+
+        return write
+
+    def nested(weights: object) -> object:
+        for _ in range(200):
+            weights = {"model": weights}
+        return weights
+
+    spoils: dict[str, Callable[[Path], object]] = {
+        "missing.pth": lambda file: None,
+        "empty.safetensors": lambda file: file.touch(),
+        "empty.pth": lambda file: file.touch(),
+        "text.pth": lambda file: file.write_text("text"),
+        "cut.safetensors": lambda file: file.write_bytes(good[: len(good) // 2]),
+        "of another format.pth": lambda file: file.write_bytes(good),
+        "of a forged length.safetensors": lambda file: file.write_bytes(b"\xff" * 8 + good[8:]),
+        "a pipe.pth": os.mkfifo,
+        "a folder.pth": Path.mkdir,
+        "a link to itself.pth": lambda file: file.symlink_to(file.name),
+        "a device.pth": lambda file: file.symlink_to("/dev/zero"),
+        "code.pth": lambda file: file.write_bytes(b"cos\nsystem\n(S'true'\ntR."),
+        "a list.pth": saved(lambda weights: [*weights.values()]),
+        "a number.pth": saved(lambda weights: 3),
+        "nothing.pth": saved(lambda weights: {}),
+        "deep.pth": saved(nested),
+        "two networks.pth": saved(lambda weights: {f"{net}.{key}": weights[key] for net in "ab" for key in weights}),
+        "keys of numbers.pth": saved(lambda weights: dict(enumerate(weights.values()))),
+        "keys with escapes.pth": saved(lambda weights: weights | {"\x1b[2J": weights["fc.bias"]}),
+        "half.pth": saved(lambda weights: dict([*weights.items()][::2])),
+        "of another shape.pth": saved(lambda weights: {key: value[None] for key, value in weights.items()}),
+        "infinite.pth": saved(lambda weights: {key: value / 0 for key, value in weights.items()}),
+    }
+    for about, spoil in spoils.items():
+        for section, method in (("backbone", "plain"), ("peer", "dml")):
+            line = ["train", "demo/digits/resnet18/plain", *_written({**TINY, "method": method}), "--no-progress"]
+
+            def prepare(
+                folder: Path,
+                spoil: Callable[[Path], object] = spoil,
+                about: str = about,
+                given: str = section,
+                line: Sequence[str] = line,
+            ) -> Sequence[str]:
+                spoil(folder / about)
+                return [*line, f"{given}.weights={about}"]
+
+            yield Input("train", f"{section}.weights: {about}", prepare)
 
 
 def _names_and_places(ground: Ground) -> Iterator[Input]:

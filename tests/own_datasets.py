@@ -80,7 +80,12 @@ def clashing(mean: float = 0.5):
     """An argument that is an option already."""
 
 
+def reading(read: bool = True):
+    """An argument with the name of a method of every data set."""
+
+
 nothing = 5
+several = [{"train": 5}]
 
 
 @dataclass(frozen=True, kw_only=True)

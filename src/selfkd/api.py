@@ -493,6 +493,16 @@ def list_recipes() -> dict[str, str]:
     return {name: recipe_summary(name) for name in recipe_names()}
 
 
+def is_recipe(name: str) -> bool:
+    """Whether this is the name of a recipe of the package, whole or short, or a YAML file. torch is not imported."""
+    from selfkd.recipes.files import ENDINGS, is_short_for, recipe_names
+
+    if name.endswith(ENDINGS):
+        return Path(name).is_file()
+    known = recipe_names()
+    return name in known or sum(is_short_for(name, each) for each in known) == 1
+
+
 def list_methods() -> dict[str, str]:
     """The names of all methods, each with one line about it. torch is not imported."""
     from selfkd.methods import METHODS

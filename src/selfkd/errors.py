@@ -104,8 +104,8 @@ class OptionError(UserError, ValueError):
     def __init__(self, option: str, value: object, allowed: str = "", *, reason: str = "") -> None:
         is_switch = value is True and option.startswith("--")  # the user wrote no value
         given = option if is_switch else f"{option}={shown(value)}"
-        if value is None and not reason:
-            super().__init__(f"{option} is missing; it must be {allowed}")
+        if value is None:
+            super().__init__(f"{option} is missing; {reason or f'it must be {allowed}'}")
         else:
             super().__init__(f"{given} is not allowed; {reason or f'{option} must be {allowed}'}")
         self.option, self.value, self.allowed, self.reason = option, value, allowed, reason

@@ -205,7 +205,14 @@ BAD = {
     "format": (["export", "nowhere", "--format", "pickle"], "invalid choice: 'pickle'"),
     "demo method": (["train", "method=ps_kd"], "method= needs a recipe"),
     "demo name": (["train", "name=mine"], "name= needs a recipe"),
-    "two recipes": (["train", RECIPE, "demo/digits/resnet18/plain"], "'demo/digits/resnet18/plain' is not an override"),
+    "two recipes": (
+        ["train", RECIPE, "demo/digits/resnet18/plain"],
+        f"'demo/digits/resnet18/plain' is not an override; after the recipe {RECIPE!r} write key=value; "
+        "'selfkd compare' takes several recipes",
+    ),
+    "two short names": (["train", RECIPE, "photos/resnet18/plain"], "; 'selfkd compare' takes several recipes"),
+    "a recipe and a long text": (["train", RECIPE, "x" * 300], "xx' is not an override; after the recipe"),
+    "a recipe and a folder": (["train", RECIPE, "."], "; for the images in this folder write data.root=."),
     "flag": (["train", RECIPE, "--faast"], "unrecognized arguments: --faast"),
     "near flag": (["train", RECIPE, "--overwite"], "unrecognized arguments: --overwite; nearest: --overwrite"),
     "near flag of another verb": (["predict", "run", "x.png", "--topp", "2"], "--topp 2; nearest: --top"),

@@ -29,6 +29,7 @@ def evaluated(made, classes, **changes):
         run="runs/one/seed-0",
         split="test",
         data=None,
+        data_kind=None,
         checkpoint="last",
         epoch=7,
         class_names=tuple(f"class {label}" for label in range(classes)),
@@ -110,7 +111,7 @@ def test_a_single_image():
 def test_another_folder_and_its_absent_classes():
     made = predictions(3)
     absent = evaluated(dataclasses.replace(made, labels=torch.zeros(60, dtype=torch.int64)), 3)
-    text = evaluation_report(dataclasses.replace(absent, split=None, data="photos\x1b[2J"))
+    text = evaluation_report(dataclasses.replace(absent, split=None, data="photos\x1b[2J", data_kind="folder"))
     assert "60 images of the folder photos\\x1b[2J\n" in text, "a name cannot move the cursor"
     assert "Classes without images (2 of 3): class 1, class 2" in text
     assert cells(text, "class 1")[-1] == ""

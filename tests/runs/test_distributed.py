@@ -206,6 +206,10 @@ def test_a_part_of_the_main_program_is_refused_before_a_process_starts(start, st
     recipe = resolve(PLAIN, {"method": "__main__:Mine"})
     with pytest.raises(RecipeError, match="method=__main__:Mine is defined in the main program.* a module of its own"):
         train_in_processes(Training(recipe, tmp_path, False, False, False), 2)
+    of_teacher = {"teacher": "file", "teacher.path": "teacher.pth", "teacher.backbone": "__main__:Mine"}
+    student = resolve(PLAIN, {"method": "kd", **of_teacher})
+    with pytest.raises(RecipeError, match="teacher.backbone=__main__:Mine is defined in the main program"):
+        train_in_processes(Training(student, tmp_path, False, False, False), 2)
     assert not started
 
 

@@ -14,7 +14,7 @@ from image_sets import write_folder
 from selfkd.errors import DataError, OptionError, RunError
 from selfkd.evaluation.split_metrics import SPLIT_METRICS
 from selfkd.json_text import to_json
-from selfkd.reports.evaluation_report import evaluation_reports
+from selfkd.reports.evaluation_report import evaluation_report, evaluation_reports
 from selfkd.runs import evaluate as evaluation_module
 from selfkd.runs.evaluate import evaluate
 
@@ -190,7 +190,7 @@ def test_several_sets_of_images_give_one_evaluation_each(photographs, tmp_path):
     evaluations = selfkd.evaluate(photographs.path, data=[test, str(table), few, dataset])
     alone = [selfkd.evaluate(photographs.path, data=each) for each in (test, few)]
     assert [evaluations[0], evaluations[2]] == alone
-    assert [each.data for each in evaluations] == [str(test), str(table), str(few), "Dataset Photographs"]
+    assert [each.data for each in evaluations] == [str(test), str(table), str(few), "Photographs"]
     for other in (evaluations[1], evaluations[3]):
         assert (other.scores, other.confusion) == (evaluations[0].scores, evaluations[0].confusion)
     assert selfkd.evaluate(photographs.path, data=[few]) == [alone[1]]
@@ -202,6 +202,11 @@ def test_several_sets_of_images_give_one_evaluation_each(photographs, tmp_path):
         "## Dataset Photographs",
     ]
     assert f"6 images of the CSV file {table}" in text
+    twice = selfkd.evaluate(photographs.path, data=[dataset, dataset])
+    folder = few.rename(tmp_path / "Dataset few")
+    assert f"of the folder {folder}" in evaluation_report(selfkd.evaluate(photographs.path, data=folder))
+    headings = [line for line in evaluation_reports(twice).splitlines() if line.startswith("## ")]
+    assert headings == ["## Dataset Photographs 1", "## Dataset Photographs 2"]
     with pytest.raises(DataError, match="nowhere is not a folder"):
         selfkd.evaluate(photographs.path, data=[test, tmp_path / "nowhere"])
     with pytest.raises(OptionError, match="must be one or more folders, CSV files or Datasets"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -130,10 +131,17 @@ def _recipe_and_overrides(arguments: Sequence[str]) -> tuple[str | None, list[st
 
     Raises: RecipeError: if there are two recipes.
     """
-    from selfkd.api import list_recipes
-
     named, overrides = recipes_and_overrides(arguments)
     if len(named) > 1:
-        advice = "; 'selfkd compare' takes several recipes" if named[1] in list_recipes() else ""
-        raise RecipeError(f"{named[1]!r} is not an override; after the recipe {named[0]!r} write key=value{advice}")
+        recipe, other = named[:2]
+        raise RecipeError(f"{other!r} is not an override; after the recipe {recipe!r} write key=value{_advice(other)}")
     return next(iter(named), None), overrides
+
+
+def _advice(argument: str) -> str:
+    """What the user may have meant by a second argument that is no override."""
+    from selfkd import api
+
+    if os.path.isdir(argument):  # noqa: PTH112  # no error for a text that is too long
+        return f"; for the images in this folder write data.root={argument}"
+    return "; 'selfkd compare' takes several recipes" if api.is_recipe(argument) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,7 +65,8 @@ class Evaluation:
     Args:
         run: the run's folder.
         split: name of the run's split that was evaluated; None for other images.
-        data: the path of the other images, or `Dataset` and the name of its class; None for a split.
+        data: the path of the other images, or the name of their Dataset; None for a split.
+        data_kind: "folder", "CSV file" or "Dataset"; None for a split.
         checkpoint: "last" or "best", the epoch of the weights.
         epoch: that epoch, counted from 1.
         class_names: K names.
@@ -82,6 +83,7 @@ class Evaluation:
     run: str
     split: str | None
     data: str | None
+    data_kind: Literal["folder", "CSV file", "Dataset"] | None
     checkpoint: str
     epoch: int
     class_names: tuple[str, ...]

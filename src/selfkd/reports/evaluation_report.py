@@ -11,7 +11,6 @@ from selfkd.evaluation.ensemble import ENSEMBLE
 from selfkd.evaluation.evaluation import Evaluation, TemperatureScaling
 from selfkd.evaluation.intervals import SAMPLES
 from selfkd.evaluation.scores import Score, Scores, digits
-from selfkd.given_paths import CSV_ENDING
 from selfkd.terminal import printable
 
 __all__ = ["evaluation_report", "evaluation_reports"]
@@ -35,10 +34,7 @@ def _images_of(evaluation: Evaluation) -> str:
     """What images were evaluated, in words that follow "the"."""
     if evaluation.data is None:
         return f"{evaluation.split} split"
-    if evaluation.data.startswith("Dataset "):
-        return printable(evaluation.data)
-    is_table = evaluation.data.lower().endswith(CSV_ENDING)
-    return printable(f"{'CSV file' if is_table else 'folder'} {evaluation.data}")
+    return printable(f"{evaluation.data_kind} {evaluation.data}")
 
 
 def _parts(evaluation: Evaluation) -> Iterator[list[str]]:

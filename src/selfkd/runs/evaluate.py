@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch.utils.data import Dataset
 
 from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.data.sources.base import Source
+from selfkd.data.sources.csv_file import CsvFile
 from selfkd.data.sources.labelled_images import read_labelled_images
 from selfkd.data.splits import Split, Splits
 from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError
@@ -205,6 +206,13 @@ def predict_split(
         return evaluator.predictions(must_be_kept=False)
 
 
+class _Place(NamedTuple):
+    """Where images of others come from: the kind of the place, and its path or the name of the Dataset."""
+
+    kind: Literal["folder", "CSV file", "Dataset"]
+    name: str
+
+
 @dataclass(frozen=True)
 class _Evaluator:
     """Evaluates the method of a run on images.
@@ -212,7 +220,7 @@ class _Evaluator:
     Args:
         saved: the run.
         split: name of the run's split; None for `data`.
-        data: the path of the other images, or the name of their Dataset; None for a split.
+        data: the kind of the other images and their path or the name of their Dataset; None for a split.
         source: the run's data set, which says how images are normalised.
         method: the run's method with its weights, on `device`.
         epoch: the epoch of the weights, counted from 1.
@@ -226,7 +234,7 @@ class _Evaluator:
 
     saved: SavedRun
     split: str | None
-    data: str | None
+    data: _Place | None
     source: Source
     method: Method
     epoch: int
@@ -273,13 +281,13 @@ class _Evaluator:
         weights, epoch = _weights_of(saved)
         with memory_for(*_READING):
             source: Source = saved.recipe.build("data")
-            columns = (getattr(source, "path_column", None), getattr(source, "label_column", None))
+            columns = source if isinstance(source, CsvFile) else None
             names, transform, side = saved.class_names, source.image_transform(), saved.input_size[-1]
-            images = [read_labelled_images(place, names, transform, side, *columns) for place in places]
+            images = [read_labelled_images(place, names, transform, side, columns) for place in places]
             method = saved.method().to(_device())
         return [
-            cls(saved, None, _name_of(place), source, method, epoch, names, each, None, False, _device(), weights)
-            for place, each in zip(places, images, strict=True)
+            cls(saved, None, place, source, method, epoch, names, each, None, False, _device(), weights)
+            for place, each in zip(_named(places), images, strict=True)
         ]
 
     @contextmanager
@@ -311,7 +319,8 @@ class _Evaluator:
         return Evaluation(
             run=str(self.saved.folder.path),
             split=self.split,
-            data=self.data,
+            data=None if self.data is None else self.data.name,
+            data_kind=None if self.data is None else self.data.kind,
             checkpoint=self.saved.checkpoint,
             epoch=self.epoch,
             class_names=self.class_names,
@@ -421,9 +430,17 @@ def _weights_of(saved: SavedRun) -> tuple[dict[str, int], int]:
     return weights, epoch
 
 
-def _name_of(place: LabelledImages) -> str:
-    """The path of labelled images, or the name of their Dataset."""
-    return str(Path(place)) if isinstance(place, str | os.PathLike) else f"Dataset {type(place).__name__}"
+def _named(places: Sequence[LabelledImages]) -> list[_Place]:
+    """The kinds and names of sets of labelled images. Several Datasets of one class are numbered from 1."""
+    classes = [None if isinstance(place, str | os.PathLike) else type(place).__name__ for place in places]
+    named: list[_Place] = []
+    for at, (place, name) in enumerate(zip(places, classes, strict=True)):
+        if isinstance(place, str | os.PathLike):
+            named.append(_Place("folder" if Path(place).is_dir() else "CSV file", str(Path(place))))
+        else:
+            number = f" {classes[: at + 1].count(name)}" if classes.count(name) > 1 else ""
+            named.append(_Place("Dataset", f"{name}{number}"))
+    return named
 
 
 def _check_together(split: str, data: object, keep_logits: bool) -> None:

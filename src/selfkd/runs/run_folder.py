@@ -46,7 +46,7 @@ class RunFolder:
     teacher_file = _Entry("teacher.json")
     """The teacher's record, in runs that have a teacher."""
     weights_file = _Entry("starting_weights.json")
-    """SHA-256 of the files that the networks started from, in runs that have some: "backbone" or "peer" to checksum."""
+    """The files that the networks started from, in runs that have some; see `selfkd.runs.starting_weights`."""
     metrics_file = _Entry("metrics.csv")
     """One row for each epoch."""
     checkpoints = _Entry("checkpoints")

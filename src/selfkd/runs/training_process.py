@@ -25,6 +25,7 @@ from selfkd.error_log import error_log
 from selfkd.errors import RecipeError, SelfKDError
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.sections import TEACHER_PREFIX
 
 __all__ = ["ErrorReport", "Training", "TrainingProcess", "check_importable", "stop_all"]
 
@@ -226,11 +227,12 @@ def stop_all(processes: Collection[TrainingProcess], number: int = signal.SIGTER
 
 
 def check_importable(recipe: Recipe) -> None:
-    """Check that another process can import the custom parts of a recipe.
+    """Check that another process can import the custom parts of a recipe and of its teacher's recipe.
 
     Raises: RecipeError: if one of them is defined in the main program, such as a notebook.
     """
-    for section, name in recipe.parts.items():
+    of_teacher = {f"{TEACHER_PREFIX}{key}": value for key, value in recipe.of_teacher.items()}
+    for section, name in {**recipe.parts, **of_teacher}.items():
         if name.partition(":")[0] == _MAIN:
             raise RecipeError(
                 f"{section}={name} is defined in the main program, which the processes that train do not import; put "

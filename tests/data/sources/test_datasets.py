@@ -162,13 +162,46 @@ class Locked(Digits):
         self.lock = threading.Lock()
 
 
-def test_a_dataset_that_cannot_be_sent_to_a_worker_is_refused(monkeypatch):
+@pytest.fixture
+def spawned():
+    """New processes are spawned, as by default on most systems."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+def test_forked_workers_share_a_dataset_that_cannot_be_sent():
+    assert list(loader_of(load(Locked(), whole_images=True), 1).batches(0))
+
+
+def test_a_dataset_that_cannot_be_sent_to_a_worker_is_refused(spawned):
     splits = load(Locked(), whole_images=True)
-    assert list(loader_of(splits, 1).batches(0))  # forked workers share it
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "spawn")
     with pytest.raises(DataError, match="cannot be sent to the processes that read them: TypeError.*loader.workers=0"):
         list(loader_of(splits, 1).batches(0))
     assert list(loader_of(splits, 0).batches(0))
+
+
+class Counted(Digits):
+    """Counts how often it is copied to another process."""
+
+    copies = 0
+
+    def __getstate__(self):
+        Counted.copies += 1
+        return self.__dict__
+
+
+def test_a_dataset_is_not_copied_before_the_first_worker_starts(spawned, monkeypatch):
+    """The start of a process copies it; images in memory may be many gigabytes."""
+
+    def start(process):
+        raise OSError("no process is needed here")
+
+    monkeypatch.setattr(multiprocessing.Process, "start", start)
+    with pytest.raises(OSError, match="no process is needed here"):
+        list(loader_of(load(Counted(convert=as_array), whole_images=True), 2).batches(0))
+    assert Counted.copies == 0
 
 
 def test_a_dataset_can_be_sent_to_a_spawned_worker():

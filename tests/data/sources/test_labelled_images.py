@@ -5,8 +5,9 @@ import torch
 
 from image_sets import digit, write_folder
 from selfkd.data.reading.resizing import centre_square
+from selfkd.data.sources.csv_file import CsvFile
 from selfkd.data.sources.labelled_images import read_labelled_images
-from selfkd.errors import DataError
+from selfkd.errors import DataError, OptionError
 
 NAMES = ("digit 2", "digit 0", "digit 7", "digit 1")
 
@@ -113,6 +114,26 @@ def test_a_table_gives_its_test_split(tmp_path, caplog):
         read(write_table(tmp_path, ["file,class", rows[0], f"{files[1].relative_to(tmp_path)},cat"]))
     with pytest.raises(DataError, match=r"that are not in .*: 1; .*\(line 2: gone.png\)"):
         read(write_table(tmp_path, ["file,class", "gone.png,digit 2"]))
+    with pytest.raises(DataError, match=r"1; they are relative to the folder of the CSV file"):
+        read(write_table(tmp_path, ["file,class", "gone.png,digit 2"]))
+    message = r"data.path_column is missing; no column of .* names 'bild', 'class': write a usual name there"
+    with pytest.raises(OptionError, match=message):
+        read(write_table(tmp_path, ["bild,class", "0.png,digit 2"]))
+
+
+def test_a_table_has_the_columns_and_the_image_folder_of_the_run(tmp_path):
+    images = write_folder(tmp_path / "images", 1)
+    files = sorted(images.rglob("*.png"))
+    rows = [f"{file.relative_to(images)} ,{file.parent.name} " for file in files]  # spaces at the ends do not count
+    table = write_table(tmp_path, ["bild,class", *rows])
+
+    def of_run(root):
+        columns = CsvFile(path_column="bild", image_root=str(root))
+        return read_labelled_images(table, NAMES, centre_square(16, 16, "bilinear"), 16, columns)
+
+    assert of_run(images).labels.tolist() == [1, 3, 0]
+    with pytest.raises(DataError, match=r"that are not in .*nowhere: 3; data.image_root names their folder"):
+        of_run(tmp_path / "nowhere")
 
 
 class Named(list):

@@ -7,7 +7,6 @@ itself, so no pixel depends on the number of workers.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -62,7 +61,7 @@ def killed_workers_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+        if not _names_killed_worker(error):
             raise
         raise WorkerKilledError(
             "a process that reads images was killed, perhaps because memory ran out; fewer loader.workers need less "
@@ -106,45 +105,46 @@ def _streamed(reader: _Reader, tasks: Sequence[_Task], workers: int, device: tor
 
     Raises: DataError: naming the image that cannot be read; or if the data cannot be sent to worker processes.
     """
-    if workers:
-        _check_sendable(reader)
     with warnings.catch_warnings():
         # torch would warn in every epoch that there are more workers than it recommends.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
-        batches = iter(
-            DataLoader(
-                reader,
-                batch_size=None,  # a task is a batch
-                sampler=tasks,
-                num_workers=workers,
-                collate_fn=_as_it_is,
-                pin_memory=device.type == "cuda",
-                worker_init_fn=_leave_interrupts_to_the_parent,
-                generator=torch.Generator(),  # by default it takes its seed from the model's random numbers
-            )
+        warnings.filterwarnings("ignore", message="Got pickle error", category=UserWarning)  # our error says it
+        loader = DataLoader(
+            reader,
+            batch_size=None,  # a task is a batch
+            sampler=tasks,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_leave_interrupts_to_the_parent,
+            generator=torch.Generator(),  # by default it takes its seed from the model's random numbers
         )
+        batches = _started(loader)
     for images in batches:
         if isinstance(images, DataError):
             raise images
         yield images.to(device, non_blocking=True)
 
 
-def _check_sendable(reader: _Reader) -> None:
-    """Refuse data that workers would need as a copy and that cannot be copied: a user's own `Dataset` may be such data.
+def _started(loader: DataLoader[Tensor | DataError]) -> Iterator[Tensor | DataError]:
+    """The batches of a loader, whose workers have started. A worker that is not forked gets a copy of the data.
 
-    A forked worker shares the memory of this process and needs no copy.
-
-    Raises: DataError: with Python's reason.
+    Raises: DataError: with Python's reason, if the data cannot be copied: a user's own `Dataset` may be such data.
     """
-    if multiprocessing.get_start_method() == "fork":
-        return
     try:
-        pickle.dumps(reader)
+        return iter(loader)
     except Exception as error:  # objects of any kind may refuse in any way
+        copies = loader.num_workers > 0 and multiprocessing.get_start_method() != "fork"
+        if not copies or isinstance(error, OSError) or _names_killed_worker(error):
+            raise
         raise DataError(
             f"the images cannot be sent to the processes that read them: {type(error).__name__}: {error}; "
             "loader.workers=0 reads them in the process that trains"
         ) from error
+
+
+def _names_killed_worker(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
 
 
 def _as_it_is(images: Any) -> Any:

@@ -23,6 +23,7 @@ __all__ = ["CsvRow", "CsvTable", "list_csv", "read_csv", "read_known_classes"]
 _PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path")
 _LABELS = ("label", "class", "class_name", "category", "target")
 _SPLIT = "split"
+_IMAGE_ROOT = "data.image_root names their folder"
 _DELIMITERS = ",;\t"
 
 
@@ -75,7 +76,7 @@ def read_csv(file: Path, path_column: str | None, label_column: str | None) -> C
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     records = _records(reader, file)
     _, header = next(records, (1, []))
-    columns = tuple(name.strip() for name in header)
+    columns = tuple(header)
     path = _position("data.path_column", path_column, _PATHS, columns, file)
     label = _position("data.label_column", label_column, _LABELS, columns, file)
     others = (at for at, name in enumerate(columns) if name.lower() == _SPLIT and at not in (path, label))
@@ -107,7 +108,7 @@ def list_csv(
         rows = [row for row in used if not table.has_splits or row.split == split]
         samples = [(str(root / row.path), label_of[row.label]) for row in rows]
         splits[split] = ImageFiles.of(root, samples, transform, side)
-    problems = (*table.problems, *_file_problems(table.file, used, root))
+    problems = (*table.problems, *_file_problems(table.file, used, root, _IMAGE_ROOT))
     return Listing(class_names, names, splits, problems)
 
 
@@ -117,27 +118,30 @@ def read_known_classes(
     class_names: Sequence[str],
     transform: Callable[[Image.Image], Tensor],
     side: int,
+    image_root: Path | None = None,
 ) -> ImageFiles:
     """The images of a table, labelled by the classes of a trained network. A class may have no image.
 
     Args:
-        table: the table, whose paths are relative to its folder.
+        table: the table.
         split: the only split to read; None for all rows.
         class_names: K names in label order.
         transform: from a decoded image to the uint8 `[3, S, S]` on which a network is evaluated.
         side: S, in pixels.
+        image_root: the folder that paths are relative to, `data.image_root` of the run; None for the table's folder.
     Raises: DataError: if a row cannot be used, or its label is no class.
     """
     rows = [row for row in table.rows if split is None or row.split == split]
     label_of = {name: label for label, name in enumerate(class_names)}
     unknown = [f"line {row.line}: {row.label!r}" for row in rows if row.label not in label_of]
-    problems = [*table.problems, *_file_problems(table.file, rows, table.file.parent)]
+    root = table.file.parent if image_root is None else image_root
+    advice = "they are relative to the folder of the CSV file" if image_root is None else _IMAGE_ROOT
+    problems = [*table.problems, *_file_problems(table.file, rows, root, advice)]
     if unknown:
         message = f"{table.file} has labels that are no class of the run; the run's classes are {few(class_names)}"
         problems.append(Problem("labels", message, tuple(unknown)))
     for problem in problems:
         raise problem.error()
-    root = table.file.parent
     return ImageFiles.of(root, [(str(root / row.path), label_of[row.label]) for row in rows], transform, side)
 
 
@@ -168,7 +172,10 @@ def _position(option: str, name: str | None, usual: Iterable[str], columns: Sequ
         lower = [column.lower() for column in columns]
         name = next((columns[lower.index(each)] for each in usual if each in lower), None)
         if name is None:
-            reason = f"the first line of {file} must name the columns, and names {listed}; give the right one of them"
+            reason = (
+                f"no column of {file} has a usual name ({', '.join(usual)}); its first line names {listed}: write a "
+                f"usual name there, or train with {option}=NAME"
+            )
             raise OptionError(option, None, reason=reason)
     if columns.count(name) != 1:
         often = "twice" if name in columns else "not at all"
@@ -178,7 +185,7 @@ def _position(option: str, name: str | None, usual: Iterable[str], columns: Sequ
 
 
 def _records(reader: Any, file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The fields of every row, and the line in which it begins. Empty lines are left out.
+    """The fields of every row, without spaces around them, and the line in which it begins. Empty lines are left out.
 
     Args:
         reader: a `csv.reader`.
@@ -194,7 +201,7 @@ def _records(reader: Any, file: Path) -> Iterator[tuple[int, list[str]]]:
         if fields is None:
             return
         if fields:
-            yield line, fields
+            yield line, [field.strip() for field in fields]
 
 
 def _rows(
@@ -212,7 +219,7 @@ def _rows(
     for line, fields in numbered:
         fault = _fault(fields, width, path, label, split)
         if fault is None:
-            rows.append(CsvRow(fields[path], fields[label], "" if split is None else fields[split].strip(), line))
+            rows.append(CsvRow(fields[path], fields[label], "" if split is None else fields[split], line))
         else:
             faults.append(f"line {line}: {fault}")
     return rows, faults
@@ -222,15 +229,15 @@ def _fault(fields: Sequence[str], width: int, path: int, label: int, split: int 
     if len(fields) != width:
         return f"{len(fields)} fields instead of {width}"
     named = {"path": path, "label": label, "split": split}
-    empty = [name for name, at in named.items() if at is not None and not fields[at].strip()]
+    empty = [name for name, at in named.items() if at is not None and not fields[at]]
     return f"no {' and no '.join(empty)}" if empty else None
 
 
-def _file_problems(file: Path, rows: Collection[CsvRow], root: Path) -> Iterator[Problem]:
-    """Files that are missing, and images with two labels."""
+def _file_problems(file: Path, rows: Collection[CsvRow], root: Path, advice: str) -> Iterator[Problem]:
+    """Files that are missing, with advice about their paths, and images with two labels."""
     missing = [f"line {row.line}: {row.path}" for row in rows if not _exists(root / row.path)]
     if missing:
-        message = f"image files of {file} that are not in {root}: {len(missing)}; data.image_root names their folder"
+        message = f"image files of {file} that are not in {root}: {len(missing)}; {advice}"
         yield Problem("missing files", message, tuple(missing))
     first: dict[str, CsvRow] = {}
     for_two = []

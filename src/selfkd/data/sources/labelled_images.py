@@ -15,6 +15,7 @@ from torch import Tensor
 from selfkd.data.reading.class_folders import list_known_classes, visible_folders
 from selfkd.data.reading.csv_files import read_csv, read_known_classes
 from selfkd.data.reading.dataset_images import DatasetSamples, dataset_name
+from selfkd.data.sources.csv_file import CsvFile
 from selfkd.data.sources.split_names import usual_test_split
 from selfkd.data.splits import IndexedImages
 from selfkd.errors import DataError, few
@@ -29,8 +30,7 @@ def read_labelled_images(
     class_names: Sequence[str],
     transform: Callable[[Image.Image], Tensor],
     side: int,
-    path_column: str | None = None,
-    label_column: str | None = None,
+    columns: CsvFile | None = None,
 ) -> IndexedImages:
     """The images of a folder with one folder per class, of a CSV file, or of a torch Dataset.
 
@@ -41,8 +41,8 @@ def read_labelled_images(
         class_names: K names of the network's classes in label order. A class may have no image.
         transform: from a decoded image to the uint8 `[3, S, S]` on which the network is evaluated.
         side: S, in pixels.
-        path_column: name of the column of paths in a CSV file; None for the usual names.
-        label_column: name of the column of labels in a CSV file; None for the usual names.
+        columns: the data set of a run that was trained on a CSV file; it gives the names of the columns and the folder
+            of the images. None for the usual names and the folder of the CSV file.
     Raises:
         DataError: if there is no such folder or file, or its labels are not classes of the network.
         OptionError: if a CSV file lacks a column.
@@ -51,13 +51,15 @@ def read_labelled_images(
         return _of_dataset(place, class_names, transform, side)
     path = Path(os.path.expanduser(place))  # noqa: PTH111  # leaves `~` before the name of an unknown user
     if path.is_file():
-        table = read_csv(path, path_column, label_column)
+        known = CsvFile() if columns is None else columns
+        table = read_csv(path, known.path_column, known.label_column)
         split = usual_test_split(table.splits)
         if split is not None:
             _log.info("%s has splits; its split %s is evaluated", path, split)
         elif table.has_splits:
             raise DataError(f"{path} has no split called test or validation, but {few(sorted(table.splits))}")
-        return read_known_classes(table, split, class_names, transform, side)
+        root = None if known.image_root is None else Path(known.image_root)
+        return read_known_classes(table, split, class_names, transform, side, root)
     if not path.is_dir():
         raise DataError(
             f"{path} is not a folder; expected one that holds a folder of images for each class, or a CSV file"

@@ -6,7 +6,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,7 +64,6 @@ class _CalledDatasets(DatasetObjects):
             raise DataError(f"data {self._name!r}{called} raised {reason}") from error
 
 
-@functools.cache
 def source_of(name: str, target: Any) -> type[Source]:
     """The data set of a user's own class or function.
 
@@ -83,8 +82,14 @@ def source_of(name: str, target: Any) -> type[Source]:
             missing = ", ".join(f"{each}()" for each in sorted(target.__abstractmethods__))
             raise UserError(f"data {name!r} is abstract: it does not define {missing}; name a class that does")
         return target
-    if not callable(target):
+    if not callable(target) or not isinstance(target, Hashable):  # the cache needs its hash
         raise UserError(f"data {name!r} is {shown(target)}; it must be a class of selfkd's Source, or {_GIVES}")
+    return _class_of(name, target)
+
+
+@functools.cache
+def _class_of(name: str, target: Callable[..., Any]) -> type[_CalledDatasets]:
+    """The data set whose options are the arguments of a class or function that gives Datasets."""
     parameters = _parameters(name, target)
     chosen_by = _choosing(parameters)
     options, paths = [], set()
@@ -97,8 +102,8 @@ def source_of(name: str, target: Any) -> type[Source]:
             continue
         if hasattr(_CalledDatasets, option):
             raise UserError(
-                f"data {name!r} has the argument {option}, but data.{option} is an option of every Dataset; give the "
-                "argument another name"
+                f"data {name!r} has the argument {option}, a name that every data set uses itself; give the argument "
+                "another name"
             )
         is_typed = not isinstance(parameter.annotation, str) and parameter.annotation is not parameter.empty
         kind = parameter.annotation if is_typed else Any
