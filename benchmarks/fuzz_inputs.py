@@ -915,7 +915,7 @@ def _tables() -> Iterator[Input]:
 
 def _csv_files(ground: Ground) -> Iterator[Input]:
     """Spoilt CSV files, examined, trained on and evaluated. Each is called `labels.csv`."""
-    images = sorted(map(str, (ground.images / "train").rglob("*.png")))
+    images = sorted(map(str, ground.images.rglob("*.png")))
     rows = "".join(f"{image},{Path(image).parent.name}\n" for image in images)
     contents: Mapping[str, str | bytes] = {
         "good": f"path,label\n{rows}",
@@ -938,7 +938,7 @@ def _csv_files(ground: Ground) -> Iterator[Input]:
         "an open quote": f'path,label\n{rows}"a.png,other\n',
         "escapes": f"path,label\n{rows}a\x1b[2J.png,\x1b[31mred\n",
         "another encoding": f"path,label\n{rows}é.png,other\n".encode("latin-1"),
-        "bytes of an image": Path(images[0]).read_bytes(),
+        "bytes of an image": _png_header(16, 16),
         "a split alone": "path,label,split\n" + rows.replace("\n", ",train\n"),
         "unknown splits": "path,label,split\n" + rows.replace("\n", ",x\x1b[2J\n"),
         "many columns": ",".join(map(str, range(100_000))) + "\n",
@@ -961,14 +961,16 @@ def _csv_files(ground: Ground) -> Iterator[Input]:
 
 def _files_of_weights(ground: Ground) -> Iterator[Input]:
     """Spoilt files of weights that a network, or a peer, is to start from."""
-    good = (ground.run / "model.safetensors").read_bytes()
+
+    def good() -> bytes:
+        return (ground.run / "model.safetensors").read_bytes()
 
     def saved(content: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
         def write(file: Path) -> None:
             import torch
             from safetensors.torch import load
 
-            torch.save(content(load(good)), file)
+            torch.save(content(load(good())), file)
 
         return write
 
@@ -982,9 +984,9 @@ def _files_of_weights(ground: Ground) -> Iterator[Input]:
         "empty.safetensors": lambda file: file.touch(),
         "empty.pth": lambda file: file.touch(),
         "text.pth": lambda file: file.write_text("text"),
-        "cut.safetensors": lambda file: file.write_bytes(good[: len(good) // 2]),
-        "of another format.pth": lambda file: file.write_bytes(good),
-        "of a forged length.safetensors": lambda file: file.write_bytes(b"\xff" * 8 + good[8:]),
+        "cut.safetensors": lambda file: file.write_bytes(good()[:10_000]),
+        "of another format.pth": lambda file: file.write_bytes(good()),
+        "of a forged length.safetensors": lambda file: file.write_bytes(b"\xff" * 8 + good()[8:]),
         "a pipe.pth": os.mkfifo,
         "a folder.pth": Path.mkdir,
         "a link to itself.pth": lambda file: file.symlink_to(file.name),

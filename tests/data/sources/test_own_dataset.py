@@ -87,6 +87,8 @@ def test_mistakes_of_the_user_are_named(images):
         recipe_of("LikeTorchvision", **{"data.root": str(images), "data.larges": 1})
     with pytest.raises(UserError, match="data.largest='a' is not allowed; data.largest must be a whole number"):
         recipe_of("LikeTorchvision", **{"data.root": str(images), "data.largest": "a"})
+    with pytest.raises(DataError, match="data 'sys:exit' raised SystemExit"):
+        resolve("demo/digits/resnet18/plain", {"data": "sys:exit"}).build("data").load(seed=0)
     message = r"with train=True raised RuntimeError: Dataset not found in .*; use download=True \(.*own_datasets.py"
     with pytest.raises(DataError, match=message):
         splits_of("LikeTorchvision", **{"data.root": str(images / "nowhere")})

@@ -58,7 +58,7 @@ class _CalledDatasets(DatasetObjects):
             return type(self)._target(**{**options, **paths, **choice})
         except SelfKDError:
             raise
-        except Exception as error:  # somebody's code may fail in any way
+        except (Exception, SystemExit) as error:  # somebody's code may fail in any way
             called = f" with {', '.join(f'{name}={shown(value)}' for name, value in choice.items())}" if choice else ""
             reason = f"{type(error).__name__}: {error}{place_of(error.__traceback__)}"
             raise DataError(f"data {self._name!r}{called} raised {reason}") from error
