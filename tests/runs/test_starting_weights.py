@@ -1,5 +1,7 @@
 """Runs that start from a file of weights: what is loaded and said, what is refused, and when the file is not needed."""
 
+import hashlib
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -95,6 +97,24 @@ def test_every_missing_and_unexpected_tensor_is_said(file, said):
     )
     assert f"{file} {lacking}" in said()
     assert f"{file} has 1 tensors that the network does not have: extra.weight" in said()
+
+
+def test_the_run_keeps_every_missing_and_unexpected_key_also_those_outside_the_prefix(file, tmp_path, said):
+    weights = load_file(file)
+    missing = [key for key in weights if key.startswith("layer1.0.bn")]
+    around = {f"queue.{index}": torch.ones(1) for index in range(7)}
+    kept = {f"encoder.{key}": value for key, value in weights.items() if key not in missing}
+    torch.save({"state_dict": {**kept, **around, "encoder.extra": torch.ones(1)}}, tmp_path / "encoder.pth")
+    folder = trained(tuned(tmp_path / "encoder.pth", trainer__epochs=1), tmp_path)
+    record = json.loads(folder.weights_file.read_text())["backbone"]
+    assert sorted(record["missing"]) == sorted(missing)
+    assert len(missing) > 5, "more than the log names"
+    assert record["unexpected"] == [*around, "encoder.extra"]
+    assert record["sha256"] == hashlib.sha256((tmp_path / "encoder.pth").read_bytes()).hexdigest()
+    (line,) = {message for message in said() if "does not have" in message}
+    assert line.endswith(
+        "has 8 tensors that the network does not have: queue.0, queue.1, queue.2, queue.3, queue.4 and 3 more"
+    )
 
 
 def without(weights, *names):

@@ -10,7 +10,7 @@ from typing import Any
 
 from selfkd.errors import RecipeError, UnknownNameError, few, shown
 from selfkd.recipes.grid import expand
-from selfkd.recipes.sections import override
+from selfkd.recipes.sections import FOLLOWING, override
 from selfkd.recipes.yaml_files import Budget, read_mapping
 
 __all__ = ["ENDINGS", "full_name", "is_short_for", "read_recipe", "recipe_names", "recipe_summary"]
@@ -81,6 +81,9 @@ def _read(name: str, seen: tuple[str, ...], budget: Budget) -> dict[str, Any]:
     for key, value in content.items():
         if isinstance(value, dict) and key != "published":
             raise RecipeError(f"{name}: keys are flat; write '{key}.<option>: <value>', not a mapping under {key!r}")
+    following = content.get(FOLLOWING, [])
+    if not isinstance(following, list) or not all(isinstance(key, str) for key in following):
+        raise RecipeError(f"{name}: {FOLLOWING}={shown(following)} is not allowed; {FOLLOWING} must be a list of keys")
     merged: dict[str, Any] = {}
     included = content.pop("include", [])
     for part in included if isinstance(included, list) else [included]:

@@ -23,7 +23,7 @@ from selfkd.recipes.key_checks import check_keys, check_numbers
 from selfkd.recipes.option_values import option_values
 from selfkd.recipes.recipe import WEIGHTS, Recipe, is_of_machine
 from selfkd.recipes.run_names import checked_name, name_with_changes, recipe_stem
-from selfkd.recipes.sections import ALWAYS, CHOSEN, TEACHER_PREFIX, override
+from selfkd.recipes.sections import ALWAYS, CHOSEN, FOLLOWING, TEACHER_PREFIX, follows_again, override
 from selfkd.recipes.teacher_keys import take_teacher_keys
 from selfkd.recipes.values import not_allowed
 from selfkd.recipes.weights_preprocessing import following_weights
@@ -48,7 +48,9 @@ def resolve(name: str | Recipe, overrides: Mapping[str, Any] | None = None, trus
     if isinstance(name, Recipe):
         if not overrides:
             return name
-        changed = _changed(name.name, name.flat(), overrides).with_given_of(name)
+        changed = _changed(name.name, name.stored(), overrides).with_given_of(name)
+        if follows_again(name.flat(), overrides):
+            return changed
         return replace(changed, undecided=name.undecided.difference(overrides))
     name = full_name(name)
     given = read_recipe(name)
@@ -127,6 +129,7 @@ def _flat_without_overrides(stem: str, given: Mapping[str, Any], merged: Mapping
 
 def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, Any]) -> Recipe:
     keys = dict(flat)
+    following = frozenset(keys.pop(FOLLOWING, ())).intersection(keys)
     of_teacher = take_teacher_keys(keys)
     parts = _take_parts(keys)
     check_keys(parts, keys)
@@ -142,7 +145,9 @@ def _resolve_keys(name: str, flat: Mapping[str, Any], published: Mapping[str, An
     if method.needs.peer:
         _complete_peer(parts, keys)
     seed, options = option_values(parts, keys)
-    recipe = following_weights(Recipe(name, seed, parts, options, published, of_teacher), keys)
+    if method.needs.peer:
+        following |= _following_backbone(parts, options).difference(flat)
+    recipe = following_weights(Recipe(name, seed, parts, options, published, of_teacher, following=following), keys)
     if "augmentation.size" not in keys:
         recipe = _cropping_to_image_size(recipe)
     buildable = [section for section in parts if CHOSEN[section].leading == 0]
@@ -158,6 +163,7 @@ def _cropping_to_image_size(recipe: Recipe) -> Recipe:
     """The recipe whose random crops have the size of the data set's images, where both are options."""
     if "size" not in recipe.options["augmentation"]:
         return recipe
+    recipe = replace(recipe, following=recipe.following | {"augmentation.size"})
     if "data.image_size" in recipe.undecided:
         return replace(recipe, undecided=recipe.undecided | {"augmentation.size"})
     side = recipe.options["data"].get("image_size")
@@ -188,6 +194,12 @@ def _complete_peer(parts: dict[str, str], keys: dict[str, Any]) -> None:
     if parts.setdefault("peer", parts["backbone"]) == parts["backbone"]:
         for key in [key for key in keys if key.startswith("backbone.")]:
             keys.setdefault(f"peer.{key.removeprefix('backbone.')}", keys[key])
+
+
+def _following_backbone(parts: Mapping[str, str], options: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """The keys of a peer that follow the backbone, unless the recipe sets them."""
+    copied = options["peer"] if parts["peer"] == parts["backbone"] else ()
+    return frozenset({"peer", *(f"peer.{option}" for option in copied)})
 
 
 def _check_plain(subject: str, section: str, options: Mapping[str, Any]) -> None:

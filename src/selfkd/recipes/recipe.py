@@ -13,7 +13,7 @@ import yaml
 from selfkd.catalogue import import_target, is_own, place_of
 from selfkd.errors import OptionError, RecipeError, SelfKDError, UserError, shown
 from selfkd.recipes.part_options import common_options
-from selfkd.recipes.sections import CHOSEN, TEACHER_PREFIX, part, sections_of
+from selfkd.recipes.sections import CHOSEN, FOLLOWING, TEACHER_PREFIX, part, sections_of
 
 __all__ = ["MACHINE", "WEIGHTS", "WITHOUT_EFFECT", "Recipe", "differences", "is_of_machine"]
 
@@ -58,6 +58,9 @@ class Recipe:
         of_teacher: the keys of the teacher's recipe, without their prefix `teacher.`, and their values as texts.
         given: section to the object that a Python caller passed to it: the Dataset of `data=dataset`. No file holds it,
             and it belongs to this process alone.
+        following: flat keys that nobody gave and whose values follow other options. How images are prepared follows the
+            weights of the backbone, the size of random crops follows that of the images, and the peer follows the
+            backbone. If what they follow changes, these values change with it.
         undecided: flat keys whose values a file of weights would give that is gone. A run that has begun knows them.
     """
 
@@ -68,6 +71,7 @@ class Recipe:
     published: Mapping[str, Any] = field(default_factory=dict)
     of_teacher: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    following: frozenset[str] = field(default=frozenset(), compare=False)
     undecided: frozenset[str] = field(default=frozenset(), compare=False)
 
     def flat(self) -> dict[str, Any]:
@@ -85,7 +89,11 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The text of a recipe file that resolves to this recipe."""
-        return yaml.safe_dump(self.flat(), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.stored(), sort_keys=False, allow_unicode=True)
+
+    def stored(self) -> dict[str, Any]:
+        """The flat keys of the recipe file: those of `flat`, and the list of those that follow others."""
+        return self.flat() | ({FOLLOWING: sorted(self.following)} if self.following else {})
 
     def build(self, section: str, /, *arguments: Any, **others: Any) -> Any:
         """Build the part of a section with the recipe's options; `partial(recipe.build, "optimizer")` is a factory.
@@ -186,7 +194,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         before: the flat keys of one experiment.
         after: the flat keys of the other, whose parts are imported.
     """
-    keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key, after) and key != "published"]
+    others = {"published", FOLLOWING}
+    keys = [key for key in dict.fromkeys((*before, *after)) if not is_of_machine(key, after) and key not in others]
     return [
         f"{key}: {shown(before.get(key))} there, {shown(after.get(key))} now"
         for key in keys

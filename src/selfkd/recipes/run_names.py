@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _LONGEST_NAME = 200  # bytes of one folder's name; file systems allow 255
 _LONGEST_PATH = 1000  # bytes of the whole name; systems allow 4096 for the path of a file
 _MOST_FOLDERS = 32
 _CHECKSUM_DIGITS = 8
+# What comes after an option in a name: the next one, the end of a name that does not show everything, or nothing.
+_NEXT_OPTION = rf"\+\w+(?:\.\w+)*=|(?:\+\d+_more)?-[0-9a-f]{{{_CHECKSUM_DIGITS}}}$|$"
 
 _IMPORTANT = (
     "backbone.pretrained",
@@ -60,13 +63,15 @@ def name_with_changes(stem: str, changed: Mapping[str, Any]) -> str:
 
     Each option adds `+key=value`, sorted by key. If a folder's name has no room for all of them, it has those that fit
     whole, the most important first, the number of the others and a checksum of all: `+method=loth+6_more-0c1d2e3f`.
-    Spaces are left out, `/` becomes `_`, and what no folder can have is escaped as in a URL.
+    An option that the stem names already is named once, with its new value. Spaces are left out, `/` becomes `_`, and
+    what no folder can have is escaped as in a URL.
 
     Args:
         stem: the name without overrides.
         changed: the changed keys, in the order of the name, with their values; instead of a path its last part.
     Raises: RecipeError: if no folder can have this name.
     """
+    stem = _without(stem, changed)
     texts = {key: f"+{key}={_as_text(value)}" for key, value in changed.items()}
     whole = "".join(texts.values())
     bytes_left = _LONGEST_NAME - len(stem.rpartition("/")[2].encode(errors="replace"))
@@ -81,6 +86,15 @@ def name_with_changes(stem: str, changed: Mapping[str, Any]) -> str:
             named += text
             left -= 1
     return checked_name(stem + named + _tail(left, checksum))
+
+
+def _without(stem: str, changed: Mapping[str, Any]) -> str:
+    """A name without the options that change again, and without those of parts that change."""
+    folders, slash, last = stem.rpartition("/")
+    for key in changed:
+        option = re.escape(key) + (r"(?:\.\w+)*" if key in CHOSEN else "")
+        last = re.sub(rf"\+{option}=.*?(?={_NEXT_OPTION})", "", last)
+    return folders + slash + last
 
 
 def checked_name(name: str) -> str:

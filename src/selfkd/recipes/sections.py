@@ -14,7 +14,18 @@ from selfkd.supervision import SUPERVISIONS
 from selfkd.teachers import TEACHERS
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
-__all__ = ["ALWAYS", "CHOSEN", "TEACHER_PREFIX", "Chosen", "override", "part", "part_target", "sections_of"]
+__all__ = [
+    "ALWAYS",
+    "CHOSEN",
+    "FOLLOWING",
+    "TEACHER_PREFIX",
+    "Chosen",
+    "follows_again",
+    "override",
+    "part",
+    "part_target",
+    "sections_of",
+]
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,12 @@ ALWAYS: Mapping[str, str] = {
 """The sections without a choice, which every recipe has, and the class of their options."""
 TEACHER_PREFIX = "teacher."
 """The prefix of the options of the section `teacher`, and of the keys of the teacher's recipe."""
+FOLLOWING = "following"
+"""The key under which a resolved recipe lists the keys whose values follow other options; see `Recipe.following`."""
+
+# What other options follow, beside the section `backbone`: images are prepared as its weights expect it, random crops
+# have the size of the images, and a peer has the options of the backbone.
+_FOLLOWED = frozenset({"data", "data.image_size", "data.mean", "data.std", "method"})
 
 
 def sections_of(parts: Mapping[str, str]) -> tuple[str, ...]:
@@ -113,12 +130,33 @@ def part_target(section: str, name: str | None) -> str:
 def override(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The flat keys of a recipe with changes, which come from a command line or from a file that includes the recipe.
 
-    A change that replaces a part also drops the options that the recipe gave to the old part.
+    A change that replaces a part also drops the options that the recipe gave to the old part. Of a resolved recipe, a
+    change of what other options follow also drops these options, so that they follow again.
     """
+    following = set(recipe.get(FOLLOWING, ()))
+    again = following if follows_again(recipe, changes) else set()
     replaced = {
         section
         for section in CHOSEN
         if section in recipe and section in changes and changes[section] != recipe[section]
     }
-    kept = {key: value for key, value in recipe.items() if "." not in key or key.partition(".")[0] not in replaced}
-    return {**kept, **changes}
+    kept = {
+        key: value
+        for key, value in recipe.items()
+        if ("." not in key or key.partition(".")[0] not in replaced) and key not in again
+    }
+    result = {**kept, **changes}
+    following = (following & kept.keys()).difference(changes).union(changes.get(FOLLOWING, ()))
+    if following:
+        result[FOLLOWING] = sorted(following)
+    else:
+        result.pop(FOLLOWING, None)
+    return result
+
+
+def follows_again(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Whether changes of a recipe's flat keys change what other options follow."""
+    return any(
+        (key in _FOLLOWED or key.partition(".")[0] == "backbone") and (key not in recipe or recipe[key] != value)
+        for key, value in changes.items()
+    )

@@ -18,7 +18,8 @@ __all__ = ["following_weights", "preprocessing_of_weights"]
 def following_weights(recipe: Recipe, given: Collection[str]) -> Recipe:
     """The recipe whose data and augmentation are prepared as the weights of its backbone expect it.
 
-    Options that were given stay. If the file of weights is gone, the others stay as well and are `Recipe.undecided`.
+    Options that were given stay, and the others are `Recipe.following`. If the file of weights is gone, these stay as
+    well and are `Recipe.undecided`.
 
     Args:
         recipe: with the value of every option.
@@ -37,6 +38,7 @@ def following_weights(recipe: Recipe, given: Collection[str]) -> Recipe:
     following = following_keys(recipe.options, given)
     if not following:
         return recipe
+    recipe = replace(recipe, following=recipe.following | following)
     file = recipe.file_of_weights("backbone")
     if file is not None and not is_there(file):
         return replace(recipe, undecided=following)

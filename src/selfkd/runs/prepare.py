@@ -20,7 +20,7 @@ from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.overwrite import clear
 from selfkd.runs.records import read_record, write_json, write_text
 from selfkd.runs.run_folder import RunFolder
-from selfkd.runs.starting_weights import checksums
+from selfkd.runs.starting_weights import checksums, starting_weights
 from selfkd.runs.teachers import record_at_path
 from selfkd.training.checkpoint_names import has_checkpoints
 from selfkd.training.memory import memory_for
@@ -47,14 +47,16 @@ def prepare(folder: RunFolder, experiment: Experiment, overwrite: bool) -> None:
     """
     recipe, splits, method = experiment.recipe, experiment.splits, experiment.method
     teacher = method.teacher.record if method.needs.teacher else None
-    weights = checksums(recipe)  # before the run is deleted whose network may be one of the files
+    weights = None
+    if overwrite or not folder.weights_file.exists():
+        weights = starting_weights(recipe, method.networks)  # before the run is deleted that may hold one of the files
     if overwrite:
         clear(folder)
     check_recipe(folder, recipe)
     _check_data(folder, recipe, splits)
     if teacher is not None:
         _check_teacher(folder, teacher)
-    if weights and not folder.weights_file.exists():
+    if weights:
         write_json(folder.weights_file, weights)
     if not folder.recipe_file.exists():
         write_text(folder.recipe_file, recipe.to_yaml())
@@ -160,7 +162,8 @@ def _check_weights(folder: RunFolder, recipe: Recipe) -> None:
     before = read_record(folder.weights_file) if folder.weights_file.exists() else {}
     now = checksums(recipe)
     for section in dict.fromkeys((*before, *now)):
-        file, old, new = recipe.file_of_weights(section), before.get(section), now.get(section)
+        file, new = recipe.file_of_weights(section), now.get(section)
+        old = before[section].get("sha256") if section in before else None
         if old is None and file is not None:
             raise RunError(f"{folder.path} began without {section}.weights={file}; {_ADVICE}")
         if file is None:

@@ -15,7 +15,7 @@ from selfkd.errors import RecipeError, RunError, UserError
 from selfkd.given_paths import RECIPE_FILE, check_run
 from selfkd.recipes.files import read_recipe
 from selfkd.recipes.reader import resolve
-from selfkd.recipes.recipe import MACHINE, Recipe, is_of_machine
+from selfkd.recipes.recipe import MACHINE, WEIGHTS, Recipe, is_of_machine
 from selfkd.runs.records import RunScores, read_scores, read_teacher
 
 __all__ = ["RunFolder"]
@@ -46,7 +46,7 @@ class RunFolder:
     teacher_file = _Entry("teacher.json")
     """The teacher's record, in runs that have a teacher."""
     weights_file = _Entry("starting_weights.json")
-    """SHA-256 of the files that the networks started from, in runs that have some: "backbone" or "peer" to checksum."""
+    """The files that the networks started from, in runs that have some; see `selfkd.runs.starting_weights`."""
     metrics_file = _Entry("metrics.csv")
     """One row for each epoch."""
     checkpoints = _Entry("checkpoints")
@@ -130,7 +130,9 @@ class RunFolder:
             raise RecipeError(
                 f"{', '.join(sorted(fixed))} cannot change in a run that exists; only {', '.join(sorted(MACHINE))} can"
             )
-        return resolve(str(self.recipe_file), overrides, trust_imports)
+        # A run that has begun needs no file of weights. What follows the weights is as in the beginning.
+        used = {key: value for key, value in (overrides or {}).items() if key not in WEIGHTS}
+        return resolve(str(self.recipe_file), used, trust_imports)
 
     def scores(self) -> RunScores:
         """The scores of a finished run. A run of an older version may lack keys.

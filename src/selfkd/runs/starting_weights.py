@@ -1,14 +1,16 @@
 """The files of weights that a run's networks start from: `backbone.weights` and `peer.weights`.
 
 The files are read when a run begins. Their checksums are kept in the run, so that the run does not continue with other
-weights; afterwards the files are not needed any more.
+weights, and the keys that file and network do not share; afterwards the files are not needed any more.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -19,14 +21,68 @@ from selfkd.errors import CheckpointError, few, shown
 from selfkd.export.network_metadata import read_metadata
 from selfkd.given_paths import is_there
 from selfkd.recipes.recipe import WEIGHTS, Recipe
-from selfkd.runs.weights_files import checksum_of, named_as_in, read_weights
+from selfkd.runs.weights_files import checksum_of, prefix_of, read_weights
 
-__all__ = ["LEAST_SHARE", "checksums", "load_starting_weights"]
+__all__ = ["LEAST_SHARE", "StartingWeights", "checksums", "load_starting_weights", "starting_weights"]
 
 LEAST_SHARE = 0.9
 """A file must have at least this share of all numbers in a network's parameters, the classifier aside."""
 
 _log = logging.getLogger("selfkd")
+
+
+class StartingWeights(TypedDict):
+    """What a run keeps of a file of weights that a network started from.
+
+    Keys: `sha256` is the file's checksum. `missing` are the network's keys that the file lacks. `unexpected` are the
+    file's keys that the network does not have, with their prefixes.
+    """
+
+    sha256: str
+    missing: list[str]
+    unexpected: list[str]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The tensors of a file for a network.
+
+    Args:
+        weights: the tensors under the network's own keys; some may be of keys that the network does not have.
+        missing: the network's keys that the file lacks.
+        unexpected: the file's keys that the network does not have, with their prefixes.
+    """
+
+    weights: Mapping[str, Tensor]
+    missing: list[str]
+    unexpected: list[str]
+
+    @classmethod
+    def read(cls, path: Path, option: str, own: Collection[str]) -> _Found:
+        """Read a file of weights for a network whose state dict has the keys `own`."""
+        content = read_weights(path, option)
+        prefix = prefix_of(content, own, path)
+        weights = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
+        unexpected = [key for key in content if not key.startswith(prefix) or key.removeprefix(prefix) not in own]
+        return cls(weights, [key for key in own if key not in weights], unexpected)
+
+
+def starting_weights(recipe: Recipe, networks: Sequence[Staged]) -> dict[str, StartingWeights]:
+    """What a run keeps of the files that its networks start from, by section.
+
+    Args:
+        recipe: names the files.
+        networks: the networks of "backbone" and "peer", in this order.
+    Raises:
+        OptionError: if a file does not exist.
+        CheckpointError: if a file cannot be read.
+    """
+    kept: dict[str, StartingWeights] = {}
+    for section, staged in zip(("backbone", "peer"), networks, strict=False):
+        if (file := recipe.file_of_weights(section)) is not None:
+            found = _Found.read(file, f"{section}.weights", _tensors_of(staged))
+            kept[section] = {"sha256": checksum_of(file), "missing": found.missing, "unexpected": found.unexpected}
+    return kept
 
 
 def checksums(recipe: Recipe) -> dict[str, str | None]:
@@ -56,22 +112,28 @@ def load_starting_weights(staged: Staged, path: Path, option: str, class_names: 
         CheckpointError: if it is damaged, belongs to another network, or has a weight that is NaN or infinite.
     """
     network = staged.network
-    own = {key: value for key, value in network.state_dict().items() if isinstance(value, Tensor)}
-    weights = named_as_in(read_weights(path, option), own, path)
+    own = _tensors_of(staged)
+    found = _Found.read(path, option, own)
+    weights = found.weights
     classifier = parameter_parts(staged).classifier
     unlike = [key for key, value in own.items() if key in weights and not _is_like(weights[key], value)]
     is_new = not classifier.isdisjoint(unlike)
     left_out = {*unlike, *(classifier if is_new else ())}
     loaded = {key: value for key, value in weights.items() if key in own and key not in left_out}
-    _check_fit(staged, f"{option}={shown(str(path))}", weights, own, classifier, loaded)
+    _check_fit(staged, f"{option}={shown(str(path))}", found, own, classifier, loaded)
     network.load_state_dict(loaded, strict=False)
     _log.info("%s=%s: %d of the network's %d tensors are loaded", option, path, len(loaded), len(own))
     _say_origin(staged, path, weights, classifier, is_new, class_names)
-    if missing := [key for key in own if key not in weights]:
+    if found.missing:
         said = "%s lacks %d of the network's %d tensors, which keep their first values: %s"
-        _log.warning(said, path, len(missing), len(own), few(missing))
-    if unexpected := [key for key in weights if key not in own]:
-        _log.warning("%s has %d tensors that the network does not have: %s", path, len(unexpected), few(unexpected))
+        _log.warning(said, path, len(found.missing), len(own), few(found.missing))
+    if found.unexpected:
+        said = "%s has %d tensors that the network does not have: %s"
+        _log.warning(said, path, len(found.unexpected), few(found.unexpected))
+
+
+def _tensors_of(staged: Staged) -> dict[str, Tensor]:
+    return {key: value for key, value in staged.network.state_dict().items() if isinstance(value, Tensor)}
 
 
 def _is_like(value: Tensor, own: Tensor) -> bool:
@@ -81,13 +143,13 @@ def _is_like(value: Tensor, own: Tensor) -> bool:
 def _check_fit(
     staged: Staged,
     given: str,
-    weights: Mapping[str, Tensor],
+    found: _Found,
     own: Mapping[str, Tensor],
     classifier: Collection[str],
     loaded: Mapping[str, Tensor],
 ) -> None:
     """Refuse a file of another network, and one with numbers that no training can start from."""
-    network = type(staged.network).__name__
+    network, weights = type(staged.network).__name__, found.weights
     unlike = [key for key in own if key in weights and key not in loaded and key not in classifier]
     if unlike:
         shapes = [f"{key} {_form(weights[key])} in the file, {_form(own[key])} in the network" for key in unlike]
@@ -98,11 +160,11 @@ def _check_fit(
     body = {key: value.numel() for key, value in staged.network.named_parameters() if key not in classifier}
     share = sum(size for key, size in body.items() if key in loaded) / max(1, sum(body.values()))
     if share < LEAST_SHARE or not loaded:
-        missing, unexpected = [key for key in own if key not in weights], [key for key in weights if key not in own]
         raise CheckpointError(
             f"{given} belongs to another network than {network}: it has {share:.0%} of the weights before the "
-            f"classifier, and at least {LEAST_SHARE:.0%} are needed; the file lacks {len(missing)} of the network's "
-            f"{len(own)} tensors: {few(missing)}; the network lacks {len(unexpected)} of the file's: {few(unexpected)}"
+            f"classifier, and at least {LEAST_SHARE:.0%} are needed; the file lacks {len(found.missing)} of the "
+            f"network's {len(own)} tensors: {few(found.missing)}; the network lacks {len(found.unexpected)} of the "
+            f"file's: {few(found.unexpected)}"
         )
     for key, value in loaded.items():
         if not torch.isfinite(value).all():

@@ -18,7 +18,7 @@ from selfkd.export.network_files import SUFFIX
 from selfkd.given_paths import check_path, is_there
 from selfkd.training.memory import is_out_of_memory
 
-__all__ = ["checksum_of", "named_as_in", "read_weights"]
+__all__ = ["checksum_of", "named_as_in", "prefix_of", "read_weights"]
 
 _HOW_TO_SAVE = f"save it with torch.save(network.state_dict(), file) or as *{SUFFIX}"
 # The keys under which training programs keep a state dict in a larger file; the first one that the file has is used.
@@ -73,8 +73,18 @@ def read_weights(path: Path, option: str) -> Mapping[str, Tensor]:
 def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Path) -> Mapping[str, Tensor]:
     """The weights of one network in a file, under that network's own keys: `module.fc.bias` becomes `fc.bias`.
 
-    The prefix is the one under which the file has most of the network's keys, more than half of them. Keys without the
-    prefix are left out. Without such a prefix, the keys stay as they are.
+    Keys without the prefix of `prefix_of` are left out.
+
+    Args:
+        weights, names, path: as for `prefix_of`.
+    Raises: CheckpointError: if the file holds several such networks.
+    """
+    prefix = prefix_of(weights, names, path)
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def prefix_of(weights: Mapping[str, Tensor], names: Collection[str], path: Path) -> str:
+    """The prefix under which a file has most of a network's keys, more than half of them; "" if there is none.
 
     Args:
         weights: the tensors of a file.
@@ -88,7 +98,7 @@ def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Pat
         found.update(".".join([*parts[:depth], ""]) for depth in range(len(parts)) if ".".join(parts[depth:]) in names)
     most = max(found.values(), default=0)
     if most <= len(names) / 2:
-        return weights  # no prefix makes it a file of this network
+        return ""  # no prefix makes it a file of this network
     prefixes = [prefix for prefix, count in found.items() if count == most]
     if len(prefixes) > 1:
         usual = [prefix for prefix in prefixes if _AROUND.issuperset(prefix.split("."))]
@@ -98,8 +108,7 @@ def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Pat
             f"{path} holds several networks of this kind, whose keys begin with {few(sorted(prefixes))}; "
             "save one of them alone"
         )
-    (prefix,) = prefixes
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    return prefixes[0]
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
