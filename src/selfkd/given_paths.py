@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selfkd.errors import DataError, RunError, UserError, shown
 
-__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "is_there", "lacking"]
+__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "is_folder", "is_there", "lacking"]
 
 CSV_ENDING = ".csv"
 """How the name of a table of image files and labels ends, in lower case."""
@@ -43,6 +43,14 @@ def is_there(path: Path) -> bool:
     """Whether there is a file. False also if a folder above it cannot be entered."""
     try:
         return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder. False also if a folder above it cannot be entered."""
+    try:
+        return path.is_dir()
     except OSError:
         return False
 

@@ -206,6 +206,22 @@ def test_a_run_is_named_by_its_file_and_its_checksum_identifies_it(file, tmp_pat
     assert trained(tuned(elsewhere), tmp_path, overwrite=True) == folder
 
 
+def test_a_link_to_a_file_keeps_the_name_that_the_user_gave(file, tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshots").mkdir()
+    blob = Path(shutil.move(file, tmp_path / "blobs" / "0f3a9b"))
+    link = tmp_path / "snapshots" / "model.safetensors"
+    link.symlink_to(Path("..", "blobs", blob.name))
+    given = {**SHORT, "backbone.weights": str(link)}
+    assert "+backbone.weights=model+backbone.width" in resolve(DEMO, given).name
+    assert torch.equal(started(tuned(link))["conv1.weight"], load_file(blob)["conv1.weight"])
+    (tmp_path / "newest").symlink_to(tmp_path / "snapshots")
+    through = tmp_path / "newest" / "model.safetensors"
+    assert resolve(DEMO, {**given, "backbone.weights": str(through)}).options["backbone"]["weights"] == str(link)
+    blob.unlink()
+    assert resolve(DEMO, given).name.startswith(f"{DEMO}+backbone.weights=model+"), "the same run without the file"
+
+
 def test_an_unfinished_run_does_not_continue_with_another_file(file, tmp_path):
     with interrupted(1):
         trained(tuned(file), tmp_path)

@@ -13,7 +13,7 @@ from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.findings import Report
 from selfkd.data.sources.base import Source
 from selfkd.errors import DataError, OptionError, RecipeError
-from selfkd.given_paths import data_place, is_there
+from selfkd.given_paths import data_place, is_folder, is_there
 from selfkd.recipes.reader import resolve
 from selfkd.runs.networks import build_network, staged_at, stem_of
 from selfkd.training.memory import memory_for
@@ -48,7 +48,7 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
         raise OptionError("backbone.weights", str(weights), "a file of weights that exists")
     source: Source = recipe.build("data")
     must_exist = source.root_is_folder and options.get("root") is not None and not options.get("download")
-    if must_exist and not _is_folder(options["root"]):
+    if must_exist and not is_folder(Path(options["root"]).expanduser()):
         raise DataError(f"data.root={options['root']!r} is not a folder")
     source.check_image_size()
 
@@ -101,10 +101,3 @@ def recognised(place: Path) -> str:
         return next(name for name in DATASETS if DATASETS.load(name).recognises(place))
     except OSError as error:
         raise DataError(f"{place} cannot be read: {error}") from error
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).expanduser().is_dir()
-    except OSError:  # a folder above it must not be entered
-        return False
