@@ -209,7 +209,7 @@ def _staged(recipe: Recipe, data: DatasetInfo, pretrained: bool, section: Litera
 def _load_file(recipe: Recipe, section: str, staged: Staged, class_names: tuple[str, ...] | None) -> None:
     file = recipe.file_of_weights(section)
     if file is not None:
-        load_starting_weights(staged, file, f"{section}.weights", class_names)
+        load_starting_weights(staged, file, f"{section}.weights", f"{section}={recipe.parts[section]}", class_names)
 
 
 def _uses_channels_last(recipe: Recipe, method: Method) -> bool:
