@@ -403,6 +403,15 @@ def test_a_script_sees_the_log_and_keeps_its_own_logging(tmp_path):
     assert lines[-1].startswith("INFO:selfkd:")
 
 
+def test_recipe_help_takes_a_name_and_a_resolved_recipe():
+    (resolved,) = api.resolve_recipes(PLAIN, method="dtskd")
+    text = selfkd.recipe_help(PLAIN, method="dtskd")
+    assert text == selfkd.recipe_help(resolved)
+    assert "method=dtskd" in text
+    with pytest.raises(UnknownNameError, match="unknown recipe"):
+        selfkd.recipe_help("photos/resnet18/plane")
+
+
 def test_the_functions_import_no_torch():
     code = "import sys, selfkd.api as api; api.list_recipes(); api.list_runs('.'); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

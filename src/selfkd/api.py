@@ -467,11 +467,19 @@ def resolve_recipes(
     return resolve_several(_listed(recipes), changes, seeds, trust_imports)
 
 
-def recipe_help(recipe: Recipe) -> str:
-    """Every option of a recipe with its meaning, type and value, as text."""
+def recipe_help(recipe: str | os.PathLike[str] | Recipe, *, trust_imports: bool = False, **overrides: Any) -> str:
+    """Every option of a recipe with its meaning, type and value, as text.
+
+    Args:
+        recipe: name of a recipe of the package, path of a YAML file, or a resolved recipe such as `run.recipe`.
+        trust_imports: let a recipe file name `package.module:Name`, whose import runs code.
+        overrides: changes to the recipe. Other parts have other options.
+    Raises: UnknownNameError, RecipeError: as `train`.
+    """
     from selfkd.recipes.options_help import options_help
 
-    return options_help(recipe.parts, recipe.flat())
+    resolved = _one_recipe(recipe, overrides, trust_imports)
+    return options_help(resolved.parts, resolved.flat())
 
 
 def list_runs(runs: AnyPath = "runs") -> list[ListedRun]:

@@ -6,9 +6,9 @@ import errno
 import os
 from pathlib import Path
 
-from selfkd.errors import DataError, RunError, UserError, shown
+from selfkd.errors import DataError, RunError, UserError, few, shown
 
-__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "is_there", "lacking"]
+__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "is_folder", "is_there", "lacking"]
 
 CSV_ENDING = ".csv"
 """How the name of a table of image files and labels ends, in lower case."""
@@ -47,6 +47,14 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder. False also if a folder above it cannot be entered."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def check_run(path: Path) -> None:
     """Refuse a path that is not a run folder.
 
@@ -60,7 +68,9 @@ def check_run(path: Path) -> None:
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not found:
-        raise RunError(f"{path} is not a run folder: it holds no {RECIPE_FILE}")
+        seeds = [str(file.parent) for file in sorted(path.glob(f"seed-*/{RECIPE_FILE}"))]
+        advice = f"; give the run of a seed: {few(seeds)}" if seeds else ""
+        raise RunError(f"{path} is not a run folder: it holds no {RECIPE_FILE}{advice}")
 
 
 def data_place(data: str) -> Path:

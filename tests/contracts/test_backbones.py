@@ -191,13 +191,13 @@ def test_it_starts_from_a_file_of_weights_with_another_classifier(name, ending, 
         save_network(before, file, {})
     staged = selfkd.create_backbone(name, 7, input_size=size, **options)
     fresh = {key: value.clone() for key, value in staged.network.state_dict().items()}
-    load_starting_weights(staged, file, "backbone.weights")
+    load_starting_weights(staged, file, "backbone.weights", f"backbone={name}")
     classifier = parameter_parts(staged).classifier
     assert classifier
     for key, value in staged.network.state_dict().items():
         assert torch.equal(value, fresh[key] if key in classifier else before.state_dict()[key]), key
     same = selfkd.create_backbone(name, 5, input_size=size, **options)
-    load_starting_weights(same, file, "backbone.weights")
+    load_starting_weights(same, file, "backbone.weights", f"backbone={name}")
     images = torch.randn(2, *same.input_size)
     with torch.no_grad():
         assert torch.equal(same.network.eval()(images), before.eval()(images))

@@ -10,7 +10,9 @@ from short_runs import interrupted, trained
 from real_runs import differences, finish, log_without_times, outcome, start, wait_for_epoch
 from selfkd.errors import OptionError
 from selfkd.recipes.reader import resolve
+from selfkd.recipes.teacher_recipes import teachers_first
 from selfkd.runs.run_folder import RunFolder
+from selfkd.runs.train import check_training
 from selfkd.training.checkpoint_content import read_weights
 
 DEMO = "demo/digits/resnet18/plain"
@@ -29,7 +31,8 @@ FROZEN = ("conv1.", "bn1.", "layer1.", "layer2.")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    options = {**OPTIONS, "trainer.freeze": 0, "trainer.epochs": 1, "name": "first", "data.classes": [0, 1, 2, 3, 4]}
+    whole = {"trainer.freeze": 0, "trainer.freeze_epochs": None}
+    options = {**OPTIONS, **whole, "trainer.epochs": 1, "name": "first", "data.classes": [0, 1, 2, 3, 4]}
     return str(trained(resolve(DEMO, options), tmp_path_factory.mktemp("first")).network_file)
 
 
@@ -77,6 +80,27 @@ def test_freezing_is_refused_with_several_processes(tmp_path):
     with pytest.raises(OptionError, match=r"trainer.freeze=2 is not allowed; several processes exchange the gradients"):
         trained(given, tmp_path)
     assert not (tmp_path / "runs").exists()
+
+
+def test_frozen_random_weights_are_a_warning(weights, tmp_path):
+    def warnings(**options):
+        given = {**OPTIONS, **options}
+        if "backbone" in given:
+            del given["backbone.width"]
+        return [line for line in check_training(resolve(DEMO, given), tmp_path) if "freeze" in line]
+
+    random = "trainer.freeze=2 freezes the random weights that backbone=resnet18_cifar starts from"
+    assert warnings() == [f"{random}; set backbone.weights=FILE, or leave trainer.freeze out"]
+    (of_timm,) = warnings(backbone="resnet18")
+    assert "set backbone.weights=FILE, or backbone.pretrained=true, or leave" in of_timm
+    assert warnings(**{"backbone.weights": weights}) == []
+    assert warnings(**{"trainer.freeze": 0, "trainer.freeze_epochs": None}) == []
+
+
+def test_a_teacher_that_freezes_nothing_has_no_frozen_epochs(weights):
+    teacher = {"method": "kd", "teacher": "recipe", "teacher.recipe": DEMO, "teacher.trainer.freeze": 0}
+    (recipe,) = teachers_first(resolve(DEMO, {**OPTIONS, **teacher, "backbone.weights": weights}))
+    assert recipe.options["trainer"]["freeze_epochs"] is None
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from image_sets import digit, write_folder
 from real_runs import differences, outcome
 from selfkd import load
 from selfkd.data.sources.folder import Folder
-from selfkd.errors import CheckpointError, OptionError, RecipeError, RunError
+from selfkd.errors import OptionError, RecipeError, RunError, WeightsError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.compare import compare_outcomes
 from selfkd.runs.build import Experiment
@@ -76,7 +76,7 @@ def test_all_but_the_classifier_of_another_size_is_loaded_and_said(first, file, 
     assert f"backbone.weights={file}: 120 of the network's 122 tensors are loaded" in messages
     names = " (0, 1, 2, 3, 4 and 2 more)" if form == "safetensors" else ""
     assert f"the classifier starts from random weights: {file} has 7 classes{names}, the data has 10" in messages
-    assert not [message for message in messages if "lacks" in message or "does not have" in message]
+    assert not [message for message in messages if "lacks" in message or "without a place" in message]
 
 
 def test_a_classifier_of_the_same_size_is_loaded_and_other_names_of_its_classes_are_said(file, said):
@@ -92,11 +92,9 @@ def test_every_missing_and_unexpected_tensor_is_said(file, said):
     save_file({**weights, "extra.weight": torch.ones(2)}, file)
     random, loaded = started(recipe()), started(tuned(file))
     assert torch.equal(loaded["layer1.0.bn1.weight"], random["layer1.0.bn1.weight"])
-    lacking = (
-        "lacks 2 of the network's 122 tensors, which keep their first values: layer1.0.bn1.weight, layer1.0.bn1.bias"
-    )
-    assert f"{file} {lacking}" in said()
-    assert f"{file} has 1 tensors that the network does not have: extra.weight" in said()
+    lacking = "lacks 2 tensors of the network's 122, so the network's first values stay"
+    assert f"{file} {lacking}: layer1.0.bn1.weight, layer1.0.bn1.bias" in said()
+    assert f"{file} has 1 tensor without a place in the network: extra.weight" in said()
 
 
 def test_the_run_keeps_every_missing_and_unexpected_key_also_those_outside_the_prefix(file, tmp_path, said):
@@ -111,9 +109,9 @@ def test_the_run_keeps_every_missing_and_unexpected_key_also_those_outside_the_p
     assert len(missing) > 5, "more than the log names"
     assert record["unexpected"] == [*around, "encoder.extra"]
     assert record["sha256"] == hashlib.sha256((tmp_path / "encoder.pth").read_bytes()).hexdigest()
-    (line,) = {message for message in said() if "does not have" in message}
+    (line,) = {message for message in said() if "without a place" in message}
     assert line.endswith(
-        "has 8 tensors that the network does not have: queue.0, queue.1, queue.2, queue.3, queue.4 and 3 more"
+        "has 8 tensors without a place in the network: queue.0, queue.1, queue.2, queue.3, queue.4 and 3 more"
     )
 
 
@@ -127,19 +125,20 @@ def without(weights, *names):
         (
             lambda weights: weights,
             {"backbone.width": 8},
-            r"belongs to another network than ResNetCifar: 100 tensors differ \(conv1.weight \[4, 3, 3, 3\] in the "
-            r"file, \[8, 3, 3, 3\] in the network, .* and 95 more\); use the network with the options",
+            r"is a file of another network than backbone=resnet18_cifar: 100 tensors of the file cannot be loaded "
+            r"\(conv1.weight is \[4, 3, 3, 3\] in the file and \[8, 3, 3, 3\] in the network, .* and 95 more\); "
+            r"use the network with the options",
         ),
         (
             lambda weights: without(weights, "layer4"),
             {},
-            r".*it has 2\d% of the weights before the classifier, and at least 90% are needed; the file lacks 30 of .* "
-            r"122 tensors: layer4.0.conv1.weight, .* and 25 more; the network lacks 0 of the file's: none",
+            r".*it has 2\d% of the weights before the classifier, and at least 90% are needed; it lacks 30 tensors "
+            r"of the network's 122: layer4.0.conv1.weight, .* and 25 more$",
         ),
         (
             lambda weights: {f"renamed_{key}": value for key, value in weights.items()},
             {},
-            r".*it has 0% of the weights .* the network lacks 122 of the file's: renamed_",
+            r".*it has 0% of the weights .*; it has 122 tensors of other names: renamed_",
         ),
         (lambda weights: weights, {"backbone": "resnet34_cifar"}, r".*it has 5\d% of the weights"),
         (
@@ -150,20 +149,39 @@ def without(weights, *names):
         (
             lambda weights: {**weights, "bn1.weight": torch.ones(4, dtype=torch.int8)},
             {},
-            r".*1 tensors differ .bn1.weight \[4\] of torch.int8 in the file, \[4\] in the network",
+            r".*: 1 tensor of the file cannot be loaded .bn1.weight is \[4\] of torch.int8 in the file and \[4\] in",
         ),
     ],
 )
 def test_the_file_of_another_network_is_refused_before_anything_is_written(file, tmp_path, change, options, message):
     save_file(change(load_file(file)), file)
-    with pytest.raises(CheckpointError, match=rf"^backbone.weights='.*seven.safetensors' {message}"):
+    with pytest.raises(WeightsError, match=rf"^backbone.weights='.*seven.safetensors' {message}"):
         trained(resolve(DEMO, {**SHORT, **options, "backbone.weights": str(file), "name": "tuned"}), tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_file_of_a_larger_network_is_refused(tmp_path):
+    larger = trained(recipe(backbone="resnet34_cifar", name="larger", trainer__epochs=1), tmp_path).network_file
+    message = (
+        r"is a file of another network than backbone=resnet18_cifar: the network has a place for 5\d% of the file's "
+        r"weights before the classifier, and at least 90% are needed; 80 tensors of the file would be left out: "
+        r"layer1.2.bn1.bias, .* and 75 more; use the network that the weights were trained with$"
+    )
+    with pytest.raises(WeightsError, match=message):
+        started(tuned(larger))
+
+
+def test_modules_that_only_the_file_has_and_another_kind_of_classifier_are_no_sign_of_a_larger_network(file, said):
+    body = {key: value for key, value in load_file(file).items() if not key.startswith("fc.")}
+    decoder = {"decoder.0.weight": torch.ones(999, 999), "fc.0.weight": torch.ones(999, 999)}
+    save_file({**body, **decoder}, file)
+    assert torch.equal(started(tuned(file))["conv1.weight"], body["conv1.weight"])
+    assert f"{file} has 2 tensors without a place in the network: decoder.0.weight, fc.0.weight" in said()
+
+
 def test_a_mistake_is_found_when_recipes_are_checked(file, tmp_path):
     wide = {"backbone__width": 8}
-    with pytest.raises(CheckpointError, match="100 tensors differ"):
+    with pytest.raises(WeightsError, match="100 tensors of the file cannot be loaded"):
         check_training(tuned(file, **wide), tmp_path)
     file.unlink()
     with pytest.raises(
@@ -204,6 +222,22 @@ def test_a_run_is_named_by_its_file_and_its_checksum_identifies_it(file, tmp_pat
     with pytest.raises(RunError, match=r"random/seed-0 began without backbone.weights="):
         trained(tuned(elsewhere, name="random"), tmp_path)
     assert trained(tuned(elsewhere), tmp_path, overwrite=True) == folder
+
+
+def test_a_link_to_a_file_keeps_the_name_that_the_user_gave(file, tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshots").mkdir()
+    blob = Path(shutil.move(file, tmp_path / "blobs" / "0f3a9b"))
+    link = tmp_path / "snapshots" / "model.safetensors"
+    link.symlink_to(Path("..", "blobs", blob.name))
+    given = {**SHORT, "backbone.weights": str(link)}
+    assert "+backbone.weights=model+backbone.width" in resolve(DEMO, given).name
+    assert torch.equal(started(tuned(link))["conv1.weight"], load_file(blob)["conv1.weight"])
+    (tmp_path / "newest").symlink_to(tmp_path / "snapshots")
+    through = tmp_path / "newest" / "model.safetensors"
+    assert resolve(DEMO, {**given, "backbone.weights": str(through)}).options["backbone"]["weights"] == str(link)
+    blob.unlink()
+    assert resolve(DEMO, given).name.startswith(f"{DEMO}+backbone.weights=model+"), "the same run without the file"
 
 
 def test_an_unfinished_run_does_not_continue_with_another_file(file, tmp_path):

@@ -155,3 +155,8 @@ def test_other_values_are_refused(freeze):
 def test_freezing_needs_at_least_one_epoch():
     with pytest.raises(OptionError, match="trainer.freeze_epochs=0"):
         TrainerOptions(freeze=1, freeze_epochs=0)
+
+
+def test_a_number_of_epochs_without_a_part_to_freeze_is_refused():
+    with pytest.raises(OptionError, match=r"trainer.freeze_epochs=2 is not allowed; no part is frozen; set trainer"):
+        TrainerOptions(freeze_epochs=2)

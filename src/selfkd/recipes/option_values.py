@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selfkd.errors import RecipeError
-from selfkd.given_paths import lacking
+from selfkd.given_paths import is_folder, lacking
 from selfkd.recipes.files import ENDINGS, full_name
 from selfkd.recipes.key_checks import check_keys
 from selfkd.recipes.part_options import common_options, options_of
@@ -73,13 +73,16 @@ def read_seed(value: Any) -> int:
 def _absolute_path(key: str, text: str) -> str:
     """The absolute path of an option. It need not exist; the code that reads it checks that.
 
+    Links to folders are followed. A link to a file keeps its name: the ending of that name says what the file is, and
+    the user knows it by this name. The Hub's cache, for example, has `model.safetensors` -> `blobs/<checksum>`.
+
     Raises: RecipeError: if no file or folder can have this path.
     """
     if not text.strip():
         allowed = "the path of a folder ('.' is the current one)" if key == "data.root" else "a path"
         raise not_allowed(key, text, allowed)
     try:
-        path = Path(text).expanduser().resolve()
+        path = _with_folders_followed(Path(text).expanduser())
     except RuntimeError as error:
         raise not_allowed(key, text, "a path that begins with the name of a known user, or without ~") from error
     except (OSError, ValueError):  # too long, or with null bytes
@@ -88,3 +91,8 @@ def _absolute_path(key: str, text: str) -> str:
     if wanted is not None:
         raise not_allowed(key, text, wanted)
     return str(path)
+
+
+def _with_folders_followed(path: Path) -> Path:
+    followed = path.resolve()
+    return followed if is_folder(followed) or path.name in ("", "..") else path.parent.resolve() / path.name

@@ -92,6 +92,8 @@ def _trained_recipe(student: Recipe, origin: FromRecipe, trust_imports: bool) ->
         inherited = {key: value for key, value in student.flat().items() if key.partition(".")[0] in _INHERITED}
         if student.of_teacher.get("backbone", given.get("backbone")) == student.parts["backbone"]:
             inherited |= {f"backbone.{option}": value for option, value in student.options["backbone"].items()}
+        if student.of_teacher.get("trainer.freeze") == "0":
+            del inherited["trainer.freeze_epochs"]  # of a part that the teacher does not freeze
         changes = override(inherited, student.of_teacher)
         return resolve(str(origin.recipe), changes, trust_imports).with_given_of(student)
 

@@ -95,7 +95,7 @@ class Experiment:
 
         Raises:
             OptionError: if a file does not exist.
-            CheckpointError: if a file is damaged or belongs to another network.
+            WeightsError: if a file is damaged or belongs to another network.
         """
         for section, staged in zip(("backbone", "peer"), self.method.networks, strict=False):
             _load_file(self.recipe, section, staged, self.splits.info.class_names)
@@ -184,7 +184,7 @@ def build_method(recipe: Recipe, data: DatasetInfo, pretrained: bool, teacher: T
         teacher: the teacher, if the recipe has one.
     Raises:
         UserError: if network, method or their options cannot be used.
-        CheckpointError: if a file of weights is damaged or belongs to another network.
+        WeightsError: if a file of weights is damaged or belongs to another network.
     """
     backbone = _staged(recipe, data, pretrained, "backbone")
     parts: dict[str, Any] = {} if teacher is None else {"teacher": teacher}
@@ -209,7 +209,7 @@ def _staged(recipe: Recipe, data: DatasetInfo, pretrained: bool, section: Litera
 def _load_file(recipe: Recipe, section: str, staged: Staged, class_names: tuple[str, ...] | None) -> None:
     file = recipe.file_of_weights(section)
     if file is not None:
-        load_starting_weights(staged, file, f"{section}.weights", class_names)
+        load_starting_weights(staged, file, f"{section}.weights", f"{section}={recipe.parts[section]}", class_names)
 
 
 def _uses_channels_last(recipe: Recipe, method: Method) -> bool:

@@ -13,10 +13,11 @@ from selfkd.data.doctor.checking import check_source
 from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.findings import Report
 from selfkd.data.sources.base import Source
-from selfkd.errors import DataError, OptionError, RecipeError
-from selfkd.given_paths import data_place, is_there
+from selfkd.errors import DataError, RecipeError
+from selfkd.given_paths import data_place, is_folder
 from selfkd.recipes.reader import resolve
 from selfkd.runs.networks import build_network, staged_at, stem_of
+from selfkd.runs.weights_files import check_exists
 from selfkd.training.memory import memory_for
 
 __all__ = ["check", "recognised"]
@@ -45,11 +46,11 @@ def check(data: str, overrides: Mapping[str, Any] | None = None, quick: bool = F
     recipe = resolve(_RECIPE, overrides)
     options = recipe.options["data"]
     weights = recipe.file_of_weights("backbone")
-    if weights is not None and not is_there(weights):
-        raise OptionError("backbone.weights", str(weights), "a file of weights that exists")
+    if weights is not None:
+        check_exists(weights, "backbone.weights")
     source: Source = recipe.build("data")
     must_exist = source.root_is_folder and options.get("root") is not None and not options.get("download")
-    if must_exist and not _is_folder(options["root"]):
+    if must_exist and not is_folder(Path(options["root"]).expanduser()):
         raise DataError(f"data.root={options['root']!r} is not a folder")
     source.check_image_size()
 
@@ -102,10 +103,3 @@ def recognised(place: Path) -> str:
         return next(name for name in DATASETS if DATASETS.load(name).recognises(place))
     except OSError as error:
         raise DataError(f"{place} cannot be read: {error}") from error
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).expanduser().is_dir()
-    except OSError:  # a folder above it must not be entered
-        return False

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from selfkd.backbones.parameter_parts import parameter_parts
 from selfkd.backbones.staged import Staged
-from selfkd.errors import CheckpointError, few, shown
+from selfkd.errors import WeightsError, few, shown
 from selfkd.export.network_metadata import read_metadata
 from selfkd.given_paths import is_there
 from selfkd.recipes.recipe import WEIGHTS, Recipe
@@ -26,7 +26,8 @@ from selfkd.runs.weights_files import checksum_of, prefix_of, read_weights
 __all__ = ["LEAST_SHARE", "StartingWeights", "checksums", "load_starting_weights", "starting_weights"]
 
 LEAST_SHARE = 0.9
-"""A file must have at least this share of all numbers in a network's parameters, the classifier aside."""
+"""A file must have at least this share of all numbers in a network's parameters, and the network must have a place for
+at least this share of the file's numbers. The classifier does not count."""
 
 _log = logging.getLogger("selfkd")
 
@@ -75,7 +76,7 @@ def starting_weights(recipe: Recipe, networks: Sequence[Staged]) -> dict[str, St
         networks: the networks of "backbone" and "peer", in this order.
     Raises:
         OptionError: if a file does not exist.
-        CheckpointError: if a file cannot be read.
+        WeightsError: if a file cannot be read.
     """
     kept: dict[str, StartingWeights] = {}
     for section, staged in zip(("backbone", "peer"), networks, strict=False):
@@ -88,7 +89,7 @@ def starting_weights(recipe: Recipe, networks: Sequence[Staged]) -> dict[str, St
 def checksums(recipe: Recipe) -> dict[str, str | None]:
     """SHA-256 of the files that a recipe's networks start from, by section; None for a file that is gone.
 
-    Raises: CheckpointError: if a file cannot be read.
+    Raises: WeightsError: if a file cannot be read.
     """
     files = {key.partition(".")[0]: recipe.file_of_weights(key.partition(".")[0]) for key in WEIGHTS}
     return {
@@ -96,22 +97,26 @@ def checksums(recipe: Recipe) -> dict[str, str | None]:
     }
 
 
-def load_starting_weights(staged: Staged, path: Path, option: str, class_names: tuple[str, ...] | None = None) -> None:
+def load_starting_weights(
+    staged: Staged, path: Path, option: str, network: str, class_names: tuple[str, ...] | None = None
+) -> None:
     """Load a file of weights into a network before its training, and log what was not loaded.
 
     Wrapped state dicts and prefixes of keys are understood. A classifier of another size keeps its random weights. All
-    other weights of the file must have the shapes of the network's, and the file must have nearly all of these.
+    other weights of the file must have the shapes of the network's. The file must have nearly all of the network's
+    numbers, and the network a place for nearly all of the file's. Modules that only the file has, such as an auxiliary
+    classifier or a decoder, are left out.
 
     Args:
         staged: the network.
         path: the file.
         option: the option that names it, for messages: "backbone.weights".
+        network: the option that names the network, for messages: "backbone=resnet18".
         class_names: K names in label order, to be compared with those of a file that selfkd wrote.
     Raises:
         OptionError: if there is no such file.
-        CheckpointError: if it is damaged, belongs to another network, or has a weight that is NaN or infinite.
+        WeightsError: if it is damaged, belongs to another network, or has a weight that is NaN or infinite.
     """
-    network = staged.network
     own = _tensors_of(staged)
     found = _Found.read(path, option, own)
     weights = found.weights
@@ -120,16 +125,16 @@ def load_starting_weights(staged: Staged, path: Path, option: str, class_names: 
     is_new = not classifier.isdisjoint(unlike)
     left_out = {*unlike, *(classifier if is_new else ())}
     loaded = {key: value for key, value in weights.items() if key in own and key not in left_out}
-    _check_fit(staged, f"{option}={shown(str(path))}", found, own, classifier, loaded)
-    network.load_state_dict(loaded, strict=False)
+    _check_fit(staged, f"{option}={shown(str(path))}", network, found, own, classifier, loaded)
+    staged.network.load_state_dict(loaded, strict=False)
     _log.info("%s=%s: %d of the network's %d tensors are loaded", option, path, len(loaded), len(own))
-    _say_origin(staged, path, weights, classifier, is_new, class_names)
+    _say_origin(staged, path, option, weights, classifier, is_new, class_names)
     if found.missing:
-        said = "%s lacks %d of the network's %d tensors, which keep their first values: %s"
-        _log.warning(said, path, len(found.missing), len(own), few(found.missing))
+        said = "%s lacks %s of the network's %d, so the network's first values stay: %s"
+        _log.warning(said, path, _tensors(len(found.missing)), len(own), few(found.missing))
     if found.unexpected:
-        said = "%s has %d tensors that the network does not have: %s"
-        _log.warning(said, path, len(found.unexpected), few(found.unexpected))
+        said = "%s has %s without a place in the network: %s"
+        _log.warning(said, path, _tensors(len(found.unexpected)), few(found.unexpected))
 
 
 def _tensors_of(staged: Staged) -> dict[str, Tensor]:
@@ -143,32 +148,65 @@ def _is_like(value: Tensor, own: Tensor) -> bool:
 def _check_fit(
     staged: Staged,
     given: str,
+    network: str,
     found: _Found,
     own: Mapping[str, Tensor],
     classifier: Collection[str],
     loaded: Mapping[str, Tensor],
 ) -> None:
     """Refuse a file of another network, and one with numbers that no training can start from."""
-    network, weights = type(staged.network).__name__, found.weights
+    weights = found.weights
+    other = f"{given} is a file of another network than {network}"
     unlike = [key for key in own if key in weights and key not in loaded and key not in classifier]
     if unlike:
-        shapes = [f"{key} {_form(weights[key])} in the file, {_form(own[key])} in the network" for key in unlike]
-        raise CheckpointError(
-            f"{given} belongs to another network than {network}: {len(unlike)} tensors differ ({few(shapes)}); "
-            "use the network with the options that the weights were trained with"
+        forms = [f"{key} is {_form(weights[key])} in the file and {_form(own[key])} in the network" for key in unlike]
+        raise WeightsError(
+            f"{other}: {_tensors(len(unlike))} of the file cannot be loaded ({few(forms)}); use the network with the "
+            "options that the weights were trained with"
         )
     body = {key: value.numel() for key, value in staged.network.named_parameters() if key not in classifier}
     share = sum(size for key, size in body.items() if key in loaded) / max(1, sum(body.values()))
     if share < LEAST_SHARE or not loaded:
-        raise CheckpointError(
-            f"{given} belongs to another network than {network}: it has {share:.0%} of the weights before the "
-            f"classifier, and at least {LEAST_SHARE:.0%} are needed; the file lacks {len(found.missing)} of the "
-            f"network's {len(own)} tensors: {few(found.missing)}; the network lacks {len(found.unexpected)} of the "
-            f"file's: {few(found.unexpected)}"
+        unexpected = few(found.unexpected)
+        left = f"; it has {_tensors(len(found.unexpected))} of other names: {unexpected}" if found.unexpected else ""
+        raise WeightsError(
+            f"{other}: it has {share:.0%} of the weights before the classifier, and at least {LEAST_SHARE:.0%} are "
+            f"needed; it lacks {_tensors(len(found.missing))} of the network's {len(own)}: {few(found.missing)}{left}"
+        )
+    further = _further(weights, own, classifier)
+    placed = sum(value.numel() for key, value in loaded.items() if key in body)
+    share = placed / max(1, placed + sum(weights[key].numel() for key in further))
+    if share < LEAST_SHARE:
+        raise WeightsError(
+            f"{other}: the network has a place for {share:.0%} of the file's weights before the classifier, and at "
+            f"least {LEAST_SHARE:.0%} are needed; {_tensors(len(further))} of the file would be left out: "
+            f"{few(further)}; use the network that the weights were trained with"
         )
     for key, value in loaded.items():
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{given} cannot be used: its tensor {key} has values that are NaN or infinite")
+            raise WeightsError(f"{given} cannot be used: its tensor {key} has values that are NaN or infinite")
+
+
+def _further(weights: Mapping[str, Tensor], own: Collection[str], classifier: Collection[str]) -> list[str]:
+    """The file's weights without a place in the modules that the network has, its classifier aside.
+
+    They show a larger network: `layer1.2.conv1.weight`, where the network's `layer1` has two blocks. A whole module
+    that the network does not have, such as a decoder, does not.
+    """
+    modules = {key.partition(".")[0] for key in own}
+    heads = tuple(f"{key.rpartition('.')[0]}." for key in classifier)
+    return [
+        key
+        for key, value in weights.items()
+        if key not in own
+        and value.is_floating_point()
+        and key.partition(".")[0] in modules
+        and not key.startswith(heads)
+    ]
+
+
+def _tensors(number: int) -> str:
+    return "1 tensor" if number == 1 else f"{number} tensors"
 
 
 def _form(value: Tensor) -> str:
@@ -178,13 +216,14 @@ def _form(value: Tensor) -> str:
 def _say_origin(
     staged: Staged,
     path: Path,
+    option: str,
     weights: Mapping[str, Tensor],
     classifier: Collection[str],
     is_new: bool,
     class_names: tuple[str, ...] | None,
 ) -> None:
     """Log what became of the classifier, and the size of images that the weights were trained with."""
-    metadata = read_metadata(path)
+    metadata = read_metadata(path, option)
     trained = sorted(key for key in classifier if key in weights)
     if is_new:
         before = len(weights[trained[0]])

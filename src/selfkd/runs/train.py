@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+from selfkd.catalogue import is_own
 from selfkd.data.doctor.checking import training_warnings
 from selfkd.data.loading.streaming import killed_workers_named
 from selfkd.errors import DataError
@@ -131,7 +133,24 @@ def check_training(
 
 def _warnings(experiment: Experiment) -> tuple[str, ...]:
     stem = stem_of(experiment.recipe, experiment.method.backbone)
-    return tuple(finding.line() for finding in training_warnings(experiment.source, experiment.splits, stem))
+    findings = training_warnings(experiment.source, experiment.splits, stem)
+    return (*(finding.line() for finding in findings), *_frozen_random_weights(experiment.recipe))
+
+
+def _frozen_random_weights(recipe: Recipe) -> Iterator[str]:
+    """A warning for each network of which a part is frozen that nobody has trained."""
+    freeze = recipe.options["trainer"]["freeze"]
+    for section in ("backbone", "peer"):
+        name = recipe.parts.get(section)
+        if not freeze or name is None or is_own(name):  # the user's own network may have trained weights of its own
+            continue
+        options = recipe.options[section]
+        if recipe.file_of_weights(section) is None and not options.get("pretrained"):
+            published = f", or {section}.pretrained=true" if "pretrained" in options else ""
+            yield (
+                f"trainer.freeze={freeze} freezes the random weights that {section}={name} starts from; set "
+                f"{section}.weights=FILE{published}, or leave trainer.freeze out"
+            )
 
 
 def train_here(training: Training) -> None:

@@ -56,7 +56,7 @@ class TrainerOptions:
             first stage and so many stages, "backbone" for all but the classifier. The frozen part computes as in an
             evaluation: its batch normalisation does not change. What the method adds always trains.
         freeze_epochs: number of epochs at the beginning in which the part is frozen; then it trains, too. None for all
-            epochs.
+            epochs. It needs `freeze`.
     Raises: OptionError: if a value is out of range.
     """
 
@@ -98,6 +98,9 @@ class TrainerOptions:
             raise OptionError("trainer.freeze", self.freeze, f"from 0 to {NUM_STAGES}, or backbone")
         if self.freeze_epochs is not None:
             at_least("trainer.freeze_epochs", self.freeze_epochs, 1)
+            if self.freeze == 0:
+                reason = "no part is frozen; set trainer.freeze, too, or leave trainer.freeze_epochs out"
+                raise OptionError("trainer.freeze_epochs", self.freeze_epochs, reason=reason)
         for logger in self.loggers:
             one_of("trainer.loggers", logger, _LOGGERS)
 
