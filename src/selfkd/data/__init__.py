@@ -9,7 +9,7 @@ from selfkd.catalogue import Catalogue, Entry, is_own
 if TYPE_CHECKING:
     from selfkd.data.sources.base import Source
 
-__all__ = ["AUGMENTATIONS", "DATASETS", "source_class"]
+__all__ = ["AUGMENTATIONS", "DATASETS", "OWN_IMAGES", "SHARED_OPTIONS", "shared_options", "source_class"]
 
 DATASETS = Catalogue(
     "data set",
@@ -48,6 +48,24 @@ DATASETS = Catalogue(
 )
 """The first data set that recognises a folder reads it. `folder` recognises every folder, so it is the last."""
 
+OWN_IMAGES = frozenset({"folder", "csv", "parquet", "hub", "dataset"})
+"""The data sets of users' own images, `OwnImages`."""
+SHARED_OPTIONS = frozenset(
+    {
+        "image_size",
+        "resize",
+        "interpolation",
+        "mean",
+        "std",
+        "classes",
+        "train_per_class",
+        "validation_fraction",
+        "test_fraction",
+        "memory_gb",
+    }
+)
+"""The options of all `OwnImages` that do not say where the images are or what their splits are called."""
+
 AUGMENTATIONS = Catalogue(
     "augmentation",
     {
@@ -60,6 +78,15 @@ AUGMENTATIONS = Catalogue(
     },
     listing="the augmentations are none, crop_flip and random_resized_crop",
 )
+
+
+def shared_options(before: str, after: str) -> frozenset[str]:
+    """The options that a recipe keeps when one data set replaces another. Nothing is imported.
+
+    If both are users' own images, these are `SHARED_OPTIONS`, else none. `package.module:Name` counts as own images.
+    """
+    both_own = all(name in OWN_IMAGES or is_own(name) for name in (before, after))
+    return SHARED_OPTIONS if both_own else frozenset()
 
 
 def source_class(name: str) -> type[Source]:
