@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selfkd.errors import DataError, RunError, UserError, shown
 
-__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "is_there", "lacking"]
+__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "csv_or_folder", "data_place", "is_there", "lacking"]
 
 CSV_ENDING = ".csv"
 """How the name of a table of image files and labels ends, in lower case."""
@@ -61,6 +61,18 @@ def check_run(path: Path) -> None:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not found:
         raise RunError(f"{path} is not a run folder: it holds no {RECIPE_FILE}")
+
+
+def csv_or_folder(text: str) -> tuple[str, str] | None:
+    """What a text names, in words, and the data set that reads it: `folder` or `csv`. None if it names neither."""
+    try:
+        place = Path(text).expanduser()
+        if place.is_dir():
+            return "folder", "folder"
+        is_csv = place.is_file() and place.suffix.lower() == CSV_ENDING
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: ~ before an unknown user; ValueError: a null byte
+        return None
+    return ("CSV file", "csv") if is_csv else None
 
 
 def data_place(data: str) -> Path:

@@ -519,3 +519,16 @@ def test_another_change_of_the_data_set_drops_the_options(before, after):
 def test_the_options_that_own_images_share_are_those_of_their_base_class():
     assert {name for name in DATASETS if issubclass(DATASETS.load(name), OwnImages)} == OWN_IMAGES
     assert {each.name for each in fields(OwnImages)} - {"train_split", "test_split"} == SHARED_OPTIONS
+
+
+def test_a_folder_or_a_csv_file_in_place_of_a_data_set_brings_the_options_that_read_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    with pytest.raises(OptionError, match="for this folder, write data=folder data.root=small$"):
+        resolve(PHOTOS, {"data": "small"})
+    with pytest.raises(OptionError, match="for this CSV file, write data=csv data.root=labels.csv$"):
+        resolve(PHOTOS, {"data": "labels.csv"})
+    for neither in ("smal", "a\0b", "~nobody-of-this-name"):
+        with pytest.raises(UnknownNameError, match="unknown data set"):
+            resolve(PHOTOS, {"data": neither})

@@ -8,7 +8,7 @@ from typing import Any
 
 from selfkd.backbones import BACKBONES, TORCHVISION, network_factory, network_target
 from selfkd.catalogue import Catalogue, import_target
-from selfkd.data import AUGMENTATIONS, DATASETS, shared_options, source_class
+from selfkd.data import AUGMENTATIONS, DATASETS, shared_options, source_class, source_target
 from selfkd.methods import METHODS, RESERVED, method_class
 from selfkd.supervision import SUPERVISIONS
 from selfkd.teachers import TEACHERS
@@ -60,7 +60,7 @@ _NETWORKS = Chosen(
     common="selfkd.backbones.network_options:NetworkOptions",
 )
 CHOSEN: Mapping[str, Chosen] = {
-    "data": Chosen(DATASETS, 0, source_class, DATASETS.target, reserved=("given",), shared=shared_options),
+    "data": Chosen(DATASETS, 0, source_class, source_target, reserved=("given",), shared=shared_options),
     "augmentation": Chosen.of(AUGMENTATIONS, 0),
     "backbone": _NETWORKS,
     "method": Chosen(METHODS, 2, method_class, METHODS.target, reserved=RESERVED),
