@@ -44,8 +44,9 @@ def read_labelled_images(
         path_column: name of the column of paths in a CSV file; None for the usual names.
         label_column: name of the column of labels in a CSV file; None for the usual names.
     Raises:
-        DataError: if there is no such folder or file, or its labels are not classes of the network.
-        OptionError: if a CSV file lacks a column.
+        DataError: if there is no such folder or file, a CSV file has no column of a usual name, or its labels are not
+            classes of the network.
+        OptionError: if a CSV file lacks a column of a given name.
     """
     if not isinstance(place, str | os.PathLike):
         return _of_dataset(place, class_names, transform, side)
