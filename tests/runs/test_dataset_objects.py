@@ -90,6 +90,7 @@ trained(recipe_on(Digits()), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_with_the_object_as_if_it_never_was(digits, unbroken, tmp_path):
     here = Path(__file__).parent
     command = [sys.executable, "-c", _KILLS_ITSELF, str(tmp_path), str(here), str(here.parent)]
