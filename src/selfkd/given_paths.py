@@ -65,6 +65,8 @@ def check_run(path: Path) -> None:
 
 def csv_or_folder(text: str) -> tuple[str, str] | None:
     """What a text names, in words, and the data set that reads it: `folder` or `csv`. None if it names neither."""
+    if not text:
+        return None  # Path would take it for the working folder
     try:
         place = Path(text).expanduser()
         if place.is_dir():

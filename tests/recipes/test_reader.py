@@ -529,6 +529,6 @@ def test_a_folder_or_a_csv_file_in_place_of_a_data_set_brings_the_options_that_r
         resolve(PHOTOS, {"data": "small"})
     with pytest.raises(OptionError, match="for this CSV file, write data=csv data.root=labels.csv$"):
         resolve(PHOTOS, {"data": "labels.csv"})
-    for neither in ("smal", "a\0b", "~nobody-of-this-name"):
+    for neither in ("", "smal", "a\0b", "~nobody-of-this-name"):
         with pytest.raises(UnknownNameError, match="unknown data set"):
             resolve(PHOTOS, {"data": neither})
