@@ -393,6 +393,7 @@ selfkd.train({PLAIN!r}, show_progress=False, backbone_width=4, trainer_epochs=1)
 """
 
 
+@pytest.mark.slow
 def test_a_script_sees_the_log_and_keeps_its_own_logging(tmp_path):
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,17 @@ from pathlib import Path
 
 from selfkd.errors import DataError, RunError, UserError, few, shown
 
-__all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "is_folder", "is_there", "lacking"]
+__all__ = [
+    "CSV_ENDING",
+    "RECIPE_FILE",
+    "check_path",
+    "check_run",
+    "csv_or_folder",
+    "data_place",
+    "is_folder",
+    "is_there",
+    "lacking",
+]
 
 CSV_ENDING = ".csv"
 """How the name of a table of image files and labels ends, in lower case."""
@@ -71,6 +81,20 @@ def check_run(path: Path) -> None:
         seeds = [str(file.parent) for file in sorted(path.glob(f"seed-*/{RECIPE_FILE}"))]
         advice = f"; give the run of a seed: {few(seeds)}" if seeds else ""
         raise RunError(f"{path} is not a run folder: it holds no {RECIPE_FILE}{advice}")
+
+
+def csv_or_folder(text: str) -> tuple[str, str] | None:
+    """What a text names, in words, and the data set that reads it: `folder` or `csv`. None if it names neither."""
+    if not text:
+        return None  # Path would take it for the working folder
+    try:
+        place = Path(text).expanduser()
+        if place.is_dir():
+            return "folder", "folder"
+        is_csv = place.is_file() and place.suffix.lower() == CSV_ENDING
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: ~ before an unknown user; ValueError: a null byte
+        return None
+    return ("CSV file", "csv") if is_csv else None
 
 
 def data_place(data: str) -> Path:

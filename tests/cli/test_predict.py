@@ -109,7 +109,7 @@ def test_a_bad_image_is_named_and_the_others_are_labelled(hostile_run, command, 
     lines = errors.splitlines()
     assert [line for line in lines if line.startswith("selfkd: photos/1.png: not readable as an image")]
     assert "  \\x1b[2J.png: not readable as an image" in lines
-    assert [line for line in lines if line.startswith("selfkd: gone.png: not readable as an image")]
+    assert [line for line in lines if line.startswith("selfkd: gone.png: there is no such file or folder")]
     assert "selfkd: nothing*.jpg: no file matches this pattern" in lines
     assert lines[-1] == (
         "selfkd: 3 of 6 images could not be read, and some folders or patterns could not be listed (see above); "

@@ -1,15 +1,19 @@
 import inspect
 import sys
 import textwrap
+from dataclasses import fields
 
 import pytest
 import torch
 
+from selfkd.data import DATASETS, OWN_IMAGES, SHARED_OPTIONS
+from selfkd.data.sources.own_images import OwnImages
 from selfkd.errors import OptionError, RecipeError, UnknownNameError, UserError
 from selfkd.recipes.files import recipe_names, recipe_summary
 from selfkd.recipes.key_checks import split_overrides
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import differences
+from selfkd.recipes.sections import override
 
 DTSKD = "dtskd/cifar100/resnet18/dtskd"
 
@@ -463,3 +467,68 @@ def test_an_own_module_that_ends_the_process_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"'leaver:Method' cannot be imported: SystemExit: 3 \(.*leaver.py, line 2\)"):
         resolve(DTSKD, {"method": "leaver:Method"})
+
+
+PHOTOS = "photos/folder/resnet18/plain"
+
+
+@pytest.mark.parametrize(
+    "data", ["csv", "parquet", "hub", "dataset", "own_datasets:LikeTorchvision", "own_datasets:by_split"]
+)
+def test_own_images_of_another_kind_keep_the_protocol_of_the_photos(data, tmp_path):
+    overrides = {"data": data, **({"data.root": "x"} if data == "own_datasets:LikeTorchvision" else {})}
+    overrides |= {"data.folder": "x"} if data == "own_datasets:by_split" else {}
+    recipe = resolve(PHOTOS, overrides)
+    options = recipe.options["data"]
+    assert (options["image_size"], options["validation_fraction"]) == (224, 0.1)
+    assert recipe.options["augmentation"]["size"] == 224
+    assert recipe.name.startswith(f"{PHOTOS}+data={data}")
+    assert resolve(PHOTOS, {**overrides, "data.image_size": 224}).name == recipe.name
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"include: {PHOTOS}\n" + "".join(f"{key}: {value}\n" for key, value in overrides.items()))
+    assert resolve(str(file), trust_imports=True).options == recipe.options
+
+
+def test_a_resolved_recipe_keeps_what_all_own_images_have_and_drops_the_rest():
+    mine = {"data.root": "photos", "data.train_split": "fit", "data.classes": ["cat", "dog"], "data.mean": [0.5] * 3}
+    options = resolve(resolve(PHOTOS, mine), {"data": "csv"}).options["data"]
+    assert options["classes"] == ("cat", "dog")
+    assert options["mean"] == (0.5, 0.5, 0.5)
+    assert options["root"] is None
+    assert options["train_split"] is None
+
+
+def test_a_source_of_ones_own_takes_the_shared_options_that_it_has(tmp_path):
+    overrides = {"data": "own_datasets:Pixels", "augmentation": "none"}
+    options = resolve(PHOTOS, overrides).options["data"]
+    assert options["validation_fraction"] == 0.1
+    assert "image_size" not in options
+    with pytest.raises(UnknownNameError, match="unknown option 'data.image_size'"):
+        resolve(PHOTOS, {**overrides, "data.image_size": 64})
+    file = tmp_path / "pixels.yaml"
+    file.write_text(f"include: {PHOTOS}\ndata: own_datasets:Pixels\naugmentation: none\n")
+    assert resolve(str(file), {"trainer.epochs": 7}, trust_imports=True).name == "pixels+trainer.epochs=7"
+
+
+@pytest.mark.parametrize(("before", "after"), [("digits", "folder"), ("folder", "imagenet"), ("cifar10", "csv")])
+def test_another_change_of_the_data_set_drops_the_options(before, after):
+    flat = {"data": before, "data.validation_fraction": 0.3, "seed": 1}
+    assert override(flat, {"data": after}) == {"data": after, "seed": 1}
+
+
+def test_the_options_that_own_images_share_are_those_of_their_base_class():
+    assert {name for name in DATASETS if issubclass(DATASETS.load(name), OwnImages)} == OWN_IMAGES
+    assert {each.name for each in fields(OwnImages)} - {"train_split", "test_split"} == SHARED_OPTIONS
+
+
+def test_a_folder_or_a_csv_file_in_place_of_a_data_set_brings_the_options_that_read_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    with pytest.raises(OptionError, match="for this folder, write data=folder data.root=small$"):
+        resolve(PHOTOS, {"data": "small"})
+    with pytest.raises(OptionError, match="for this CSV file, write data=csv data.root=labels.csv$"):
+        resolve(PHOTOS, {"data": "labels.csv"})
+    for neither in ("", "smal", "a\0b", "~nobody-of-this-name"):
+        with pytest.raises(UnknownNameError, match="unknown data set"):
+            resolve(PHOTOS, {"data": neither})

@@ -45,6 +45,7 @@ def suffix_of(changed, stem=PLAIN):
         ({"method": "package.module:Class"}, "+method=package.module:Class"),
         ({"data.name": "/data/birds"}, "+data.name=_data_birds"),
         ({"data.name": "x" * 109}, f"+data.name={'x' * 109}"),
+        ({"data.name": "x" * 184}, f"+data.name={'x' * 184}"),
     ],
 )
 def test_a_list_that_fits_is_written_as_in_older_versions(changed, suffix):
@@ -66,10 +67,32 @@ def test_what_a_folder_cannot_have_is_escaped_so_that_it_can_be_read():
 
 def test_where_not_all_options_fit_the_most_important_are_named():
     parts = "+method=dtskd+backbone=resnet50+data=folder+optimizer=adamw+schedule=cosine"
-    assert re.fullmatch(rf"{re.escape(parts)}\+trainer.epochs=30\+6_more-[0-9a-f]{{8}}", suffix_of(MANY))
+    options = "+trainer.epochs=30+optimizer.lr=0.001+loader.batch_size=16+data.image_size=224+trainer.guard_every=7"
+    assert re.fullmatch(rf"{re.escape(parts + options)}\+2_more-[0-9a-f]{{8}}", suffix_of(MANY))
     without_parts = {key: value for key, value in MANY.items() if "." in key}
     first = "+trainer.epochs=30+optimizer.lr=0.001+loader.batch_size=16+data.image_size=224"
     assert suffix_of(without_parts).startswith(first)
+
+
+def test_the_options_of_fine_tuning_are_among_the_most_important():
+    fine_tuning = {
+        "backbone.weights": "cells",
+        "trainer.epochs": 4,
+        "optimizer.lr": 0.0025,
+        "trainer.freeze": 2,
+        "optimizer.head_lr_factor": 10.0,
+        "optimizer.layer_decay": 0.7,
+        "trainer.freeze_epochs": 2,
+    }
+    others = {"augmentation.interpolation": "bicubic", "data.classes": [f"class{number}" for number in range(40)]}
+    named = TAIL.sub("", suffix_of({**others, **fine_tuning}))
+    assert all(f"+{key}={value}" in named for key, value in fine_tuning.items())
+
+
+@pytest.mark.parametrize("stem", [PLAIN, "photos/folder/resnet18/" + "a" * 60])
+def test_a_name_uses_its_room(stem):
+    folder = name_with_changes(stem, {f"method.option{number}": number for number in range(40)}).rpartition("/")[2]
+    assert 200 - len("+method.option39=39") < len(folder) <= 200
 
 
 def test_a_long_value_is_cut_and_a_checksum_tells_it_from_others():
@@ -109,7 +132,6 @@ def test_a_folder_can_have_every_name_and_no_two_runs_share_one(seed):
         suffix = name.removeprefix(stem)
         assert name.isprintable()
         assert {"\\", "/"}.isdisjoint(suffix)
-        assert len(suffix) <= 120
         assert len(folder.encode()) <= 200
         named = TAIL.sub("", suffix)
         assert any(named.startswith(f"+{key}=") for key in changed), "never a number or a checksum alone"

@@ -90,6 +90,7 @@ trained(recipe_on(Digits()), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_with_the_object_as_if_it_never_was(digits, unbroken, tmp_path):
     here = Path(__file__).parent
     command = [sys.executable, "-c", _KILLS_ITSELF, str(tmp_path), str(here), str(here.parent)]
@@ -106,6 +107,9 @@ def test_a_finished_run_is_checked_with_the_object_and_used_without_it(digits, u
     assert trained(recipe_on(None), runs).path == unbroken.path
     with pytest.raises(RunError, match="other data"):
         trained(recipe_on(Digits(start=1)), runs)
+    without = {"data": "folder", "data.image_size": 16, "name": "own", "loader.workers": 0, **SHORT}
+    with pytest.raises(RunError, match=r"trained on a Dataset object .*pass the object again: .*data=DATASET\)"):
+        trained(resolve("demo/digits/resnet18/dtskd", without), runs)
     run = load(unbroken.path)
     assert run.class_names == ("zero", "one", "two")
     assert run.transform(Image.new("RGB", (20, 30))).shape == run.input_size == (3, 16, 16)

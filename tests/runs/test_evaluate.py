@@ -158,7 +158,10 @@ def test_images_of_a_folder_get_the_size_and_the_normalisation_of_the_runs_data(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "tset"}, "split='tset' is not allowed; split must be one of test, train, validation"),
+        (
+            {"split": "tset"},
+            "split='tset' is not allowed; split must be one of test, train, validation; other images .* data='tset'",
+        ),
         ({"checkpoint": "first"}, "checkpoint='first' is not allowed"),
         ({"split": "train", "data": "x"}, "split='train' is not allowed; all images of data are evaluated"),
         ({"keep_logits": True, "data": "x"}, "keep_logits=True is not allowed; a run's folder keeps"),

@@ -26,6 +26,8 @@ OPTIONS = {
     "optimizer.head_lr_factor": 5,
     "name": "tuned",
 }
+DTSKD, LOTH = ("dtskd", "sgd"), ("loth", "adamw")
+EPOCHS = ((0,), (1,), (2,), (3,), (1, 2, 3, 4))
 FROZEN = ("conv1.", "bn1.", "layer1.", "layer2.")
 
 
@@ -36,7 +38,7 @@ def weights(tmp_path_factory):
     return str(trained(resolve(DEMO, options), tmp_path_factory.mktemp("first")).network_file)
 
 
-@pytest.fixture(params=[("dtskd", "sgd"), ("loth", "adamw")], ids="-".join, scope="module")
+@pytest.fixture(params=[DTSKD, pytest.param(LOTH, marks=pytest.mark.slow)], ids="-".join, scope="module")
 def recipe(request, weights):
     """A method that remembers and has branches, and one whose groups have weight decays of their own."""
     method, optimizer = request.param
@@ -50,7 +52,15 @@ def unbroken(recipe, tmp_path_factory):
     return trained(recipe, tmp_path_factory.mktemp("unbroken"))
 
 
-@pytest.mark.parametrize("epochs", [(0,), (1,), (2,), (3,), (1, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize(
+    ("recipe", "epochs"),
+    [
+        *((DTSKD, epochs) for epochs in EPOCHS),
+        *(pytest.param(LOTH, epochs, marks=() if epochs == (2,) else pytest.mark.slow) for epochs in EPOCHS),
+    ],
+    indirect=["recipe"],
+    ids=lambda value: "-".join(value) if value in (DTSKD, LOTH) else str(value),
+)
 def test_an_interrupted_run_ends_as_if_it_never_was(recipe, unbroken, epochs, tmp_path):
     for epoch in epochs:
         with interrupted(epoch):

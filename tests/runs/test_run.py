@@ -119,7 +119,7 @@ def test_images_without_a_file_are_labelled_as_their_files(run, photos):
         (torch.zeros(8, 8), UserError, r"a tensor \[8, 8\] is not an image"),
         (torch.zeros(3, 8, 8), UserError, r"a tensor \[3, 8, 8\] of torch.float32 .* floating tensor \[3, 16, 16\]"),
         (torch.zeros(2, 8, 8, dtype=torch.uint8), UserError, r"give a uint8 tensor \[1 or 3, H, W\]"),
-        ("nowhere.png", DataError, r"nowhere\.png: not readable as an image"),
+        ("nowhere.png", DataError, r"^nowhere\.png: there is no such file or folder$"),
         ("*.nothing", DataError, "no file matches this pattern"),
         (Image.new("F", (4, 4)), DataError, "a PIL image: not readable as an image: its pixels are floating-point"),
     ],

@@ -40,6 +40,7 @@ def running(monkeypatch):
     return replace
 
 
+@pytest.mark.slow
 def test_a_process_trains_a_resolved_recipe_with_its_own_parts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

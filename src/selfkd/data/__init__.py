@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from selfkd.catalogue import Catalogue, Entry, is_own
+from selfkd.errors import OptionError
+from selfkd.given_paths import csv_or_folder
 
 if TYPE_CHECKING:
     from selfkd.data.sources.base import Source
 
-__all__ = ["AUGMENTATIONS", "DATASETS", "source_class"]
+__all__ = [
+    "AUGMENTATIONS",
+    "DATASETS",
+    "OWN_IMAGES",
+    "SHARED_OPTIONS",
+    "shared_options",
+    "source_class",
+    "source_target",
+]
 
 DATASETS = Catalogue(
     "data set",
@@ -48,6 +58,24 @@ DATASETS = Catalogue(
 )
 """The first data set that recognises a folder reads it. `folder` recognises every folder, so it is the last."""
 
+OWN_IMAGES = frozenset({"folder", "csv", "parquet", "hub", "dataset"})
+"""The data sets of users' own images, `OwnImages`."""
+SHARED_OPTIONS = frozenset(
+    {
+        "image_size",
+        "resize",
+        "interpolation",
+        "mean",
+        "std",
+        "classes",
+        "train_per_class",
+        "validation_fraction",
+        "test_fraction",
+        "memory_gb",
+    }
+)
+"""The options of all `OwnImages` that do not say where the images are or what their splits are called."""
+
 AUGMENTATIONS = Catalogue(
     "augmentation",
     {
@@ -62,15 +90,39 @@ AUGMENTATIONS = Catalogue(
 )
 
 
+def shared_options(before: str, after: str) -> frozenset[str]:
+    """The options that a recipe keeps when one data set replaces another. Nothing is imported.
+
+    If both are users' own images, these are `SHARED_OPTIONS`, else none. `package.module:Name` counts as own images.
+    """
+    both_own = all(name in OWN_IMAGES or is_own(name) for name in (before, after))
+    return SHARED_OPTIONS if both_own else frozenset()
+
+
+def source_target(name: str) -> str:
+    """The `module:attribute` of a data set, by name. Nothing is imported.
+
+    Raises:
+        UnknownNameError: if there is no such data set; the message gives the nearest.
+        OptionError: if the name is that of a folder or of a CSV file instead.
+    """
+    kind = None if name in DATASETS or is_own(name) else csv_or_folder(name)
+    if kind is not None:
+        reason = f"data takes the name of a data set; for this {kind[0]}, write data={kind[1]} data.root={name}"
+        raise OptionError("data", name, reason=reason)
+    return DATASETS.target(name)
+
+
 def source_class(name: str) -> type[Source]:
     """The class of a data set, by name.
 
     A user's own (`package.module:Name`) is a class of `Source`, or a class or function that gives torch Datasets.
 
     Raises:
-        UnknownNameError: if there is no such data set; the message gives the nearest.
+        UnknownNameError, OptionError: as `source_target`.
         UserError: if a user's own cannot be imported or used.
     """
+    source_target(name)
     source: type[Source] = DATASETS.load(name)
     if not is_own(name):
         return source

@@ -21,6 +21,7 @@ from selfkd.methods import RESERVED, check_reserved, method_class
 from selfkd.recipes.files import full_name, read_recipe
 from selfkd.recipes.key_checks import check_keys, check_numbers
 from selfkd.recipes.option_values import option_values
+from selfkd.recipes.part_options import options_of
 from selfkd.recipes.recipe import WEIGHTS, Recipe, is_of_machine
 from selfkd.recipes.run_names import checked_name, name_with_changes, recipe_stem
 from selfkd.recipes.sections import ALWAYS, CHOSEN, FOLLOWING, TEACHER_PREFIX, follows_again, override
@@ -69,8 +70,8 @@ def _changed(stem: str, flat: Mapping[str, Any], changes: Mapping[str, Any]) -> 
     own_name = overrides.pop("name", None)
     run_name = checked_name(stem if own_name is None else str(own_name))
     if not overrides:
-        return _resolve_keys(run_name, given, published)
-    merged = override(given, overrides)
+        return _resolve_keys(run_name, _without_lacking(given), published)
+    merged = _without_lacking(override(given, overrides), overrides)
     recipe = _resolve_keys(run_name, merged, {})
     before, after = _flat_without_overrides(run_name, given, merged), recipe.flat()
     named = sorted(
@@ -87,6 +88,24 @@ def _changed(stem: str, flat: Mapping[str, Any], changes: Mapping[str, Any]) -> 
         name=name_with_changes(run_name, changed) if own_name is None else run_name,
         published={} if changed else published,
     )
+
+
+def _without_lacking(flat: Mapping[str, Any], chosen: Collection[str] = ()) -> dict[str, Any]:
+    """The flat keys without options that data sets share and that a user's own data set lacks.
+
+    A recipe keeps such options when the user's own replaces other images; only its import tells whether it has them.
+
+    Args:
+        flat: the flat keys.
+        chosen: keys that stay, because the user just gave them.
+    Raises: UserError: if the user's own data set cannot be imported or used.
+    """
+    name = flat.get("data")
+    if not isinstance(name, str) or not is_own(name):
+        return dict(flat)
+    shared = {f"data.{option}" for option in CHOSEN["data"].shared(name, name)}.intersection(flat).difference(chosen)
+    lacking = shared.difference(options_of({"data": name})) if shared else shared
+    return {key: value for key, value in flat.items() if key not in lacking}
 
 
 def derive(recipe: Recipe, changes: Mapping[str, Any], without: Collection[str] = ()) -> Recipe:
@@ -122,7 +141,7 @@ def _flat_without_overrides(stem: str, given: Mapping[str, Any], merged: Mapping
     if any(is_own(str(given.get(section))) and given[section] != merged[section] for section in CHOSEN):
         return dict(given)
     try:
-        return _resolve_keys(stem, given, {}).flat()
+        return _resolve_keys(stem, _without_lacking(given), {}).flat()
     except UserError:
         return dict(given)
 

@@ -16,7 +16,6 @@ from selfkd.recipes.values import not_allowed, written
 
 __all__ = ["checked_name", "name_with_changes", "recipe_stem"]
 
-_LONGEST_SUFFIX = 120
 _LONGEST_OPTION = 60  # bytes, where not all options fit; a longer one is cut
 _CUT = "..."
 _LONGEST_NAME = 200  # bytes of one folder's name; file systems allow 255
@@ -31,8 +30,12 @@ _IMPORTANT = (
     "backbone.weights",
     "trainer.epochs",
     "optimizer.lr",
+    "trainer.freeze",
+    "optimizer.head_lr_factor",
+    "optimizer.layer_decay",
     "loader.batch_size",
     "data.image_size",
+    "trainer.freeze_epochs",
 )
 _SECTIONS = (
     "method",
@@ -75,14 +78,14 @@ def name_with_changes(stem: str, changed: Mapping[str, Any]) -> str:
     texts = {key: f"+{key}={_as_text(value)}" for key, value in changed.items()}
     whole = "".join(texts.values())
     bytes_left = _LONGEST_NAME - len(stem.rpartition("/")[2].encode(errors="replace"))
-    if _fits(whole, bytes_left):
+    if len(whole.encode()) <= bytes_left:
         return checked_name(stem + whole)
     checksum = hashlib.sha256(whole.encode()).hexdigest()[:_CHECKSUM_DIGITS]
     named = ""
     left = len(texts)
     for key in sorted(texts, key=_rank):
         text = _cut(texts[key])
-        if _fits(named + text + _tail(left - 1, checksum), bytes_left):
+        if len((named + text + _tail(left - 1, checksum)).encode()) <= bytes_left:
             named += text
             left -= 1
     return checked_name(stem + named + _tail(left, checksum))
@@ -126,10 +129,6 @@ def _is_allowed(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return quote(character, safe="", errors="surrogatepass")
-
-
-def _fits(suffix: str, bytes_left: int) -> bool:
-    return len(suffix) <= _LONGEST_SUFFIX and len(suffix.encode()) <= bytes_left
 
 
 def _tail(left: int, checksum: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from selfkd.backbones import BACKBONES, TORCHVISION, network_factory, network_target
 from selfkd.catalogue import Catalogue, import_target
-from selfkd.data import AUGMENTATIONS, DATASETS, source_class
+from selfkd.data import AUGMENTATIONS, DATASETS, shared_options, source_class, source_target
 from selfkd.methods import METHODS, RESERVED, method_class
 from selfkd.supervision import SUPERVISIONS
 from selfkd.teachers import TEACHERS
@@ -43,6 +43,7 @@ class Chosen:
         optional: whether a recipe may omit the section.
         common: `module:attribute` of the class with the options that the section adds to those of every part. A part of
             the user's own that has an option of the same name keeps its own.
+        shared: gives the options that a recipe keeps when one part replaces another, from the names of both.
     """
 
     catalogue: Catalogue
@@ -53,6 +54,7 @@ class Chosen:
     reserved: tuple[str, ...] = ()
     optional: bool = False
     common: str | None = None
+    shared: Callable[[str, str], Collection[str]] = lambda _before, _after: ()
 
     @classmethod
     def of(cls, catalogue: Catalogue, leading: int, optional: bool = False, common: str | None = None) -> Chosen:
@@ -69,7 +71,7 @@ _NETWORKS = Chosen(
     common="selfkd.backbones.network_options:NetworkOptions",
 )
 CHOSEN: Mapping[str, Chosen] = {
-    "data": Chosen(DATASETS, 0, source_class, DATASETS.target, reserved=("given",)),
+    "data": Chosen(DATASETS, 0, source_class, source_target, reserved=("given",), shared=shared_options),
     "augmentation": Chosen.of(AUGMENTATIONS, 0),
     "backbone": _NETWORKS,
     "method": Chosen(METHODS, 2, method_class, METHODS.target, reserved=RESERVED),
@@ -130,21 +132,23 @@ def part_target(section: str, name: str | None) -> str:
 def override(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The flat keys of a recipe with changes, which come from a command line or from a file that includes the recipe.
 
-    A change that replaces a part also drops the options that the recipe gave to the old part. Of a resolved recipe, a
-    change of what other options follow also drops these options, so that they follow again.
+    A change that replaces a part also drops the options that the recipe gave to the old part, except those that both
+    parts share. Of a resolved recipe, a change of what other options follow also drops these options, so that they
+    follow again.
     """
-    following = set(recipe.get(FOLLOWING, ()))
-    again = following if follows_again(recipe, changes) else set()
-    replaced = {
-        section
-        for section in CHOSEN
+    shared = {
+        section: chosen.shared(str(recipe[section]), str(changes[section]))
+        for section, chosen in CHOSEN.items()
         if section in recipe and section in changes and changes[section] != recipe[section]
     }
-    kept = {
-        key: value
-        for key, value in recipe.items()
-        if ("." not in key or key.partition(".")[0] not in replaced) and key not in again
-    }
+    following = set(recipe.get(FOLLOWING, ()))
+    again = following if follows_again(recipe, changes) else set()
+
+    def stays(key: str) -> bool:
+        section, _, option = key.partition(".")
+        return key not in again and (not option or section not in shared or option in shared[section])
+
+    kept = {key: value for key, value in recipe.items() if stays(key)}
     result = {**kept, **changes}
     following = (following & kept.keys()).difference(changes).union(changes.get(FOLLOWING, ()))
     if following:

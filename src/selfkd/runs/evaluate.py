@@ -18,7 +18,7 @@ from selfkd.data.sources.base import Source
 from selfkd.data.sources.csv_file import CsvFile
 from selfkd.data.sources.labelled_images import read_labelled_images
 from selfkd.data.splits import Split, Splits
-from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError
+from selfkd.errors import CheckpointError, NonFiniteLossError, OptionError, RunError, StorageError, shown
 from selfkd.eval_mode import eval_mode
 from selfkd.evaluation.evaluation import (
     Evaluation,
@@ -53,6 +53,7 @@ __all__ = ["LabelledImages", "evaluate", "evaluate_and_predict_split", "evaluate
 LabelledImages = str | os.PathLike[str] | Dataset[Any]
 """A folder with one folder of images for each class, a CSV file of paths and labels, or a torch Dataset."""
 
+_SPLITS = ("test", "train", "validation")
 _LOGIT = 8  # bytes of memory: the batches and their whole, or the whole and the bytes of its file, in float32
 _FITTED_LOGIT = 24  # bytes more for the head whose temperature is fitted: three tensors in float64
 _HALVES, _HALVES_SEED = 2, 0
@@ -159,7 +160,8 @@ def evaluate(
         WorkerKilledError: if a process that reads images was killed.
         MemoryExhaustedError: if there is too little memory.
     """
-    one_of("split", split, ("test", "train", "validation"))
+    if split not in _SPLITS:
+        raise OptionError("split", split, f"one of {', '.join(_SPLITS)}; other images are given as data={shown(split)}")
     one_of("checkpoint", checkpoint, ("last", "best"))
     _check_together(split, data, keep_logits)
     saved = _opened(run, checkpoint, overrides, given, trust_imports)

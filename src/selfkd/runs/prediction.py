@@ -282,6 +282,8 @@ def _input_of(classifier: Classifier, image: OneImage) -> Tensor | DataError:
             return classifier.transform(to_rgb(opened))
     except UnidentifiedImageError:
         return UnreadableImageError(f"{where}: not readable as an image")
+    except FileNotFoundError:
+        return UnreadableImageError(f"{where}: there is no such file or folder")
     except UNREADABLE as error:
         return UnreadableImageError(f"{where}: not readable as an image: {error}")
     except MemoryError:

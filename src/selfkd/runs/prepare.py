@@ -30,6 +30,8 @@ __all__ = ["as_begun", "check_finished", "check_recipe", "prepare"]
 _UNKNOWN = "of an unknown version"
 _ADVICE = "give the new run a name= of its own, or replace the old one with 'selfkd train ... --overwrite'"
 
+_OBJECT = "dataset"  # the data set of a Dataset object that a Python caller passed
+
 _log = logging.getLogger("selfkd")
 
 
@@ -104,6 +106,11 @@ def check_recipe(folder: RunFolder, recipe: Recipe) -> None:
             f"{path} is a run of another length ({different[0]}), which cannot be changed: the learning rate and the "
             f"method's decays depend on the number of all epochs, so that a longer run is not a shorter one continued; "
             f"{_ADVICE}"
+        )
+    if stored.get("data") == _OBJECT != recipe.parts["data"]:
+        raise RunError(
+            f"{path} was trained on a Dataset object ({'; '.join(different)}); to continue or repeat that run, pass "
+            "the object again: selfkd.train(RECIPE, data=DATASET). Otherwise give the new run a name= of its own"
         )
     if different:
         raise RunError(f"{path} holds another experiment ({'; '.join(different)}); {_ADVICE}")

@@ -373,7 +373,8 @@ def test_a_data_set_that_is_cut_down_is_judged_as_training_sees_it(split):
 
 def test_without_an_image_size_the_usual_one_is_taken(split):
     report = check(str(split))
-    assert "32, the usual shorter side, is used here" in found(report, "image sizes", "note")
+    note = found(report, "image sizes", "note")
+    assert "32, the usual shorter side, is used here. The recipes for photographs, photos/..., set 224" in note
     assert "data.image_size=..." in report.text()
     assert not report.errors
     assert "enlarged more than 2 times" in found(check_folder(split, "data.image_size=96"), "image sizes", "warning")
@@ -520,7 +521,7 @@ def test_the_command_to_train_is_quoted_for_a_shell(split):
     report = check_folder(spaced)
     *_, advice, example, command = report.text().splitlines()
     assert advice == "No error was found. To train on this data, write a recipe's name for RECIPE, for example"
-    assert example == "photos/resnet18/dtskd for photographs; 'selfkd list recipes' shows all:"
+    assert example == "photos/resnet18/dtskd for photographs (data.image_size=224); 'selfkd list recipes' shows all:"
     assert command.startswith("  selfkd train RECIPE data.image_size=32 data=folder ")
     assert f"'data.root={spaced}'" in command
     assert f"data.root={spaced}" in report.options

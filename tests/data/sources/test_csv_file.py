@@ -71,7 +71,9 @@ def test_columns_and_folder_can_be_named(images, table):
     assert torch.equal(load(other, **options).train.images, load(table).train.images)
     absolute = [("path", "label"), *((str(images.parent / path), label) for path, label in rows_of(images)[1:])]
     assert torch.equal(load(write(other, absolute)).train.images, load(table).train.images)
-    with pytest.raises(OptionError, match="data.label_column is missing; .*names 'where', 'path', 'what': write"):
+    with pytest.raises(
+        DataError, match="none of 'where', 'path', 'what' is one of label, class, .*data.label_column=..."
+    ):
         load(write(other, rows))
     with pytest.raises(OptionError, match="data.path_column='file' .* has this column not at all"):
         load(table, path_column="file")
@@ -108,8 +110,14 @@ def broken(images, table, change):
             r"that are not in .*: 1; .* \(line 32: images/gone.png\)",
         ),
         (lambda rows: rows.append(("images", "cat")), r"that are not in .*: 1; .* \(line 32: images\)"),
-        (lambda rows: rows.insert(3, ("images/a.png",)), r"cannot be used: 1 \(line 4: 1 fields instead of 2\)"),
-        (lambda rows: rows.insert(3, ("a", "b", "c")), r"cannot be used: 1 \(line 4: 3 fields instead of 2\)"),
+        (
+            lambda rows: rows.insert(3, ("images/a.png",)),
+            r"cannot be used: 1 \(line 4: number of fields: 1 instead of 2\)",
+        ),
+        (
+            lambda rows: rows.insert(3, ("a", "b", "c")),
+            r"cannot be used: 1 \(line 4: number of fields: 3 instead of 2\)",
+        ),
         (lambda rows: rows.insert(2, ("images/a.png", " ")), r"cannot be used: 1 \(line 3: no label\)"),
         (lambda rows: rows.insert(2, ("", "")), r"cannot be used: 1 \(line 3: no path and no label\)"),
         (
@@ -132,7 +140,7 @@ def test_a_file_that_is_no_table_is_refused(images, table):
     write(table, [*rows_of(images), ("images/ü.png", "x")], encoding="latin-1")
     with pytest.raises(DataError, match=r"labels.csv, line 32: not text in UTF-8; save the file as CSV in UTF-8"):
         load(table)
-    with pytest.raises(DataError, match="is not a file; it must be a CSV file"):
+    with pytest.raises(DataError, match="is not a file; .*for this folder, write data=folder data.root=.*images$"):
         load(images)
     with pytest.raises(OptionError, match="data.root is missing.*the CSV file"):
         CsvFile(image_size=32).load(0)
@@ -147,11 +155,17 @@ def test_a_column_that_stands_twice_is_refused(table):
         load(table)
 
 
-def test_an_empty_file_names_no_column(table):
-    table.write_text("")
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_an_empty_file_is_named(table, text):
+    table.write_text(text)
+    with pytest.raises(DataError, match="labels.csv is empty; its first line must name the columns, for example path"):
+        load(table)
+
+
+def test_a_file_without_names_of_columns_is_told_to_add_them(images, table):
+    write(table, rows_of(images)[1:])
     with pytest.raises(
-        OptionError,
-        match=r"data.path_column is missing; no column of .* has a usual name \(path, .*names no column: write a",
+        DataError, match="but none of 'images/.*' is one of path, .*add a first line such as path,label"
     ):
         load(table)
 
@@ -162,6 +176,6 @@ def test_the_doctor_reports_all_mistakes_of_a_table(images, table):
     write(table, rows)
     _, findings = check_source(CsvFile(root=str(table)), 0)
     errors = {finding.subject: finding.where for finding in findings if finding.severity == "error"}
-    assert errors["rows"] == ("line 34: 1 fields instead of 2",)
+    assert errors["rows"] == ("line 34: number of fields: 1 instead of 2",)
     assert errors["missing files"] == ("line 32: images/gone.png",)
     assert errors["labels"] == (f"lines 2 and 33: {rows[1][0]} is 'digit 0' and 'dog'",)

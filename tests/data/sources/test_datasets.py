@@ -265,6 +265,8 @@ def normalised(image):
     ("given", "message"),
     [
         (None, "needs the Dataset object, which no file holds; pass it again in Python: selfkd.train"),
+        ([], "the Dataset list is empty; it must hold samples"),
+        ({"train": Digits(), "test": []}, "test.* is empty; it must hold samples"),
         (Counting(), "the Dataset Counting is an IterableDataset"),
         (Endless(), "the Dataset Endless has no length or no indices"),
         (DataLoader(Digits()), "is a DataLoader; give the Dataset in it"),
@@ -274,7 +276,10 @@ def normalised(image):
         (Failing(), r"sample 7 of the Dataset Failing cannot be read: KeyError: 'no such key' \(.*test_datasets.py"),
         (Labelled(lambda index: "cat"), "sample 0 of the Dataset Labelled has the label 'cat'; a label must be one"),
         (Labelled(lambda index: torch.zeros(3)), r"has the label tensor\(\[0., 0., 0.\]\); a label must be one"),
-        (Labelled(lambda index: index - 1), r"labels outside \[0, 29\): 1 \(sample 0 of the Dataset Labelled\)"),
+        (
+            Labelled(lambda index: index - 1),
+            r"labels below 0: 1; .* from 0 \(sample 0 of the Dataset Labelled has -1\)",
+        ),
         (Labelled(lambda index: 1000 * index), "has the label 29000, but fewer samples; labels must count"),
         (
             Digits(convert=normalised),

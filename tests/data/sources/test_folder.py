@@ -144,6 +144,9 @@ def test_layouts_that_do_not_fit_are_named(split, unsplit, tmp_path):
         Folder(image_size=32).load(0)
     with pytest.raises(DataError, match="nowhere' is not a folder"):
         load(tmp_path / "nowhere")
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match="is not a folder; for this CSV file .* data=csv data.root=.*labels.csv$"):
+        load(tmp_path / "labels.csv")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no folder"):
         load(tmp_path / "empty")

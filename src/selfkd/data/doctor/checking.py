@@ -54,7 +54,10 @@ def check_source(
         sized = source.with_image_size(_usual_side(images, listing))
     data = CheckedData(sized, listing, _input_side(sized), images=images)
     if source.lacks_image_size:
-        message = f"data.image_size was not given; {data.side}, the usual shorter side, is used here; training needs it"
+        message = (
+            f"data.image_size was not given; {data.side}, the usual shorter side, is used here. The recipes for "
+            "photographs, photos/..., set 224; in training with another recipe, give it"
+        )
         findings.append(Finding("note", "image sizes", message))
     if stem_at is not None and len(listing.class_names) > 1:
         data = replace(data, stem=stem_at(len(listing.class_names), data.side))

@@ -91,7 +91,9 @@ class Report:
                     lines.append(f"      and {len(finding.where) - _SHOWN} more (all of them with --json)")
         if not self.errors:
             lines += ["", "No error was found. To train on this data, write a recipe's name for RECIPE, for example"]
-            lines.append("photos/resnet18/dtskd for photographs; 'selfkd list recipes' shows all:")
+            lines.append(
+                "photos/resnet18/dtskd for photographs (data.image_size=224); 'selfkd list recipes' shows all:"
+            )
             lines.append(f"  selfkd train RECIPE {shlex.join(self.options)}")
         return "\n".join(map(printable, lines))
 

@@ -14,6 +14,7 @@ from selfkd.data.listing import Listing, Problem, SplitNames
 from selfkd.data.reading.image_files import ImageFiles
 from selfkd.data.splits import Split
 from selfkd.errors import DataError, OptionError, few
+from selfkd.given_paths import csv_or_folder
 
 __all__ = [
     "UNSORTED",
@@ -53,6 +54,8 @@ def root_folder(root: str | None, holds: str, advice: str = "") -> Path:
         raise OptionError("data.root", None, f"the folder that holds {holds}")
     folder = Path(root).expanduser()
     if not folder.is_dir():
+        if csv_or_folder(root) is not None:
+            advice = f"; for this CSV file of paths and labels, write data=csv data.root={root}"
         raise DataError(f"data.root={str(folder)!r} is not a folder{advice}")
     return folder
 

@@ -68,14 +68,16 @@ def read_csv(file: Path, path_column: str | None, label_column: str | None) -> C
         path_column: name of the column of paths; None for the first one with a usual name.
         label_column: name of the column of labels; None for the first one with a usual name.
     Raises:
-        DataError: if the file is missing or no such text.
-        OptionError: if there is no such column.
+        DataError: if the file is missing, empty or no such text, or no column has a usual name.
+        OptionError: if there is no column of a given name, or there are two.
     """
     text = _text(file)
     delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     records = _records(reader, file)
     _, header = next(records, (1, []))
+    if not header:
+        raise DataError(f"{file} is empty; its first line must name the columns, for example path,label")
     columns = tuple(header)
     path = _position("data.path_column", path_column, _PATHS, columns, file)
     label = _position("data.label_column", label_column, _LABELS, columns, file)
@@ -162,21 +164,23 @@ def _text(file: Path) -> str:
         raise DataError(f"{file}, line {line}: not text in UTF-8; save the file as CSV in UTF-8") from error
 
 
-def _position(option: str, name: str | None, usual: Iterable[str], columns: Sequence[str], file: Path) -> int:
+def _position(option: str, name: str | None, usual: Sequence[str], columns: Sequence[str], file: Path) -> int:
     """The position of a column.
 
-    Raises: OptionError: if there is no such column, or two; it lists the columns.
+    Raises:
+        DataError: if `name` is None and no column has a usual name.
+        OptionError: if there is no such column, or two; it lists the columns.
     """
-    listed = ", ".join(map(repr, columns)) or "no column"
+    listed = ", ".join(map(repr, columns))
     if name is None:
         lower = [column.lower() for column in columns]
         name = next((columns[lower.index(each)] for each in usual if each in lower), None)
         if name is None:
-            reason = (
-                f"no column of {file} has a usual name ({', '.join(usual)}); its first line names {listed}: write a "
-                f"usual name there, or train with {option}=NAME"
+            raise DataError(
+                f"the first line of {file} must name the columns, but none of {listed} is one of {', '.join(usual)}. "
+                f"If the file begins with an image, add a first line such as path,label; otherwise rename the column, "
+                f"or name it in training with {option}=..."
             )
-            raise OptionError(option, None, reason=reason)
     if columns.count(name) != 1:
         often = "twice" if name in columns else "not at all"
         reason = f"the first line of {file} has this column {often}; its columns are {listed}"
@@ -227,7 +231,7 @@ def _rows(
 
 def _fault(fields: Sequence[str], width: int, path: int, label: int, split: int | None) -> str | None:
     if len(fields) != width:
-        return f"{len(fields)} fields instead of {width}"
+        return f"number of fields: {len(fields)} instead of {width}"
     named = {"path": path, "label": label, "split": split}
     empty = [name for name, at in named.items() if at is not None and not fields[at]]
     return f"no {' and no '.join(empty)}" if empty else None

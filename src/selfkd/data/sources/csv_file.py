@@ -47,7 +47,10 @@ class CsvFile(StreamedImages):
             raise OptionError("data.root", None, "the CSV file of image paths and labels")
         file = Path(self.root).expanduser()
         if not file.is_file():
-            raise DataError(f"data.root={str(file)!r} is not a file; it must be a CSV file of image paths and labels")
+            advice = f"; for this folder, write data=folder data.root={self.root}" if file.is_dir() else ""
+            raise DataError(
+                f"data.root={str(file)!r} is not a file; it must be a CSV file of image paths and labels{advice}"
+            )
         table = read_csv(file, self.path_column, self.label_column)
         folder = file.parent if self.image_root is None else Path(self.image_root).expanduser()
         return list_csv(table, self._split_names(table), folder, self.image_transform(), self.side)

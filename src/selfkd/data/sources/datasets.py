@@ -61,12 +61,15 @@ class DatasetObjects(StreamedImages):
             self._refuse_split_names(reason)
             names = _UNSPLIT
             samples = {names.train: DatasetSamples(dataset_name(datasets), datasets)}
+        for each in samples.values():
+            if not len(each):
+                raise DataError(f"{each.name} is empty; it must hold samples (image, label)")
         class_names = _class_names(list(samples.values()))
         splits = {
             name: each.images(torch.from_numpy(each.labels.copy()), self.image_transform(), self.side)
             for name, each in samples.items()
         }
-        return Listing(class_names, names, splits, tuple(_label_problems(samples, len(class_names))))
+        return Listing(class_names, names, splits, tuple(_label_problems(samples)))
 
     def _refuse_split_names(self, reason: str) -> None:
         """Refuse options that name splits where the user cannot choose them.
@@ -100,6 +103,12 @@ def _class_names(samples: Sequence[DatasetSamples]) -> tuple[str, ...]:
     return tuple(map(str, range(largest + 1)))
 
 
-def _label_problems(samples: Mapping[str, DatasetSamples], num_classes: int) -> list[Problem]:
-    places = [each.place(index) for each in samples.values() for index in np.flatnonzero(each.labels < 0).tolist()]
-    return [Problem("labels", f"labels outside [0, {num_classes}): {len(places)}", tuple(places))] if places else []
+def _label_problems(samples: Mapping[str, DatasetSamples]) -> list[Problem]:
+    """The labels below 0. `_class_names` refuses those that are too large."""
+    places = [
+        f"{each.place(index)} has {each.labels[index]}"
+        for each in samples.values()
+        for index in np.flatnonzero(each.labels < 0).tolist()
+    ]
+    message = f"labels below 0: {len(places)}; a label must be a whole number from 0"
+    return [Problem("labels", message, tuple(places))] if places else []

@@ -44,8 +44,9 @@ def read_labelled_images(
         columns: the data set of a run that was trained on a CSV file; it gives the names of the columns and the folder
             of the images. None for the usual names and the folder of the CSV file.
     Raises:
-        DataError: if there is no such folder or file, or its labels are not classes of the network.
-        OptionError: if a CSV file lacks a column.
+        DataError: if there is no such folder or file, a CSV file has no column of a usual name, or its labels are not
+            classes of the network.
+        OptionError: if a CSV file lacks a column of a given name.
     """
     if not isinstance(place, str | os.PathLike):
         return _of_dataset(place, class_names, transform, side)
