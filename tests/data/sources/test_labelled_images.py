@@ -7,7 +7,7 @@ from image_sets import digit, write_folder
 from selfkd.data.reading.resizing import centre_square
 from selfkd.data.sources.csv_file import CsvFile
 from selfkd.data.sources.labelled_images import read_labelled_images
-from selfkd.errors import DataError, OptionError
+from selfkd.errors import DataError
 
 NAMES = ("digit 2", "digit 0", "digit 7", "digit 1")
 
@@ -116,8 +116,7 @@ def test_a_table_gives_its_test_split(tmp_path, caplog):
         read(write_table(tmp_path, ["file,class", "gone.png,digit 2"]))
     with pytest.raises(DataError, match=r"1; they are relative to the folder of the CSV file"):
         read(write_table(tmp_path, ["file,class", "gone.png,digit 2"]))
-    message = r"data.path_column is missing; no column of .* names 'bild', 'class': write a usual name there"
-    with pytest.raises(OptionError, match=message):
+    with pytest.raises(DataError, match=r"none of 'bild', 'class' is one of path, .*data.path_column=\.\.\."):
         read(write_table(tmp_path, ["bild,class", "0.png,digit 2"]))
 
 
