@@ -26,6 +26,7 @@ __all__ = [
     "UnlabelledImagesError",
     "UnreadableImageError",
     "UserError",
+    "WeightsError",
     "WorkerKilledError",
     "few",
     "first_line",
@@ -140,7 +141,11 @@ class RunError(UserError):
 
 
 class CheckpointError(SelfKDError):
-    """A checkpoint that is damaged or belongs to something else."""
+    """A checkpoint of a run that is damaged or belongs to something else."""
+
+
+class WeightsError(UserError):
+    """A file of weights that the user gave, and that is damaged or belongs to another network."""
 
 
 class StorageError(SelfKDError):

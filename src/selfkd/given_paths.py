@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from selfkd.errors import DataError, RunError, UserError, shown
+from selfkd.errors import DataError, RunError, UserError, few, shown
 
 __all__ = ["CSV_ENDING", "RECIPE_FILE", "check_path", "check_run", "data_place", "is_folder", "is_there", "lacking"]
 
@@ -68,7 +68,9 @@ def check_run(path: Path) -> None:
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not found:
-        raise RunError(f"{path} is not a run folder: it holds no {RECIPE_FILE}")
+        seeds = [str(file.parent) for file in sorted(path.glob(f"seed-*/{RECIPE_FILE}"))]
+        advice = f"; give the run of a seed: {few(seeds)}" if seeds else ""
+        raise RunError(f"{path} is not a run folder: it holds no {RECIPE_FILE}{advice}")
 
 
 def data_place(data: str) -> Path:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from selfkd.contract import Preprocessing
-from selfkd.errors import CheckpointError
+from selfkd.errors import WeightsError
 from selfkd.export.network_metadata import NetworkMetadata, read_metadata
 
 WHOLE = {
@@ -27,7 +27,7 @@ def written(tmp_path):
         file = tmp_path / "a.safetensors"
         text = content if isinstance(content, str) else json.dumps(content)
         save_file({"a": torch.ones(1)}, file, {} if content is None else {"selfkd": text})
-        return read_metadata(file)
+        return read_metadata(file, "backbone.weights")
 
     return write
 
@@ -52,7 +52,7 @@ def test_a_file_of_an_older_version_does_not_say_how_images_are_prepared(written
 def test_a_file_of_somebody_else_says_nothing(written, tmp_path):
     assert written(None) is None
     torch.save({}, tmp_path / "a.pth")
-    assert read_metadata(tmp_path / "a.pth") is None
+    assert read_metadata(tmp_path / "a.pth", "backbone.weights") is None
 
 
 @pytest.mark.parametrize(
@@ -74,5 +74,5 @@ def test_a_value_of_another_form_counts_as_missing(written, field, value):
 
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_metadata_that_is_no_object_is_damaged(written, content):
-    with pytest.raises(CheckpointError, match=r"a.safetensors is damaged: its metadata is not"):
+    with pytest.raises(WeightsError, match=r"^backbone.weights=.*a.safetensors' is damaged: its metadata is not"):
         written(content)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -63,8 +65,13 @@ def test_16_bits_of_grey_are_predicted_as_8(folder, images):
 
 
 def test_folders_that_are_no_runs_are_refused(tmp_path):
-    with pytest.raises(RunError, match="is not a run folder"):
+    with pytest.raises(RunError, match="is not a run folder: it holds no recipe.yaml$"):
         selfkd.load(tmp_path)
+
+
+def test_the_folder_above_runs_is_answered_with_its_seeds(folder):
+    with pytest.raises(RunError, match=rf"holds no recipe.yaml; give the run of a seed: {re.escape(str(folder.path))}"):
+        selfkd.load(folder.path.parent)
 
 
 def started(num_classes: int, *, weights: str | None = None, width: int = 4):

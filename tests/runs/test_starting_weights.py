@@ -17,7 +17,7 @@ from image_sets import digit, write_folder
 from real_runs import differences, outcome
 from selfkd import load
 from selfkd.data.sources.folder import Folder
-from selfkd.errors import CheckpointError, OptionError, RecipeError, RunError
+from selfkd.errors import OptionError, RecipeError, RunError, WeightsError
 from selfkd.recipes.reader import resolve
 from selfkd.reports.compare import compare_outcomes
 from selfkd.runs.build import Experiment
@@ -155,7 +155,7 @@ def without(weights, *names):
 )
 def test_the_file_of_another_network_is_refused_before_anything_is_written(file, tmp_path, change, options, message):
     save_file(change(load_file(file)), file)
-    with pytest.raises(CheckpointError, match=rf"^backbone.weights='.*seven.safetensors' {message}"):
+    with pytest.raises(WeightsError, match=rf"^backbone.weights='.*seven.safetensors' {message}"):
         trained(resolve(DEMO, {**SHORT, **options, "backbone.weights": str(file), "name": "tuned"}), tmp_path)
     assert not (tmp_path / "runs").exists()
 
@@ -167,7 +167,7 @@ def test_the_file_of_a_larger_network_is_refused(tmp_path):
         r"weights before the classifier, and at least 90% are needed; 80 tensors of the file would be left out: "
         r"layer1.2.bn1.bias, .* and 75 more; use the network that the weights were trained with$"
     )
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(WeightsError, match=message):
         started(tuned(larger))
 
 
@@ -181,7 +181,7 @@ def test_modules_that_only_the_file_has_and_another_kind_of_classifier_are_no_si
 
 def test_a_mistake_is_found_when_recipes_are_checked(file, tmp_path):
     wide = {"backbone__width": 8}
-    with pytest.raises(CheckpointError, match="100 tensors of the file cannot be loaded"):
+    with pytest.raises(WeightsError, match="100 tensors of the file cannot be loaded"):
         check_training(tuned(file, **wide), tmp_path)
     file.unlink()
     with pytest.raises(

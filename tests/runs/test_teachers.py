@@ -17,7 +17,7 @@ from image_sets import digit, write_folder
 from selfkd.api import load
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.contract import Needs, StepOutput
-from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, UserError
+from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, UserError, WeightsError
 from selfkd.methods.base import Method
 from selfkd.methods.kd import KD
 from selfkd.methods.plain import Plain
@@ -248,7 +248,7 @@ def test_a_file_that_cannot_teach_is_refused(runs, tmp_path):
     (tmp_path / "empty.pt").touch()
     torch.save({**weights, "fc.bias": torch.full((10,), torch.nan)}, tmp_path / "diverged.pt")
 
-    def refused(name, message, error=CheckpointError, **more):
+    def refused(name, message, error=WeightsError, **more):
         recipe = resolve(DEMO, {**SHORT, **options, "teacher.path": str(tmp_path / name), **more})
         with pytest.raises(error, match=re.compile(message, re.DOTALL)):
             trained(recipe, tmp_path / "runs")
@@ -258,10 +258,10 @@ def test_a_file_that_cannot_teach_is_refused(runs, tmp_path):
         r"torch.save\(network.state_dict\(\), file\)"
     )
     for name in ("text.pt", "empty.pt", "half.pt", "module.pt"):
-        refused(name, f"/{name} {said} or as \\*.safetensors$")
+        refused(name, f"^teacher.path=.*/{name}' {said} or as \\*.safetensors$")
     for name in ("list.pt", "numbered.pt"):
         refused(name, "is not a state dict; save it with")
-    refused("diverged.pt", "the teacher's weight fc.bias is NaN or infinite")
+    refused("diverged.pt", "the teacher's weight fc.bias is NaN or infinite", CheckpointError)
     for name in ("nothing.pt", "nothing.safetensors"):
         refused(name, f"teacher.path='.*{name}' .* must be a file of weights that exists", OptionError)
     refused(

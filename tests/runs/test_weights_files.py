@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from selfkd.errors import CheckpointError, OptionError
+from selfkd.errors import OptionError, WeightsError
 from selfkd.runs.weights_files import checksum_of, named_as_in, read_weights
 
 WEIGHTS = {"conv.weight": torch.arange(6.0), "fc.bias": torch.ones(2)}
@@ -86,9 +86,7 @@ def test_the_keys_of_other_parts_are_left_out(tmp_path):
 
 def test_two_networks_of_one_kind_are_refused(tmp_path):
     file = {f"{prefix}{key}": value for prefix in ("first.", "second.") for key, value in WEIGHTS.items()}
-    with pytest.raises(
-        CheckpointError, match=r"a.pth holds several networks .* begin with first\., second\.; save one"
-    ):
+    with pytest.raises(WeightsError, match=r"a.pth holds several networks .* begin with first\., second\.; save one"):
         named_as_in(file, list(WEIGHTS), tmp_path / "a.pth")
 
 
@@ -136,38 +134,60 @@ def damaged_safetensors(path):
         (
             "text.pth",
             lambda path: path.write_text("hello"),
-            r"text.pth is damaged, is no file of weights, or holds more",
+            r"^backbone.weights='.*text.pth' is damaged, is no file of weights, or holds more",
         ),
-        ("empty.pth", lambda path: path.touch(), "empty.pth is damaged, is no file of weights"),
+        ("empty.pth", lambda path: path.touch(), "empty.pth' is damaged, is no file of weights"),
         (
             "image.png",
             lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" * 9),
-            "image.png is damaged, is no file of weights",
+            "image.png' is damaged, is no file of weights",
         ),
-        ("empty.safetensors", lambda path: path.touch(), "empty.safetensors is damaged"),
-        ("damaged.pth", damaged, "damaged.pth is damaged"),
-        ("damaged.safetensors", damaged_safetensors, "damaged.safetensors is damaged"),
+        (
+            "empty.safetensors",
+            lambda path: path.touch(),
+            "empty.safetensors' is no safetensors file, or it is damaged",
+        ),
+        ("damaged.pth", damaged, "damaged.pth' is damaged"),
+        (
+            "damaged.safetensors",
+            damaged_safetensors,
+            "is no safetensors file, or it is damaged; copy or download it again$",
+        ),
         (
             "whole.pth",
             lambda path: torch.save(nn.Linear(2, 2), path),
             "holds more than tensors; save it with torch.save",
         ),
-        ("newer.pth", newer, "newer.pth was written by a newer version of torch; update torch"),
-        ("newer.safetensors", of_unknown_type, "has a type of numbers that this version of safetensors does not know"),
-        ("list.pth", lambda path: torch.save([torch.ones(1)], path), "list.pth is not a state dict; save it with"),
-        ("words.pth", lambda path: torch.save({"lr": 0.1}, path), "words.pth is not a state dict"),
-        ("numbers.pth", lambda path: torch.save({1: torch.ones(1)}, path), "numbers.pth is not a state dict"),
+        ("newer.pth", newer, "newer.pth' was written by a newer version of torch; update torch"),
+        (
+            "newer.safetensors",
+            of_unknown_type,
+            "has a type of numbers that this version of safetensors does not know; update",
+        ),
+        ("list.pth", lambda path: torch.save([torch.ones(1)], path), "list.pth' is not a state dict; save it with"),
+        ("words.pth", lambda path: torch.save({"lr": 0.1}, path), "words.pth' is not a state dict"),
+        ("numbers.pth", lambda path: torch.save({1: torch.ones(1)}, path), "numbers.pth' is not a state dict"),
         (
             "two.pth",
             lambda path: torch.save({"one": WEIGHTS, "two": WEIGHTS}, path),
-            "two.pth holds tensors under several keys, one, two; save one of them alone",
+            "two.pth' holds tensors under several keys, one, two; save one of them alone",
         ),
     ],
 )
 def test_what_is_no_file_of_weights_is_refused(tmp_path, name, write, message):
     write(tmp_path / name)
-    with pytest.raises((CheckpointError, OptionError), match=re.compile(message)):
+    with pytest.raises((WeightsError, OptionError), match=re.compile(message)) as raised:
         read(tmp_path / name)
+    assert raised.value.exit_status == 2, "the user's input is wrong"
+
+
+@pytest.mark.parametrize("given", ["trial", "trial/seed-0"])
+def test_the_folder_of_a_run_in_place_of_its_weights_is_answered_with_their_path(tmp_path, given):
+    file = tmp_path / "trial" / "seed-0" / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(OptionError, match=f"it is the folder of a run; set backbone.weights={re.escape(str(file))},"):
+        read(tmp_path / given)
 
 
 def test_the_checksum_is_that_of_the_files_bytes(tmp_path):

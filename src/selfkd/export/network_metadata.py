@@ -13,10 +13,13 @@ from safetensors import SafetensorError, safe_open
 
 from selfkd.contract import Preprocessing
 from selfkd.data.reading.resizing import Interpolation
-from selfkd.errors import CheckpointError, first_line
+from selfkd.errors import WeightsError, first_line, shown
 from selfkd.export.network_files import METADATA_KEY, SUFFIX
 
-__all__ = ["NetworkMetadata", "read_metadata"]
+__all__ = ["NO_SAFETENSORS", "NetworkMetadata", "read_metadata"]
+
+NO_SAFETENSORS = "is no safetensors file, or it is damaged; copy or download it again"
+"""What is wrong with a file that safetensors cannot read, and what to do."""
 
 _CHANNELS = 3
 
@@ -53,26 +56,32 @@ class NetworkMetadata:
         return Preprocessing(self.mean, self.std, self.interpolation, side, fraction)
 
 
-def read_metadata(path: Path) -> NetworkMetadata | None:
+def read_metadata(path: Path, option: str) -> NetworkMetadata | None:
     """What selfkd wrote beside the weights in a file; None if it did not write the file. The weights are not read.
 
-    Raises: CheckpointError: if the file is missing or damaged.
+    Args:
+        path: the file.
+        option: the option that names it, for messages: "backbone.weights".
+    Raises: WeightsError: if the file is missing or damaged.
     """
     if path.suffix != SUFFIX:
         return None
+    given = f"{option}={shown(str(path))}"
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from error
+    except SafetensorError as error:
+        raise WeightsError(f"{given} {NO_SAFETENSORS}") from error
+    except OSError as error:
+        raise WeightsError(f"{given} cannot be read ({first_line(error)})") from error
     if text is None:
         return None
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: its metadata is not JSON") from error
+        raise WeightsError(f"{given} is damaged: its metadata is not JSON") from error
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} is damaged: its metadata is not a JSON object")
+        raise WeightsError(f"{given} is damaged: its metadata is not a JSON object")
     known: dict[str, Any] = {}
     for key, is_usable in _USABLE.items():
         value = content.get(key)

@@ -26,7 +26,7 @@ def following_weights(recipe: Recipe, given: Collection[str]) -> Recipe:
         given: flat keys of the options that the user gave.
     Raises:
         RecipeError: if a network has two origins of its weights.
-        CheckpointError: if a file of weights is damaged.
+        WeightsError: if a file of weights is damaged.
     """
     for section in ("backbone", "peer"):
         file = recipe.file_of_weights(section)
@@ -56,7 +56,7 @@ def preprocessing_of_weights(recipe: Recipe) -> Preprocessing | None:
     What selfkd wrote into a file of weights comes first, then what is published for the network.
 
     Returns: None if the network starts from random weights, if the file is gone, or if nothing is known.
-    Raises: CheckpointError: if the file is damaged.
+    Raises: WeightsError: if the file is damaged.
     """
     name, file = recipe.parts["backbone"], recipe.file_of_weights("backbone")
     if file is None:
@@ -65,6 +65,6 @@ def preprocessing_of_weights(recipe: Recipe) -> Preprocessing | None:
         return None
     from selfkd.export.network_metadata import read_metadata  # imports torch
 
-    metadata = read_metadata(file)
+    metadata = read_metadata(file, "backbone.weights")
     written = None if metadata is None else metadata.preprocessing
     return written or preprocessing_of(name)

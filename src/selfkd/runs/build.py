@@ -95,7 +95,7 @@ class Experiment:
 
         Raises:
             OptionError: if a file does not exist.
-            CheckpointError: if a file is damaged or belongs to another network.
+            WeightsError: if a file is damaged or belongs to another network.
         """
         for section, staged in zip(("backbone", "peer"), self.method.networks, strict=False):
             _load_file(self.recipe, section, staged, self.splits.info.class_names)
@@ -184,7 +184,7 @@ def build_method(recipe: Recipe, data: DatasetInfo, pretrained: bool, teacher: T
         teacher: the teacher, if the recipe has one.
     Raises:
         UserError: if network, method or their options cannot be used.
-        CheckpointError: if a file of weights is damaged or belongs to another network.
+        WeightsError: if a file of weights is damaged or belongs to another network.
     """
     backbone = _staged(recipe, data, pretrained, "backbone")
     parts: dict[str, Any] = {} if teacher is None else {"teacher": teacher}

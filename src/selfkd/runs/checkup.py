@@ -12,10 +12,11 @@ from selfkd.data.doctor.checking import check_source
 from selfkd.data.doctor.checks import Stem
 from selfkd.data.doctor.findings import Report
 from selfkd.data.sources.base import Source
-from selfkd.errors import DataError, OptionError, RecipeError
-from selfkd.given_paths import data_place, is_folder, is_there
+from selfkd.errors import DataError, RecipeError
+from selfkd.given_paths import data_place, is_folder
 from selfkd.recipes.reader import resolve
 from selfkd.runs.networks import build_network, staged_at, stem_of
+from selfkd.runs.weights_files import check_exists
 from selfkd.training.memory import memory_for
 
 __all__ = ["check", "recognised"]
@@ -44,8 +45,8 @@ def check(data: str, overrides: Mapping[str, str] | None = None, quick: bool = F
     recipe = resolve(_RECIPE, overrides)
     options = recipe.options["data"]
     weights = recipe.file_of_weights("backbone")
-    if weights is not None and not is_there(weights):
-        raise OptionError("backbone.weights", str(weights), "a file of weights that exists")
+    if weights is not None:
+        check_exists(weights, "backbone.weights")
     source: Source = recipe.build("data")
     must_exist = source.root_is_folder and options.get("root") is not None and not options.get("download")
     if must_exist and not is_folder(Path(options["root"]).expanduser()):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from selfkd.backbones.parameter_parts import parameter_parts
 from selfkd.backbones.staged import Staged
-from selfkd.errors import CheckpointError, few, shown
+from selfkd.errors import WeightsError, few, shown
 from selfkd.export.network_metadata import read_metadata
 from selfkd.given_paths import is_there
 from selfkd.recipes.recipe import WEIGHTS, Recipe
@@ -76,7 +76,7 @@ def starting_weights(recipe: Recipe, networks: Sequence[Staged]) -> dict[str, St
         networks: the networks of "backbone" and "peer", in this order.
     Raises:
         OptionError: if a file does not exist.
-        CheckpointError: if a file cannot be read.
+        WeightsError: if a file cannot be read.
     """
     kept: dict[str, StartingWeights] = {}
     for section, staged in zip(("backbone", "peer"), networks, strict=False):
@@ -89,7 +89,7 @@ def starting_weights(recipe: Recipe, networks: Sequence[Staged]) -> dict[str, St
 def checksums(recipe: Recipe) -> dict[str, str | None]:
     """SHA-256 of the files that a recipe's networks start from, by section; None for a file that is gone.
 
-    Raises: CheckpointError: if a file cannot be read.
+    Raises: WeightsError: if a file cannot be read.
     """
     files = {key.partition(".")[0]: recipe.file_of_weights(key.partition(".")[0]) for key in WEIGHTS}
     return {
@@ -115,7 +115,7 @@ def load_starting_weights(
         class_names: K names in label order, to be compared with those of a file that selfkd wrote.
     Raises:
         OptionError: if there is no such file.
-        CheckpointError: if it is damaged, belongs to another network, or has a weight that is NaN or infinite.
+        WeightsError: if it is damaged, belongs to another network, or has a weight that is NaN or infinite.
     """
     own = _tensors_of(staged)
     found = _Found.read(path, option, own)
@@ -128,7 +128,7 @@ def load_starting_weights(
     _check_fit(staged, f"{option}={shown(str(path))}", network, found, own, classifier, loaded)
     staged.network.load_state_dict(loaded, strict=False)
     _log.info("%s=%s: %d of the network's %d tensors are loaded", option, path, len(loaded), len(own))
-    _say_origin(staged, path, weights, classifier, is_new, class_names)
+    _say_origin(staged, path, option, weights, classifier, is_new, class_names)
     if found.missing:
         said = "%s lacks %s of the network's %d, so the network's first values stay: %s"
         _log.warning(said, path, _tensors(len(found.missing)), len(own), few(found.missing))
@@ -160,7 +160,7 @@ def _check_fit(
     unlike = [key for key in own if key in weights and key not in loaded and key not in classifier]
     if unlike:
         forms = [f"{key} is {_form(weights[key])} in the file and {_form(own[key])} in the network" for key in unlike]
-        raise CheckpointError(
+        raise WeightsError(
             f"{other}: {_tensors(len(unlike))} of the file cannot be loaded ({few(forms)}); use the network with the "
             "options that the weights were trained with"
         )
@@ -169,7 +169,7 @@ def _check_fit(
     if share < LEAST_SHARE or not loaded:
         unexpected = few(found.unexpected)
         left = f"; it has {_tensors(len(found.unexpected))} of other names: {unexpected}" if found.unexpected else ""
-        raise CheckpointError(
+        raise WeightsError(
             f"{other}: it has {share:.0%} of the weights before the classifier, and at least {LEAST_SHARE:.0%} are "
             f"needed; it lacks {_tensors(len(found.missing))} of the network's {len(own)}: {few(found.missing)}{left}"
         )
@@ -177,14 +177,14 @@ def _check_fit(
     placed = sum(value.numel() for key, value in loaded.items() if key in body)
     share = placed / max(1, placed + sum(weights[key].numel() for key in further))
     if share < LEAST_SHARE:
-        raise CheckpointError(
+        raise WeightsError(
             f"{other}: the network has a place for {share:.0%} of the file's weights before the classifier, and at "
             f"least {LEAST_SHARE:.0%} are needed; {_tensors(len(further))} of the file would be left out: "
             f"{few(further)}; use the network that the weights were trained with"
         )
     for key, value in loaded.items():
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{given} cannot be used: its tensor {key} has values that are NaN or infinite")
+            raise WeightsError(f"{given} cannot be used: its tensor {key} has values that are NaN or infinite")
 
 
 def _further(weights: Mapping[str, Tensor], own: Collection[str], classifier: Collection[str]) -> list[str]:
@@ -216,13 +216,14 @@ def _form(value: Tensor) -> str:
 def _say_origin(
     staged: Staged,
     path: Path,
+    option: str,
     weights: Mapping[str, Tensor],
     classifier: Collection[str],
     is_new: bool,
     class_names: tuple[str, ...] | None,
 ) -> None:
     """Log what became of the classifier, and the size of images that the weights were trained with."""
-    metadata = read_metadata(path)
+    metadata = read_metadata(path, option)
     trained = sorted(key for key in classifier if key in weights)
     if is_new:
         before = len(weights[trained[0]])

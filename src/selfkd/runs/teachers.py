@@ -13,7 +13,7 @@ from selfkd.backbones.pretrained import preprocessing_of, published_classes
 from selfkd.contract import Normalization, TeacherRecord
 from selfkd.data.sources.base import Source
 from selfkd.data.splits import Splits
-from selfkd.errors import CheckpointError, DataError, RecipeError, RunError, shown
+from selfkd.errors import DataError, RecipeError, RunError, WeightsError, shown
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.teacher_recipes import naming_the_teacher, network_recipe, origin_of, teachers_first
 from selfkd.runs.loading import SavedRun
@@ -69,7 +69,8 @@ def load_teacher(student: Recipe, runs: Path, trust_imports: bool, source: Sourc
         splits: the student's images. The teacher must have the same classes and size of images.
     Raises:
         RunError: if the teacher's run does not exist, is not finished, or has other classes or images.
-        CheckpointError: if its weights are damaged or belong to another network.
+        CheckpointError: if its run is damaged.
+        WeightsError: if its file is damaged or belongs to another network.
         UserError: if its network cannot be built or staged.
     """
     recipe, network = _load(origin_of(student), student, _Task.of(splits), runs, trust_imports)
@@ -146,7 +147,7 @@ def _from_file(origin: FromFile, student: Recipe, task: _Task, runs: Path, trust
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} cannot be loaded into {type(network).__name__}: {error}") from error
+        raise WeightsError(f"{path} cannot be loaded into {type(network).__name__}: {error}") from error
     return recipe, network
 
 

@@ -13,12 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from selfkd.errors import CheckpointError, OptionError, few, first_line
+from selfkd.errors import OptionError, WeightsError, few, first_line, shown
 from selfkd.export.network_files import SUFFIX
-from selfkd.given_paths import check_path, is_there
+from selfkd.export.network_metadata import NO_SAFETENSORS
+from selfkd.given_paths import check_path, is_folder, is_there
+from selfkd.runs.run_folder import RunFolder
 from selfkd.training.memory import is_out_of_memory
 
-__all__ = ["checksum_of", "named_as_in", "prefix_of", "read_weights"]
+__all__ = ["check_exists", "checksum_of", "named_as_in", "prefix_of", "read_weights"]
 
 _HOW_TO_SAVE = f"save it with torch.save(network.state_dict(), file) or as *{SUFFIX}"
 # The keys under which training programs keep a state dict in a larger file; the first one that the file has is used.
@@ -44,13 +46,13 @@ _AROUND = frozenset({"", "module", "model", "_orig_mod", "backbone", "network", 
 def checksum_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits.
 
-    Raises: CheckpointError: if it cannot be read.
+    Raises: WeightsError: if it cannot be read.
     """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from error
+        raise WeightsError(f"{path} cannot be read ({first_line(error)})") from error
 
 
 def read_weights(path: Path, option: str) -> Mapping[str, Tensor]:
@@ -62,12 +64,31 @@ def read_weights(path: Path, option: str) -> Mapping[str, Tensor]:
     Returns: the tensors under the file's own keys, on the CPU.
     Raises:
         OptionError: if there is no such file.
-        CheckpointError: if it is damaged, holds no weights, or needs a newer version of torch or safetensors.
+        WeightsError: if it is damaged, holds no weights, or needs a newer version of torch or safetensors.
+    """
+    check_exists(path, option)
+    given = f"{option}={shown(str(path))}"
+    if path.suffix == SUFFIX:
+        return _read_safetensors(path, given)
+    return _state_dict_in(_read_torch(path, given), given)
+
+
+def check_exists(path: Path, option: str) -> None:
+    """Refuse a path at which there is no file. If it is a folder with a run, the error names the run's weights.
+
+    Args:
+        path, option: as for `read_weights`.
+    Raises: OptionError: if there is no file. UserError: if no file can have this path.
     """
     check_path(path)
-    if not is_there(path):
-        raise OptionError(option, str(path), "a file of weights that exists")
-    return _read_safetensors(path) if path.suffix == SUFFIX else _state_dict_in(_read_torch(path), path)
+    if is_there(path):
+        return
+    runs = [path, *sorted(path.glob("seed-*"))] if is_folder(path) else []
+    files = [file for file in (RunFolder(run).network_file for run in runs) if is_there(file)]
+    if files:
+        reason = f"it is the folder of a run; set {option}={files[0]}, which has the weights"
+        raise OptionError(option, str(path), reason=reason)
+    raise OptionError(option, str(path), "a file of weights that exists")
 
 
 def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Path) -> Mapping[str, Tensor]:
@@ -77,7 +98,7 @@ def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Pat
 
     Args:
         weights, names, path: as for `prefix_of`.
-    Raises: CheckpointError: if the file holds several such networks.
+    Raises: WeightsError: if the file holds several such networks.
     """
     prefix = prefix_of(weights, names, path)
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
@@ -90,7 +111,7 @@ def prefix_of(weights: Mapping[str, Tensor], names: Collection[str], path: Path)
         weights: the tensors of a file.
         names: the keys of the network's state dict.
         path: the file, for messages.
-    Raises: CheckpointError: if the file holds several such networks.
+    Raises: WeightsError: if the file holds several such networks.
     """
     found: Counter[str] = Counter()
     for key in weights:
@@ -104,40 +125,42 @@ def prefix_of(weights: Mapping[str, Tensor], names: Collection[str], path: Path)
         usual = [prefix for prefix in prefixes if _AROUND.issuperset(prefix.split("."))]
         prefixes = usual if len(usual) == 1 else prefixes
     if len(prefixes) > 1:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path} holds several networks of this kind, whose keys begin with {few(sorted(prefixes))}; "
             "save one of them alone"
         )
     return prefixes[0]
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
+def _read_safetensors(path: Path, given: str) -> Mapping[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError, RuntimeError, AttributeError, KeyError) as error:
         if is_out_of_memory(error):
             raise
-        too_new = "unknown variant" in str(error)
-        fault = "has a type of numbers that this version of safetensors does not know" if too_new else "is damaged"
-        raise CheckpointError(f"{path} {fault} ({first_line(error)})") from error
+        if "unknown variant" in str(error):
+            fault = "has a type of numbers that this version of safetensors does not know; update safetensors"
+        else:
+            fault = NO_SAFETENSORS
+        raise WeightsError(f"{given} {fault}") from error
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, given: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({first_line(error)})") from error
+        raise WeightsError(f"{given} cannot be read ({first_line(error)})") from error
     except Exception as error:  # torch's reader raises anything on a forged file, and advises to trust it
         if is_out_of_memory(error):
             raise
         if "maximum supported version" in str(error):
-            raise CheckpointError(f"{path} was written by a newer version of torch; update torch to read it") from error
-        raise CheckpointError(
-            f"{path} is damaged, is no file of weights, or holds more than tensors; {_HOW_TO_SAVE}"
+            raise WeightsError(f"{given} was written by a newer version of torch; update torch to read it") from error
+        raise WeightsError(
+            f"{given} is damaged, is no file of weights, or holds more than tensors; {_HOW_TO_SAVE}"
         ) from error
 
 
-def _state_dict_in(content: Any, path: Path, depth: int = 0) -> Mapping[str, Tensor]:
+def _state_dict_in(content: Any, given: str, depth: int = 0) -> Mapping[str, Tensor]:
     """The state dict in what a file holds."""
     if isinstance(content, Mapping) and depth < _DEEPEST:
         inside = {key: value for key, value in content.items() if _holds_tensors(value)}
@@ -145,13 +168,13 @@ def _state_dict_in(content: Any, path: Path, depth: int = 0) -> Mapping[str, Ten
         if known is None and len(inside) == 1:
             (known,) = inside
         if known is not None:
-            return _state_dict_in(inside[known], path, depth + 1)
+            return _state_dict_in(inside[known], given, depth + 1)
         if inside and not _is_state_dict(content):
-            raise CheckpointError(
-                f"{path} holds tensors under several keys, {few(sorted(map(str, inside)))}; save one of them alone"
+            raise WeightsError(
+                f"{given} holds tensors under several keys, {few(sorted(map(str, inside)))}; save one of them alone"
             )
     if not _is_state_dict(content):
-        raise CheckpointError(f"{path} is not a state dict; {_HOW_TO_SAVE}")
+        raise WeightsError(f"{given} is not a state dict; {_HOW_TO_SAVE}")
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
