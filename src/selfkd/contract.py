@@ -243,8 +243,8 @@ class Preprocessing:
     """How images were prepared when a network's pretrained weights were trained.
 
     Args:
-        mean: mean of each channel, of pixel values in [0, 1].
-        std: standard deviation of each channel, of pixel values in [0, 1].
+        mean: mean of each channel, of pixel values in [0, 1]; empty if it is not known.
+        std: standard deviation of each channel, of pixel values in [0, 1]; empty if it is not known.
         interpolation: how images were resized: "bilinear" or "bicubic"; None if they were not.
         side: side of the network's input in pixels.
         crop_fraction: `side` divided by the length to which an image's shorter side was resized before the crop.

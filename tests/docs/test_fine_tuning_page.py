@@ -34,4 +34,6 @@ def test_every_option_is_named():
 
 
 def test_the_rule_for_a_file_of_another_network_is_that_of_the_code():
-    assert f"less than {LEAST_SHARE * 100:.0f} % of the network's" in " ".join(PAGE.split())
+    words, least = " ".join(PAGE.split()), f"less than {LEAST_SHARE * 100:.0f} % of the"
+    assert f"{least} network's" in words
+    assert f"{least} file's" in words

@@ -19,6 +19,7 @@ from selfkd import load
 from selfkd.data.sources.folder import Folder
 from selfkd.errors import OptionError, RecipeError, RunError, WeightsError
 from selfkd.recipes.reader import resolve
+from selfkd.recipes.weights_preprocessing import normalization_origin
 from selfkd.reports.compare import compare_outcomes
 from selfkd.runs.build import Experiment
 from selfkd.runs.evaluate import evaluate
@@ -295,6 +296,32 @@ def test_what_the_recipe_says_stays_and_what_is_published_comes_after_the_file(f
     assert (published["mean"], published["resize"], published["interpolation"]) == (own, 248, "bicubic")
     ours = data(**{"backbone.weights": str(of_somebody)})
     assert (ours["image_size"], ours["interpolation"]) == (None, "bilinear")
+
+
+def of_an_older_version(file):
+    """Leave only what older versions wrote beside the weights."""
+    metadata = {"class_names": [str(digit) for digit in range(7)], "input_size": [3, 32, 32], "epoch": 1}
+    save_file(load_file(file), file, {"selfkd": json.dumps(metadata)})
+    return file
+
+
+def test_the_size_of_an_older_file_is_followed_and_the_log_says_whose_normalisation_is_used(
+    file, photographs, tmp_path, said
+):
+    images = {**SHORT, "data": "folder", "data.root": str(photographs), "data.train_per_class": None, "name": "tuned"}
+    Experiment.build(resolve(DEMO, {**images, "backbone.weights": str(file)}))
+    assert [line for line in said() if line.startswith(f"images are normalised as {file} says: data.mean=[")]
+    recipe = resolve(DEMO, {**images, "backbone.weights": str(of_an_older_version(file))})
+    assert (recipe.options["data"]["image_size"], recipe.options["data"]["mean"]) == (32, Folder.mean)
+    Experiment.build(recipe)
+    unknown = f"{file} does not say how images were normalised; the values of data=folder are used: data.mean=["
+    assert [line for line in said() if line.startswith(unknown)]
+    timm = {"data": "folder", "data.root": str(photographs), "backbone": "resnet18", "backbone.weights": str(file)}
+    published = resolve(DEMO, timm)
+    options = published.options["data"]
+    assert (options["image_size"], options["resize"], options["mean"]) == (32, 32, (0.485, 0.456, 0.406))
+    assert "the values of the published weights of resnet18 are used" in normalization_origin(published)
+    assert normalization_origin(resolve(DEMO, {**timm, "data.mean": [0.5, 0.5, 0.5]})) is None
 
 
 def test_nothing_that_follows_the_training_needs_the_file(file, tmp_path):

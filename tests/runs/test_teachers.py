@@ -17,7 +17,7 @@ from image_sets import digit, write_folder
 from selfkd.api import load
 from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.contract import Needs, StepOutput
-from selfkd.errors import DataError, OptionError, RecipeError, RunError, UserError, WeightsError
+from selfkd.errors import CheckpointError, DataError, OptionError, RecipeError, RunError, UserError, WeightsError
 from selfkd.methods.base import Method
 from selfkd.methods.kd import KD
 from selfkd.methods.plain import Plain
@@ -258,10 +258,10 @@ def test_a_file_that_cannot_teach_is_refused(runs, tmp_path):
         r"torch.save\(network.state_dict\(\), file\)"
     )
     for name in ("text.pt", "empty.pt", "half.pt", "module.pt"):
-        refused(name, f"/{name} {said} or as \\*.safetensors$")
+        refused(name, f"^teacher.path=.*/{name}' {said} or as \\*.safetensors$")
     for name in ("list.pt", "numbered.pt"):
         refused(name, "is not a state dict; save it with")
-    refused("diverged.pt", "the teacher's weight fc.bias is NaN or infinite")
+    refused("diverged.pt", "the teacher's weight fc.bias is NaN or infinite", CheckpointError)
     for name in ("nothing.pt", "nothing.safetensors"):
         refused(name, f"teacher.path='.*{name}' .* must be a file of weights that exists", OptionError)
     refused(

@@ -11,8 +11,9 @@ from selfkd.data.sources.preprocessing import followed_options, following_keys
 from selfkd.errors import RecipeError, shown
 from selfkd.given_paths import is_there
 from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.values import written
 
-__all__ = ["following_weights", "preprocessing_of_weights"]
+__all__ = ["following_weights", "normalization_origin", "preprocessing_of_weights"]
 
 
 def following_weights(recipe: Recipe, given: Collection[str]) -> Recipe:
@@ -53,7 +54,8 @@ def following_weights(recipe: Recipe, given: Collection[str]) -> Recipe:
 def preprocessing_of_weights(recipe: Recipe) -> Preprocessing | None:
     """How images are prepared for the weights that a recipe's backbone starts from.
 
-    What selfkd wrote into a file of weights comes first, then what is published for the network.
+    What selfkd wrote into a file of weights comes first, then what is published for the network. Older versions wrote
+    only the size of the images.
 
     Returns: None if the network starts from random weights, if the file is gone, or if nothing is known.
     Raises: WeightsError: if the file is damaged.
@@ -66,5 +68,35 @@ def preprocessing_of_weights(recipe: Recipe) -> Preprocessing | None:
     from selfkd.export.network_metadata import read_metadata  # imports torch
 
     metadata = read_metadata(file, "backbone.weights")
-    written = None if metadata is None else metadata.preprocessing
-    return written or preprocessing_of(name)
+    published = preprocessing_of(name)
+    if metadata is None or metadata.input_size is None:
+        return published
+    if metadata.preprocessing is not None:
+        return metadata.preprocessing
+    side = metadata.input_size[-1]
+    if published is None:
+        return Preprocessing(mean=(), std=(), interpolation=None, side=side, crop_fraction=1.0)
+    return replace(published, side=side, crop_fraction=1.0)
+
+
+def normalization_origin(recipe: Recipe) -> str | None:
+    """Where the normalisation of images comes from, as a sentence with its values.
+
+    Args:
+        recipe: a resolved recipe.
+    Returns: None if the user or the recipe set it, and if the backbone does not start from a file that is there.
+    Raises: WeightsError: if the file is damaged.
+    """
+    file = recipe.file_of_weights("backbone")
+    if file is None or not is_there(file) or "data.mean" not in recipe.following:
+        return None
+    from selfkd.export.network_metadata import read_metadata  # imports torch
+
+    metadata = read_metadata(file, "backbone.weights")
+    values = " ".join(f"data.{key}={written(recipe.options['data'][key])}" for key in ("mean", "std"))
+    if metadata is not None and metadata.preprocessing is not None:
+        return f"images are normalised as {file} says: {values}"
+    source = f"data={recipe.parts['data']}"
+    if preprocessing_of(recipe.parts["backbone"]) is not None:
+        source = f"the published weights of {recipe.parts['backbone']}"
+    return f"{file} does not say how images were normalised; the values of {source} are used: {values}"

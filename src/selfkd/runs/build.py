@@ -23,6 +23,7 @@ from selfkd.memories import History, HistoryOptions
 from selfkd.methods import method_class
 from selfkd.methods.base import Method
 from selfkd.recipes.recipe import Recipe
+from selfkd.recipes.weights_preprocessing import normalization_origin
 from selfkd.runs.networks import build_network, staged_at
 from selfkd.runs.starting_weights import load_starting_weights
 from selfkd.teachers.teacher import Teacher
@@ -209,6 +210,8 @@ def _staged(recipe: Recipe, data: DatasetInfo, pretrained: bool, section: Litera
 def _load_file(recipe: Recipe, section: str, staged: Staged, class_names: tuple[str, ...] | None) -> None:
     file = recipe.file_of_weights(section)
     if file is not None:
+        if section == "backbone" and (origin := normalization_origin(recipe)) is not None:
+            _log.info("%s", origin)
         load_starting_weights(staged, file, f"{section}.weights", f"{section}={recipe.parts[section]}", class_names)
 
 
