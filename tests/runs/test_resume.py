@@ -143,6 +143,7 @@ def test_torchrun_on_two_machines_trains_one_run_and_reports_once(recipe_file, t
     )
 
 
+@pytest.mark.slow
 def test_one_of_several_processes_is_killed_and_the_run_continues(recipe_file, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
     process = start(recipe_file, tmp_path / "runs", "trainer.devices=2")

@@ -196,6 +196,7 @@ def test_two_origins_of_the_first_weights_are_refused(file):
         resolve(DEMO, {"backbone": "resnet18", "backbone.weights": str(file), "backbone.pretrained": "true"})
 
 
+@pytest.mark.slow
 def test_a_run_is_named_by_its_file_and_its_checksum_identifies_it(file, tmp_path):
     given = {"backbone.width": 4, "backbone.weights": str(file)}
     assert resolve(DEMO, given).name == f"{DEMO}+backbone.weights=seven+backbone.width=4"
