@@ -7,7 +7,7 @@ from image_sets import digit, write_folder
 from selfkd.data.reading.resizing import centre_square
 from selfkd.data.sources.csv_file import CsvFile
 from selfkd.data.sources.labelled_images import read_labelled_images
-from selfkd.errors import DataError
+from selfkd.errors import DataError, UserError
 
 NAMES = ("digit 2", "digit 0", "digit 7", "digit 1")
 
@@ -148,3 +148,8 @@ def test_a_dataset_gives_labels_by_the_names_of_its_classes_or_by_their_numbers(
         read([(digit(0), 4), (digit(1), 0)])
     with pytest.raises(DataError, match="the Dataset list is empty"):
         read([])
+
+
+def test_a_path_that_is_too_long_is_refused():
+    with pytest.raises(UserError, match="short enough for this system"):
+        read("x" * 300)

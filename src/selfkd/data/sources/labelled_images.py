@@ -19,6 +19,7 @@ from selfkd.data.sources.csv_file import CsvFile
 from selfkd.data.sources.split_names import usual_test_split
 from selfkd.data.splits import IndexedImages
 from selfkd.errors import DataError, few
+from selfkd.given_paths import check_path
 
 __all__ = ["read_labelled_images"]
 
@@ -46,11 +47,13 @@ def read_labelled_images(
     Raises:
         DataError: if there is no such folder or file, a CSV file has no column of a usual name, or its labels are not
             classes of the network.
+        UserError: if no file system can have such a path.
         OptionError: if a CSV file lacks a column of a given name.
     """
     if not isinstance(place, str | os.PathLike):
         return _of_dataset(place, class_names, transform, side)
     path = Path(os.path.expanduser(place))  # noqa: PTH111  # leaves `~` before the name of an unknown user
+    check_path(path)
     if path.is_file():
         known = CsvFile() if columns is None else columns
         table = read_csv(path, known.path_column, known.label_column)
