@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from selfkd.argument_names import naming_arguments
 from selfkd.catalogue import is_own
 from selfkd.errors import RecipeError, UserError, shown
-from selfkd.given_paths import check_run, data_place
+from selfkd.given_paths import check_run, data_place, expanded
 from selfkd.terminal import log_shown
 
 if TYPE_CHECKING:
@@ -678,4 +678,4 @@ def _folder(path: AnyPath) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"{shown(path)} is not a path; give a text or a pathlib.Path")
-    return Path(os.path.expanduser(path))  # noqa: PTH111  # leaves `~` before the name of an unknown user
+    return expanded(path)

@@ -15,6 +15,7 @@ __all__ = [
     "check_run",
     "csv_or_folder",
     "data_place",
+    "expanded",
     "is_folder",
     "is_there",
     "lacking",
@@ -49,6 +50,14 @@ def check_path(path: Path) -> None:
         raise UserError(f"{shown(str(path))} cannot be used; with all folders above it, it must be {wanted}")
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` replaced by the user's home. `~` before the name of an unknown user stays."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def is_there(path: Path) -> bool:
     """Whether there is a file. False also if a folder above it cannot be entered."""
     try:
@@ -61,7 +70,7 @@ def is_folder(path: Path) -> bool:
     """Whether there is a folder. False also if a folder above it cannot be entered."""
     try:
         return path.is_dir()
-    except OSError:
+    except OSError:  # also for a name that is too long
         return False
 
 

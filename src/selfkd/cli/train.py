@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfkd.cli.arguments import add_training, add_verb, check_all_finished, recipes_and_overrides
 from selfkd.errors import RecipeError
+from selfkd.given_paths import is_folder
 from selfkd.json_text import to_json
 from selfkd.option_checks import at_least
 
@@ -142,6 +143,6 @@ def _advice(argument: str) -> str:
     """What the user may have meant by a second argument that is no override."""
     from selfkd import api
 
-    if os.path.isdir(argument):  # noqa: PTH112  # no error for a text that is too long
+    if is_folder(Path(argument)):
         return f"; for the images in this folder write data.root={argument}"
     return "; 'selfkd compare' takes several recipes" if api.is_recipe(argument) else ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from selfkd.catalogue import is_own
 from selfkd.data import DATASETS
 from selfkd.errors import RecipeError, shown
-from selfkd.given_paths import CSV_ENDING
+from selfkd.given_paths import CSV_ENDING, is_folder, is_there
 from selfkd.recipes.recipe import Recipe
 
 __all__ = ["DATASET_OBJECT", "chosen_data", "with_dataset"]
@@ -64,7 +65,7 @@ def with_dataset(recipe: Recipe, data: object) -> Recipe:
 def _is_path(name: str) -> bool:
     if name in DATASETS or is_own(name):
         return False
-    return os.sep in name or name.startswith("~") or os.path.exists(name)  # noqa: PTH110  # no error for a bad name
+    return os.sep in name or name.startswith("~") or is_folder(Path(name)) or is_there(Path(name))
 
 
 def _path_for_name(path: str) -> RecipeError:

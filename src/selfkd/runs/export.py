@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from selfkd.export.network_files import SUFFIX, export_network
+from selfkd.given_paths import expanded
 from selfkd.option_checks import one_of
 from selfkd.runs.loading import MORE_MEMORY, SavedRun
 from selfkd.runs.networks import plain_network
@@ -51,7 +52,7 @@ def export_run(
     one_of("format", format, _FORMATS)
     one_of("checkpoint", checkpoint, ("last", "best"))
     folder = RunFolder.existing(Path(run))
-    path = folder.path / "export" / f"{checkpoint}{SUFFIX}" if output is None else Path(output).expanduser()
+    path = folder.path / "export" / f"{checkpoint}{SUFFIX}" if output is None else expanded(output)
     is_ours = output is None and not path.parent.is_symlink() and not path.is_symlink()
     file = checked_output(path, overwrite or is_ours, SUFFIX)
     saved = SavedRun.open(folder.path, checkpoint, trust_imports=trust_imports)

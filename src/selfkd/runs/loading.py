@@ -18,6 +18,7 @@ from selfkd.data.sources.base import Source
 from selfkd.errors import CheckpointError, RunError, StorageError
 from selfkd.export.network_files import load_network
 from selfkd.export.network_metadata import NetworkMetadata
+from selfkd.given_paths import expanded
 from selfkd.methods.base import Method
 from selfkd.option_checks import one_of
 from selfkd.recipes.recipe import Recipe
@@ -99,8 +100,7 @@ class SavedRun:
                 holds any other option.
         """
         one_of("checkpoint", checkpoint, ("last", "best"))
-        place = os.path.expanduser(run)  # noqa: PTH111  # leaves `~` before the name of an unknown user
-        folder = RunFolder.existing(Path(place))
+        folder = RunFolder.existing(expanded(run))
         return cls(folder, folder.recipe(overrides, trust_imports), checkpoint)
 
     @cached_property

@@ -14,6 +14,7 @@ from selfkd.backbones import as_staged
 from selfkd.backbones.staged import Staged
 from selfkd.data.doctor.checks import Stem
 from selfkd.errors import OptionError
+from selfkd.given_paths import expanded, is_folder, is_there
 from selfkd.recipes.recipe import Recipe
 from selfkd.recipes.weights_preprocessing import preprocessing_of_weights
 from selfkd.training.memory import is_out_of_memory
@@ -100,4 +101,5 @@ def _names_a_missing_file(value: object) -> bool:
     if not isinstance(value, str | os.PathLike):
         return False
     is_path = os.sep in str(value) or Path(value).suffix.lower() in _WEIGHTS_SUFFIXES
-    return is_path and not os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111 (they accept any text)
+    file = expanded(value)
+    return is_path and not (is_there(file) or is_folder(file))

@@ -22,6 +22,7 @@ from torchvision.transforms.v2 import functional as transforms
 from selfkd.data.reading.class_folders import images_below
 from selfkd.data.reading.decoding import UNREADABLE, open_image, to_rgb
 from selfkd.errors import CheckpointError, DataError, UnreadableImageError, UserError
+from selfkd.given_paths import is_folder, is_there
 from selfkd.option_checks import at_least
 from selfkd.training.memory import memory_for
 from selfkd.training.threads import choose_threads, threads_restored
@@ -111,7 +112,7 @@ def is_one_image(given: object) -> bool:
         return given.ndim == 3
     if isinstance(given, str | os.PathLike):
         name = _expanded(given)
-        return not (os.path.isdir(name) or _is_pattern(name))  # noqa: PTH112  # no error for a name that is too long
+        return not (is_folder(Path(name)) or _is_pattern(name))
     return isinstance(given, Image.Image)
 
 
@@ -159,8 +160,8 @@ def _expanded(path: str | os.PathLike[str]) -> str:
 
 
 def _is_pattern(name: str) -> bool:
-    # os.path raises no error for a name that is too long.
-    return not os.path.exists(name) and glob.has_magic(name)  # noqa: PTH110
+    path = Path(name)
+    return glob.has_magic(name) and not (is_there(path) or is_folder(path))
 
 
 def _files_of(name: str, report: Callable[[DataError], None]) -> Iterator[Path]:
@@ -188,7 +189,7 @@ def _files_of(name: str, report: Callable[[DataError], None]) -> Iterator[Path]:
 
 def _images_at(place: str, report: Callable[[DataError], None]) -> Iterator[str]:
     """The image files below a folder, or the file itself."""
-    if os.path.isdir(place):  # noqa: PTH112  # as above
+    if is_folder(Path(place)):
         yield from images_below(Path(place), report)
     else:
         yield place

@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
             _train(folder)
     except KeyboardInterrupt as error:
         leave(128 + getattr(error, "number", signal.SIGINT))
-    except Exception as error:
+    except Exception as error:  # any error is the parent's to show
         from selfkd.runs.training_process import ErrorReport
 
         report = ErrorReport.of(error)

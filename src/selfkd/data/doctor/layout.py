@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from selfkd.data.doctor.findings import Finding
 from selfkd.data.listing import Listing
 from selfkd.data.reading.class_folders import loose_images, visible_folders
 from selfkd.data.sources.split_names import SPLIT_NAMES
+from selfkd.given_paths import is_folder
 
 __all__ = ["check_layout"]
 
@@ -44,8 +44,7 @@ def _classes_named_like_splits(classes: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _splits_inside_classes(folder: Path, classes: tuple[str, ...]) -> Iterator[Finding]:
-    # Unlike Path.is_dir, os.path.isdir is False for a folder that must not be read.
-    inside = [f"{name}/{split}" for name in classes for split in SPLIT_NAMES if os.path.isdir(folder / name / split)]  # noqa: PTH112
+    inside = [f"{name}/{split}" for name in classes for split in SPLIT_NAMES if is_folder(folder / name / split)]
     if inside and len(classes) > 1:
         message = f"class folders that hold folders with the usual names of splits: {len(inside)}; the images in them "
         message += "are used together; splits must be outside, train/<class>/"

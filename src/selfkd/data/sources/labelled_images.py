@@ -19,7 +19,7 @@ from selfkd.data.sources.csv_file import CsvFile
 from selfkd.data.sources.split_names import usual_test_split
 from selfkd.data.splits import IndexedImages
 from selfkd.errors import DataError, few
-from selfkd.given_paths import check_path
+from selfkd.given_paths import check_path, expanded
 
 __all__ = ["read_labelled_images"]
 
@@ -52,7 +52,7 @@ def read_labelled_images(
     """
     if not isinstance(place, str | os.PathLike):
         return _of_dataset(place, class_names, transform, side)
-    path = Path(os.path.expanduser(place))  # noqa: PTH111  # leaves `~` before the name of an unknown user
+    path = expanded(place)
     check_path(path)
     if path.is_file():
         known = CsvFile() if columns is None else columns
