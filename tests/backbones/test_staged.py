@@ -133,3 +133,11 @@ def test_options_that_do_not_exist_are_refused():
         selfkd.create_backbone("resnet18_cifar", 10, widht=16)
     with pytest.raises(selfkd.SelfKDError, match="drop_path"):
         selfkd.create_backbone("vgg11_bn", 10, drop_path_rate=0.1)
+
+
+def test_a_network_of_an_older_timm_that_does_not_know_its_stages_says_so():
+    class Old(nn.Module):
+        __module__ = "timm.models.old"
+
+    with pytest.raises(BackboneError, match=r"Old does not know its stages; install timm 1.0.31 or newer.* or name"):
+        selfkd.stage(Old(), input_size=64)

@@ -1,8 +1,7 @@
 import pytest
 import torch
-from torch import nn
 
-from selfkd.branches.exit_chains import BLOCKS, DeployedExit, Exit, ExitChains
+from selfkd.branches.exit_chains import BLOCKS, ExitChains
 from selfkd.errors import OptionError
 
 STAGES = ((4, 15, 16), (6, 8, 8), (8, 4, 4))
@@ -42,29 +41,6 @@ def test_all_exits_end_at_the_same_map(block):
     assert [len(each.chain) for each in chains.exits] == [3, 2, 1]
 
 
-def test_an_exit_classifies_the_average_of_its_feature():
-    module = Exit(4, (6,), (2,), 5, "bn").eval()
-    feature, logits = module(torch.randn(2, 4, 8, 8))
-    averages = [[feature[sample, channel].mean().item() for channel in range(6)] for sample in range(2)]
-    expected = torch.tensor(averages) @ module.classifier.weight.T + module.classifier.bias
-    assert torch.allclose(logits, expected, atol=1e-6)
-
-
 def test_an_unknown_block_is_refused():
     with pytest.raises(OptionError, match="block='bottle'.*bn, dsc, gbn"):
         ExitChains((4,), (6,), (2,), 5, "bottle")
-
-
-def test_a_deployed_exit_learns_with_the_original_but_has_a_mode_of_its_own():
-    own = Exit(4, (6,), (2,), 5, "bn")
-    deployed = DeployedExit(nn.Identity(), own).eval()
-    assert own.training
-    assert all(part.training for part in own.modules())
-    images = torch.randn(8, 4, 8, 8)
-    before = deployed(images)
-    own(images)  # moves the running statistics
-    with torch.no_grad():
-        own.classifier.bias.add_(1)
-    assert not torch.allclose(deployed(images), before)
-    assert torch.equal(deployed(images), own.eval()(images).logits)
-    assert parameters_of(deployed) == parameters_of(own)

@@ -121,7 +121,12 @@ def test_stages_and_classifiers_grown_from_it_fit_and_are_fresh(name):
         wide = staged.new_stage(index, depth=2, width_factor=2)(before)
         assert wide.shape[1] == 2 * after.shape[1]
         assert wide.shape[2:] == after.shape[2:]
+        assert staged.stage_depth(index) == len(own)
     assert staged.new_stage(0).state_dict().keys() == staged.network.layer1.state_dict().keys()
+    assert staged.new_final()(features.stages[-1]).shape == features.final.shape
+    wide_final = staged.new_final(width_factor=2)(staged.new_stage(3, width_factor=2)(features.stages[2]))
+    assert wide_final.shape == (2, 2 * staged.num_features, *features.final.shape[2:])
+    assert staged.new_final().state_dict().keys() == staged.network.final.state_dict().keys()
     assert staged.new_classifier()(features.pooled).shape == (2, 7)
 
 

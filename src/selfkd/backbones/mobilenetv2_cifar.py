@@ -40,7 +40,6 @@ class MobileNetV2Cifar(SmallImageNetwork):
             Conv2dNormActivation(width, width, 3, groups=width),
             Conv2dNormActivation(width, scaled(16), 1, activation_layer=None),
         )
-        final = nn.Sequential(nn.ReLU(), Conv2dNormActivation(scaled(320), scaled(1280), 1))
         super().__init__(
             num_classes,
             stem={"stem": stem},
@@ -51,7 +50,7 @@ class MobileNetV2Cifar(SmallImageNetwork):
                 StagePlan(_inverted_residual, channels=[scaled(64)] * 4 + [scaled(96)] * 3),
                 StagePlan(_inverted_residual, channels=[scaled(160)] * 3 + [scaled(320)]),
             ],
-            final=final,
+            final=functools.partial(_final, scaled(320), scaled(1280)),
             num_features=scaled(1280),
             initialize=FAN_OUT_SMALL_LINEAR,
         )
@@ -59,6 +58,11 @@ class MobileNetV2Cifar(SmallImageNetwork):
 
 def _scaled(channels: int, factor: float) -> int:
     return nearest_multiple(factor * channels)
+
+
+def _final(in_channels: int, out_channels: int, width_factor: float) -> nn.Module:
+    wide = functools.partial(_scaled, factor=width_factor)
+    return nn.Sequential(nn.ReLU(), Conv2dNormActivation(wide(in_channels), wide(out_channels), 1))
 
 
 def _inverted_residual(in_channels: int, out_channels: int, stride: int) -> nn.Module:

@@ -9,6 +9,7 @@ Source: Ma et al. 2018, arXiv:1807.11164; the small-image forms as in the releas
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
@@ -52,7 +53,7 @@ class ShuffleNetV2Cifar(SmallImageNetwork):
                 stem={},
                 stem_channels=in_channels,
                 stages=[StagePlan(_stem, channels=[width], stride=1), *units],
-                final=_pointwise_convolution(units[-1].channels[-1], num_features, stride=1),
+                final=functools.partial(_final, units[-1].channels[-1], num_features),
                 num_features=num_features,
                 initialize=FAN_OUT,
             )
@@ -105,6 +106,11 @@ def _stem(
     in_channels: int, out_channels: int, stride: int, activation: type[nn.Module] | None = nn.ReLU
 ) -> Conv2dNormActivation:
     return Conv2dNormActivation(in_channels, out_channels, 3, stride, activation_layer=activation, bias=True)
+
+
+def _final(in_channels: int, out_channels: int, width_factor: float) -> Conv2dNormActivation:
+    wide_input = nearest_multiple(width_factor * in_channels, 2)  # as many as the wide last stage has
+    return _pointwise_convolution(wide_input, nearest_multiple(width_factor * out_channels), stride=1)
 
 
 def _pointwise_convolution(in_channels: int, out_channels: int, stride: int) -> Conv2dNormActivation:

@@ -64,7 +64,8 @@ class SmallImageNetwork(nn.Module, ABC):
         stem_channels: channels of the stem's map.
         stem_reduction: the stem divides height and width by it.
         stages: the four stages, shallow to deep.
-        final: the layers between the last stage and the pooling; None for none.
+        final: `final(width_factor)` builds the layers between the last stage and the pooling, with their input and
+            output channels multiplied; None for none.
         num_features: D, channels of the map that is pooled; None for those of the last stage.
         classifier: `classifier(D, K)` builds the layers after the pooling.
         initialize: the family's initialisation of a module; None leaves PyTorch's.
@@ -85,7 +86,7 @@ class SmallImageNetwork(nn.Module, ABC):
         stem_channels: int,
         stem_reduction: int = 1,
         stages: Sequence[StagePlan],
-        final: nn.Module | None = None,
+        final: Callable[[float], nn.Module] | None = None,
         num_features: int | None = None,
         classifier: Callable[[int, int], nn.Module] = nn.Linear,
         initialize: Callable[[nn.Module], None] | None = None,
@@ -97,6 +98,7 @@ class SmallImageNetwork(nn.Module, ABC):
         self._plans = tuple(stages)
         self._in_channels = (stem_channels, *(plan.channels[-1] for plan in stages[:-1]))
         self._stem_names = tuple(stem)
+        self._final = final
         self._classifier = classifier
         self._initialize = initialize
         for name, layer in stem.items():
@@ -108,8 +110,7 @@ class SmallImageNetwork(nn.Module, ABC):
             name = _stage_name(index)
             self.add_module(name, self.new_stage(index))
             self.feature_info.append({"num_chs": plan.channels[-1], "reduction": reduction, "module": name})
-        self.final = nn.Identity() if final is None else final
-        self.initialize_branches(self.final)
+        self.final = self.new_final()
         self.fc = self.new_classifier()
 
     def new_stage(self, index: int, depth: int | None = None, width_factor: float = 1) -> nn.Sequential:
@@ -121,6 +122,16 @@ class SmallImageNetwork(nn.Module, ABC):
         stage = self._plans[index].build(self._in_channels[index], depth, width_factor)
         self.initialize_branches(stage)
         return stage
+
+    def new_final(self, width_factor: float = 1) -> nn.Module:
+        """Freshly initialised layers between the last stage and the pooling; arguments as in `Staged.new_final`."""
+        final = nn.Identity() if self._final is None else self._final(width_factor)
+        self.initialize_branches(final)
+        return final
+
+    def stage_depth(self, index: int) -> int:
+        """Number of blocks of a stage."""
+        return len(self._plans[index].channels)
 
     def new_classifier(self) -> nn.Module:
         """A freshly initialised classifier from pooled features `[B, D]` to logits `[B, K]`."""

@@ -74,14 +74,43 @@ class Staged(nn.Module, ABC):
         if depth is not None:
             at_least("depth", depth, 1)
         positive("width_factor", width_factor)
-        return self._family_part("new_stage")(index, depth, width_factor)
+        stage: nn.Module = self._family_part("new_stage")(index, depth, width_factor)
+        return stage
+
+    def new_final(self, width_factor: float = 1) -> nn.Module:
+        """Freshly initialised copies of the layers between the last stage and the pooling, or an identity.
+
+        Args:
+            width_factor: multiplies the channels of their input and output, to follow a stage of this width.
+        Returns: a module that takes the map of the last stage and gives a map like `Features.final`.
+        Raises:
+            OptionError: if `width_factor` is not positive.
+            BackboneError: if the network's family cannot build them; the message names the networks that can.
+        """
+        positive("width_factor", width_factor)
+        final: nn.Module = self._family_part("new_final")(width_factor)
+        return final
+
+    def stage_depth(self, index: int) -> int:
+        """Number of blocks of one stage, as `new_stage` counts them.
+
+        Args:
+            index: 0 for the shallowest stage.
+        Raises:
+            OptionError: if `index` is out of range.
+            BackboneError: if the network's family cannot build new stages; the message names the networks that can.
+        """
+        self._check_index(index)
+        depth: int = self._family_part("stage_depth")(index)
+        return depth
 
     def new_classifier(self) -> nn.Module:
         """A freshly initialised copy of the classifier, from pooled features `[B, D]` to logits `[B, K]`.
 
         Raises: BackboneError: if the network's family cannot build one; the message names the networks that can.
         """
-        return self._family_part("new_classifier")()
+        classifier: nn.Module = self._family_part("new_classifier")()
+        return classifier
 
     def up_to(self, index: int) -> nn.Module:
         """The part of the network that computes one stage's map, on which an exit is deployed.
@@ -114,8 +143,8 @@ class Staged(nn.Module, ABC):
         if index >= NUM_STAGES:
             raise OptionError("index", index, f"from 0 to {NUM_STAGES - 1}")
 
-    def _family_part(self, name: str) -> Callable[..., nn.Module]:
-        part: Callable[..., nn.Module] | None = getattr(self.network, name, None)
+    def _family_part(self, name: str) -> Callable[..., Any]:
+        part: Callable[..., Any] | None = getattr(self.network, name, None)
         if part is None:
             raise BackboneError(
                 f"{type(self.network).__name__} has no {name}(), which this method needs to build branches from the "
@@ -292,11 +321,16 @@ def stage(
     if isinstance(known, StageModules):
         return HookedStaged(network, known.stages, known.final, size, known.channels_last)
     if not (hasattr(network, "forward_intermediates") and hasattr(network, "forward_head")):
+        newer = "install timm 1.0.31 or newer, whose networks know theirs; or " if _is_from_timm(network) else ""
         raise BackboneError(
-            f"{type(network).__name__} does not know its stages; name four submodules from shallow to deep, "
+            f"{type(network).__name__} does not know its stages; {newer}name four submodules from shallow to deep, "
             'for example stage(network, stages=["layer1", "layer2", "layer3", "layer4"], input_size=224)'
         )
     return IntermediatesStaged(network, size)
+
+
+def _is_from_timm(network: nn.Module) -> bool:
+    return type(network).__module__.split(".")[0] == "timm"
 
 
 def _input_size(network: nn.Module, given: int | tuple[int, int, int] | None) -> tuple[int, int, int]:

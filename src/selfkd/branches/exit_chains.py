@@ -5,16 +5,16 @@ Every block reduces the map as one stage of the network does, so all chains end 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from selfkd.branches.exits import Exit, ExitOutput
 from selfkd.option_checks import one_of
 
-__all__ = ["BLOCKS", "DeployedExit", "Exit", "ExitChains", "ExitOutput"]
+__all__ = ["BLOCKS", "ExitChains", "exit_chain"]
 
 
 def bottleneck(in_channels: int, out_channels: int, stride: int, groups: int = 1) -> nn.Sequential:
@@ -47,62 +47,21 @@ BLOCKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
 """Auxiliary blocks by name: `(in_channels, out_channels, stride) -> module`."""
 
 
-class ExitOutput(NamedTuple):
-    """The output of an exit: `feature` `[B, P, H, W]`, the last map of its chain, and `logits` `[B, K]`."""
-
-    feature: Tensor
-    logits: Tensor
-
-
-class Exit(nn.Module):
-    """A chain of blocks, global average pooling, a linear classifier.
+def exit_chain(in_channels: int, chain_channels: Sequence[int], strides: Sequence[int], block: str) -> nn.Sequential:
+    """A chain of blocks.
 
     Args:
         in_channels: channels of the stage map at its start.
-        chain_channels: output channels of each block; the last is P.
+        chain_channels: output channels of each block.
         strides: stride of each block.
-        num_classes: K.
         block: a name of `BLOCKS`.
+    Raises: OptionError: if `block` is unknown.
     """
-
-    def __init__(
-        self, in_channels: int, chain_channels: Sequence[int], strides: Sequence[int], num_classes: int, block: str
-    ) -> None:
-        super().__init__()
-        channels = (in_channels, *chain_channels)
-        self.chain = nn.Sequential(
-            *(
-                BLOCKS[block](before, after, stride)
-                for before, after, stride in zip(channels[:-1], channels[1:], strides, strict=True)
-            )
-        )
-        self.classifier = nn.Linear(channels[-1], num_classes)
-
-    def forward(self, stage_map: Tensor) -> ExitOutput:
-        """Feature and logits of a stage map `[B, C, H, W]`."""
-        feature: Tensor = self.chain(stage_map)
-        return ExitOutput(feature, self.classifier(feature.mean(dim=(2, 3))))
-
-
-class DeployedExit(nn.Module):
-    """A network that ends at an exit: from images to logits.
-
-    Args:
-        trunk: from images `[B, C, H, W]` to the stage map at the start of the exit (`Staged.up_to`).
-        exit_: the exit. A copy that shares its tensors is used: the copy follows what the original learns, and has its
-            own mode (training or evaluation).
-    """
-
-    def __init__(self, trunk: nn.Module, exit_: nn.Module) -> None:
-        super().__init__()
-        tensors = (*exit_.parameters(), *exit_.buffers())
-        self.trunk = trunk
-        self.exit = copy.deepcopy(exit_, memo={id(tensor): tensor for tensor in tensors})
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits `[B, K]`."""
-        logits_BK: Tensor = self.exit(self.trunk(images)).logits
-        return logits_BK
+    build = BLOCKS[one_of("block", block, BLOCKS)]
+    channels = pairwise((in_channels, *chain_channels))
+    return nn.Sequential(
+        *(build(before, after, stride) for (before, after), stride in zip(channels, strides, strict=True))
+    )
 
 
 class ExitChains(nn.Module):
@@ -130,9 +89,10 @@ class ExitChains(nn.Module):
         block: str = "bn",
     ) -> None:
         super().__init__()
-        one_of("block", block, BLOCKS)
         self.exits = nn.ModuleList(
-            Exit(channels, chain_channels[i:], strides[i:], num_classes, block)
+            Exit(
+                exit_chain(channels, chain_channels[i:], strides[i:], block), nn.Linear(chain_channels[-1], num_classes)
+            )
             for i, channels in enumerate(stage_channels)
         )
 
