@@ -46,6 +46,7 @@ class Needs:
         peer: whether the method takes the keyword argument `peer`, a second staged network, which is trained along.
         stages: sizes of the network's stages: "any", "halving" (each half the size of the stage before) or
             "halving_or_equal" (half or equal, up to the map that the classifier pools).
+        own_blocks: whether the method builds branches from the network's own blocks, with `Staged.new_stage`.
     """
 
     sample_index: bool = False
@@ -56,6 +57,7 @@ class Needs:
     teacher: bool = False
     peer: bool = False
     stages: _Stages = "any"
+    own_blocks: bool = False
 
     def __post_init__(self) -> None:
         if self.views < 1 or self.same_class < 0:
@@ -66,7 +68,7 @@ class Needs:
     @property
     def are_met_by_loader(self) -> bool:
         """Whether the loader alone can meet these needs."""
-        return not (self.labels or self.teacher or self.peer) and self.stages == "any"
+        return not (self.labels or self.teacher or self.peer or self.own_blocks) and self.stages == "any"
 
     def __or__(self, other: Needs) -> Needs:
         """The needs of two parts of one method together.
@@ -88,6 +90,7 @@ class Needs:
             teacher=self.teacher or other.teacher,
             peer=self.peer or other.peer,
             stages=other.stages if self.stages == "any" else self.stages,
+            own_blocks=self.own_blocks or other.own_blocks,
         )
 
 

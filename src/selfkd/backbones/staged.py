@@ -23,6 +23,8 @@ __all__ = ["NUM_STAGES", "Staged", "stage"]
 
 NUM_STAGES = 4
 """Number of stages that every method sees."""
+_FAMILY_PARTS = ("new_stage", "new_final", "new_classifier", "stage_depth")
+"""Methods of a network that can build its own blocks anew."""
 
 
 class Staged(nn.Module, ABC):
@@ -56,6 +58,11 @@ class Staged(nn.Module, ABC):
         Args:
             images: `[B, C, H, W]`, normalised.
         """
+
+    @property
+    def builds_own_blocks(self) -> bool:
+        """Whether the network's family can build new stages, the layers after them, and classifiers."""
+        return all(hasattr(self.network, part) for part in _FAMILY_PARTS)
 
     def new_stage(self, index: int, depth: int | None = None, width_factor: float = 1) -> nn.Module:
         """A freshly initialised copy of one stage of this network.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +16,7 @@ from selfkd.memories import Memory
 from selfkd.memories.base import check_memory_name
 from selfkd.methods.batch_checks import BatchChecks
 from selfkd.methods.loop_checks import LoopChecks
+from selfkd.methods.network_checks import check_network
 from selfkd.supervision.base import Supervision
 from selfkd.supervision.labels import Labels
 from selfkd.teachers.teacher import Teacher
@@ -25,55 +25,6 @@ __all__ = ["Method"]
 
 _STATE = {"method", "epochs_done", "weights", "memories"}
 _TEACHER = "teacher"  # key of the checksum of a teacher's weights
-
-
-def _halving(backbone: Staged) -> bool:
-    return all(
-        later < earlier and later in (earlier // 2, (earlier + 1) // 2)
-        for size, next_size in _steps(backbone.stage_shapes)
-        for earlier, later in zip(size, next_size, strict=True)
-    )
-
-
-def _halving_or_equal(backbone: Staged) -> bool:
-    return all(
-        next_size in (size, tuple((side + 1) // 2 for side in size))
-        for size, next_size in _steps((*backbone.stage_shapes[:-1], backbone.final_shape))
-    )
-
-
-def _steps(shapes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Height and width of each map, and of the next map."""
-    return pairwise((height, width) for _, height, width in shapes)
-
-
-# For each value of Needs.stages: the rule in words, and whether a network follows it.
-_STAGE_RULES: Mapping[str, tuple[str, Callable[[Staged], bool]]] = {
-    "any": ("stages of any size", lambda backbone: True),
-    "halving": ("each stage to be half the size of the stage before", _halving),
-    "halving_or_equal": (
-        "each stage to be as large as the stage before, or half its size, rounded up",
-        _halving_or_equal,
-    ),
-}
-
-
-def _check_stages(method: type[Method], backbone: Staged) -> None:
-    """Refuse a network whose stages do not follow the method's rule.
-
-    Raises: BackboneError: naming the sizes, and the methods that work on the network.
-    """
-    rule, follows = _STAGE_RULES[method.needs.stages]
-    if follows(backbone):
-        return
-    from selfkd.methods import METHODS
-
-    working = [name for name in METHODS if _STAGE_RULES[METHODS.load(name).needs.stages][1](backbone)]
-    sizes = ", ".join(f"{height}x{width}" for _, height, width in (*backbone.stage_shapes, backbone.final_shape))
-    raise BackboneError(
-        f"{method.__name__} needs {rule}; the stages and the last map of {type(backbone.network).__name__} have "
-        f"{sizes} pixels. Methods that work on it: {', '.join(working)}"
-    )
 
 
 def _check_declared(method: Method, keyword: str, given: object, kind: type, meaning: str) -> bool:
@@ -164,7 +115,7 @@ class Method(nn.Module, ABC):
                 f"the network has {backbone.num_classes} outputs, the data {data.num_classes} classes; "
                 "build the network with the data's number of classes"
             )
-        _check_stages(type(self), backbone)
+        check_network(type(self), backbone)
         if self.needs.labels and data.labels is None:
             raise UserError(
                 f"{type(self).__name__} needs the label of every training sample; give them in "

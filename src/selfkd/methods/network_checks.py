@@ -1,0 +1,77 @@
+"""What a method declares to need of its network, and the check of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from selfkd.backbones import BACKBONES
+from selfkd.backbones.staged import Staged
+from selfkd.contract import Needs
+from selfkd.errors import BackboneError
+
+if TYPE_CHECKING:
+    from selfkd.methods.base import Method
+
+__all__ = ["check_network"]
+
+
+def _halving(backbone: Staged) -> bool:
+    return all(
+        later < earlier and later in (earlier // 2, (earlier + 1) // 2)
+        for size, next_size in _steps(backbone.stage_shapes)
+        for earlier, later in zip(size, next_size, strict=True)
+    )
+
+
+def _halving_or_equal(backbone: Staged) -> bool:
+    return all(
+        next_size in (size, tuple((side + 1) // 2 for side in size))
+        for size, next_size in _steps((*backbone.stage_shapes[:-1], backbone.final_shape))
+    )
+
+
+def _steps(shapes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Height and width of each map, and of the next map."""
+    return pairwise((height, width) for _, height, width in shapes)
+
+
+# For each value of Needs.stages: the rule in words, and whether a network follows it.
+_STAGE_RULES: Mapping[str, tuple[str, Callable[[Staged], bool]]] = {
+    "any": ("stages of any size", lambda backbone: True),
+    "halving": ("each stage to be half the size of the stage before", _halving),
+    "halving_or_equal": (
+        "each stage to be as large as the stage before, or half its size, rounded up",
+        _halving_or_equal,
+    ),
+}
+
+
+def check_network(method: type[Method], backbone: Staged) -> None:
+    """Refuse a network that lacks what a method declares to need.
+
+    Raises: BackboneError: naming what the network lacks, and the methods that work on it.
+    """
+    lacking = _lacking(method.needs, backbone)
+    if lacking is None:
+        return
+    from selfkd.methods import METHODS
+
+    working = [name for name in METHODS if _lacking(METHODS.load(name).needs, backbone) is None]
+    raise BackboneError(f"{method.__name__} {lacking}. Methods that work on it: {', '.join(working)}")
+
+
+def _lacking(needs: Needs, backbone: Staged) -> str | None:
+    """What a network lacks of a method's needs, in words after the method's name; None if it lacks nothing."""
+    network = type(backbone.network).__name__
+    rule, follows = _STAGE_RULES[needs.stages]
+    if not follows(backbone):
+        sizes = ", ".join(f"{height}x{width}" for _, height, width in (*backbone.stage_shapes, backbone.final_shape))
+        return f"needs {rule}; the stages and the last map of {network} have {sizes} pixels"
+    if needs.own_blocks and not backbone.builds_own_blocks:
+        return (
+            "builds branches from the network's own blocks (Staged.new_stage), "
+            f"which {network} cannot; these networks can: {', '.join(BACKBONES)}"
+        )
+    return None
