@@ -1,5 +1,6 @@
 """Modules that methods add to a backbone's stages for training."""
 
+from selfkd.branches.dks_branches import DKSBranches
 from selfkd.branches.exit_chains import ExitChains
 from selfkd.branches.exit_fusion import ExitFusion
 from selfkd.branches.exits import DeployedExit, Exit, ExitOutput
@@ -8,6 +9,7 @@ from selfkd.branches.stage_copies import last_stage_copy, stage_copies
 from selfkd.branches.top_down_students import TopDownStudents
 
 __all__ = [
+    "DKSBranches",
     "DeployedExit",
     "DirectBranches",
     "Exit",
