@@ -1,24 +1,28 @@
-"""Losses computed value by value in Python, to hold the library's against."""
+"""Losses as sums over samples and classes, for tests of methods. Gradient flows through both arguments."""
 
-import math
+from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-
-def probabilities(logits: Tensor, temperature: float = 1) -> list[list[float]]:
-    """The softmax of each row of `[B, K]`."""
-    rows = [[math.exp(value / temperature) for value in row] for row in logits.tolist()]
-    return [[value / sum(row) for value in row] for row in rows]
+__all__ = ["cross_entropy", "divergence"]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> float:
-    """Mean over the batch."""
-    rows = probabilities(logits)
-    return -sum(math.log(row[label]) for row, label in zip(rows, labels.tolist(), strict=True)) / len(rows)
+def _probabilities(logits_K: Tensor, temperature: float) -> list[Tensor]:
+    exponentials = [(each / temperature).exp() for each in logits_K]
+    return [each / sum(exponentials) for each in exponentials]
 
 
-def divergence(learner: Tensor, teacher: Tensor, temperature: float = 1) -> float:
-    """`T^2 KL(teacher || learner)`, mean over the batch."""
-    learnt, taught = probabilities(learner, temperature), probabilities(teacher, temperature)
-    pairs = [pair for rows in zip(learnt, taught, strict=True) for pair in zip(*rows, strict=True)]
-    return temperature**2 * sum(q * math.log(q / p) for p, q in pairs) / len(learnt)
+def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """`-(1/B) sum_n log p_n(y_n)`."""
+    terms = [-_probabilities(row, 1)[label].log() for row, label in zip(logits_BK, labels_B.tolist(), strict=True)]
+    return torch.stack(terms).mean()
+
+
+def divergence(student_BK: Tensor, teacher_BK: Tensor, temperature: float = 1) -> Tensor:
+    """`T^2 (1/B) sum_nk p_t log(p_t / p_s)` of predictions softened by the temperature T."""
+    samples = []
+    for student_K, teacher_K in zip(student_BK, teacher_BK, strict=True):
+        student, teacher = (_probabilities(each, temperature) for each in (student_K, teacher_K))
+        samples.append(sum(t * (t / s).log() for s, t in zip(student, teacher, strict=True)))
+    return temperature**2 * torch.stack(samples).mean()
