@@ -4,6 +4,7 @@ from selfkd.branches.exit_chains import ExitChains
 from selfkd.branches.exit_fusion import ExitFusion
 from selfkd.branches.exits import DeployedExit, Exit, ExitOutput
 from selfkd.branches.pooled_fusion import DirectBranches, PooledFusionBranches
+from selfkd.branches.self_teacher import SelfTeacher, SelfTeacherOutput
 from selfkd.branches.stage_copies import last_stage_copy, stage_copies
 from selfkd.branches.top_down_students import TopDownStudents
 
@@ -15,6 +16,8 @@ __all__ = [
     "ExitFusion",
     "ExitOutput",
     "PooledFusionBranches",
+    "SelfTeacher",
+    "SelfTeacherOutput",
     "TopDownStudents",
     "last_stage_copy",
     "stage_copies",

@@ -35,6 +35,9 @@ METHODS = Catalogue(
             "selfkd.methods.dtskd:DTSKD", "heads learn from their own past, branches also from the main head"
         ),
         "loth": Entry("selfkd.methods.loth:LOTH", "exits and a virtual teacher fused from them teach each other"),
+        "frskd": Entry(
+            "selfkd.methods.frskd:FRSKD", "a self-teacher refines the network's maps and teaches it (CVPR 2021)"
+        ),
         "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach the network (2015)"),
         "dml": Entry("selfkd.methods.dml:DML", "two networks learn from each other's predictions (CVPR 2018)"),
     },
