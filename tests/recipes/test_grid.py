@@ -297,7 +297,7 @@ def test_every_block_of_the_posters_chart_has_a_recipe_on_every_network():
         }
         for network in ("resnet18", "vgg16", "mobilenetv1", "shufflenetv1")
     }
-    assert blocks == dict.fromkeys(blocks, {"bn", "gbn", "dsc"})
+    assert all(each == {"bn", "gbn", "dsc"} for each in blocks.values())
     chart = [published("loth/cifar100", f"loth-{block}", network) for block, network in CHART]
     assert {record["source"] for record in chart} == {"LOTH, Fig. 4 (read off the chart, ± 0.2)"}
     figures = [[*record["other_heads"].values()] for record in chart]

@@ -5,6 +5,7 @@ from selfkd.branches.exit_fusion import ExitFusion
 from selfkd.branches.exits import DeployedExit, Exit, ExitOutput, StageExits
 from selfkd.branches.gates import Gate
 from selfkd.branches.pooled_fusion import DirectBranches, PooledFusionBranches
+from selfkd.branches.self_teacher import SelfTeacher, SelfTeacherOutput
 from selfkd.branches.stage_copies import last_stage_copy, stage_copies
 from selfkd.branches.top_down_students import TopDownStudents
 
@@ -17,6 +18,8 @@ __all__ = [
     "ExitOutput",
     "Gate",
     "PooledFusionBranches",
+    "SelfTeacher",
+    "SelfTeacherOutput",
     "StageExits",
     "TopDownStudents",
     "last_stage_copy",

@@ -1,12 +1,13 @@
-"""Distances between feature vectors."""
+"""Distances between features: pooled vectors and maps."""
 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from selfkd.losses.precision import full_precision
 
-__all__ = ["masked_squared_distance"]
+__all__ = ["attention_distance", "attention_maps", "masked_squared_distance"]
 
 
 def masked_squared_distance(student_features: Tensor, teacher_features: Tensor) -> Tensor:
@@ -29,3 +30,33 @@ def masked_squared_distance(student_features: Tensor, teacher_features: Tensor) 
     student, teacher = full_precision(student_features), full_precision(teacher_features)
     counted = (student > 0) | (teacher > 0)
     return ((student - teacher).square() * counted).sum()
+
+
+def attention_maps(feature_maps: Tensor) -> Tensor:
+    """Where a network looks: the mean of the squares over the channels, as a vector of length 1.
+
+    Args:
+        feature_maps: `[B, C, H, W]`.
+    Returns: `[B, H * W]`, float32 or wider; a map of zeros gives zeros.
+    Source: Zagoruyko and Komodakis 2017, arXiv:1612.03928, section 3.1, with squares (p = 2).
+    """
+    return normalize(full_precision(feature_maps).square().mean(dim=1).flatten(1), dim=1)
+
+
+def attention_distance(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
+    """Mean of the squared differences of attention maps, over batch and positions.
+
+    Args:
+        student_maps: `[B, C, H, W]`.
+        teacher_maps: `[B, C', H, W]`. Gradient flows unless the caller detaches.
+    Returns: 0-d tensor.
+    Raises: ValueError: if the maps differ in batch, height or width.
+    Source: Ji et al. 2021 (FRSKD), arXiv:2103.08273; released code for the mean.
+    """
+    student, teacher = ((each.shape[0], *each.shape[2:]) for each in (student_maps, teacher_maps))
+    if student != teacher:
+        raise ValueError(
+            "expected maps of one batch, height and width, "
+            f"got {tuple(student_maps.shape)} and {tuple(teacher_maps.shape)}"
+        )
+    return (attention_maps(student_maps) - attention_maps(teacher_maps)).square().mean()

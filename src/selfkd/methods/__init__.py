@@ -39,6 +39,9 @@ METHODS = Catalogue(
             "selfkd.methods.byot:BYOT", "exits on its stages learn from the network's logits and feature (ICCV 2019)"
         ),
         "dks": Entry("selfkd.methods.dks:DKS", "the network and two branches of its blocks teach each other (2019)"),
+        "frskd": Entry(
+            "selfkd.methods.frskd:FRSKD", "a self-teacher refines the network's maps and teaches it (CVPR 2021)"
+        ),
         "one": Entry("selfkd.methods.one:ONE", "copies of its last stage learn from their gated ensemble (2018)"),
         "dcm": Entry("selfkd.methods.dcm:DCM", "DKS's branches on two networks, which teach each other (2020)"),
         "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach the network (2015)"),
