@@ -38,6 +38,9 @@ METHODS = Catalogue(
         "byot": Entry(
             "selfkd.methods.byot:BYOT", "exits on its stages learn from the network's logits and feature (ICCV 2019)"
         ),
+        "beed": Entry(
+            "selfkd.methods.beed:BEED", "an ensemble of the network and its exits teaches them all (ACCV 2022)"
+        ),
         "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach the network (2015)"),
         "dml": Entry("selfkd.methods.dml:DML", "two networks learn from each other's predictions (CVPR 2018)"),
     },
