@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from selfkd.losses import attention_distance, attention_maps, masked_squared_distance
+from selfkd.losses import (
+    attention_distance,
+    attention_maps,
+    euclidean_distance,
+    masked_squared_distance,
+    mean_squared_distance,
+)
+
+DISTANCES = (masked_squared_distance, mean_squared_distance, euclidean_distance)
 
 
 def raw_features():
@@ -29,6 +37,22 @@ def test_golden_distances_where_the_mask_counts():
     assert unmasked == pytest.approx([21.0740, 21.1484, 21.2779], rel=3e-6), "the mask makes a difference here"
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2, 2)])
+def test_the_mean_and_the_root_of_all_squared_differences(shape):
+    student, teacher = torch.randn(2, *shape, dtype=torch.float64)
+    squares = [(a - b) ** 2 for a, b in zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)]
+    assert mean_squared_distance(student, teacher).item() == pytest.approx(sum(squares) / len(squares))
+    assert euclidean_distance(student, teacher).item() == pytest.approx(sum(squares) ** 0.5)
+
+
+def test_the_gradient_of_the_euclidean_distance_has_length_one_and_is_none_at_zero():
+    student, teacher = torch.randn(2, 4, 6, dtype=torch.float64)
+    student.requires_grad_()
+    euclidean_distance(student, teacher).backward()
+    assert student.grad.norm().item() == pytest.approx(1)
+    assert torch.autograd.grad(euclidean_distance(student, student.detach()), student)[0].abs().max() == 0
+
+
 def test_half_precision_is_summed_in_full():
     student = torch.full((64, 512), 300.0, dtype=torch.float16, requires_grad=True)
     value = masked_squared_distance(student, torch.zeros(64, 512, dtype=torch.float16))
@@ -36,11 +60,15 @@ def test_half_precision_is_summed_in_full():
     assert value.item() == pytest.approx(300.0**2 * 64 * 512, rel=1e-6)
     (1e-7 * value).backward()
     assert torch.isfinite(student.grad).all()
+    assert mean_squared_distance(student, torch.zeros_like(student)).item() == pytest.approx(300.0**2, rel=1e-6)
+    norm = euclidean_distance(student, torch.zeros_like(student)).item()
+    assert norm == pytest.approx(300.0 * (64 * 512) ** 0.5, rel=1e-4)
 
 
-def test_shapes_must_agree():
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_shapes_must_agree(distance):
     with pytest.raises(ValueError, match=r"one shape, got \(2, 3\) and \(2, 4\)"):
-        masked_squared_distance(torch.zeros(2, 3), torch.zeros(2, 4))
+        distance(torch.zeros(2, 3), torch.zeros(2, 4))
 
 
 def maps(channels, seed, dtype=torch.float64):

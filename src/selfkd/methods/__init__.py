@@ -38,6 +38,9 @@ METHODS = Catalogue(
         "byot": Entry(
             "selfkd.methods.byot:BYOT", "exits on its stages learn from the network's logits and feature (ICCV 2019)"
         ),
+        "beed": Entry(
+            "selfkd.methods.beed:BEED", "an ensemble of the network and its exits teaches them all (ACCV 2022)"
+        ),
         "dks": Entry("selfkd.methods.dks:DKS", "the network and two branches of its blocks teach each other (2019)"),
         "frskd": Entry(
             "selfkd.methods.frskd:FRSKD", "a self-teacher refines the network's maps and teaches it (CVPR 2021)"
