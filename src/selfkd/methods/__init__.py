@@ -36,6 +36,9 @@ METHODS = Catalogue(
         ),
         "loth": Entry("selfkd.methods.loth:LOTH", "exits and a virtual teacher fused from them teach each other"),
         "one": Entry("selfkd.methods.one:ONE", "copies of its last stage learn from their gated ensemble (2018)"),
+        "okddip": Entry(
+            "selfkd.methods.okddip:OKDDip", "a leader learns from peers, copies of its last stage that differ (2020)"
+        ),
         "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach the network (2015)"),
         "dml": Entry("selfkd.methods.dml:DML", "two networks learn from each other's predictions (CVPR 2018)"),
     },
