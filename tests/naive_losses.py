@@ -19,7 +19,7 @@ def cross_entropy(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def divergence(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:
+def divergence(student_BK: Tensor, teacher_BK: Tensor, temperature: float = 1) -> Tensor:
     """`T^2 (1/B) sum_nk p_t log(p_t / p_s)` of predictions softened by the temperature T."""
     samples = []
     for student_K, teacher_K in zip(student_BK, teacher_BK, strict=True):

@@ -1,5 +1,6 @@
 """Modules that methods add to a backbone's stages for training."""
 
+from selfkd.branches.branch_fusion import BranchFusion
 from selfkd.branches.exit_chains import ExitChains
 from selfkd.branches.exit_fusion import ExitFusion
 from selfkd.branches.exits import DeployedExit, Exit, ExitOutput
@@ -10,6 +11,7 @@ from selfkd.branches.stage_copies import last_stage_copy, stage_copies
 from selfkd.branches.top_down_students import TopDownStudents
 
 __all__ = [
+    "BranchFusion",
     "DeployedExit",
     "DirectBranches",
     "Exit",

@@ -39,6 +39,7 @@ METHODS = Catalogue(
         "okddip": Entry(
             "selfkd.methods.okddip:OKDDip", "a leader learns from peers, copies of its last stage that differ (2020)"
         ),
+        "ahbf": Entry("selfkd.methods.ahbf:AHBF", "deeper branches are fused step by step and teach each other (2023)"),
         "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach the network (2015)"),
         "dml": Entry("selfkd.methods.dml:DML", "two networks learn from each other's predictions (CVPR 2018)"),
     },
