@@ -33,7 +33,7 @@ def masked_squared_distance(student_features: Tensor, teacher_features: Tensor) 
 
 
 def attention_maps(feature_maps: Tensor) -> Tensor:
-    """Where a network looks: the mean of the squares over the channels, as a vector of length 1.
+    """The mean of the squares over the channels, as a vector of length 1 for each image.
 
     Args:
         feature_maps: `[B, C, H, W]`.
