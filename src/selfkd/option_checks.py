@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from selfkd.errors import OptionError, UserError
 
 __all__ = [
+    "LARGEST_BRANCHES",
     "LARGEST_SIZE",
     "LARGEST_TEMPERATURE",
     "at_least",
@@ -27,6 +28,8 @@ LARGEST_TEMPERATURE = 1e4
 """With a larger temperature, softened predictions are uniform in single precision."""
 LARGEST_SIZE = 2**16
 """Largest number of channels, and of pixels in a row; no network or image has more."""
+LARGEST_BRANCHES = 64
+"""Largest number of branches that are copies of a stage; each costs as much memory as the stage."""
 _LARGEST_NUMBER = 1e30  # single precision can hold its product with a loss
 _LARGEST_COUNT = 2**31 - 1  # the largest C int
 

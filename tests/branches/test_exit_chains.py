@@ -1,14 +1,19 @@
+import math
+
 import pytest
 import torch
 
-from selfkd.branches.exit_chains import BLOCKS, ExitChains
-from selfkd.errors import OptionError
+from selfkd.branches.exit_chains import BLOCKS, bottleneck_step, exit_chains, narrow_step
 
-STAGES = ((4, 15, 16), (6, 8, 8), (8, 4, 4))
+STAGES = ((4, 15, 16), (6, 8, 8), (8, 4, 4), (9, 4, 4))
+FINAL = (10, 2, 2)
 
 
-def maps():
-    return [torch.randn(2, *shape) for shape in STAGES]
+class Shapes:
+    """What `exit_chains` reads of a network."""
+
+    stage_shapes = STAGES
+    final_shape = FINAL
 
 
 def parameters_of(module):
@@ -33,14 +38,43 @@ def test_blocks(block, parameters, stride):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_all_exits_end_at_the_same_map(block):
-    chains = ExitChains([shape[0] for shape in STAGES], (6, 8, 10), (2, 2, 2), 5, block)
-    outputs = chains(maps())
-    assert [output.feature.shape for output in outputs] == [(2, 10, 2, 2)] * 3
-    assert [output.logits.shape for output in outputs] == [(2, 5)] * 3
-    assert [len(each.chain) for each in chains.exits] == [3, 2, 1]
+@pytest.mark.parametrize("inner_channels", [None, (5, 7)])
+def test_all_chains_end_at_the_last_map(block, inner_channels):
+    chains = list(exit_chains(Shapes, BLOCKS[block], inner_channels))
+    assert [len(chain) for chain in chains] == [3, 2, 1]
+    for chain, shape in zip(chains, STAGES, strict=False):
+        assert chain(torch.randn(2, *shape)).shape == (2, *FINAL)
+    first, second = inner_channels or (6, 8)
+    assert [chains[0][:i](torch.randn(2, *STAGES[0])).shape[1] for i in (1, 2)] == [first, second]
+    assert chains[1][:1](torch.randn(2, *STAGES[1])).shape[1] == second
 
 
-def test_an_unknown_block_is_refused():
-    with pytest.raises(OptionError, match="block='bottle'.*bn, dsc, gbn"):
-        ExitChains((4,), (6,), (2,), 5, "bottle")
+def test_a_block_keeps_the_size_where_the_next_map_is_equally_large():
+    class Equal(Shapes):
+        final_shape = (10, 4, 4)
+
+    chains = list(exit_chains(Equal, BLOCKS["bn"]))
+    assert [chain(torch.randn(2, *shape)).shape[2:] for chain, shape in zip(chains, STAGES, strict=False)] == [
+        (4, 4)
+    ] * 3
+    assert [module.stride for module in chains[2].modules() if isinstance(module, torch.nn.Conv2d)] == [(1, 1)] * 3
+
+
+@pytest.mark.parametrize(("stage", "ratio"), [((4, 16, 8), (4, 2)), ((4, 15, 9), (3, 2)), ((4, 4, 4), (1, 1))])
+def test_a_narrow_step_reduces_with_one_convolution_as_large_as_its_stride(stage, ratio):
+    module = narrow_step(stage, (10, 4, 4)).eval()
+    first, middle, last = (module[i][0] for i in range(3))
+    assert (middle.kernel_size, middle.stride, middle.padding) == (ratio, ratio, (0, 0))
+    assert [conv.out_channels for conv in (first, middle, last)] == [2, 2, 10]
+    assert parameters_of(module) == (4 * 2 + 2 + 4) + (2 * 2 * ratio[0] * ratio[1] + 2 + 4) + (2 * 10 + 10 + 20)
+    result = module(torch.randn(2, *stage))
+    assert result.shape[:2] == (2, 10)
+    assert min(result.shape[2:]) >= 4
+    assert result.min() == 0
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [(16, 8), (15, 9), (13, 14), (3, 1)])
+def test_a_bottleneck_step_ends_at_the_last_maps_size(size, halvings):
+    last = tuple(math.ceil(side / 2**halvings) for side in size)
+    assert bottleneck_step((4, *size), (10, *last))(torch.randn(2, 4, *size)).shape == (2, 10, *last)

@@ -9,7 +9,7 @@ from selfkd.evaluation.ensemble import ENSEMBLE, ensemble_members, with_ensemble
     [
         (["main"], ()),
         (["main", "peer"], ()),
-        (["main", "branch1", "peer"], ("main", "branch1")),
+        (["main", "branch1", "peer", "peer_branch1"], ("main", "branch1")),
         (["main", "branch1", "fusion"], ("main", "branch1", "fusion")),
         (["main", "branch1", "ensemble"], ()),
     ],

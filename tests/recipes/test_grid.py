@@ -9,7 +9,7 @@ from selfkd.backbones.pretrained import preprocessing_of
 from selfkd.errors import BackboneError, RecipeError
 from selfkd.methods import METHODS
 from selfkd.recipes.files import read_recipe, recipe_names
-from selfkd.recipes.grid import expand
+from selfkd.recipes.grid import expand, name_of_heads
 from selfkd.recipes.reader import resolve
 from selfkd.training import OPTIMIZERS, SCHEDULES
 
@@ -50,7 +50,7 @@ def test_every_figure_is_a_recipe_and_says_where_it_stands():
     assert cells["paper/cifar100/small/dtskd"]["published"] == {
         "value": 72.5,
         "std": 0.3,
-        "head": "main",
+        "heads": ["main"],
         "reduce": "mean of 3 runs",
         "selection": "last epoch",
         "source": "Table 1",
@@ -59,6 +59,18 @@ def test_every_figure_is_a_recipe_and_says_where_it_stands():
     }
     assert cells["paper/cifar100/large/dtskd"]["published"]["other_heads"] == {"branch1": 70.1}
     assert "published" not in cells["paper/cifar100/small/dtskd-tenth"]
+
+
+def test_a_figure_can_be_the_mean_over_several_heads():
+    cells = expand("paper/cifar100", {**GRID, "averaged": {"dtskd": ["main", "branch1"]}})
+    small, large, plain = (
+        cells[f"paper/cifar100/{name}"]["published"] for name in ("small/dtskd", "large/dtskd", "small/plain")
+    )
+    assert (small["value"], small["std"], small["heads"]) == (72.5, 0.3, ["main", "branch1"])
+    assert (large["value"], large["heads"]) == (73.0, ["main"]), "its table names the head"
+    assert plain["heads"] == ["main"]
+    assert name_of_heads(["main"]) == "main"
+    assert name_of_heads(["main", "branch1", "branch2"]) == "mean of main, branch1, branch2"
 
 
 def test_an_ablation_wins_over_the_backbone_and_the_backbone_over_the_method():
@@ -127,6 +139,7 @@ def test_a_grid_without_figures_has_the_pairs_alone():
             {"backbones": {**GRID["backbones"], "small": {"backbone": "resnet18_cifar", "with": {"dtsdk": {}}}}},
             "a backbone's with names dtsdk, which no table uses",
         ),
+        ({"averaged": {"one": ["main", "branch1"]}}, "averaged names one, which no table uses"),
         (
             {"published": {"Table 0": {"dtskd": {"small": {"branch1": 1.0}}}, **GRID["published"]}},
             "dtskd on small has no figure of the head main in Table 0 or before it",
@@ -212,7 +225,7 @@ def test_the_methods_have_their_options_on_imagenet():
 def test_figures_of_several_heads_come_along():
     assert published("loth/cifar100", "loth") == {
         "value": 81.24,
-        "head": "main",
+        "heads": ["main"],
         "reduce": "single run",
         "selection": "best-on-test, branches at main's best epoch, fusion at its own",
         "source": "LOTH, Table 1",

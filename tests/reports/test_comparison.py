@@ -361,4 +361,4 @@ def test_four_files_of_a_run_are_enough(tmp_path):
     folder = write_run(recipe, tmp_path, {"main": 90.0})
     names = {"recipe.yaml", "scores.json", "metrics.csv", "environment.json"}
     assert {file.name for file in folder.path.iterdir()} == names
-    assert read_result(recipe, RunFolder(folder.path)).top1("last", "main") == 90
+    assert read_result(recipe, RunFolder(folder.path)).top1("last", ("main",)) == 90

@@ -70,6 +70,13 @@ def test_pairing_removes_what_both_have_in_common():
     assert paired_over_images([(easy, easy)], same_images=True) == Difference(0.0, 0.0, 0.0, 1000)
 
 
+def test_a_share_of_several_heads_counts_as_such():
+    ours, baseline = np.array([1.0, 0.5, 0.0, 1.0]), np.array([True, False, True, True])
+    difference = paired_over_images([(ours, baseline)], same_images=True)
+    assert (difference.mean, difference.n) == (-12.5, 4)
+    assert difference.low < difference.mean < difference.high
+
+
 def test_the_interval_does_not_change_from_call_to_call():
     pairs = [(correct(0.9, 50, 1), correct(0.5, 50, 2))]
     assert paired_over_images(pairs, True) == paired_over_images(pairs, True)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["DeployedExit", "Exit", "ExitOutput"]
+from selfkd.backbones.staged import NUM_STAGES, Staged
+
+__all__ = ["BRANCHES", "DeployedExit", "Exit", "ExitOutput", "StageExits", "logits_of_exits"]
+
+BRANCHES = tuple(f"branch{i}" for i in range(1, NUM_STAGES))
+"""Heads of the exits on stages 1 to 3, shallowest first."""
 
 
 class ExitOutput(NamedTuple):
@@ -55,3 +62,46 @@ class DeployedExit(nn.Module):
         """Logits `[B, K]`."""
         logits_BK: Tensor = self.exit(self.trunk(images)).logits
         return logits_BK
+
+
+class StageExits(nn.Module):
+    """One exit with a linear classifier on each of stages 1 to 3. No two exits share a parameter.
+
+    Args:
+        chains: for each stage, shallowest first, the layers from its map to the map that is pooled. If they come from
+            a generator, each classifier is built after its chain, and random initial weights are drawn in this order.
+        channels: P, channels of every map that is pooled.
+        num_classes: K.
+    """
+
+    def __init__(self, chains: Iterable[nn.Module], channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.exits = nn.ModuleList(Exit(chain, nn.Linear(channels, num_classes)) for chain in chains)
+
+    def forward(self, stages: Sequence[Tensor]) -> dict[str, ExitOutput]:
+        """Feature and logits of every exit: "branch1" (shallowest) to "branch3".
+
+        Args:
+            stages: stage maps 1 to 3, `[B, C_i, H_i, W_i]`, shallow to deep.
+        """
+        outputs = (exit_(stage_map) for exit_, stage_map in zip(self.exits, stages, strict=True))
+        return dict(zip(BRANCHES, outputs, strict=True))
+
+    def deployed(self, backbone: Staged) -> dict[str, nn.Module]:
+        """The networks that end at an exit, by head. They share their tensors with the backbone and the exits.
+
+        Raises: BackboneError: if the network cannot be cut after a stage.
+        """
+        return {head: DeployedExit(backbone.up_to(i), self.exits[i]) for i, head in enumerate(BRANCHES)}
+
+
+def logits_of_exits(main: Tensor, exits: Mapping[str, ExitOutput]) -> dict[str, Tensor]:
+    """The logits `[B, K]` of all heads of a network with exits: "main", the exits' and "ensemble".
+
+    Args:
+        main: logits of the network's own classifier, `[B, K]`.
+        exits: what the exits gave, by head.
+    Returns: the heads in this order; "ensemble" is the mean of all others' logits, without gradient.
+    """
+    heads = {"main": main, **{head: each.logits for head, each in exits.items()}}
+    return {**heads, "ensemble": torch.stack(list(heads.values())).detach().mean(dim=0)}

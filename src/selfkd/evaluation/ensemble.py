@@ -12,15 +12,15 @@ __all__ = ["ENSEMBLE", "ensemble_members", "with_ensemble"]
 
 ENSEMBLE = "ensemble"
 """Name of the ensemble among the heads."""
-_OTHER_NETWORKS = frozenset({"peer"})
+_PEER = "peer"
 
 
 def ensemble_members(heads: Iterable[str]) -> tuple[str, ...]:
-    """The heads whose probabilities the ensemble averages: all but "peer", which is another network.
+    """The heads whose probabilities the ensemble averages: all but "peer" and "peer_...", heads of another network.
 
     Returns: nothing if a single head is left, or if the method has a head "ensemble" of its own.
     """
-    members = tuple(head for head in heads if head not in _OTHER_NETWORKS)
+    members = tuple(head for head in heads if head != _PEER and not head.startswith(f"{_PEER}_"))
     return () if ENSEMBLE in members or len(members) == 1 else members
 
 

@@ -35,6 +35,12 @@ METHODS = Catalogue(
             "selfkd.methods.dtskd:DTSKD", "heads learn from their own past, branches also from the main head"
         ),
         "loth": Entry("selfkd.methods.loth:LOTH", "exits and a virtual teacher fused from them teach each other"),
+        "byot": Entry(
+            "selfkd.methods.byot:BYOT", "exits on its stages learn from the network's logits and feature (ICCV 2019)"
+        ),
+        "dks": Entry("selfkd.methods.dks:DKS", "the network and two branches of its blocks teach each other (2019)"),
+        "one": Entry("selfkd.methods.one:ONE", "copies of its last stage learn from their gated ensemble (2018)"),
+        "dcm": Entry("selfkd.methods.dcm:DCM", "DKS's branches on two networks, which teach each other (2020)"),
         "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach the network (2015)"),
         "dml": Entry("selfkd.methods.dml:DML", "two networks learn from each other's predictions (CVPR 2018)"),
     },

@@ -6,26 +6,26 @@ Wang, Hao, Wu, Bai: Live on the Hump: Self Knowledge Distillation via Virtual Te
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
-from selfkd.branches import DeployedExit, ExitChains, ExitFusion
+from selfkd.branches import ExitFusion, StageExits
+from selfkd.branches.exit_chains import BLOCKS, exit_chains
 from selfkd.branches.exit_fusion import VECTOR_FUSIONS
+from selfkd.branches.exits import BRANCHES
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import full_precision, softened_kl
 from selfkd.methods.base import Method
-from selfkd.option_checks import LARGEST_SIZE, LARGEST_TEMPERATURE, at_least, non_negative, positive
+from selfkd.option_checks import LARGEST_SIZE, LARGEST_TEMPERATURE, at_least, non_negative, one_of, positive
 from selfkd.supervision.base import Supervision
 
 __all__ = ["LOTH"]
 
-_BRANCHES = tuple(f"branch{i}" for i in range(1, NUM_STAGES))
-_EXITS = (*_BRANCHES, "main")
+_EXITS = (*BRANCHES, "main")
 """The exits' heads, shallowest first."""
 _LARGEST_ALPHA = 2 ** (1 / NUM_STAGES)
 
@@ -89,12 +89,10 @@ class LOTH(Method):
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.fusion_weight_decay = non_negative("fusion_weight_decay", fusion_weight_decay)
         self.epsilon = non_negative("epsilon", epsilon, maximum=1)
-        stage_channels = [shape[0] for shape in backbone.stage_shapes[:-1]]
         channels, height, width = backbone.final_shape
-        inner_channels = _checked_channels(chain_channels) if chain_channels is not None else stage_channels[1:]
-        self.chains = ExitChains(
-            stage_channels, (*inner_channels, channels), _strides(backbone), data.num_classes, block
-        )
+        inner_channels = None if chain_channels is None else _checked_channels(chain_channels)
+        chains = exit_chains(backbone, BLOCKS[one_of("block", block, BLOCKS)], inner_channels)
+        self.chains = StageExits(chains, channels, data.num_classes)
         backbone.initialize_branches(self.chains)
         self.fusion = ExitFusion(channels, (height, width), data.num_classes, fusion)
         self._smallest_batch = 2 if fusion in VECTOR_FUSIONS or height * width == 1 else 1
@@ -134,8 +132,7 @@ class LOTH(Method):
 
         Raises: BackboneError: if the network cannot be cut after a stage; `deployed()` works nevertheless.
         """
-        exits = {head: DeployedExit(self.backbone.up_to(i), self.chains.exits[i]) for i, head in enumerate(_BRANCHES)}
-        return {**super().exits(), **exits}
+        return {**super().exits(), **self.chains.deployed(self.backbone)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [
@@ -145,8 +142,8 @@ class LOTH(Method):
 
     def _logits(self, features: Features) -> dict[str, Tensor]:
         exits = self.chains(features.stages[:-1])
-        fused_BK = self.fusion([*(each.feature for each in exits), features.final])
-        branches = {head: each.logits for head, each in zip(_BRANCHES, exits, strict=True)}
+        fused_BK = self.fusion([*(each.feature for each in exits.values()), features.final])
+        branches = {head: each.logits for head, each in exits.items()}
         return {"main": features.logits, **branches, "fusion": fused_BK}
 
     def _divergence(self, student_BK: Tensor, teacher_BK: Tensor) -> Tensor:
@@ -157,9 +154,3 @@ def _checked_channels(chain_channels: tuple[int, ...]) -> tuple[int, ...]:
     if not isinstance(chain_channels, tuple | list) or len(chain_channels) != NUM_STAGES - 2:
         raise OptionError("chain_channels", chain_channels, "the output channels of exit 1's first two blocks, or None")
     return tuple(at_least("chain_channels", channels, 1, LARGEST_SIZE) for channels in chain_channels)
-
-
-def _strides(backbone: Staged) -> tuple[int, ...]:
-    """The stride of each step from stage 1 over stages 2 and 3 to the final map."""
-    sizes = [shape[1:] for shape in (*backbone.stage_shapes[:-1], backbone.final_shape)]
-    return tuple(1 if after == before else 2 for before, after in pairwise(sizes))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfkd.errors import RecipeError, UnknownNameError, few, shown
-from selfkd.recipes.grid import expand
+from selfkd.recipes.grid import expand, name_of_heads
 from selfkd.recipes.sections import FOLLOWING, override
 from selfkd.recipes.yaml_files import Budget, read_mapping
 
@@ -56,9 +56,12 @@ def is_short_for(short: str, name: str) -> bool:
 def recipe_summary(name: str) -> str:
     """One line: method, data and backbone of the recipe, and the published figure if there is one."""
     flat = read_recipe(name)
-    published = flat.get("published")
-    figure = f"; published {published['value']}: {published['source']}" if published else ""
-    return f"{flat.get('method')} on {flat.get('data')}, {flat.get('backbone')}{figure}"
+    summary = f"{flat.get('method')} on {flat.get('data')}, {flat.get('backbone')}"
+    if not (published := flat.get("published")):
+        return summary
+    heads = published["heads"]
+    averaged = f" ({name_of_heads(heads)})" if len(heads) > 1 else ""
+    return f"{summary}; published {published['value']}{averaged}: {published['source']}"
 
 
 def read_recipe(name: str) -> dict[str, Any]:

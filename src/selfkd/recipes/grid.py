@@ -2,10 +2,11 @@
 
 A grid `<protocol>/<data set>.yaml` has the keys that all its recipes share, those that each backbone and each method
 adds, and the published figures in the order of the paper's tables: `published: {source: {method: {backbone: figure}}}`.
-A figure is a number, `[mean, standard deviation]`, or a mapping with a figure for each head. There is a recipe
-`<protocol>/<data set>/<backbone>/<method>` for every figure and for every pair under `unpublished: {method: [backbone,
-...]}`, where `all` stands for all backbones. A grid without figures has only the pairs. The keys of a recipe are merged
-in this order; a later one wins:
+A figure is a number, `[mean, standard deviation]`, or a mapping with a figure for each head. A number is that of the
+head main; for a method under `averaged: {method: [head, ...]}`, it is the mean of the accuracies of these heads. There
+is a recipe `<protocol>/<data set>/<backbone>/<method>` for every figure and for every pair under `unpublished: {method:
+[backbone, ...]}`, where `all` stands for all backbones. A grid without figures has only the pairs. The keys of a recipe
+are merged in this order; a later one wins:
 
     include                                the keys of all recipes; a test checks that all training options are there
     backbones.<backbone>                   without the key `with`
@@ -19,15 +20,16 @@ in this order; a later one wins:
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfkd.errors import RecipeError
 from selfkd.recipes.sections import override
 
-__all__ = ["expand"]
+__all__ = ["expand", "name_of_heads"]
 
-_KEYS = {"include", "backbones", "methods", "reduce", "selection", "published", "unpublished"}
+_KEYS = {"include", "backbones", "methods", "reduce", "selection", "averaged", "published", "unpublished"}
+_OPTIONAL: Mapping[str, Mapping[str, Any]] = {"averaged": {}, "unpublished": {}}
 _OF_FIGURES = {"reduce": "", "selection": "", "published": {}}
 _EVERYWHERE = "all"
 _ABLATION = "-"
@@ -43,7 +45,7 @@ def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Raises: RecipeError: if the tables and the definitions do not match, or two tables give the same figure.
     """
     without_figures = _OF_FIGURES.keys().isdisjoint(grid)
-    grid = {"unpublished": {}, **(_OF_FIGURES if without_figures else {}), **grid}
+    grid = {**_OPTIONAL, **(_OF_FIGURES if without_figures else {}), **grid}
     if wrong := _KEYS ^ set(grid):
         raise RecipeError(
             f"grid {name} must have the keys {', '.join(sorted(_KEYS))}; missing or unknown: {', '.join(sorted(wrong))}"
@@ -61,7 +63,9 @@ def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for method, row in rows.items():
             for backbone, figure in row.items():
                 record = published.setdefault((backbone, method), {})
-                figures = dict(figure) if isinstance(figure, Mapping) else {_DEPLOYED_HEAD: figure}
+                of_heads = isinstance(figure, Mapping)
+                figures = dict(figure) if of_heads else {_DEPLOYED_HEAD: figure}
+                averaged = [] if of_heads else grid["averaged"].get(method, [])
                 if _DEPLOYED_HEAD in figures:
                     if "value" in record:
                         tables = f"{record['source']} and {source}"
@@ -69,7 +73,7 @@ def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                     value = figures.pop(_DEPLOYED_HEAD)
                     record["value"], *std = value if isinstance(value, list) else [value]
                     record |= {"std": std[0]} if std else {}
-                    record |= {"head": _DEPLOYED_HEAD, "source": source}
+                    record |= {"heads": averaged or [_DEPLOYED_HEAD], "source": source}
                     record |= {"reduce": grid["reduce"], "selection": grid["selection"]}
                 elif "value" not in record:
                     raise RecipeError(
@@ -83,6 +87,11 @@ def expand(name: str, grid: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         f"{name}/{backbone}/{method}": _recipe(grid, backbone, method) | ({"published": record} if record else {})
         for (backbone, method), record in published.items()
     }
+
+
+def name_of_heads(heads: Sequence[str]) -> str:
+    """How a table names the heads of a figure: "main", or "mean of main, branch1" if their accuracies are averaged."""
+    return heads[0] if len(heads) == 1 else f"mean of {', '.join(heads)}"
 
 
 def _check_names(name: str, grid: Mapping[str, Any]) -> None:
@@ -101,8 +110,12 @@ def _check_names(name: str, grid: Mapping[str, Any]) -> None:
         if defined != used:
             raise RecipeError(f"grid {name}: {kind} defined and used differ in {', '.join(sorted(defined ^ used))}")
     named = {method for network in grid["backbones"].values() for method in network.get("with", {})}
-    if unused := named - base_methods - used_shared:
-        raise RecipeError(f"grid {name}: a backbone's with names {', '.join(sorted(unused))}, which no table uses")
+    for place, unused in (
+        ("a backbone's with", named - base_methods - used_shared),
+        ("averaged", grid["averaged"].keys() - used_methods),
+    ):
+        if unused:
+            raise RecipeError(f"grid {name}: {place} names {', '.join(sorted(unused))}, which no table uses")
 
 
 def _shared_ablation(method: str) -> str:

@@ -196,7 +196,7 @@ def _with_predictions(
     """The results with their predictions for the test images, where a comparison needs them."""
     seeds = {result.seed for result in results if result.recipe.name == baseline}
     if not any(
-        result.seed in seeds and (result.recipe.name != baseline or result.shown_heads(heads) != (MAIN,))
+        result.seed in seeds and (result.recipe.name != baseline or result.shown_heads(heads) != ((MAIN,),))
         for result in results
     ):
         return list(results)

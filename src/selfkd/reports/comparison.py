@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from selfkd.recipes.grid import name_of_heads
 from selfkd.recipes.recipe import Recipe
 from selfkd.reports import comparison_tables
 from selfkd.reports.estimates import Difference, Estimate, paired_over_images, paired_over_seeds
@@ -38,12 +41,13 @@ class Published:
 class Row:
     """One head of one recipe over its seeds. Accuracies are top-1 in percent, differences in points.
 
-    The values of an accuracy are in the order of `seeds`.
+    The values of an accuracy are in the order of `seeds`. Where a published figure is the mean of several heads'
+    accuracies, these heads have a row together, whose accuracies are such means.
 
     Args:
         recipe: name of the recipe, with its overrides.
         name: the shortest name that tells the recipes apart.
-        head: name of the head; "main" is the deployed one.
+        head: name of the head; "main" is the deployed one. Several heads are "mean of main, branch1".
         seeds: of the finished runs.
         last: test accuracy after the last epoch.
         best: test accuracy at the epoch where main was best on the selecting split.
@@ -213,9 +217,9 @@ class Comparison:
         everything = [result for _, _, runs in present for result in runs]
         same_images = _same_images(everything)
         rows = [
-            _row(name, head, runs, base, same_images)
+            _row(name, of_row, runs, base, same_images)
             for _, name, runs in present
-            for head in runs[0].shown_heads(heads)
+            for of_row in runs[0].shown_heads(heads)
         ]
         paired = any(row.over_images for row in rows)
         return cls(
@@ -252,14 +256,14 @@ class Comparison:
         return comparison_tables.json_text(self)
 
 
-def _row(name: str, head: str, runs: Sequence[Result], base: Sequence[Result], same_images: bool) -> Row:
-    last, best = _by_seed(runs, "last", head), _by_seed(runs, "best", head)
-    train = [value for run in runs if (value := run.top1("last", head, "train")) is not None]
-    pairs = [] if runs is base and head == MAIN else _paired(runs, base)
+def _row(name: str, heads: tuple[str, ...], runs: Sequence[Result], base: Sequence[Result], same_images: bool) -> Row:
+    last, best = _by_seed(runs, "last", heads), _by_seed(runs, "best", heads)
+    train = [value for run in runs if (value := run.top1("last", heads, "train")) is not None]
+    pairs = [] if runs is base and heads == (MAIN,) else _paired(runs, base)
     return Row(
         recipe=runs[0].recipe.name,
         name=name,
-        head=head,
+        head=name_of_heads(heads),
         seeds=tuple(last),
         last=Estimate.of([*last.values()]),
         best=Estimate.of([*best.values()]),
@@ -267,15 +271,16 @@ def _row(name: str, head: str, runs: Sequence[Result], base: Sequence[Result], s
         rules=tuple(sorted({run.rule for run in runs})),
         train=Estimate.of(train) if len(train) == len(runs) else None,
         over_seeds=paired_over_seeds(
-            _by_seed([run for run, _ in pairs], "last", head), _by_seed([other for _, other in pairs], "last", MAIN)
+            _by_seed([run for run, _ in pairs], "last", heads),
+            _by_seed([other for _, other in pairs], "last", (MAIN,)),
         ),
-        over_images=_over_images(head, pairs, same_images),
-        published=_published(head, runs),
+        over_images=_over_images(heads, pairs, same_images),
+        published=_published(heads, runs),
     )
 
 
-def _by_seed(runs: Sequence[Result], which: Literal["last", "best"], head: str) -> dict[int, float]:
-    return {run.seed: value for run in runs if (value := run.top1(which, head)) is not None}
+def _by_seed(runs: Sequence[Result], which: Literal["last", "best"], heads: Sequence[str]) -> dict[int, float]:
+    return {run.seed: value for run in runs if (value := run.top1(which, heads)) is not None}
 
 
 def _shared(runs: Sequence[Result], base: Sequence[Result]) -> list[tuple[Result, Result]]:
@@ -301,15 +306,15 @@ def _data_differences(runs: Sequence[Result], base: Sequence[Result]) -> Iterato
             yield DataDifference(runs[0].recipe.name, base[0].recipe.name, seeds, in_test_images)
 
 
-def _over_images(head: str, pairs: Sequence[tuple[Result, Result]], same_images: bool) -> Difference | None:
+def _over_images(heads: Sequence[str], pairs: Sequence[tuple[Result, Result]], same_images: bool) -> Difference | None:
     """The difference over the images of paired runs; None if a run lacks its predictions."""
     outcomes = []
     for run, other in pairs:
         if not run.has_test_images_of(other) or run.correct is None or other.correct is None:
             return None
-        if head not in run.correct:
+        if not run.correct.keys() >= set(heads):
             return None
-        outcomes.append((run.correct[head], other.correct[MAIN]))
+        outcomes.append((np.mean([run.correct[head] for head in heads], axis=0), other.correct[MAIN]))
     return paired_over_images(outcomes, same_images) if outcomes else None
 
 
@@ -328,8 +333,8 @@ def _without_predictions(rows: Sequence[Row], runs: Sequence[Result], base: Sequ
     return tuple(reasons) or ("a run does not say which test images it had",)
 
 
-def _published(head: str, runs: Sequence[Result]) -> Published | None:
-    figure = next((figure for figure in runs[0].selected if figure.head == head), None)
+def _published(heads: tuple[str, ...], runs: Sequence[Result]) -> Published | None:
+    figure = next((figure for figure in runs[0].selected if figure.heads == heads), None)
     if figure is None:
         return None
     ours = [value for run in runs if (value := run.selected[figure]) is not None]

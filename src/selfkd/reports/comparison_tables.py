@@ -192,9 +192,16 @@ def _on_accuracy(comparison: Comparison) -> list[str]:
         )
     if any(rule.split == "test" for rule in rules):
         lines.append("The accuracy at the best-on-test epoch is too high, because the test images chose the epoch.")
+    lines += [f"{head}: the mean of the accuracies of these heads." for head in _averaged(comparison)]
     if any(row.train is not None for row in comparison.rows):
         lines.append("training: accuracy on the training images, not augmented, after the last epoch.")
     return lines
+
+
+def _averaged(comparison: Comparison) -> list[str]:
+    """The names of rows of several heads."""
+    figures = [row.published.figure for row in comparison.rows if row.published is not None]
+    return list(dict.fromkeys(figure.head for figure in figures if len(figure.heads) > 1))
 
 
 def _on_differences(comparison: Comparison) -> list[str]:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,18 +90,19 @@ def paired_over_seeds(ours: Mapping[int, float], baseline: Mapping[int, float]) 
     return Difference(mean, mean - half_width, mean + half_width, n)
 
 
-def paired_over_images(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], same_images: bool) -> Difference:
+def paired_over_images(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], same_images: bool) -> Difference:
     """The mean of the differences on the same images, with the percentile interval of a bootstrap over the images.
 
     The interval tells what other test images would change. It does not know what other seeds would change.
 
     Args:
-        pairs: for each seed, whether each image `[N]` is classified correctly: by our run, and by the baseline's.
+        pairs: for each seed, whether each image `[N]` is classified correctly, or which share of several heads does
+            so, in [0, 1]: by our run, and by the baseline's.
         same_images: whether all seeds have the same images. Then the difference of an image is its mean over the seeds.
             Otherwise the images of all seeds are resampled together.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
     """
-    signs = [np.subtract(ours, baseline, dtype=np.int64) for ours, baseline in pairs]
+    signs = [np.subtract(ours, baseline, dtype=np.float64) for ours, baseline in pairs]
     sums, seeds = (np.sum(signs, axis=0), len(signs)) if same_images else (np.concatenate(signs), 1)
     points, n = 100 / seeds, len(sums)
     # How often each distinct value is in a sample of n values, drawn with replacement, is multinomial.

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfkd.recipes.files import read_recipe, recipe_names
+from selfkd.recipes.grid import name_of_heads
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.recipe import WITHOUT_EFFECT, Recipe, differences
 from selfkd.reports.short_names import without_overrides
-from selfkd.runs.records import top1_of
+from selfkd.runs.records import mean_top1_of
 from selfkd.runs.run_folder import RunFolder
 from selfkd.training.epoch_log import read_epoch_log
 
@@ -50,7 +51,7 @@ class Figure:
 
     Args:
         recipe: name of the recipe that reproduces it.
-        head: name of the head; "main" is the deployed one.
+        heads: the head that reached it, "main" for the deployed one; or several, the mean of whose accuracies it is.
         value: the accuracy in percent.
         std: the published standard deviation in points; None if the paper gives none.
         source: the table of the paper.
@@ -59,12 +60,17 @@ class Figure:
     """
 
     recipe: str
-    head: str
+    heads: tuple[str, ...]
     value: float
     std: float | None
     source: str
     reduce: str
     selection: str
+
+    @property
+    def head(self) -> str:
+        """The name of its heads in a table: "main", or "mean of main, branch1"."""
+        return name_of_heads(self.heads)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Verdict:
 
 @functools.cache
 def figures_of(name: str) -> tuple[Figure, ...]:
-    """The published figures of a recipe, that of its main head first.
+    """The published figures of a recipe, that of its main head, or of the mean over its heads, first.
 
     Args:
         name: name of the recipe, without overrides.
@@ -94,10 +100,11 @@ def figures_of(name: str) -> tuple[Figure, ...]:
     if not published:
         return ()
     source, reduce, selection = published["source"], published["reduce"], published["selection"]
-    main = Figure(name, published["head"], published["value"], published.get("std"), source, reduce, selection)
+    heads = tuple(published["heads"])
+    main = Figure(name, heads, published["value"], published.get("std"), source, reduce, selection)
     source_of_others = published.get("other_heads_source", source)
     others = published.get("other_heads", {}).items()
-    return (main, *(Figure(name, head, value, None, source_of_others, reduce, selection) for head, value in others))
+    return (main, *(Figure(name, (head,), value, None, source_of_others, reduce, selection) for head, value in others))
 
 
 def figures_for(recipe: Recipe) -> tuple[Figure, ...]:
@@ -142,25 +149,26 @@ def rule_of(figure: Figure) -> Rule:
 
 
 def selected(figure: Figure, folder: RunFolder) -> float | None:
-    """A finished run's accuracy in percent, of the head and at the epoch that the figure is of.
+    """A finished run's accuracy in percent, of the heads and at the epoch that the figure is of.
 
     "best-on-test" is the epoch where the main head was best. Where the paper reports a head "at its own" best epoch, as
-    LOTH does for `fusion`, it is the epoch where that head was best.
+    LOTH does for `fusion`, it is the epoch where that head was best. The accuracies of several heads are averaged.
 
-    Returns: None if the run did not choose its best epoch so, did not log its epochs, or has no such head.
+    Returns: None if the run did not choose its best epoch so, did not log its epochs, or lacks one of the heads.
     Raises: RunError: if a file of the run is damaged. CheckpointError: if its metrics.csv is.
     """
     scores = folder.scores()
     if rule_of(figure) == "last":
-        return top1_of(scores["last"], figure.head)
+        return mean_top1_of(scores["last"], figure.heads)
     rule = scores["selection"]
     if rule["rule"] != "best-on-test" or rule.get("metric", _METRIC) != _METRIC:
         return None
     if f"{figure.head} at its own" not in figure.selection:
-        return top1_of(scores["best"], figure.head)
-    column = f"test/{_METRIC}/{figure.head}"
-    rows = read_epoch_log(folder.metrics_file)
-    return max((row[column] for row in rows if column in row and row["epoch"] > rule["after_epoch"]), default=None)
+        return mean_top1_of(scores["best"], figure.heads)
+    columns = [f"test/{_METRIC}/{head}" for head in figure.heads]
+    rows = [row for row in read_epoch_log(folder.metrics_file) if row["epoch"] > rule["after_epoch"]]
+    means = (statistics.fmean(row[column] for column in columns) for row in rows if row.keys() >= set(columns))
+    return max(means, default=None)
 
 
 def verdict(figure: Figure, ours: Sequence[float], unchanged: bool) -> Verdict:

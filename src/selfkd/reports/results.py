@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from selfkd.recipes.recipe import Recipe
 from selfkd.reports.published import Figure, figures_for, selected
 from selfkd.runs.data_record import read_fingerprint, read_test_fingerprint
 from selfkd.runs.prepare import check_recipe
-from selfkd.runs.records import RunScores, read_record, top1_of
+from selfkd.runs.records import RunScores, mean_top1_of, read_record
 from selfkd.runs.run_folder import RunFolder
 
 __all__ = ["HEADS", "MAIN", "Heads", "Result", "read_result"]
@@ -79,10 +79,16 @@ class Result:
         """The heads, in the method's order."""
         return tuple(self.scores["last"]["scores"]["test"])
 
-    def shown_heads(self, heads: Heads) -> tuple[str, ...]:
-        """The heads that a comparison shows: all, or the deployed head and those with a published figure."""
-        published = {figure.head for figure in self.selected}
-        return tuple(head for head in self.heads if heads == "all" or head == MAIN or head in published)
+    def shown_heads(self, heads: Heads) -> tuple[tuple[str, ...], ...]:
+        """The heads of each row of a comparison: one, or several whose accuracies are averaged.
+
+        These are all heads, or the deployed head and those with a published figure; and the heads of each published
+        figure that is a mean over heads.
+        """
+        published = [figure.heads for figure in self.selected]
+        single = [(head,) for head in self.heads if heads == "all" or head == MAIN or (head,) in published]
+        averaged = [each for each in published if len(each) > 1 and set(each) <= set(self.heads)]
+        return (*single, *averaged)
 
     @property
     def test_images(self) -> int:
@@ -96,9 +102,12 @@ class Result:
         after = selection["after_epoch"]
         return selection["rule"] + (f" after epoch {after}" if after else "")
 
-    def top1(self, which: Literal["last", "best"], head: str, split: str = "test") -> float | None:
-        """Top-1 accuracy in percent after the last or at the best epoch; None if the run does not have it."""
-        return top1_of(self.scores[which], head, split)
+    def top1(self, which: Literal["last", "best"], heads: Sequence[str], split: str = "test") -> float | None:
+        """Top-1 accuracy in percent after the last or at the best epoch, averaged over the heads.
+
+        Returns: None if the run does not have that of each head.
+        """
+        return mean_top1_of(self.scores[which], heads, split)
 
     def has_data_of(self, other: Result) -> bool | None:
         """Whether both runs had the same data; None if they do not say it."""
@@ -133,7 +142,7 @@ def read_result(recipe: Recipe, folder: RunFolder) -> Result:
     figures = {each: selected(each, folder) for each in figures_for(recipe)}
     fingerprints = read_fingerprint(folder), read_test_fingerprint(folder)
     result = Result(recipe, folder, folder.scores(), environment, figures, *fingerprints)
-    if result.top1("last", MAIN) is None or result.top1("best", MAIN) is None:
+    if result.top1("last", (MAIN,)) is None or result.top1("best", (MAIN,)) is None:
         raise RunError(f"{folder.scores_file} holds no top-1 accuracy of the head main on the test images")
     return result
 

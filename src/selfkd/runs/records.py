@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast, get_type_hints
 
@@ -22,6 +24,7 @@ __all__ = [
     "RunScores",
     "Selection",
     "SplitRecord",
+    "mean_top1_of",
     "read_json",
     "read_record",
     "read_scores",
@@ -45,6 +48,12 @@ def top1_of(scores: EpochScores, head: str = "main", split: str = "test") -> flo
     """The top-1 accuracy of a head in percent; None if the epoch does not have it, as in another task."""
     score = scores["scores"].get(split, {}).get(head, {}).get("top1")
     return None if score is None else score["value"]
+
+
+def mean_top1_of(scores: EpochScores, heads: Sequence[str], split: str = "test") -> float | None:
+    """The mean of the top-1 accuracies of several heads in percent; None if the epoch lacks one of them."""
+    accuracies = [accuracy for head in heads if (accuracy := top1_of(scores, head, split)) is not None]
+    return statistics.fmean(accuracies) if len(accuracies) == len(heads) else None
 
 
 class Selection(TypedDict):

@@ -1,0 +1,83 @@
+"""Methods with exits whose network and exits give chosen outputs, whatever the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import golden
+import selfkd
+from selfkd.branches import ExitOutput
+from selfkd.contract import Features
+from selfkd.methods.base import Method
+
+HEADS = ("branch1", "branch2", "branch3", "main")
+"""The exits, shallowest first; the network's own classifier is the last."""
+DATA = selfkd.DatasetInfo(golden.B, golden.K)
+BATCH = selfkd.Batch(torch.zeros(golden.B, 3, 16, 16), golden.LABELS, torch.arange(golden.B))
+START = selfkd.Progress(0, 1)
+
+
+@dataclass(frozen=True)
+class GivenOutputs:
+    """The tensors of a step, float64 leaves that require gradients.
+
+    Args:
+        logits: by head, `[4, 10]`.
+        maps: what the exits and the classifier pool, by head, `[4, D, 2, 2]`, positive and negative.
+        pooled: the network's own pooled vector `[4, D]`, a leaf of its own.
+    """
+
+    logits: dict[str, Tensor]
+    maps: dict[str, Tensor]
+    pooled: Tensor
+
+    @property
+    def leaves(self) -> dict[str, Tensor]:
+        """All tensors, by name."""
+        maps = {f"map of {head}": each for head, each in self.maps.items()}
+        return {**self.logits, **maps, "pooled": self.pooled}
+
+
+def given_outputs(method: Method) -> GivenOutputs:
+    """Let the network and the exits of a method give chosen logits and maps."""
+    z = dict(zip(("main", "branch1", "branch2", "branch3"), golden.logits(), strict=True))
+    generator = torch.Generator().manual_seed(3)
+    shape = (golden.B, *method.backbone.final_shape)
+    maps = {head: torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_() for head in HEADS}
+    pooled = maps["main"].detach().mean(dim=(2, 3)).requires_grad_()
+    method.double()
+    method.backbone.forward = lambda images: Features((pooled,) * 4, maps["main"], pooled, z["main"])
+    method.branches.forward = lambda stages: {head: ExitOutput(maps[head], z[head]) for head in HEADS[:-1]}
+    return GivenOutputs({head: z[head] for head in HEADS}, maps, pooled)
+
+
+def gradients(loss: Tensor, given: GivenOutputs) -> dict[str, Tensor]:
+    """The gradient of every tensor that has one, by name."""
+    leaves = given.leaves
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return {name: each for name, each in zip(leaves, found, strict=True) if each is not None}
+
+
+def assert_same_step(output: selfkd.StepOutput, loss: Tensor, given: GivenOutputs) -> None:
+    """Check a step's loss, and its gradients for all given tensors, against another computation of the loss."""
+    torch.testing.assert_close(output.loss, loss)
+    expected = gradients(loss, given)
+    torch.testing.assert_close(gradients(output.loss, given), expected)
+
+
+def parameters_of(*modules: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def multiply_adds(predict: Callable[[Tensor], object]) -> int:
+    """Of convolutions and linear layers, for one image of 32x32."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        predict(torch.zeros(1, 3, 32, 32))
+    return int(counter.get_total_flops()) // 2

@@ -1,0 +1,147 @@
+import inspect
+import typing
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
+
+import golden
+import selfkd
+from exit_outputs import BATCH, DATA, HEADS, START, assert_same_step, given_outputs, multiply_adds, parameters_of
+from selfkd.errors import BatchError, OptionError
+from selfkd.methods.byot import BYOT, EXIT_FORMS
+
+OPTIONS = {"alpha": 0.3, "temperature": 2.0, "feature_weight": 0.01}
+
+
+def squared_distance(first, second):
+    """The sum of squares of differences, element by element, where one of two numbers is positive."""
+    pairs = zip(first.flatten(), second.flatten(), strict=True)
+    return sum((a - b) ** 2 for a, b in pairs if a > 0 or b > 0)
+
+
+def naive_loss(given, compared, alpha, temperature, feature_weight):
+    """The paper's loss, term by term; `compared` gives the exits' features and then the network's."""
+    *features, last = compared
+    loss = sum((1 - alpha) * cross_entropy(given.logits[head], golden.LABELS) for head in HEADS)
+    target = softmax(given.logits["main"].detach() / temperature, dim=1)
+    for head, feature in zip(HEADS[:3], features, strict=True):
+        softened = log_softmax(given.logits[head] / temperature, dim=1)
+        loss = loss + alpha * kl_div(softened, target, reduction="batchmean") * temperature**2
+        loss = loss + feature_weight * squared_distance(feature, last.detach())
+    return loss
+
+
+@pytest.mark.parametrize("exit_form", EXIT_FORMS)
+def test_the_loss_and_all_gradients_are_those_of_a_naive_loop(backbone, exit_form):
+    method = selfkd.create_method("byot", backbone, DATA, exit_form=exit_form, **OPTIONS)
+    given = given_outputs(method)
+    maps = list(given.maps.values())
+    pooled = [*(each.mean(dim=(2, 3)) for each in maps[:3]), given.pooled]
+    compared = maps if exit_form == "loth" else pooled
+    assert_same_step(method(BATCH, START), naive_loss(given, compared, **OPTIONS), given)
+
+
+def test_the_network_learns_from_labels_alone(backbone):
+    """Nothing else moves its own logits and feature; the exits learn from all three."""
+    method = selfkd.create_method("byot", backbone, DATA)
+    given = given_outputs(method)
+    output = method(BATCH, START)
+    z = given.logits
+    own = torch.autograd.grad(0.9 * cross_entropy(z["main"], golden.LABELS), z["main"])[0]
+    torch.testing.assert_close(torch.autograd.grad(output.loss, z["main"], retain_graph=True)[0], own)
+    for term, learning in {"label": HEADS, "distillation": HEADS[:3], "feature": ()}.items():
+        found = torch.autograd.grad(output.terms[term], list(z.values()), allow_unused=True, retain_graph=True)
+        assert tuple(head for head, each in zip(z, found, strict=True) if each is not None) == learning
+    learning = torch.autograd.grad(output.terms["feature"], [*given.maps.values(), given.pooled], allow_unused=True)
+    assert [each is not None for each in learning] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("exit_form", EXIT_FORMS)
+def test_every_part_learns(backbone, batch, data, exit_form):
+    method = selfkd.create_method("byot", backbone, data, exit_form=exit_form)
+    output = method(batch, START)
+    output.loss.backward()
+    assert tuple(output.logits) == ("main", "branch1", "branch2", "branch3", "ensemble")
+    assert all(parameter.grad.abs().sum() > 0 for parameter in method.parameters() if parameter.ndim > 1)
+
+
+def test_defaults_are_the_specifications():
+    defaults = {name: each.default for name, each in inspect.signature(BYOT).parameters.items()}
+    assert (defaults["alpha"], defaults["temperature"], defaults["feature_weight"]) == (0.1, 3.0, 1e-6)
+    assert typing.get_args(typing.get_type_hints(BYOT.__init__)["exit_form"]) == tuple(EXIT_FORMS)
+
+
+def on_resnet18(num_classes, **options):
+    backbone = selfkd.create_backbone("resnet18_cifar", num_classes)
+    return selfkd.create_method("byot", backbone, selfkd.DatasetInfo(50_000, num_classes), **options).eval()
+
+
+def test_training_costs_what_the_specification_says():
+    """+1.79 M parameters and +7.2 % multiply-adds; in LOTH's form +33 %."""
+    method = on_resnet18(100)
+    assert parameters_of(method.branches) == 1_791_020
+    own, wide = multiply_adds(method.predict), multiply_adds(on_resnet18(100, exit_form="loth").predict)
+    plain = multiply_adds(method.deployed())
+    assert own - plain == 39_999_488
+    assert own / plain == pytest.approx(1.072, abs=5e-4)
+    assert wide / plain == pytest.approx(1.33, abs=5e-3)
+
+
+def test_exits_in_loths_form_have_the_sizes_of_the_posters_table_4():
+    exits = on_resnet18(200, exit_form="loth").exits()
+    sizes = [round(parameters_of(exits[head]) / 1e6, 2) for head in HEADS]
+    assert sizes == [2.91, 3.47, 5.63, 11.27]
+
+
+def test_exits_start_with_normal_weights_of_their_fan_out():
+    torch.manual_seed(0)
+    reducing = on_resnet18(100).branches.exits[0].chain[1][0].weight
+    assert reducing.shape == (128, 128, 8, 8)
+    assert reducing.std().item() == pytest.approx((2 / (8 * 8 * 128)) ** 0.5, rel=0.01)
+
+
+def test_deployed_exits_give_the_logits_of_their_heads(backbone, batch, data):
+    method = selfkd.create_method("byot", backbone, data).eval()
+    expected = method.predict(batch.images)
+    exits = method.exits()
+    assert exits["main"] is backbone.network
+    for head, network in exits.items():
+        torch.testing.assert_close(network.eval()(batch.images), expected[head])
+
+
+@pytest.mark.parametrize("exit_form", EXIT_FORMS)
+@pytest.mark.parametrize("size", [(3, 13, 18), (3, 17, 16), (3, 8, 8)])
+def test_sizes_that_cannot_be_halved_evenly_work(size, exit_form):
+    backbone = selfkd.create_backbone("resnet18_cifar", 10, width=8, input_size=size)
+    method = selfkd.create_method("byot", backbone, DATA, exit_form=exit_form)
+    assert torch.isfinite(method(selfkd.Batch(torch.randn(4, *size), golden.LABELS), START).loss)
+
+
+@pytest.mark.parametrize("exit_form", EXIT_FORMS)
+def test_one_sample_is_refused_where_the_last_map_is_a_point(exit_form):
+    for size in (16, 8):
+        backbone = selfkd.create_backbone("resnet18_cifar", 10, width=8, input_size=size)
+        method = selfkd.create_method("byot", backbone, DATA, exit_form=exit_form)
+        one = selfkd.Batch(torch.randn(1, 3, size, size), torch.tensor([1]))
+        if size == 16:
+            assert torch.isfinite(method(one, START).loss)
+            continue
+        with pytest.raises(BatchError, match="BYOT.*at least 2 samples"):
+            method(one, START)
+        assert torch.isfinite(method.eval()(one, START).loss)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("alpha", -0.1, r"in \[0, 1\]"),
+        ("alpha", 1, "no head would learn from labels"),
+        ("temperature", 0.0, "> 0"),
+        ("feature_weight", -1e-6, ">= 0"),
+        ("exit_form", "wide", "loth, narrow"),
+    ],
+)
+def test_values_out_of_range_are_refused(backbone, data, option, value, allowed):
+    with pytest.raises(OptionError, match=rf"{option}=.*{allowed}"):
+        selfkd.create_method("byot", backbone, data, **{option: value})
