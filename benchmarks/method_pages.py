@@ -15,6 +15,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,10 @@ NOT_SPECIFIABLE = {
 _PLAIN, _DEPLOYED = "plain", "main"
 _NETWORK = "resnet18"
 """The network of the published gains: all papers have it."""
-_PROTOCOLS = ("teskd", "dtskd", "loth")
 _DATASETS = {"cifar100": "CIFAR-100", "tiny_imagenet": "Tiny-ImageNet", "imagenet": "ImageNet"}
 _FIRST_DATASET = next(iter(_DATASETS))
 _WIDTH = 120
-_MARK = "<!-- {}: written by benchmarks/method_pages.py -->\n"
+MARK = "<!-- {}: written by benchmarks/method_pages.py -->\n"
 _END = "<!-- end -->"
 
 
@@ -72,21 +72,20 @@ def overview() -> dict[str, dict[str, Any]]:
 
 def _gains(method: str) -> list[dict[str, Any]]:
     """The published figures that stand beside one of plain training in the same protocol, those on CIFAR-100 first."""
+    recipes = [name for name in recipe_names() if _split(name)[1:] == (_NETWORK, method) and figures_of(name)]
     gains = []
-    for dataset in _DATASETS:
-        for protocol in _PROTOCOLS:
-            recipe, plain = (f"{protocol}/{dataset}/{_NETWORK}/{each}" for each in (method, _PLAIN))
-            if method != _PLAIN and figures_of(recipe) and figures_of(plain):
-                figure = figures_of(recipe)[0]
-                gains.append(
-                    {
-                        "recipe": recipe,
-                        "source": figure.source,
-                        "head": figure.head,
-                        "top1": figure.value,
-                        "plain": figures_of(plain)[0].value,
-                    }
-                )
+    for recipe in sorted(recipes, key=lambda name: _place(_split(name)[0])):
+        figure = figures_of(recipe)[0]
+        if plain := _plain(figure):
+            gains.append(
+                {
+                    "recipe": recipe,
+                    "source": figure.source,
+                    "head": figure.head,
+                    "top1": figure.value,
+                    "plain": plain.value,
+                }
+            )
     return gains
 
 
@@ -98,10 +97,7 @@ def overview_text() -> str:
 def pages() -> dict[Path, Mapping[str, Callable[[], str]]]:
     """The pages with written sections: for each section, the function that gives its text."""
     cards = {
-        CARDS / f"{name}.md": {
-            "options": lambda name=name: _options(name),  # type: ignore[misc]
-            "figures": lambda name=name: _figures(name),  # type: ignore[misc]
-        }
+        CARDS / f"{name}.md": {"options": partial(options_section, name), "figures": partial(figures_section, name)}
         for name in METHODS
     }
     return {README: {"overview": _short_overview}, PAGE: {"overview": _whole_overview}, **cards}
@@ -114,7 +110,7 @@ def rendered(page: Path) -> str:
     """
     text = page.read_text(encoding="utf-8")
     for section, write_section in pages()[page].items():
-        mark = _MARK.format(section)
+        mark = MARK.format(section)
         before, found_mark, rest = text.partition(mark)
         _, found_end, after = rest.partition(_END)
         if not (found_mark and found_end):
@@ -132,7 +128,7 @@ def _short_overview() -> str:
             method.summary,
             method.parameters_in_words,
             method.multiply_adds_in_words,
-            _gains_in_words(_on_first_dataset(method.published) or method.published),
+            gains_in_words(_on_first_dataset(method.published) or method.published),
         ]
         for name, method in _by_group()
     ]
@@ -153,8 +149,8 @@ def _whole_overview() -> str:
             method.multiply_adds_in_words,
             "N" if method.images_per_sample == 1 else f"{method.images_per_sample} N",
             _exits_in_words(method.exits),
-            _gains_in_words(_on_first_dataset(method.published)),
-            _gains_in_words([gain for gain in method.published if gain.dataset != _FIRST_DATASET]),
+            gains_in_words(_on_first_dataset(method.published)),
+            gains_in_words([gain for gain in method.published if gain.dataset != _FIRST_DATASET]),
         ]
         for name, method in _by_group()
     ]
@@ -176,7 +172,7 @@ def _on_first_dataset(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
     return [gain for gain in gains if gain.dataset == _FIRST_DATASET]
 
 
-def _gains_in_words(gains: Iterable[PublishedGain]) -> str:
+def gains_in_words(gains: Iterable[PublishedGain]) -> str:
     """`+4.74 (TESKD)`; the data set is named if it is another than CIFAR-100, and the heads if it is not main alone."""
     words = []
     for gain in gains:
@@ -192,7 +188,7 @@ def _exits_in_words(exits: Sequence[str]) -> str:
     return f"the network, or exits {shallow[0]} to {shallow[-1]}" if shallow else "the network"
 
 
-def _options(name: str) -> str:
+def options_section(name: str) -> str:
     """The options of a method, and the sections that it takes."""
     keys = {key: option for key, option in options_of({"method": name}).items() if key.startswith("method.")}
     lines = [
@@ -219,7 +215,7 @@ def _sections(name: str) -> list[str]:
     return sentences
 
 
-def _figures(name: str) -> str:
+def figures_section(name: str) -> str:
     """The published figures of a method, from its recipes, with those of plain training beside them."""
     own = [
         figure for recipe in recipe_names() if read_recipe(recipe)["method"] == name for figure in figures_of(recipe)
@@ -227,7 +223,7 @@ def _figures(name: str) -> str:
     if not own:
         return "No recipe has a published figure of this method."
     grids = groupby(sorted(own, key=_order), key=lambda figure: _split(figure.recipe)[0])
-    tables = [_grid(grid, list(figures)) for grid, figures in grids]
+    tables = [grid_tables(grid, list(figures)) for grid, figures in grids]
     spread = "; ± is the standard deviation of the runs" if any(figure.std is not None for figure in own) else ""
     return "\n\n".join([f"Top-1 accuracy on the test set, in percent{spread}.", *tables])
 
@@ -239,11 +235,17 @@ def _split(recipe: str) -> tuple[str, str, str]:
 
 
 def _order(figure: Figure) -> tuple[Any, ...]:
-    """Protocol by protocol; numbers in names are compared as numbers."""
+    """Data set by data set and protocol by protocol; the tables of the paper before its supplement and its charts."""
     grid, network, method = _split(figure.recipe)
+    what = figure.source.partition(", ")[2]
+    rank = 0 if what.startswith("Table") else 1 if "Table" in what else 2
+    return (_place(grid), rank, _natural(figure.source), _natural(method), _natural(network))
+
+
+def _place(grid: str) -> tuple[int, str]:
+    """A key that sorts grids: those on CIFAR-100 first."""
     protocol, dataset = grid.split("/")
-    place = (_PROTOCOLS.index(protocol), list(_DATASETS).index(dataset))
-    return (*place, _natural(figure.source), _natural(method), _natural(network))
+    return list(_DATASETS).index(dataset), protocol
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -251,7 +253,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _grid(grid: str, figures: Sequence[Figure]) -> str:
+def grid_tables(grid: str, figures: Sequence[Figure]) -> str:
     """The tables of one protocol on one data set: of the deployed head alone, and of several heads."""
     several = {(figure.recipe, figure.source) for figure in figures if figure.head != _DEPLOYED}
     deployed = [figure for figure in figures if (figure.recipe, figure.source) not in several]
