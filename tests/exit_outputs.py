@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,12 @@ def assert_same_step(output: selfkd.StepOutput, loss: Tensor, given: GivenOutput
     torch.testing.assert_close(output.loss, loss)
     expected = gradients(loss, given)
     torch.testing.assert_close(gradients(output.loss, given), expected)
+
+
+def on_resnet18(name: str, num_classes: int, **options: Any) -> Method:
+    """A method on the ResNet-18 of the papers, in eval mode."""
+    backbone = selfkd.create_backbone("resnet18_cifar", num_classes)
+    return selfkd.create_method(name, backbone, selfkd.DatasetInfo(50_000, num_classes), **options).eval()
 
 
 def parameters_of(*modules: nn.Module) -> int:

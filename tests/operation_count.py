@@ -1,4 +1,4 @@
-"""Multiply-adds as the papers' tables count them, where convolutions and linear layers alone do not give their figures.
+"""Multiply-adds of convolutions and linear layers, and as the papers' tables count them where these do not suffice.
 
 DTSKD's Table 2 was made with ptflops (specification, section 4). Beside multiply-adds it counts an operation for every
 bias that is added and every value that an average pooling takes, and two for every value that is normalised. Of ReLU
@@ -41,6 +41,13 @@ _OPERATIONS = {
     aten.max_pool2d_with_indices: _for_each_value(2),
     aten.mean: _for_each_value(1),
 }
+
+
+def multiply_adds(compute: Callable[[torch.Tensor], object]) -> int:
+    """Of convolutions and linear layers, for one image of 32x32; the network is in eval mode."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        compute(torch.zeros(1, 3, 32, 32))
+    return int(counter.get_total_flops()) // 2
 
 
 def mega_operations(predict: Callable[[torch.Tensor], object]) -> float:

@@ -14,7 +14,7 @@ from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.train import run
 
-__all__ = ["FORGETTING", "REMEMBERING", "another", "create_method", "overrides", "small_width"]
+__all__ = ["FORGETTING", "REMEMBERING", "another", "batch_for", "create_method", "overrides", "small_width"]
 
 _WIDTHS = {
     "resnext18_cifar_grouped": 32,
@@ -33,6 +33,16 @@ def create_method(name: str, backbone: Staged, data: selfkd.DatasetInfo, **optio
     if needs.peer:
         options = {"peer": another(backbone), **options}
     return selfkd.create_method(name, backbone, data, **options)
+
+
+def batch_for(method: Method, start: int = 0) -> selfkd.Batch:
+    """Four anchors, samples `start` to `start + 3`, with as many views and followers as the method needs."""
+    views, members = method.needs.views, 1 + method.needs.same_class
+    generator = torch.Generator().manual_seed(start)
+    images = torch.randn(views * members * 4, *method.backbone.input_size, generator=generator)
+    labels = (torch.arange(4) % method.num_classes).repeat(members)
+    indices = torch.arange(start, start + 4).repeat(members) if method.needs.sample_index else None
+    return selfkd.Batch(images, labels, indices, views, followers=members - 1)
 
 
 def overrides(name: str, folder: Path) -> dict[str, Any]:

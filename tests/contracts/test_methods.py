@@ -21,18 +21,9 @@ def built(name, **options):
     return seats.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, CLASSES), **options)
 
 
-def batch_for(method, start=0):
-    """Four anchors with as many views and followers as the method needs."""
-    views, members = method.needs.views, 1 + method.needs.same_class
-    generator = torch.Generator().manual_seed(start)
-    images = torch.randn(views * members * 4, 3, SIZE, SIZE, generator=generator)
-    indices = torch.arange(start, start + 4).repeat(members) if method.needs.sample_index else None
-    return selfkd.Batch(images, (torch.arange(4) % CLASSES).repeat(members), indices, views, followers=members - 1)
-
-
 def train(method, epochs=2):
     optimizer = torch.optim.SGD(method.parameters(), 0.05)
-    return own_loop.train(method, optimizer, lambda epoch: (batch_for(method, start) for start in (0, 4)), epochs)
+    return own_loop.train(method, optimizer, lambda epoch: (seats.batch_for(method, start) for start in (0, 4)), epochs)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -43,11 +34,11 @@ def test_it_trains_and_speaks_the_contract(name):
     assert all(torch.isfinite(torch.tensor(train(method))))
     assert list(method.deployed().state_dict()) == keys
     method.begin_epoch(selfkd.Progress(2, 3))
-    output = method(batch_for(method), selfkd.Progress(2, 3))
+    output = method(seats.batch_for(method), selfkd.Progress(2, 3))
     assert output.loss.ndim == 0
     assert output.terms
     assert all(term.ndim == 0 for term in output.terms.values())
-    images = batch_for(method).images
+    images = seats.batch_for(method).images
     predicted = method.eval().predict(images)
     assert list(predicted) == list(output.logits)
     assert next(iter(predicted)) == "main"
@@ -66,7 +57,7 @@ def test_it_is_deterministic(name):
 def test_labels_may_be_soft(name, dtype):
     def losses(soften):
         method = built(name)
-        batch = batch_for(method)
+        batch = seats.batch_for(method)
         batch = dataclasses.replace(batch, labels=soften(torch.nn.functional.one_hot(batch.labels, CLASSES).to(dtype)))
         found = []
         for epoch in range(2):  # what was remembered in the first is read in the second
@@ -81,7 +72,7 @@ def test_labels_may_be_soft(name, dtype):
 
     method = built(name)
     method.begin_epoch(selfkd.Progress(0, 2))
-    hard = method(batch_for(method), selfkd.Progress(0, 2)).loss
+    hard = method(seats.batch_for(method), selfkd.Progress(0, 2)).loss
     certain = losses(lambda one_hot: one_hot)
     torch.testing.assert_close(certain[0], hard)
     mixed = losses(lambda one_hot: 0.75 * one_hot + 0.25 * one_hot.roll(1, 1))
@@ -103,7 +94,7 @@ def test_the_step_itself_remembers_nothing(name):
     method = built(name)
     progress = selfkd.Progress(0, 2)
     method.begin_epoch(progress)
-    method(batch_for(method), progress)
+    method(seats.batch_for(method), progress)
     for memory in method.memories.values():
         memory.commit()
         assert memory.is_empty
@@ -126,7 +117,7 @@ def test_mixed_precision_gives_a_float32_loss(name):
     method = built(name)
     method.begin_epoch(selfkd.Progress(0, 2))
     with torch.autocast("cpu", torch.bfloat16):
-        output = method(batch_for(method), selfkd.Progress(0, 2))
+        output = method(seats.batch_for(method), selfkd.Progress(0, 2))
     assert output.loss.dtype == torch.float32
     output.loss.backward()
     assert all(parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in method.parameters())

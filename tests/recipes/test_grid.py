@@ -159,13 +159,13 @@ def test_the_tables_of_the_papers_are_complete():
     def count(prefix):
         return sum(name.startswith(f"{prefix}/") for name in recipe_names())
 
-    assert count("teskd/cifar100") == 7 * 3 + 4 + 4 + 2 + 1 + 2
-    assert count("dtskd/cifar100") == 6 * 3 + 1 + 6 + 4 + 4 + 12 + 9 + 6 + 3
-    assert count("loth/cifar100") == 2 * (8 + 2)
-    assert count("loth/tiny_imagenet") == 2 * 8 + 3
-    assert count("teskd/imagenet") == 2
-    assert count("dtskd/imagenet") == 2 * 3 + 4
-    assert count("loth/imagenet") == 2
+    assert count("teskd/cifar100") == 7 * 6 + 4 + 4 + 2 + 1 + 2
+    assert count("dtskd/cifar100") == 6 * 6 + 1 + 6 + 4 + 4 + 12 + 9 + 6 + 3
+    assert count("loth/cifar100") == 2 * (8 + 2) + 8
+    assert count("loth/tiny_imagenet") == 2 * 8 + 3 + 3
+    assert count("teskd/imagenet") == 4
+    assert count("dtskd/imagenet") == 2 * 4 + 4
+    assert count("loth/imagenet") == 6
 
 
 NETWORKS = [
@@ -236,6 +236,98 @@ def test_figures_of_several_heads_come_along():
     assert without_history["other_heads"]["branch1"] == 79.12
 
 
+# The figures of the methods that grow structure (specification, sections A1 to A6): the networks in the tables' order.
+TESKD_TABLE_1 = ["vgg16", "vgg19", "resnet18", "resnet34", "seresnet34", "resnext18", "resnext34"]
+DTSKD_TABLE_1 = ["vgg11", "vgg16", "resnet18", "resnext18", "seresnet34", "shufflenetv2"]
+TABLES = [
+    ("teskd/cifar100", "one", TESKD_TABLE_1, [73.24, 72.13, 77.01, 77.24, 76.19, 77.42, 78.25]),
+    ("teskd/cifar100", "byot", TESKD_TABLE_1, [73.70, 74.18, 77.22, 77.93, 77.58, 74.28, 75.23]),
+    ("teskd/cifar100", "frskd", TESKD_TABLE_1, [69.24, 70.38, 77.51, 77.58, 77.46, 78.13, 77.11]),
+    ("dtskd/cifar100", "byot", DTSKD_TABLE_1, [72.79, 75.56, 78.21, 79.47, 80.03, 72.18]),
+    ("dtskd/cifar100", "dks", DTSKD_TABLE_1, [72.81, 74.34, 79.56, 80.16, 80.22, 72.78]),
+    ("dtskd/cifar100", "frskd", DTSKD_TABLE_1, [70.08, 73.76, 79.34, 80.12, 78.93, 73.86]),
+    ("teskd/imagenet", "byot", ["resnet18"], [69.84]),
+    ("teskd/imagenet", "frskd", ["resnet18"], [70.17]),
+    ("dtskd/imagenet", "frskd", ["resnet18", "vgg16"], [70.23, 72.73]),
+    ("loth/imagenet", "byot", ["resnet18"], [69.84]),
+    ("loth/imagenet", "ecsd", ["resnet18"], [70.51]),
+    ("loth/imagenet", "beed", ["resnet18"], [70.28]),
+    ("loth/imagenet", "dtskd", ["resnet18"], [70.39]),
+]
+
+
+@pytest.mark.parametrize(("grid", "method", "networks", "figures"), TABLES)
+def test_figures_of_methods_that_grow_structure(grid, method, networks, figures):
+    records = {network: read_recipe(f"{grid}/{network}/{method}")["published"] for network in networks}
+    assert {network: record["value"] for network, record in records.items()} == dict(
+        zip(networks, figures, strict=True)
+    )
+    averaged = ["main", "branch1", "branch2"] if method == "one" else ["main"]
+    assert all(record["heads"] == averaged for record in records.values())
+
+
+def test_every_exit_of_the_posters_table_4_and_the_fusion_of_all_has_its_figure():
+    figures = {
+        "byot": (44.83, 53.26, 57.80, 58.97, 61.32),
+        "ecsd": (47.09, 53.91, 57.34, 59.03, 60.51),
+        "beed": (59.20, 60.25, 60.52, 61.11, 64.13),
+    }
+    for method, expected in figures.items():
+        record = published("loth/tiny_imagenet", method)
+        assert (*record["other_heads"].values(), record["value"]) == (*expected[:3], expected[4], expected[3])
+        assert list(record["other_heads"]) == ["branch1", "branch2", "branch3", "ensemble"]
+        assert record["source"] == "LOTH, Table 4"
+    assert resolve("loth/tiny_imagenet/resnet18/byot").options["method"]["exit_form"] == "loth"
+    ecsd = resolve("loth/tiny_imagenet/resnet18/ecsd").options["method"]
+    assert (ecsd["exit_form"], ecsd["target"]) == ("loth", "mean")
+    byot = published("dtskd/cifar100", "byot")
+    assert (byot["value"], byot["source"]) == (78.21, "DTSKD, Table 1")
+    assert (byot["other_heads"], byot["other_heads_source"]) == (
+        {"branch1": 68.53, "branch2": 74.70, "branch3": 77.65},
+        "DTSKD, Table 12",
+    )
+
+
+def test_every_block_of_the_posters_chart_has_a_recipe_on_every_network():
+    blocks = {
+        network: {
+            resolve(name).options["method"]["block"]
+            for name in recipe_names()
+            if name.startswith(f"loth/cifar100/{network}/loth")
+        }
+        for network in ("resnet18", "vgg16", "mobilenetv1", "shufflenetv1")
+    }
+    assert all(each == {"bn", "gbn", "dsc"} for each in blocks.values())
+    chart = [published("loth/cifar100", f"loth-{block}", network) for block, network in CHART]
+    assert {record["source"] for record in chart} == {"LOTH, Fig. 4 (read off the chart, ± 0.2)"}
+    figures = [[*record["other_heads"].values()] for record in chart]
+    assert [[*three, record["value"], fusion] for (*three, fusion), record in zip(figures, chart, strict=True)] == [
+        *CHART.values()
+    ]
+
+
+# block and network: exits 1 to 4 and fusion (specification of the papers' own methods, section 3.6)
+CHART = {
+    ("gbn", "resnet18"): [75.5, 78.0, 80.2, 80.5, 81.4],
+    ("dsc", "resnet18"): [71.0, 77.0, 79.6, 80.2, 80.6],
+    ("gbn", "vgg16"): [74.1, 74.9, 76.3, 76.5, 77.4],
+    ("dsc", "vgg16"): [72.1, 74.9, 76.3, 76.4, 77.4],
+    ("bn", "mobilenetv1"): [79.2, 79.5, 79.5, 79.2, 81.8],
+    ("dsc", "mobilenetv1"): [72.7, 74.8, 77.7, 77.8, 79.1],
+    ("bn", "shufflenetv1"): [77.0, 77.5, 78.3, 75.2, 80.0],
+    ("dsc", "shufflenetv1"): [63.4, 71.1, 74.6, 75.0, 76.6],
+}
+
+OF_STRUCTURE = {"byot", "ecsd", "beed", "dks", "frskd", "one"}
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if read_recipe(name)["method"] in OF_STRUCTURE])
+def test_no_option_of_a_method_that_grows_structure_is_left_to_its_default(name):
+    recipe = resolve(name)
+    written = {key.removeprefix("method.") for key in read_recipe(name) if key.startswith("method.")}
+    assert written == set(recipe.options["method"])
+
+
 def test_what_a_network_needs_is_in_its_recipe_alone():
     def options(backbone, method="dtskd"):
         return resolve(f"dtskd/cifar100/{backbone}/{method}").options["method"]
@@ -250,6 +342,7 @@ def test_what_a_network_needs_is_in_its_recipe_alone():
     }
     assert (chains["vgg16"]["block"], chains["mobilenetv2"]["block"]) == ("bn", "gbn")
     assert chains["mobilenetv2"]["chain_channels"] == (256, 512)
+    assert [options(backbone, "dks")["last_width_factor"] for backbone in ("vgg11", "vgg16", "resnet18")] == [1, 1, 2]
     assert resolve("loth/cifar100/resnet18/plain").options["backbone"]["initialization"] == "fan_out"
     assert resolve("teskd/cifar100/resnet18/plain").options["backbone"]["initialization"] == "pytorch"
 

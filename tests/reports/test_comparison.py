@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 from dataclasses import replace
 
@@ -278,6 +280,54 @@ def test_every_head_with_a_figure_has_a_row_and_is_selected_as_the_figure_was(ru
     assert list(rows) == list(heads)
     assert rows["fusion"].best.mean == 82.0
     assert rows["fusion"].published.ours.mean == 82.5, "at its own best epoch"
+
+
+ONE = "teskd/cifar100/resnet18/one"
+BRANCHES = "mean of main, branch1, branch2"
+
+
+def of_one(seed, points=0.0):
+    """Accuracies of ONE, as one seed may reach them."""
+    return {"main": 78.0 + seed + points, "branch1": 76.5 + points, "branch2": 76.0 + points, "fusion": 79.0 + points}
+
+
+def test_the_mean_over_heads_has_a_row_with_its_figure(runs):
+    for seed in range(3):
+        runs.add("teskd/cifar100/resnet18/plain", seed, 74.0)
+        runs.add(ONE, seed, of_one(seed, points=-0.5), best=of_one(seed), train=of_one(seed, points=3.0))
+    comparison = runs.compared()
+    _, main, mean = comparison.rows
+    assert (main.head, main.published) == ("main", None)
+    assert mean.head == BRANCHES
+    assert mean.best.values == pytest.approx([(230.5 + seed) / 3 for seed in range(3)])
+    assert mean.last.mean == pytest.approx(mean.best.mean - 0.5)
+    assert mean.train.mean == pytest.approx(mean.best.mean + 3)
+    assert mean.over_seeds.mean == pytest.approx(mean.last.mean - 74)
+    assert mean.published.figure.value == 77.01
+    assert mean.published.ours == mean.best
+    assert mean.published.verdict.kind == "reproduced"
+    text = comparison.to_markdown()
+    assert f"| one      | {BRANCHES} |" in text
+    assert f"- {BRANCHES}: the mean of the accuracies of these heads." in text
+    (line,) = [line for line in csv.DictReader(io.StringIO(comparison.to_csv())) if line["head"] == BRANCHES]
+    assert (line["published_top1"], line["verdict"]) == ("77.01", "reproduced")
+    figure = json.loads(comparison.to_json())["rows"][2]["published"]["figure"]
+    assert figure["heads"] == ["main", "branch1", "branch2"]
+    assert [row.head for row in runs.compared(heads="all").rows[1:]] == [*of_one(0), BRANCHES]
+
+
+def test_the_share_of_the_heads_that_are_right_is_paired_over_images(runs):
+    runs.add("teskd/cifar100/resnet18/plain", 0, 74.0, {"main": np.zeros(100, dtype=bool)}, "of all")
+    right = {head: np.arange(100) < count for head, count in zip(of_one(0), (90, 60, 30, 95), strict=True)}
+    runs.add(ONE, 0, of_one(0), right, "of all")
+    _, main, mean = runs.compared().rows
+    assert main.over_images.mean == pytest.approx(90)
+    assert (mean.over_images.mean, mean.over_images.n) == (pytest.approx(60), 100)
+
+
+def test_a_run_without_one_of_the_heads_has_no_row_for_their_mean(runs):
+    runs.add(ONE, 0, {"main": 78.0, "branch1": 76.0})
+    assert [row.head for row in runs.compared().rows] == ["main"]
 
 
 def test_a_changed_recipe_is_another_budget(runs):

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from selfkd.recipes.files import recipe_names
+from selfkd.recipes.files import recipe_names, recipe_summary
 from selfkd.recipes.reader import resolve
 from selfkd.reports.published import figures_for, figures_of, is_unchanged, rule_of, selected, verdict
 from selfkd.runs.records import write_json
@@ -10,6 +10,7 @@ from selfkd.runs.run_folder import RunFolder
 
 DTSKD = "dtskd/cifar100/resnet18/dtskd"
 LOTH = "loth/cifar100/resnet18/loth"
+ONE = "teskd/cifar100/resnet18/one"
 
 
 @pytest.fixture
@@ -65,6 +66,14 @@ def test_the_figures_of_a_recipe_are_those_of_the_papers_tables():
     assert [(figure.value, figure.std) for figure in figures_of("teskd/cifar100/resnet18/plain")] == [(74.40, 0.08)]
 
 
+def test_a_figure_can_be_the_mean_over_the_branches():
+    (figure,) = figures_of(ONE)
+    assert (figure.heads, figure.value, figure.std) == (("main", "branch1", "branch2"), 77.01, 0.28)
+    assert figure.head == "mean of main, branch1, branch2"
+    assert recipe_summary(ONE).endswith("; published 77.01 (mean of main, branch1, branch2): TESKD, Table 1")
+    assert recipe_summary(DTSKD).endswith("; published 80.46: DTSKD, Table 1")
+
+
 @pytest.mark.parametrize(
     "name", ["dtskd/cifar100/resnet18/dml", f"{DTSKD}+seed=1", "no/such/recipe", "my.yaml", "parts/dtskd_cifar100"]
 )
@@ -84,7 +93,7 @@ def test_the_rule_of_every_figure_is_known():
     figures = [figure for name in recipe_names() for figure in figures_of(name)]
     assert {rule_of(figure) for figure in figures} == {"best-on-test", "last"}
     alone = {figure.head for figure in figures if f"{figure.head} at its own" in figure.selection}
-    assert alone == {"fusion"}
+    assert alone == {"fusion", "ensemble"}
     with pytest.raises(ValueError, match="must begin with best-on-test or last"):
         rule_of(replace(figures[0], selection="by a feeling"))
 
@@ -110,13 +119,34 @@ def test_the_epoch_is_selected_as_the_papers_was(finished):
     assert selected(fusion, folder) == 83.0, "LOTH reports fusion at its own best epoch"
     assert selected(replace(fusion, selection="best-on-test over all epochs"), folder) == 82.0, "where main was best"
     assert selected(replace(main, selection="last (as the paper says)"), folder) == 78.0
-    assert selected(replace(main, head="branch9"), folder) is None
+    assert selected(replace(main, heads=("branch9",)), folder) is None
 
 
 def test_a_head_by_itself_is_sought_after_the_same_epoch_as_main(finished):
     fusion = figures_of(LOTH)[-1]
     assert selected(fusion, finished(78.0, 81.0, [83.0, 82.5, 80.0], after_epoch=1)) == 82.5
     assert selected(fusion, finished(78.0, 81.0, [], after_epoch=0)) is None, "its epochs are not logged"
+
+
+@pytest.mark.parametrize(
+    ("selection", "value"), [("best-on-test over all epochs", 81.5), ("last", 78.5), ("last, mean at its own", 78.5)]
+)
+def test_the_accuracies_of_several_heads_are_averaged(finished, selection, value):
+    (figure,) = figures_of(ONE)
+    both = replace(figure, heads=("main", "fusion"), selection=selection)
+    folder = finished(last=78.0, best=81.0)
+    assert selected(both, folder) == value
+    assert selected(replace(both, heads=("main", "branch9")), folder) is None, "one head is missing"
+
+
+def test_the_mean_over_heads_has_a_best_epoch_of_its_own(finished):
+    folder = finished(78.0, 81.0)
+    (figure,) = figures_of(ONE)
+    own = replace(figure, heads=("main", "fusion"), selection="best-on-test, mean of main, fusion at its own")
+    rows = ["epoch,train/loss,seconds/train,test/top1/main,test/top1/fusion"]
+    rows += ["1,1.0,1.0,81.0,70.0", "2,1.0,1.0,80.0,79.0", "3,1.0,1.0,70.0,82.0"]
+    folder.metrics_file.write_text("\n".join(rows) + "\n")
+    assert selected(own, folder) == 79.5
 
 
 @pytest.mark.parametrize("selection", [{"rule": "best-on-validation"}, {"metric": "nll"}])

@@ -7,19 +7,19 @@ Distillation, ICCV 2019, arXiv:1905.08094.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.staged import Staged
-from selfkd.branches import ExitOutput, StageExits
+from selfkd.branches import ExitOutput
 from selfkd.branches.exit_chains import bottleneck_step, narrow_step
-from selfkd.branches.exits import BRANCHES, logits_of_exits
-from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError, OptionError
+from selfkd.branches.exits import BRANCHES
+from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
+from selfkd.errors import OptionError
 from selfkd.losses import full_precision, masked_squared_distance, softened_kl
-from selfkd.methods.base import Method
+from selfkd.methods.exit_method import ExitMethod
 from selfkd.option_checks import LARGEST_TEMPERATURE, non_negative, one_of, positive, unit_interval
 from selfkd.supervision.base import Supervision
 
@@ -42,7 +42,7 @@ EXIT_FORMS: Mapping[str, _ExitForm] = {
 """Forms of the exits by name."""
 
 
-class BYOT(Method):
+class BYOT(ExitMethod):
     """`L = (1 - alpha) L_label + alpha L_distillation + feature_weight L_feature`.
 
     `L_label = sum_{i<=4} CE(z_i, y)`, `L_distillation = sum_{i<4} T^2 KL_T(sg(z_4) || z_i)` and
@@ -62,12 +62,9 @@ class BYOT(Method):
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if a map is neither as large as the map before nor half its size.
-    Source: the paper, whose authors published no code; layers and weights are those with which the multiply-adds of
-        DTSKD's Table 2 come out.
+    Source: the paper, whose authors published no code. The exits' layers are those with which the multiply-adds of
+        DTSKD's Table 2 come out; the weights are those of public implementations.
     """
-
-    group: ClassVar[str] = "structure"
-    needs = Needs(stages="halving_or_equal")
 
     def __init__(
         self,
@@ -89,20 +86,12 @@ class BYOT(Method):
         form = EXIT_FORMS[one_of("exit_form", exit_form, EXIT_FORMS)]
         self.compares_maps = form.compares_maps
         chains = (form.chain(shape, backbone.final_shape) for shape in backbone.stage_shapes[:-1])
-        self.branches = StageExits(chains, backbone.final_shape[0], data.num_classes)
+        self.build_exits(chains)
         FAN_OUT(self.branches)
-        self._smallest_batch = 2 if backbone.final_shape[1:] == (1, 1) else 1
         self.supervise(supervision, data, ("main", *BRANCHES))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        if self.training and batch.images.shape[0] < self._smallest_batch:
-            raise BatchError(
-                "BYOT's exits normalise over the batch, and the last map has one pixel only: a training batch needs at "
-                "least 2 samples"
-            )
-        features: Features = self.backbone(batch.images)
-        exits = self.branches(features.stages[:-1])
-        logits = logits_of_exits(features.logits, exits)
+        features, exits, logits = self.run_exits(batch)
         teacher_BK = features.logits.detach()
         teacher_feature = (features.final if self.compares_maps else features.pooled).detach()
 
@@ -116,17 +105,6 @@ class BYOT(Method):
         )
         loss = (1 - self.alpha) * label + self.alpha * distillation + self.feature_weight * feature
         return StepOutput(loss, terms={"label": label, "distillation": distillation, "feature": feature}, logits=logits)
-
-    def predict(self, images: Tensor) -> dict[str, Tensor]:
-        features: Features = self.backbone(images)
-        return logits_of_exits(features.logits, self.branches(features.stages[:-1]))
-
-    def exits(self) -> Mapping[str, nn.Module]:
-        """The plain network as "main", and the networks that end at an exit as "branch1" to "branch3".
-
-        Raises: BackboneError: if the network cannot be cut after a stage; `deployed()` works nevertheless.
-        """
-        return {**super().exits(), **self.branches.deployed(self.backbone)}
 
     def _feature(self, exit_: ExitOutput) -> Tensor:
         return exit_.feature if self.compares_maps else exit_.feature.mean(dim=(2, 3))

@@ -1,0 +1,102 @@
+"""BEED: the target of every exit, and of the network, is an ensemble of them all that prefers the deeper ones.
+
+Lee, Lee: Rethinking Online Knowledge Distillation with Multi-Exits, ACCV 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from selfkd.backbones.initialization import FAN_OUT
+from selfkd.backbones.staged import NUM_STAGES, Staged
+from selfkd.branches.exit_chains import bottleneck, exit_chains
+from selfkd.branches.exits import BRANCHES
+from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
+from selfkd.errors import OptionError
+from selfkd.losses import full_precision, mean_squared_distance, softened_kl
+from selfkd.methods.exit_method import ExitMethod
+from selfkd.option_checks import LARGEST_TEMPERATURE, non_negative, positive
+from selfkd.supervision.base import Supervision
+
+__all__ = ["BEED"]
+
+_EXITS = (*BRANCHES, "main")
+"""The exits' heads, shallowest first."""
+_LARGEST_ALPHA = 2 ** (1 / (NUM_STAGES - 1))
+
+
+class BEED(ExitMethod):
+    """`L = sum_i (2 - a_i) CE(z_i, y) + a_i T^2 KL_T(sg(z_e) || z_i) + feature_weight MSE(F_i, sg(F_e))`.
+
+    The sum runs over exits i = 1 (shallowest) to 4 (the network itself), with `a_i = alpha^(4-i)`. The ensemble has the
+    logits `z_e = sum_i b_i z_i` and the map `F_e = sum_i b_i F_i`, where F_i is the map that exit i pools, and
+    `b_i = beta^(i-1) / sum_j beta^(j-1)`; `sg` stops the gradient.
+
+    Args:
+        backbone: the staged network that will be deployed; its maps must halve or keep their size from stage to stage.
+        data: facts about the training set.
+        alpha: base of the weight a_i of the distillation, in (0, 2^(1/3) = 1.260]: the larger it is, the more the
+            shallow exits learn from the ensemble instead of the labels. 1 weighs both alike in all exits.
+        beta: base of the exits' weights in the ensemble, > 0; above 1 the deeper exits weigh more, 1 weighs all alike.
+        temperature: temperature T of the distillation, > 0.
+        feature_weight: weight of the mean squared distances of the maps, >= 0.
+        supervision: target of the exits and of the network in the cross-entropies; the labels by default.
+    Raises:
+        OptionError: if an option is out of range.
+        BackboneError: if a map is neither as large as the map before nor half its size.
+    Source: released code.
+    """
+
+    def __init__(
+        self,
+        backbone: Staged,
+        data: DatasetInfo,
+        *,
+        alpha: float = 1.15,
+        beta: float = 1.6,
+        temperature: float = 3.0,
+        feature_weight: float = 0.1,
+        supervision: Supervision | None = None,
+    ) -> None:
+        super().__init__(backbone, data)
+        if positive("alpha", alpha) > _LARGEST_ALPHA:
+            raise OptionError(
+                "alpha",
+                alpha,
+                reason="above 2^(1/3) = 1.260 the weight 2 - alpha^3 of exit 1's cross-entropy is negative, which "
+                "would train the exit away from the labels",
+            )
+        self.distillation_weights = {head: alpha ** (NUM_STAGES - 1 - i) for i, head in enumerate(_EXITS)}
+        powers = {head: positive("beta", beta) ** i for i, head in enumerate(_EXITS)}
+        self.ensemble_weights = {head: power / sum(powers.values()) for head, power in powers.items()}
+        self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
+        self.feature_weight = non_negative("feature_weight", feature_weight)
+        self.build_exits(exit_chains(backbone, bottleneck))
+        FAN_OUT(self.branches)
+        self.supervise(supervision, data, _EXITS)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        features, exits, logits = self.run_exits(batch)
+        maps = {**{head: each.feature for head, each in exits.items()}, "main": features.final}
+        teacher_BK = self._ensemble(logits).detach()
+        teacher_map = self._ensemble(maps).detach()
+
+        zero = teacher_BK.new_zeros(())
+        label, distillation, feature = zero, zero, zero
+        for head, weight in self.distillation_weights.items():
+            label = label + (2 - weight) * self.label_loss(head, logits[head], batch)
+            distillation = distillation + weight * softened_kl(logits[head], teacher_BK, self.temperature)
+            feature = feature + mean_squared_distance(maps[head], teacher_map)
+        return StepOutput(
+            label + distillation + self.feature_weight * feature,
+            terms={"label": label, "distillation": distillation, "feature": feature},
+            logits=logits,
+        )
+
+    def _ensemble(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The weighted mean of all exits' logits, or of their maps."""
+        weighted = [weight * full_precision(outputs[head]) for head, weight in self.ensemble_weights.items()]
+        return torch.stack(weighted).sum(dim=0)

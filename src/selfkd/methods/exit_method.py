@@ -1,0 +1,67 @@
+"""What methods have in common whose exits on stages 1 to 3 learn beside the network: their heads and their exits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from selfkd.branches import ExitOutput, StageExits
+from selfkd.branches.exits import logits_of_exits
+from selfkd.contract import Batch, Features, Needs
+from selfkd.errors import BatchError
+from selfkd.methods.base import Method
+
+__all__ = ["ExitMethod"]
+
+
+class ExitMethod(Method):
+    """A method whose heads are the network, its exits and the mean of their logits. Abstract: a subclass is final.
+
+    A subclass calls `build_exits` in its `__init__`, and `run_exits` in its `forward`.
+
+    Attributes:
+        branches: the exits.
+    """
+
+    group: ClassVar[str] = "structure"
+    needs = Needs(stages="halving_or_equal")
+    branches: StageExits
+
+    def build_exits(self, chains: Iterable[nn.Module], smallest_map: tuple[int, int] | None = None) -> None:
+        """Build an exit on each of stages 1 to 3.
+
+        Args:
+            chains: for each stage, shallowest first, the layers from its map to one with the last map's channels.
+            smallest_map: height and width of the smallest map that is normalised; None for those of the last map.
+        """
+        self.branches = StageExits(chains, self.backbone.final_shape[0], self.num_classes)
+        self._normalises_vectors = (smallest_map or self.backbone.final_shape[1:]) == (1, 1)
+
+    def run_exits(self, batch: Batch) -> tuple[Features, dict[str, ExitOutput], dict[str, Tensor]]:
+        """The network's features, the outputs of the exits, and the logits of all heads, "main" first.
+
+        Raises: BatchError: if a training batch has one sample, and a map that is normalised has one pixel.
+        """
+        if self.training and self._normalises_vectors and batch.images.shape[0] < 2:
+            raise BatchError(
+                f"the exits of {type(self).__name__} normalise over the batch, and their smallest map has one pixel "
+                "only: a training batch needs at least 2 samples"
+            )
+        return self._run(batch.images)
+
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        return self._run(images)[2]
+
+    def exits(self) -> Mapping[str, nn.Module]:
+        """The plain network as "main", and the networks that end at an exit, which share their tensors with the method.
+
+        Raises: BackboneError: if the network cannot be cut after a stage; `deployed()` works nevertheless.
+        """
+        return {**super().exits(), **self.branches.deployed(self.backbone)}
+
+    def _run(self, images: Tensor) -> tuple[Features, dict[str, ExitOutput], dict[str, Tensor]]:
+        features: Features = self.backbone(images)
+        exits = self.branches(features.stages[:-1])
+        return features, exits, logits_of_exits(features.logits, exits)
