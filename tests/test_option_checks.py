@@ -3,7 +3,16 @@ import math
 import pytest
 
 from selfkd.errors import OptionError, UnknownNameError, shown
-from selfkd.option_checks import at_least, either, multiple_of, non_negative, one_positive, positive, weights
+from selfkd.option_checks import (
+    at_least,
+    check_arguments,
+    either,
+    multiple_of,
+    non_negative,
+    one_positive,
+    positive,
+    weights,
+)
 
 HUGE = 10**5000  # more digits than Python writes out
 
@@ -54,6 +63,15 @@ def test_one_weight_is_above_0():
     one_positive(first=0, second=1e-9)
     with pytest.raises(OptionError, match="first=0 is not allowed; second is 0, too, so nothing would be learnt"):
         one_positive(first=0, second=0.0)
+
+
+def test_an_option_may_have_any_name():
+    def takes(*, part=1, target=2):
+        """Its options have the names of the check's own arguments."""
+
+    check_arguments("this part", takes, part=3, target=4)
+    with pytest.raises(OptionError, match="this part has no such option; its options are: part, target"):
+        check_arguments("this part", takes, targets=4)
 
 
 def test_a_value_is_shown_whole_or_cut_but_never_fails():

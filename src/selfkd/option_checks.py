@@ -121,7 +121,7 @@ def multiple_of(option: str, value: int, divisor: int, maximum: int = _LARGEST_C
     return value
 
 
-def check_arguments(part: str, target: Callable[..., object], *positional: object, **options: object) -> None:
+def check_arguments(part: str, target: Callable[..., object], /, *positional: object, **options: object) -> None:
     """Check that a class or function can be called with these arguments.
 
     Args:

@@ -5,13 +5,14 @@ from torch.nn.functional import interpolate
 from selfkd.branches.upsampling import upsampled
 
 
+@pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(8, 12), (7, 11), (4, 6)])
-def test_it_is_pytorchs_interpolation_in_value_gradient_and_layout(layout, size):
+def test_it_is_pytorchs_interpolation_in_value_gradient_and_layout(layout, size, align_corners):
     ours = torch.randn(2, 3, 4, 6, dtype=torch.float64).to(memory_format=layout).requires_grad_()
     theirs = ours.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    result = upsampled(ours, *size)
-    expected = interpolate(theirs, size=size, mode="bilinear", align_corners=True)
+    result = upsampled(ours, *size, align_corners=align_corners)
+    expected = interpolate(theirs, size=size, mode="bilinear", align_corners=align_corners)
     assert torch.equal(result, expected)
     assert result.is_contiguous(memory_format=layout)
     weights = torch.randn_like(expected)

@@ -10,6 +10,8 @@ from selfkd.errors import BackboneError, BatchError
 METHODS = {
     "byot": ("byot", {}),
     "byot in LOTH's form": ("byot", {"exit_form": "loth"}),
+    "ecsd": ("ecsd", {}),
+    "ecsd in LOTH's form": ("ecsd", {"exit_form": "loth", "target": "mean"}),
     "beed": ("beed", {}),
 }
 

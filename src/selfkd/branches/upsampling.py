@@ -14,19 +14,26 @@ from torch import Tensor
 __all__ = ["upsampled"]
 
 
-def upsampled(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps `[B, C, H, W]` interpolated bilinearly, corners aligned, to `[B, C, height, width]`."""
-    result: Tensor = _upsample(maps, height, width)
+def upsampled(maps: Tensor, height: int, width: int, *, align_corners: bool = True) -> Tensor:
+    """Maps `[B, C, H, W]` interpolated bilinearly to `[B, C, height, width]`.
+
+    Args:
+        maps: the maps.
+        height: rows of the result.
+        width: columns of the result.
+        align_corners: whether the centres of the corner pixels stay in place; otherwise the corners of the images do.
+    """
+    result: Tensor = _upsample(maps, height, width, align_corners)
     return result
 
 
-def _forward(maps: Tensor, height: int, width: int) -> Tensor:
-    result: Tensor = torch.ops.aten.upsample_bilinear2d(maps, [height, width], True)
+def _forward(maps: Tensor, height: int, width: int, align_corners: bool) -> Tensor:
+    result: Tensor = torch.ops.aten.upsample_bilinear2d(maps, [height, width], align_corners)
     return result
 
 
-def _backward(gradient: Tensor, size: list[int]) -> Tensor:
-    result: Tensor = torch.ops.aten.upsample_bilinear2d_backward(gradient, gradient.shape[2:], size, True)
+def _backward(gradient: Tensor, size: list[int], align_corners: bool) -> Tensor:
+    result: Tensor = torch.ops.aten.upsample_bilinear2d_backward(gradient, gradient.shape[2:], size, align_corners)
     return result
 
 
@@ -37,12 +44,13 @@ _upsample.register_fake(_forward)
 _upsample_backward.register_fake(_backward)
 
 
-def _remember_size(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _remember_arguments(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.size = list(inputs[0].shape)
+    ctx.align_corners = inputs[3]
 
 
-def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-    return _upsample_backward(gradient, ctx.size), None, None
+def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    return _upsample_backward(gradient, ctx.size, ctx.align_corners), None, None, None
 
 
-_upsample.register_autograd(_gradient, setup_context=_remember_size)
+_upsample.register_autograd(_gradient, setup_context=_remember_arguments)

@@ -38,6 +38,9 @@ METHODS = Catalogue(
         "byot": Entry(
             "selfkd.methods.byot:BYOT", "exits on its stages learn from the network's logits and feature (ICCV 2019)"
         ),
+        "ecsd": Entry(
+            "selfkd.methods.ecsd:ECSD", "light exits with attention learn from the network's logits and feature (2022)"
+        ),
         "beed": Entry(
             "selfkd.methods.beed:BEED", "an ensemble of the network and its exits teaches them all (ACCV 2022)"
         ),

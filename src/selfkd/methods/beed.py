@@ -11,21 +11,16 @@ import torch
 from torch import Tensor
 
 from selfkd.backbones.initialization import FAN_OUT
-from selfkd.backbones.staged import NUM_STAGES, Staged
+from selfkd.backbones.staged import Staged
 from selfkd.branches.exit_chains import bottleneck, exit_chains
-from selfkd.branches.exits import BRANCHES
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
-from selfkd.errors import OptionError
 from selfkd.losses import full_precision, mean_squared_distance, softened_kl
 from selfkd.methods.exit_method import ExitMethod
+from selfkd.methods.exit_weights import EXITS, distillation_weights
 from selfkd.option_checks import LARGEST_TEMPERATURE, non_negative, positive
 from selfkd.supervision.base import Supervision
 
 __all__ = ["BEED"]
-
-_EXITS = (*BRANCHES, "main")
-"""The exits' heads, shallowest first."""
-_LARGEST_ALPHA = 2 ** (1 / (NUM_STAGES - 1))
 
 
 class BEED(ExitMethod):
@@ -62,21 +57,14 @@ class BEED(ExitMethod):
         supervision: Supervision | None = None,
     ) -> None:
         super().__init__(backbone, data)
-        if positive("alpha", alpha) > _LARGEST_ALPHA:
-            raise OptionError(
-                "alpha",
-                alpha,
-                reason="above 2^(1/3) = 1.260 the weight 2 - alpha^3 of exit 1's cross-entropy is negative, which "
-                "would train the exit away from the labels",
-            )
-        self.distillation_weights = {head: alpha ** (NUM_STAGES - 1 - i) for i, head in enumerate(_EXITS)}
-        powers = {head: positive("beta", beta) ** i for i, head in enumerate(_EXITS)}
+        self.distillation_weights = distillation_weights(alpha, last_exponent=0)
+        powers = {head: positive("beta", beta) ** i for i, head in enumerate(EXITS)}
         self.ensemble_weights = {head: power / sum(powers.values()) for head, power in powers.items()}
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.feature_weight = non_negative("feature_weight", feature_weight)
         self.build_exits(exit_chains(backbone, bottleneck))
         FAN_OUT(self.branches)
-        self.supervise(supervision, data, _EXITS)
+        self.supervise(supervision, data, EXITS)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         features, exits, logits = self.run_exits(batch)

@@ -29,15 +29,15 @@ class ExitMethod(Method):
     needs = Needs(stages="halving_or_equal")
     branches: StageExits
 
-    def build_exits(self, chains: Iterable[nn.Module], smallest_map: tuple[int, int] | None = None) -> None:
+    def build_exits(self, chains: Iterable[nn.Module], inner_maps: Iterable[tuple[int, int]] = ()) -> None:
         """Build an exit on each of stages 1 to 3.
 
         Args:
             chains: for each stage, shallowest first, the layers from its map to one with the last map's channels.
-            smallest_map: height and width of the smallest map that is normalised; None for those of the last map.
+            inner_maps: (height, width) of maps inside the chains that are normalised and may be smaller than the last.
         """
         self.branches = StageExits(chains, self.backbone.final_shape[0], self.num_classes)
-        self._normalises_vectors = (smallest_map or self.backbone.final_shape[1:]) == (1, 1)
+        self._normalises_vectors = (1, 1) in (self.backbone.final_shape[1:], *inner_maps)
 
     def run_exits(self, batch: Batch) -> tuple[Features, dict[str, ExitOutput], dict[str, Tensor]]:
         """The network's features, the outputs of the exits, and the logits of all heads, "main" first.
@@ -46,8 +46,8 @@ class ExitMethod(Method):
         """
         if self.training and self._normalises_vectors and batch.images.shape[0] < 2:
             raise BatchError(
-                f"the exits of {type(self).__name__} normalise over the batch, and their smallest map has one pixel "
-                "only: a training batch needs at least 2 samples"
+                f"the exits of {type(self).__name__} normalise over the batch, and one of their maps has one pixel: a "
+                "training batch needs at least 2 samples"
             )
         return self._run(batch.images)
 

@@ -15,19 +15,15 @@ from selfkd.backbones.staged import NUM_STAGES, Staged
 from selfkd.branches import ExitFusion, StageExits
 from selfkd.branches.exit_chains import BLOCKS, exit_chains
 from selfkd.branches.exit_fusion import VECTOR_FUSIONS
-from selfkd.branches.exits import BRANCHES
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
 from selfkd.errors import BatchError, OptionError
 from selfkd.losses import full_precision, softened_kl
 from selfkd.methods.base import Method
+from selfkd.methods.exit_weights import EXITS, distillation_weights
 from selfkd.option_checks import LARGEST_SIZE, LARGEST_TEMPERATURE, at_least, non_negative, one_of, positive
 from selfkd.supervision.base import Supervision
 
 __all__ = ["LOTH"]
-
-_EXITS = (*BRANCHES, "main")
-"""The exits' heads, shallowest first."""
-_LARGEST_ALPHA = 2 ** (1 / NUM_STAGES)
 
 
 class LOTH(Method):
@@ -78,14 +74,7 @@ class LOTH(Method):
         supervision: Supervision | None = None,
     ) -> None:
         super().__init__(backbone, data)
-        if positive("alpha", alpha) > _LARGEST_ALPHA:
-            raise OptionError(
-                "alpha",
-                alpha,
-                reason="above 2^(1/4) = 1.189 the weight 2 - alpha^4 of exit 1's cross-entropy is negative, which "
-                "would train the exit away from the labels",
-            )
-        self.teacher_weights = {head: alpha ** (NUM_STAGES - i) for i, head in enumerate(_EXITS)}
+        self.teacher_weights = distillation_weights(alpha, last_exponent=1)
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.fusion_weight_decay = non_negative("fusion_weight_decay", fusion_weight_decay)
         self.epsilon = non_negative("epsilon", epsilon, maximum=1)
@@ -96,7 +85,7 @@ class LOTH(Method):
         backbone.initialize_branches(self.chains)
         self.fusion = ExitFusion(channels, (height, width), data.num_classes, fusion)
         self._smallest_batch = 2 if fusion in VECTOR_FUSIONS or height * width == 1 else 1
-        self.supervise(supervision, data, (*_EXITS, "fusion"))
+        self.supervise(supervision, data, (*EXITS, "fusion"))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         if self.training and batch.images.shape[0] < self._smallest_batch:
@@ -106,7 +95,7 @@ class LOTH(Method):
             )
         logits = self._logits(self.backbone(batch.images))
         virtual_BK = full_precision(logits["fusion"])
-        exits = {head: full_precision(logits[head]) for head in _EXITS}
+        exits = {head: full_precision(logits[head]) for head in EXITS}
 
         mean_BK = torch.stack(list(exits.values())).mean(dim=0).detach()
         to_teacher = self.label_loss("fusion", virtual_BK, batch) + self._divergence(virtual_BK, mean_BK)
