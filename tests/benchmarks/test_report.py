@@ -8,6 +8,7 @@ PAGES = [
     "history_scale",
     "loader_paths",
     "loader_speed",
+    "method_epochs",
     "soak",
     "step_cost",
     "thread_choice",

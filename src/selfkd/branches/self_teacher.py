@@ -1,7 +1,7 @@
 """The self-teacher (FRSKD): it refines the maps of a network on a path down and a path up, and classifies the last one.
 
-It is built like EfficientDet's BiFPN. Every map that one of its parts gives has passed a ReLU, so the ReLUs of the
-paper before each fusion need no layer of their own.
+It is built like EfficientDet's BiFPN. Every map that is fused has passed a ReLU already, so the ReLUs that the release
+has before each fusion are left out.
 """
 
 from __future__ import annotations
@@ -103,14 +103,13 @@ class SelfTeacher(nn.Module):
             maps: the network's maps `[B, C_i, H_i, W_i]`, shallow to deep; each is as large as the map before, or half
                 its size, rounded up.
         """
-        deeper = self.top(maps[-1])
-        middle: list[Tensor] = []
+        top_down: list[Tensor] = [self.top(maps[-1])]
         for node, network_map in zip(reversed(self.path_down), reversed(maps[:-1]), strict=True):
-            deeper = node(network_map, interpolate(deeper, size=network_map.shape[2:]))
-            middle.insert(0, deeper)
-        refined = middle[:1]
-        for level, (node, network_map) in enumerate(zip(self.path_up, maps[1:], strict=True), start=1):
-            refined.append(node(network_map, _reduced(refined[-1], network_map.shape[2:]), *middle[level : level + 1]))
+            top_down.insert(0, node(network_map, interpolate(top_down[0], size=network_map.shape[2:])))
+        refined = top_down[:1]
+        same_level = [*((each,) for each in top_down[1:-1]), ()]  # the deepest level fuses no map of the path down
+        for node, network_map, further in zip(self.path_up, maps[1:], same_level, strict=True):
+            refined.append(node(network_map, _reduced(refined[-1], network_map.shape[2:]), *further))
         return SelfTeacherOutput(refined, self.classifier(refined[-1].mean(dim=(2, 3))))
 
 
@@ -125,8 +124,8 @@ def _depthwise_separable(channels: int) -> nn.Module:
 def _reduced(maps: Tensor, size: torch.Size) -> Tensor:
     """Maps brought to a size, which is their own or half of it, rounded up.
 
-    The window overlaps an even side by one at its end, an odd side by one at both ends (TensorFlow's "same"). Zeros
-    outside change nothing, because no value is negative.
+    Windows reach one place beyond the end of an even side, and beyond both ends of an odd side (TensorFlow's "same").
+    Zeros there would change nothing, because no value is negative.
     """
     if maps.shape[2:] == size:
         return maps

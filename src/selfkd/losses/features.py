@@ -67,7 +67,7 @@ def euclidean_distance(student_features: Tensor, teacher_features: Tensor) -> Te
 
 
 def attention_maps(feature_maps: Tensor) -> Tensor:
-    """Where a network looks: the mean of the squares over the channels, as a vector of length 1.
+    """The mean of the squares over the channels, as a vector of length 1 for each image.
 
     Args:
         feature_maps: `[B, C, H, W]`.

@@ -25,10 +25,10 @@ _LARGEST_DEPTH = 64
 class FRSKD(Method):
     """`L = CE(z, y) + CE(z_t, y) + distillation_weight * L_kd + attention_weight * L_att`.
 
-    `L_kd = KL_T(sg(z_t) || z)`: the network learns from the self-teacher's softened prediction. `L_att`: over four
-    levels, the sum of the distances between the attention maps of the network's map and of the self-teacher's refined
-    map, which gets no gradient; `sg` stops the gradient. The self-teacher learns from the labels alone. It takes the
-    network's maps with their gradient, so `CE(z_t, y)` also trains the network.
+    `L_kd = KL_T(sg(z_t) || z)`: the network learns from the self-teacher's softened prediction; `sg` stops the
+    gradient. `L_att` is the sum, over four levels, of the distance between the attention of the network's map and that
+    of the self-teacher's refined map, which gets no gradient. The self-teacher learns from the labels alone. The
+    network's maps enter it with their gradient, so `CE(z_t, y)` also trains the network.
 
     Args:
         backbone: the staged network that will be deployed; its maps must halve or keep their size from stage to stage.
