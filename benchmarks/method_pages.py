@@ -221,7 +221,7 @@ def figures_section(name: str) -> str:
         figure for recipe in recipe_names() if read_recipe(recipe)["method"] == name for figure in figures_of(recipe)
     ]
     if not own:
-        return "No recipe has a published figure of this method."
+        return "The papers of the recipes publish no figure of this method."
     grids = groupby(sorted(own, key=_order), key=lambda figure: _split(figure.recipe)[0])
     tables = [grid_tables(grid, list(figures)) for grid, figures in grids]
     spread = "; ± is the standard deviation of the runs" if any(figure.std is not None for figure in own) else ""
