@@ -7,6 +7,7 @@ from selfkd.backbones import BACKBONES
 from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.teacher_recipes import teachers_first
+from selfkd.reports.published import figures_of, selected
 from selfkd.runs.train import run
 from selfkd.training.checkpoint_content import read_checkpoint
 from selfkd.training.checkpoint_files import newest_checkpoint
@@ -79,7 +80,7 @@ def test_it_trains(name, tmp_path, request):
     assert scores["last"]["epoch"] == 1
     heads = scores["last"]["scores"]["test"]
     assert 0 <= heads["main"]["top1"]["value"] <= 100
-    assert set(recipe.published.get("other_heads", {})) <= set(heads), "every published head is measured"
+    assert all(selected(figure, folder) is not None for figure in figures_of(name)), "every figure has its value"
     assert folder.network_file.exists()
     (optimizer,) = read_checkpoint(newest_checkpoint(folder.checkpoints))["optimizer_states"]
     parameters = {number for group in optimizer["param_groups"] for number in group["params"]}

@@ -178,9 +178,13 @@ NETWORKS = [
 ]
 
 
+ON_CONVOLUTIONAL = ("beed", "byot", "ecsd", "frskd", "teskd")
+
+
 def test_photographs_have_every_method_on_every_network_on_which_it_works():
-    pairs = [(network, method) for network in NETWORKS for method in ("dtskd", "loth", "plain", "ps_kd", "teskd")]
-    pairs.remove(("vit_small_patch16_224", "teskd"))
+    convolutional = [network for network in NETWORKS if not network.startswith("vit_")]
+    pairs = [(network, method) for network in NETWORKS for method in ("dtskd", "loth", "plain", "ps_kd")]
+    pairs += [(network, method) for network in convolutional for method in ON_CONVOLUTIONAL]
     expected = {f"photos/folder/{network}/{method}{end}" for network, method in pairs for end in ("", "-pretrained")}
     assert {name for name in recipe_names() if name.startswith("photos/")} == expected
     with pytest.raises(BackboneError, match="TESKD needs each stage to be half the size of the stage before"):
@@ -193,7 +197,8 @@ def test_recipes_for_photographs_differ_in_the_method_or_in_the_start_alone(netw
         flat = resolve(f"photos/folder/{network}/{method}").flat()
         return {key: value for key, value in flat.items() if not key.startswith(("name", "method"))}
 
-    assert training("plain") == training("dtskd") == training("loth") == training("ps_kd")
+    methods = ("dtskd", "loth", "ps_kd", *(() if network.startswith("vit_") else ON_CONVOLUTIONAL))
+    assert all(training(method) == training("plain") for method in methods)
     scratch, pretrained = training("plain"), training("loth-pretrained")
     assert pretrained["optimizer.lr"] == pytest.approx(scratch["optimizer.lr"] / 10)
     assert (scratch["optimizer.head_lr_factor"], pretrained["optimizer.head_lr_factor"]) == (1, 10)
@@ -217,7 +222,8 @@ def test_recipes_for_photographs_differ_in_the_method_or_in_the_start_alone(netw
 
 
 def test_the_methods_have_their_options_on_imagenet():
-    for ours, theirs in {"teskd": "teskd", "dtskd": "dtskd", "ps_kd": "dtskd", "loth": "loth"}.items():
+    grids = {"teskd": "teskd", "dtskd": "dtskd", "ps_kd": "dtskd", "frskd": "dtskd"}
+    for ours, theirs in {**grids, **dict.fromkeys(("loth", "byot", "ecsd", "beed"), "loth")}.items():
         options = resolve(f"photos/folder/resnet18/{ours}").options["method"]
         assert options == resolve(f"{theirs}/imagenet/resnet18/{ours}").options["method"]
 

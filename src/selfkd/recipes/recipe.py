@@ -133,7 +133,7 @@ class Recipe:
         file = self.common(section).weights if section in self.parts else None
         return None if file is None else Path(file)
 
-    def _built(self, section: str, target: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _built(self, section: str, target: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
         try:
             return target(*arguments, **options)
         except OptionError as error:
