@@ -9,14 +9,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
 from selfkd.branches import BranchFusion, ExitOutput, last_stage_copy
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
 from selfkd.errors import BatchError
-from selfkd.losses import softened_kl
+from selfkd.losses import full_precision, softened_kl
 from selfkd.methods.base import Method
 from selfkd.methods.ramp import RampUp
 from selfkd.option_checks import LARGEST_BRANCHES, LARGEST_TEMPERATURE, at_least, non_negative, positive
@@ -93,14 +92,14 @@ class AHBF(Method):
         if self.training and len(batch.images) < 2:
             raise BatchError("AHBF's gates normalise over the batch: a training batch needs at least 2 samples")
         logits = self._logits(self.backbone(batch.images))
-        labels = torch.stack([self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()]).sum()
+        zero = full_precision(logits["main"]).new_zeros(())
+        labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
+        fused = peers = zero
 
-        to_parts, to_earlier = [], []
         for branch, (earlier, fusion) in zip(self.branches, pairwise(("main", *self.fusions)), strict=True):
             branch_BK, earlier_BK, fused_BK = logits[branch], logits[earlier], logits[fusion]
-            to_parts += [self._divergence(branch_BK, fused_BK), self._divergence(earlier_BK, fused_BK)]
-            to_earlier.append(self._divergence(earlier_BK, branch_BK))
-        fused, peers = torch.stack(to_parts).sum(), torch.stack(to_earlier).sum()
+            fused = fused + self._divergence(branch_BK, fused_BK) + self._divergence(earlier_BK, fused_BK)
+            peers = peers + self._divergence(earlier_BK, branch_BK)
 
         distillation = self.fused_weight * fused + self.peer_weight * peers
         loss = labels + self.weight * self.ramp.weight * distillation

@@ -76,12 +76,14 @@ class OKDDip(Method):
         features = self.backbone(batch.images)
         peers = [peer(features.stages[-2]) for peer in self.peers.values()]
         logits = {"main": features.logits, **{head: each.logits for head, each in zip(self.peers, peers, strict=True)}}
-        labels = torch.stack([self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()]).sum()
+        zero = full_precision(logits["main"]).new_zeros(())
+        labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
 
         targets = self.attention([each.feature.mean(dim=(2, 3)) for each in peers], [each.logits for each in peers])
-        to_peers = torch.stack(
-            [self._divergence(each.logits, target_BK) for each, target_BK in zip(peers, targets, strict=True)]
-        ).sum()
+        to_peers = sum(
+            (self._divergence(each.logits, target_BK) for each, target_BK in zip(peers, targets, strict=True)),
+            start=zero,
+        )
         mean_BK = torch.stack([full_precision(each.logits) for each in peers]).mean(dim=0)
         to_leader = self._divergence(features.logits, mean_BK)
 

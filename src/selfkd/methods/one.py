@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
 from selfkd.branches import Gate, last_stage_copy
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
 from selfkd.errors import BatchError
-from selfkd.losses import softened_kl
+from selfkd.losses import full_precision, softened_kl
 from selfkd.methods.base import Method
 from selfkd.methods.ramp import RampUp
 from selfkd.option_checks import LARGEST_BRANCHES, LARGEST_TEMPERATURE, at_least, positive
@@ -72,12 +71,13 @@ class ONE(Method):
         if self.training and len(batch.images) < 2:
             raise BatchError("ONE's gate normalises over the batch: a training batch needs at least 2 samples")
         logits = self._logits(self.backbone(batch.images))
-        labels = torch.stack([self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()]).sum()
+        zero = full_precision(logits["main"]).new_zeros(())
+        labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
 
         teacher_BK = logits["fusion"].detach()
-        distillation = torch.stack(
-            [softened_kl(logits[head], teacher_BK, self.temperature) for head in ("main", *self.branches)]
-        ).sum()
+        distillation = sum(
+            (softened_kl(logits[head], teacher_BK, self.temperature) for head in ("main", *self.branches)), start=zero
+        )
         loss = labels + self.ramp.weight * distillation
         return StepOutput(loss, terms={"labels": labels, "distillation": distillation}, logits=logits)
 
