@@ -43,7 +43,7 @@ class OKDDip(Method):
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if the network cannot build new stages.
-    Source: the branch-based form; released code for layers, gradient and ramp.
+    Source: released code, the form with branches; its ramp is made for 300 epochs.
     """
 
     needs = Needs(own_blocks=True)

@@ -40,7 +40,7 @@ class ONE(Method):
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if the network cannot build new stages.
-    Source: sections 3.1 and 3.2; released code for the gate's layers and the ramp.
+    Source: released code, whose ramp is made for 300 epochs.
     """
 
     needs = Needs(own_blocks=True)
