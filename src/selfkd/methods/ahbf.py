@@ -7,7 +7,6 @@ AAAI 2023.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -55,7 +54,7 @@ class AHBF(Method):
     """
 
     needs = Needs(own_blocks=True)
-    group: ClassVar[str] = "structure"
+    group = "structure"
 
     def __init__(
         self,

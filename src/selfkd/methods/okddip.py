@@ -5,8 +5,6 @@ Chen, Mei, Wang, Feng, Chen: Online Knowledge Distillation with Diverse Peers, A
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +45,7 @@ class OKDDip(Method):
     """
 
     needs = Needs(own_blocks=True)
-    group: ClassVar[str] = "structure"
+    group = "structure"
 
     def __init__(
         self,

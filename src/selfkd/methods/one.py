@@ -5,8 +5,6 @@ Lan, Zhu, Gong: Knowledge Distillation by On-the-Fly Native Ensemble, NeurIPS 20
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
@@ -44,7 +42,7 @@ class ONE(Method):
     """
 
     needs = Needs(own_blocks=True)
-    group: ClassVar[str] = "structure"
+    group = "structure"
 
     def __init__(
         self,
