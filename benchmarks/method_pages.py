@@ -268,11 +268,9 @@ def grid_tables(grid: str, figures: Sequence[Figure]) -> str:
 def _deployed_table(figures: Sequence[Figure]) -> str:
     """A row for each recipe and table, a column for each network."""
     networks = sorted({_split(figure.recipe)[1] for figure in figures}, key=_natural)
-    plain = {network: each for figure in figures if (each := _plain(figure)) for network in [_split(figure.recipe)[1]]}
+    plain = [each for figure in figures if (each := _plain(figure))]
     rows: dict[tuple[str, str], dict[str, Figure]] = {}
-    for network, each in plain.items():
-        rows.setdefault((each.source, _PLAIN), {})[network] = each
-    for figure in figures:
+    for figure in (*plain, *figures):
         _, network, method = _split(figure.recipe)
         rows.setdefault((figure.source, method), {})[network] = figure
     cells = [[*key, *(_value(row.get(network)) for network in networks)] for key, row in rows.items()]
