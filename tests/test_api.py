@@ -306,9 +306,11 @@ def test_an_empty_mapping_is_no_data_and_a_list_of_names_is_several_runs():
 
 
 def test_lists_are_those_of_the_command(trained, command):
-    lists = (api.list_methods, api.list_backbones, api.list_recipes, api.list_datasets)
-    for kind, listed in zip(("methods", "backbones", "recipes", "datasets"), lists, strict=True):
+    lists = (api.list_backbones, api.list_recipes, api.list_datasets)
+    for kind, listed in zip(("backbones", "recipes", "datasets"), lists, strict=True):
         assert json.loads(command("list", kind, "--json")[1]) == listed()
+    methods = {name: method.to_json() for name, method in selfkd.list_methods().items()}
+    assert json.loads(command("list", "methods", "--json")[1]) == json.loads(json.dumps(methods))
     (run,) = selfkd.list_runs(trained.path)
     assert run.state == "finished"
     assert [run.to_json()] == json.loads(command("list", "runs", trained.path, "--json")[1])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from selfkd.memories import History, Memory
     from selfkd.methods import create_method
     from selfkd.methods.base import Method
+    from selfkd.methods.listing import ListedMethod
     from selfkd.recipes.recipe import Recipe
     from selfkd.reports.comparison import Comparison
     from selfkd.runs.listing import ListedRun
@@ -54,6 +55,7 @@ __all__ = [
     "Evaluation",
     "Features",
     "History",
+    "ListedMethod",
     "ListedRun",
     "Memory",
     "Method",
@@ -133,6 +135,7 @@ _HOMES = {
     ),
     "selfkd.methods": ("create_method",),
     "selfkd.methods.base": ("Method",),
+    "selfkd.methods.listing": ("ListedMethod",),
     "selfkd.recipes.recipe": ("Recipe",),
     "selfkd.reports.comparison": ("Comparison",),
     "selfkd.runs.listing": ("ListedRun",),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from selfkd.evaluation.evaluation import Evaluation
 
     # The command imports these names from here.
+    from selfkd.methods.listing import ListedMethod as ListedMethod
     from selfkd.recipes.recipe import Recipe as Recipe
     from selfkd.reports.comparison import Comparison as Comparison
     from selfkd.runs.evaluate import LabelledImages
@@ -511,11 +512,11 @@ def is_recipe(name: str) -> bool:
     return name in known or sum(is_short_for(name, each) for each in known) == 1
 
 
-def list_methods() -> dict[str, str]:
-    """The names of all methods, each with one line about it. torch is not imported."""
-    from selfkd.methods import METHODS
+def list_methods() -> dict[str, ListedMethod]:
+    """The names of all methods, each with what it needs, costs and gains. torch is not imported."""
+    from selfkd.methods.listing import list_methods
 
-    return {name: entry.summary for name, entry in METHODS.items()}
+    return list_methods()
 
 
 def list_backbones() -> dict[str, str]:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -39,7 +40,8 @@ def test_lists_name_everything_in_text_and_json(command):
     _, text, _ = command("list", "methods")
     listed = json.loads(command("list", "methods", "--json")[1])
     assert {"plain", "label_smoothing", "ps_kd", "dtskd"} <= set(listed)
-    assert all(name in text and summary in text for name, summary in listed.items())
+    assert all(name in text and method["summary"] in text for name, method in listed.items())
+    assert re.search(r"^teskd +structure +\+25\.8 M +\+220 % +stages that halve ", text, re.MULTILINE)
     assert "80.46" in json.loads(command("list", "recipes", "--json")[1])["dtskd/cifar100/resnet18/dtskd"]
     assert "timm.list_models()" in command("list", "backbones")[1]
 

@@ -51,7 +51,7 @@ def endless():
 )
 def test_too_little_memory_is_said_wherever_it_runs_out(failing, temporary, capsys, error, named):
     failing(error)
-    assert main(["list", "methods"]) == 1
+    assert main(["list", "datasets"]) == 1
     assert capsys.readouterr().err == f"selfkd: there is too little memory for this ({named})\n"
     assert not list(temporary.iterdir())
 
@@ -73,7 +73,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_and_a_file_with_its_traceback(
     failing, temporary, capsys, error, named
 ):
     failing(error)
-    assert main(["list", "methods"]) == 1
+    assert main(["list", "datasets"]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"selfkd: unforeseen error, please report it: {named}")
     assert said.count("\n") == 1
@@ -82,16 +82,16 @@ def test_an_error_that_nobody_foresaw_is_one_line_and_a_file_with_its_traceback(
     (file,) = temporary.iterdir()
     assert str(file) in said
     kept = file.read_text()
-    assert kept.startswith("selfkd list methods\nPython 3.")
+    assert kept.startswith("selfkd list datasets\nPython 3.")
     assert "in entries" in kept
     assert file.stat().st_mode & 0o077 == 0, "its owner's alone"
-    assert main(["list", "methods"]) == 1
+    assert main(["list", "datasets"]) == 1
     assert len(list(temporary.iterdir())) == 2, "no file is overwritten"
 
 
 def test_an_endless_recursion_is_kept_too(monkeypatch, temporary, capsys):
     monkeypatch.setattr(listing, "_entries", lambda kind: endless())
-    assert main(["list", "methods"]) == 1
+    assert main(["list", "datasets"]) == 1
     assert "RecursionError" in capsys.readouterr().err
     (file,) = temporary.iterdir()
     assert "in endless" in file.read_text()
@@ -100,13 +100,13 @@ def test_an_endless_recursion_is_kept_too(monkeypatch, temporary, capsys):
 def test_where_the_details_cannot_be_written_that_is_said(failing, temporary, capsys):
     temporary.rmdir()
     failing(KeyError("x"))
-    assert main(["list", "methods"]) == 1
+    assert main(["list", "datasets"]) == 1
     said = capsys.readouterr().err
     assert "KeyError: 'x'; the details could not be written (FileNotFoundError); --debug shows them" in said
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("arguments", [["--debug", "list", "methods"], ["list", "methods", "--debug"]])
+@pytest.mark.parametrize("arguments", [["--debug", "list", "datasets"], ["list", "datasets", "--debug"]])
 def test_debug_shows_the_traceback_before_and_after_the_verb(failing, temporary, capsys, arguments):
     failing(KeyError("x"))
     assert main(arguments) == 1
@@ -123,7 +123,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
 from selfkd.cli import listing, main
 listing._entries = lambda kind: signal.raise_signal(signal.{number})
-sys.exit(main(["list", "methods"]))
+sys.exit(main(["list", "datasets"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (status, "selfkd: interrupted\n")
@@ -143,7 +143,7 @@ class Stopping:
 sys.meta_path.insert(0, Stopping())
 from selfkd.cli import main
 assert "argparse" not in sys.modules
-sys.exit(main(["list", "methods"]))
+sys.exit(main(["list", "datasets"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "selfkd: interrupted\n")

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
+_METHODS = "methods"
 _RUNS = "runs"
-_KINDS = ("methods", "backbones", "recipes", "datasets", _RUNS)
+_KINDS = (_METHODS, "backbones", "recipes", "datasets", _RUNS)
 
 
 def add_parser(verbs: Any) -> None:
@@ -41,6 +42,9 @@ def _execute(parsed: argparse.Namespace) -> None:
         return
     if given:
         raise UserError(f"'selfkd list {parsed.kind}' takes no folder; 'selfkd list runs {given[0]}' lists runs")
+    if parsed.kind == _METHODS:
+        _print_methods(parsed.json)
+        return
     entries = _entries(parsed.kind)
     if parsed.json:
         print(to_json(entries))
@@ -53,10 +57,35 @@ def _execute(parsed: argparse.Namespace) -> None:
             "\nYou can also use every name of timm.list_models(), torchvision's networks as 'torchvision/resnet18', "
             "and your own as 'package.module:function'."
         )
-    if parsed.kind == "methods":
-        print("\nYou can also use your own as 'package.module:Class'.")
     if parsed.kind == "datasets":
         print("\nYou can also use a class or function of your own that gives torch Datasets, as 'package.module:Name'.")
+
+
+def _print_methods(as_json: bool) -> None:
+    from selfkd.api import list_methods
+
+    methods = list_methods()
+    if as_json:
+        print(to_json({name: method.to_json() for name, method in methods.items()}))
+        return
+    from tabulate import tabulate
+
+    rows = [
+        {
+            "method": name,
+            "group": method.group,
+            "parameters": method.parameters_in_words,
+            "multiply-adds": method.multiply_adds_in_words,
+            "needs": method.needs_in_words,
+            "": method.summary,
+        }
+        for name, method in methods.items()
+    ]
+    print(tabulate(rows, headers="keys", tablefmt="plain", disable_numparse=True))
+    print(
+        "\nParameters and multiply-adds are those that training adds to a ResNet-18 on 32x32 images. "
+        "You can also use your own method as 'package.module:Class'."
+    )
 
 
 def _print_runs(folder: Path, as_json: bool) -> None:
@@ -103,7 +132,6 @@ def _entries(kind: str) -> dict[str, str]:
     from selfkd import api
 
     lists = {
-        "methods": api.list_methods,
         "backbones": api.list_backbones,
         "recipes": api.list_recipes,
         "datasets": api.list_datasets,

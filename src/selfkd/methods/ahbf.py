@@ -7,7 +7,6 @@ AAAI 2023.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -46,7 +45,7 @@ class AHBF(Method):
         weight: weight of all divergences after the ramp, >= 0.
         temperature: temperature T of the divergences, > 0.
         ramp_share: share of the epochs after which the divergences have their full weight, in (0, 1]; 80 of 200 epochs
-            in LOTH's runs of this method.
+            in LOTH's release.
         supervision: target of branches and fusions in the cross-entropies; the labels by default.
     Raises:
         OptionError: if an option is out of range.
@@ -55,7 +54,7 @@ class AHBF(Method):
     """
 
     needs = Needs(own_blocks=True)
-    group: ClassVar[str] = "structure"
+    group = "structure"
 
     def __init__(
         self,

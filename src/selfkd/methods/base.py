@@ -83,6 +83,7 @@ class Method(nn.Module, ABC):
         teacher: for a method that declares `Needs(teacher=True)`.
         peer: for a method that declares `Needs(peer=True)`.
     Attributes:
+        group: the kind of the method, one of `selfkd.methods.listing.GROUPS`; each method in `METHODS` names its own.
         needs: what the method needs from data and run; an instance's needs include those of its supervision.
         refused: reserved keyword arguments that the method does not take, each with the reason.
         teacher: the teacher, if there is one; it is not a submodule.
@@ -97,6 +98,7 @@ class Method(nn.Module, ABC):
         OptionError: if a declared teacher or peer is missing, or one is given that is not declared.
     """
 
+    group: ClassVar[str]
     needs: Needs = Needs()
     refused: ClassVar[Mapping[str, str]] = {}
     teacher: Teacher

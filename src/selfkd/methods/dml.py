@@ -30,6 +30,7 @@ class DML(Method):
     Source: equations 3 to 6, for two networks.
     """
 
+    group = "teacher"
     needs = Needs(peer=True)
 
     def __init__(

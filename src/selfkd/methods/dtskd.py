@@ -63,28 +63,30 @@ class DTSKD(Method):
         data: facts about the training set.
         historical_weight: weight of the historical loss, the paper's alpha_1; alpha_1 + alpha_2 = 1 in the paper
             (ResNet-18 0.2, VGG-16 0.6, ResNeXt-18 0.8, ImageNet 0.9).
-        structural_weight: weight of the structural loss, the paper's alpha_2.
+        structural_weight: weight of the structural loss, the paper's alpha_2; 0 with historical_weight 1 is its
+            "history only".
         head_weights: weights lambda of the heads' historical losses: main, branch1 (shallowest), branch2, branch3;
             on ImageNet the paper's first is 4.
         temperature: temperature of the structural loss, > 0.
         decay: how beta, the weight of the label, falls: "cosine" or "linear" from beta_max to beta_min; "fixed" is
-            always beta_max.
-        beta_max: weight of the label at the start, in [0, 1].
+            always beta_max (Table 9).
+        beta_max: weight of the label at the start, in [0, 1] (Table 10).
         beta_min: weight of the label at the end, in [0, beta_max]; beta_max = beta_min = 1 switches the historical
-            teacher off.
+            teacher off, the paper's "structure only".
         beta_offset: 0 counts epochs from 0 in the decay, as the release does; 1 counts from 1, as the paper does.
-        fusion: how a branch fuses its top-down and its lateral feature: "mixed" (the paper's), "concat" or "add";
-            "none" puts each branch directly on its stage, without a top-down path.
+        fusion: how a branch fuses its top-down and its lateral feature: "mixed" (the paper's), "concat" or "add"
+            (Table 8); "none" puts each branch directly on its stage, without a top-down path (Table 7).
         lateral: how a stage enters a branch: "pooled" pools it and then convolves; "convolved" convolves at full
             resolution, pools and convolves again, as the release does for ShuffleNetV2 (not with fusion "none").
         structural_branches: the branches that learn from the structural teacher, 1 is the shallowest; the others learn
-            from their historical teacher alone.
+            from their historical teacher alone (Table 7).
         detach_teacher: whether to stop the gradient of the structural loss into the backbone's classifier.
         epsilon: number added to all target probabilities, as in the release.
     Raises: OptionError: if an option is out of range.
     Source: sections 3.2 to 3.4; released code for the details named above.
     """
 
+    group = "structure"
     refused: ClassVar[Mapping[str, str]] = {
         "supervision": "its heads have their own, the historical teacher (method.beta_max, method.decay, ...)"
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ class ExitMethod(Method):
         branches: the exits.
     """
 
-    group: ClassVar[str] = "structure"
+    group = "structure"
     needs = Needs(stages="halving_or_equal")
     branches: StageExits
 

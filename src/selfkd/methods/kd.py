@@ -33,6 +33,7 @@ class KD(Method):
     Source: section 2; weights and temperature from RepDistiller, those for ImageNet from mdistiller.
     """
 
+    group = "teacher"
     needs = Needs(teacher=True)
 
     def __init__(

@@ -29,6 +29,7 @@ class LabelSmoothing(Method):
     Source: section 7.
     """
 
+    group = "labels"
     refused: ClassVar[Mapping[str, str]] = {
         "supervision": "it is plain with supervision=smoothed; use method=plain with another supervision"
     }

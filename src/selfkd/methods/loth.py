@@ -54,6 +54,7 @@ class LOTH(Method):
     Source: poster, the losses of both directions; released code for temperature, detaching and epsilon.
     """
 
+    group = "structure"
     needs = Needs(stages="halving_or_equal")
 
     def __init__(

@@ -5,8 +5,6 @@ Chen, Mei, Wang, Feng, Chen: Online Knowledge Distillation with Diverse Peers, A
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -43,11 +41,11 @@ class OKDDip(Method):
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if the network cannot build new stages.
-    Source: the branch-based form; released code for layers, gradient and ramp.
+    Source: released code, the form with branches; its ramp is made for 300 epochs.
     """
 
     needs = Needs(own_blocks=True)
-    group: ClassVar[str] = "structure"
+    group = "structure"
 
     def __init__(
         self,

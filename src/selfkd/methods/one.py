@@ -5,8 +5,6 @@ Lan, Zhu, Gong: Knowledge Distillation by On-the-Fly Native Ensemble, NeurIPS 20
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
@@ -40,11 +38,11 @@ class ONE(Method):
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if the network cannot build new stages.
-    Source: sections 3.1 and 3.2; released code for the gate's layers and the ramp.
+    Source: released code, whose ramp is made for 300 epochs.
     """
 
     needs = Needs(own_blocks=True)
-    group: ClassVar[str] = "structure"
+    group = "structure"
 
     def __init__(
         self,

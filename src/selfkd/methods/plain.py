@@ -19,6 +19,8 @@ class Plain(Method):
         supervision: target of the network; the labels by default.
     """
 
+    group = "baseline"
+
     def __init__(self, backbone: Staged, data: DatasetInfo, *, supervision: Supervision | None = None) -> None:
         super().__init__(backbone, data)
         self.supervise(supervision, data, ("main",))

@@ -31,6 +31,7 @@ class PSKD(Method):
     Source: equations 3 and 4.
     """
 
+    group = "history"
     refused: ClassVar[Mapping[str, str]] = {
         "supervision": "it is plain with supervision=historical; use method=plain with another supervision"
     }

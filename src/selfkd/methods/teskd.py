@@ -42,15 +42,16 @@ class TESKD(Method):
         data: facts about the training set.
         label_weight: weight of the cross-entropies, the paper's alpha_1: 0.2 on CIFAR, 0.8 on ImageNet.
         distillation_weight: weight of the divergences, the paper's alpha_2 = 1 - alpha_1; with feature_weight 0 and
-            label_weight 1, weight 0 is the paper's "without knowledge distillation".
+            label_weight 1, weight 0 is the paper's "without knowledge distillation" (Table 4).
         feature_weight: weight of the feature loss, the paper's beta; 0 is its "without F". The loss is a sum over
             batch and channels.
         temperature: temperature of the divergence, > 0; the release had 3 until October 2021, then 4.
-        students: numbers of the students to build; 1 is the shallowest.
+        students: numbers of the students to build; 1 is the shallowest (Table 5). Levels below the shallowest student
+            are not built.
         fusion: how a student fuses its top-down and its lateral map: "mixed" (the paper's), "add" (like FPN), "concat"
-            (like UNet) or "none" (no lateral connection from the shallower stages).
+            (like UNet) or "none" (no lateral connection from the shallower stages): Table 4.
         top_lateral: whether the last stage's map passes through a lateral block before it is upsampled, as in the
-            release; false with fusion "none" is the paper's "no connection".
+            release; false with fusion "none" is the paper's "no connection" (Table 4).
         student_convolutions: number of convolutions of each student before its pooling: 2 (the release) or 1 (the
             paper's text).
         student_width: channels of the student maps; None for as many as the last stage has, the paper's rule. By this
@@ -64,6 +65,7 @@ class TESKD(Method):
     Source: sections 3.2 and 3.3; released code for the details named above.
     """
 
+    group = "structure"
     needs = Needs(stages="halving")
 
     def __init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -57,8 +56,7 @@ def _alternatives(section: str, name: str | None) -> str:
 def _lines_of(option: Option, value: Any) -> str:
     """An option as the command line takes it, `key=value`, with its meaning and type in the column beside it."""
     setting = "  " + printable(f"{option.key}={written(value)}")
-    meaning = re.sub(r"\bNone\b", "null", option.meaning)  # docstrings use the words of Python
-    lines = _filled(f"{meaning} ({in_words(option.kind)})".strip(), " " * _MEANING_COLUMN)
+    lines = _filled(f"{option.meaning_in_recipes} ({in_words(option.kind)})".strip(), " " * _MEANING_COLUMN)
     return setting + (lines[len(setting) :] if len(setting) <= _MEANING_COLUMN - 2 else f"\n{lines}")
 
 

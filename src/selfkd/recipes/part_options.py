@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -36,6 +37,11 @@ class Option:
     default: Any
     meaning: str
     required: bool = False
+
+    @property
+    def meaning_in_recipes(self) -> str:
+        """The meaning in the words of recipes, where the docstring has those of Python: null for None."""
+        return re.sub(r"\bNone\b", "null", self.meaning)
 
 
 _SEED = Option("seed", int, 0, "the seed of all random numbers")
