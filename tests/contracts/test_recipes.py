@@ -1,10 +1,9 @@
-"""Every recipe trains two steps at a size that takes seconds; slow but for one of each protocol and data set."""
+"""Every recipe trains two steps at a size that takes seconds; slow but for one of each family."""
 
 import pytest
 
 import seats
 from selfkd.backbones import BACKBONES
-from selfkd.methods import METHODS
 from selfkd.recipes.files import recipe_names
 from selfkd.recipes.reader import resolve
 from selfkd.recipes.teacher_recipes import teachers_first
@@ -12,17 +11,19 @@ from selfkd.runs.train import run
 from selfkd.training.checkpoint_content import read_checkpoint
 from selfkd.training.checkpoint_files import newest_checkpoint
 
-WITH_A_SECOND_NETWORK = {"dtskd/cifar100/resnet18/kd", "dtskd/cifar100/resnet18/dml"}
+
+def family(name):
+    """Protocol, data set and method, of which ablations and backbones are variants."""
+    protocol, data, _, method = name.split("/")
+    return protocol, data, method.partition("-")[0]
 
 
-def is_representative(name):
-    """Whether it is the method of the protocol's own paper, or one with a teacher or a peer, on a ResNet-18."""
-    protocol, _, backbone, method = name.split("/")
-    own = protocol if protocol in METHODS else "dtskd"
-    return (backbone, method) == ("resnet18", own) or name in WITH_A_SECOND_NETWORK
+def on_resnet18(name):
+    """Whether it is the method itself on the smallest residual network."""
+    return name.split("/")[2:] == ["resnet18", family(name)[2]]
 
 
-IN_MAKE_TEST = {name for name in recipe_names() if is_representative(name)}
+IN_MAKE_TEST = {name for name in recipe_names() if on_resnet18(name)}
 CASES = [pytest.param(name, marks=() if name in IN_MAKE_TEST else pytest.mark.slow) for name in recipe_names()]
 
 
