@@ -214,6 +214,10 @@ BAD = {
     ),
     "two short names": (["train", RECIPE, "photos/resnet18/plain"], "; 'selfkd compare' takes several recipes"),
     "a recipe and a long text": (["train", RECIPE, "x" * 300], "xx' is not an override; after the recipe"),
+    "a folder alone": (
+        ["train", "."],
+        "'.' is a folder, not a recipe; for the images",
+    ),
     "a recipe and a folder": (["train", RECIPE, "."], "; for the images in this folder write data.root=."),
     "flag": (["train", RECIPE, "--faast"], "unrecognized arguments: --faast"),
     "near flag": (["train", RECIPE, "--overwite"], "unrecognized arguments: --overwite; nearest: --overwrite"),
@@ -233,7 +237,10 @@ BAD = {
     "a method in a list": (["train", RECIPE, "method=plain,dtsk"], "unknown method 'dtsk'; nearest: dtskd"),
     "a name for several methods": (["train", RECIPE, "method=plain,dtskd", "name=x"], "name='x' is not allowed with"),
     "no jobs": (["train", RECIPE, "--jobs", "0"], "--jobs=0 is not allowed; --jobs must be a whole number >= 1"),
-    "runs that are not there": (["list", "runs", "nowhere"], "nowhere is not a folder; runs lie in the folder"),
+    "runs that are not there": (
+        ["list", "runs", "nowhere"],
+        "nowhere is not a folder; name the folder",
+    ),
     "runs twice": (["list", "runs", "a", "--runs", "b"], "both FOLDER and --runs name a folder of runs, a and b"),
     "a folder of methods": (["list", "methods", "a"], "'selfkd list methods' takes no folder; 'selfkd list runs a'"),
     "verb": (["trian"], "invalid choice: 'trian'"),

@@ -7,28 +7,20 @@ import pytest
 
 import own_datasets
 from image_sets import write_folder
-from selfkd.cli import main
 
 SHORT = ("data.image_size=16", "backbone.width=4", "trainer.epochs=1", "loader.workers=0", "--no-progress", "--json")
 RECIPE = "demo/digits/resnet18/plain"
 
 
-@pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
-    """The command within this process, in a folder with images, a CSV file and a class that reads the images."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def images(tmp_path):
+    """Images, a CSV file and a class that reads the images, in the folder in which the command runs."""
     write_folder(tmp_path / "images" / "train", 6)
     write_folder(tmp_path / "images" / "test", 3, start=6)
     shutil.copy(own_datasets.__file__, tmp_path / "my_own.py")
     files = sorted(tmp_path.rglob("*.png"))
     rows = [f"{file.relative_to(tmp_path)},{file.parent.name},{file.parent.parent.name}" for file in files]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
-
-    def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return call
 
 
 def test_a_class_of_ones_own_is_checked_trained_and_evaluated(command):

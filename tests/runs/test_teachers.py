@@ -263,7 +263,7 @@ def test_a_file_that_cannot_teach_is_refused(runs, tmp_path):
         refused(name, "is not a state dict; save it with")
     refused("diverged.pt", "the teacher's weight fc.bias is NaN or infinite", CheckpointError)
     for name in ("nothing.pt", "nothing.safetensors"):
-        refused(name, f"teacher.path='.*{name}' .* must be a file of weights that exists", OptionError)
+        refused(name, f"teacher.path='.*{name}' is not allowed; there is no such file", OptionError)
     refused(
         "weights.pt", "weights.pt cannot be loaded into ResNetCifar: .*size mismatch", **{"teacher.backbone.width": 8}
     )

@@ -128,9 +128,9 @@ def damaged_safetensors(path):
         (
             "gone.pth",
             lambda path: None,
-            r"backbone.weights='.*gone.pth' is not allowed; .* must be a file of weights that",
+            r"backbone.weights='.*gone.pth' is not allowed; there is no such file",
         ),
-        ("folder.pth", lambda path: path.mkdir(), "must be a file of weights that exists"),
+        ("folder.pth", lambda path: path.mkdir(), "it is a folder without the weights of a run"),
         (
             "text.pth",
             lambda path: path.write_text("hello"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfkd.errors import RecipeError, UnknownNameError, few, shown
+from selfkd.given_paths import is_folder
 from selfkd.recipes.grid import expand, name_of_heads
 from selfkd.recipes.sections import FOLLOWING, override
 from selfkd.recipes.yaml_files import Budget, read_mapping
@@ -71,7 +72,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
     Args:
         name: name of a recipe of the package, or path of a YAML file.
-    Raises: UnknownNameError: if there is no such recipe. RecipeError: if the file is not a recipe.
+    Raises: UnknownNameError: if there is no such recipe. RecipeError: if it is a folder, or the file is no recipe.
     """
     return _read(name, seen=(), budget=Budget())
 
@@ -103,6 +104,11 @@ def _content(name: str, budget: Budget) -> Mapping[str, Any]:
     if name.endswith(ENDINGS):
         return read_mapping(Path(name), budget)
     packaged = _packaged()
+    if name not in packaged and is_folder(Path(name)):
+        raise RecipeError(
+            f"{shown(name)} is a folder, not a recipe; for the images in it write a recipe and data.root={name}: "
+            f"selfkd train photos/resnet18/dtskd data.root={name}"
+        )
     if name not in packaged:
         raise UnknownNameError("recipe", name, recipe_names(), "'selfkd list recipes' shows all")
     return packaged[name]

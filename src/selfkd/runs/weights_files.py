@@ -88,7 +88,8 @@ def check_exists(path: Path, option: str) -> None:
     if files:
         reason = f"it is the folder of a run; set {option}={files[0]}, which has the weights"
         raise OptionError(option, str(path), reason=reason)
-    raise OptionError(option, str(path), "a file of weights that exists")
+    reason = "it is a folder without the weights of a run" if is_folder(path) else "there is no such file"
+    raise OptionError(option, str(path), reason=reason)
 
 
 def named_as_in(weights: Mapping[str, Tensor], names: Collection[str], path: Path) -> Mapping[str, Tensor]:
