@@ -54,14 +54,14 @@ class ECSD(ExitMethod):
     `L_label = CE(z_4, y) + (1 - distillation_weight) sum_{i<4} CE(z_i, y)`,
     `L_distillation = sum_{i<4} H(softmax(sg(z_4) / T), softmax(z_i / T))`, the cross-entropy without a factor T^2, and
     `L_feature = sum_{i<3} |A_i g_i - sg(g_4)|`, where g are pooled features, A_i learnt linear layers, and the norm is
-    the root of the sum of squares over the whole batch, not its square. `sg` stops the gradient.
+    the square root of the sum of squares over the whole batch, not its square. `sg` stops the gradient.
 
     Args:
         backbone: the staged network that will be deployed; its maps must halve or keep their size from stage to stage.
         data: facts about the training set.
         distillation_weight: weight of the distillation in each exit, in [0, 1]; the label has the rest.
-        feature_weight: weight of the features' distances, >= 0, which grow with the root of the batch: 0.03 is for
-            batches of 128.
+        feature_weight: weight of the features' distances, >= 0, which grow with the square root of the batch: 0.03 is
+            for batches of 128.
         temperature: temperature T of the distillation, > 0.
         exit_form: layers of the masks and the exits. "official": pairs of depthwise separable convolutions (the
             authors' code); "loth": single ones (LOTH's release, for its Table 4).
