@@ -1,20 +1,33 @@
 """Every method of the table, with what it needs: a teacher, a peer, a run of a teacher; and small networks for them."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 import selfkd
 from selfkd.backbones.staged import Staged
+from selfkd.contract import Needs
 from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.train import run
 
-__all__ = ["FORGETTING", "REMEMBERING", "another", "batch_for", "create_method", "overrides", "small_width"]
+__all__ = [
+    "EVERY_METHOD",
+    "FORGETTING",
+    "REMEMBERING",
+    "REPRESENTATIVES",
+    "another",
+    "batch_for",
+    "create_method",
+    "overrides",
+    "small_width",
+]
 
 _WIDTHS = {
     "resnext18_cifar_grouped": 32,
@@ -70,12 +83,33 @@ def another(backbone: Staged) -> Staged:
     return network
 
 
-def _remembers(name: str) -> bool:
+def _smallest(name: str) -> Method:
+    """The method on a small network, with all that it can need."""
     with torch.random.fork_rng():
         backbone = selfkd.create_backbone("resnet18_cifar", 2, width=8, input_size=16)
-        return bool(create_method(name, backbone, selfkd.DatasetInfo(2, 2)).memories)
+        return create_method(name, backbone, selfkd.DatasetInfo(2, 2, labels=(0, 1)))
 
 
-REMEMBERING = [name for name in METHODS if _remembers(name)]
+def _kind(method: Method) -> tuple[bool, Needs]:
+    """Whether it remembers predictions by default, and what it needs beside a network of some form."""
+    return bool(method.memories), replace(method.needs, stages="any", own_blocks=False)
+
+
+def _costs(method: Method) -> tuple[bool, int]:
+    """Whether it has a single head, and the number of its parameters."""
+    heads = method.supervision.heads if method.supervision else ()
+    return len(heads) < 2, sum(parameter.numel() for parameter in method.parameters())
+
+
+_BUILT = {name: _smallest(name) for name in METHODS}
+REMEMBERING = [name for name in METHODS if _BUILT[name].memories]
 """Methods that remember predictions by default."""
 FORGETTING = [name for name in METHODS if name not in REMEMBERING]
+REPRESENTATIVES = [
+    min((name for name in METHODS if _kind(_BUILT[name]) == kind), key=lambda name: _costs(_BUILT[name]))
+    for kind in dict.fromkeys(map(_kind, _BUILT.values()))
+]
+"""The smallest method of each kind, one with several heads if there is one: one that forgets, one that remembers, one
+with a teacher, one with a peer, ..."""
+EVERY_METHOD = [pytest.param(name, marks=() if name in REPRESENTATIVES else pytest.mark.slow) for name in METHODS]
+"""For tests that train: `make test` runs the representatives, and the slow tests run all others."""

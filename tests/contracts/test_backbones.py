@@ -130,6 +130,7 @@ def test_stages_and_classifiers_grown_from_it_fit_and_are_fresh(name):
     assert staged.new_classifier()(features.pooled).shape == (2, 7)
 
 
+# The methods of the papers that this library is about; test_methods_on_networks.py has all methods on some networks.
 # Options that keep the branches small, and networks whose stages do not fit the method's mathematics.
 TEACHING = {
     "teskd": {"student_width": 16},
@@ -145,7 +146,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("method_name", TEACHING)
-@pytest.mark.parametrize("name", [*FAMILIES, *OURS])
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES), *OURS])
 def test_the_papers_methods_train_on_it_or_say_why_not(name, method_name):
     torch.manual_seed(0)
     staged = built(name)
@@ -183,8 +184,14 @@ STARTED = {
 }
 
 
-@pytest.mark.parametrize("ending", ["safetensors", "pth"])
-@pytest.mark.parametrize("name", STARTED)
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        *((name, "safetensors") for name in STARTED),
+        ("resnet18_cifar", "pth"),
+        *(pytest.param(name, "pth", marks=pytest.mark.slow) for name in STARTED if name != "resnet18_cifar"),
+    ],
+)
 def test_it_starts_from_a_file_of_weights_with_another_classifier(name, ending, tmp_path):
     options, size = STARTED[name]
     torch.manual_seed(0)

@@ -26,7 +26,8 @@ from selfkd.supervision import SUPERVISIONS
 
 SIZE, CLASSES, SAMPLES, EPOCHS = 16, 5, 8, 3
 TAKING = [name for name in METHODS if "supervision" in inspect.signature(METHODS.load(name)).parameters]
-PAIRS = [(name, supervision) for name in TAKING for supervision in SUPERVISIONS]
+TRAINED = [each for each in seats.EVERY_METHOD if each.values[0] in TAKING]
+"""Those of `TAKING`; the representatives in `make test`, all others in the slow tests."""
 
 
 def built(name, supervision=None, seed=0):
@@ -59,7 +60,8 @@ def test_a_method_that_takes_none_says_why(name, supervision):
     assert str(raised.value) == f"method {name!r} takes no supervision: {reason}"
 
 
-@pytest.mark.parametrize(("name", "supervision"), PAIRS)
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
 def test_it_trains_and_continues_as_if_it_never_stopped(name, supervision):
     unbroken = built(name, supervision)
     losses = trained(unbroken)
@@ -76,7 +78,7 @@ def test_it_trains_and_continues_as_if_it_never_stopped(name, supervision):
     assert set(second.memories) >= set(second.supervision.memories)
 
 
-@pytest.mark.parametrize("name", TAKING)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_labels_are_the_default_and_others_ask_for_something_else(name):
     first = {supervision: trained(built(name, supervision)) for supervision in (None, *SUPERVISIONS)}
     assert first["labels"] == first[None]
@@ -103,7 +105,8 @@ def test_every_head_that_learns_from_labels_has_a_past_of_its_own(name):
         torch.testing.assert_close(read[head], output.logits[head].detach().softmax(dim=1))
 
 
-@pytest.mark.parametrize(("name", "supervision"), PAIRS)
+@pytest.mark.parametrize("name", TAKING)
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
 def test_labels_may_be_soft(name, supervision):
     method, progress = built(name, supervision), selfkd.Progress(0, EPOCHS)
     method.begin_epoch(progress)
@@ -123,7 +126,7 @@ def test_a_state_of_another_supervision_is_refused(name):
         remembering.load_training_state(built(name).training_state())
 
 
-@pytest.mark.parametrize("name", TAKING)
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("mixture", ["mixup", "cutmix"])
 def test_mixed_images_are_refused_where_samples_must_be_known_and_only_there(name, mixture):
     mixed = {"method": name, "backbone.width": 8, f"regularization.{mixture}": 1.0}

@@ -9,7 +9,6 @@ import seats
 import selfkd
 from selfkd.contract import Needs
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UnknownNameError, UserError
-from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
 from selfkd.methods.ps_kd import PSKD
@@ -113,7 +112,7 @@ def train(method, optimizer, until=EPOCHS, **options):
     return own_loop.train(method, optimizer, lambda epoch: batches(epoch, **options), EPOCHS, until)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", seats.EVERY_METHOD)
 def test_a_loop_continues_from_its_training_state_as_if_it_had_never_stopped(name, tmp_path):
     unbroken = own(name)
     expected = train(unbroken, optimizer_of(unbroken))

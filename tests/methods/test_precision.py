@@ -63,7 +63,7 @@ def test_golden_steps_hold_in_half_precision(backbone, name, dtype, tolerance):
     assert [z.grad.double().norm().item() for z in step.logits.values()] == pytest.approx(norms, rel=tolerance)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", seats.EVERY_METHOD)
 def test_whole_networks_hold_in_bfloat16(name):
     """The specification's networks; their logits in float64 are those of its section 5.7, which other tests hold."""
     backbone = selfkd.create_backbone("resnet18_cifar", 100)
@@ -135,7 +135,7 @@ def step_on_large_features(name, half):
     return output, gradient
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", seats.EVERY_METHOD)
 def test_large_features_in_float16_with_a_gradient_scaler(name):
     exact, exact_gradient = step_on_large_features(name, half=False)
     output, gradient = step_on_large_features(name, half=True)

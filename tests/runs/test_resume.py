@@ -34,6 +34,7 @@ def unbroken(recipe_file, tmp_path_factory):
     return RunFolder(runs / "killed" / "seed-0")
 
 
+@pytest.mark.slow  # test_kills.py kills some, too
 def test_a_killed_run_ends_as_if_it_never_was(recipe_file, unbroken, tmp_path):
     every = 3
     option = f"trainer.checkpoint_every={every}"
@@ -81,7 +82,9 @@ def test_a_killed_run_with_a_supervision_ends_as_if_it_never_was(overrides, tmp_
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM], ids=lambda number: number.name
+)
 def test_ctrl_c_and_sigterm_end_cleanly_and_the_same_command_continues(recipe_file, tmp_path, number):
     folder = RunFolder(tmp_path / "runs" / "killed" / "seed-0")
     process = start(recipe_file, tmp_path / "runs")

@@ -11,7 +11,6 @@ import seats
 import selfkd
 from selfkd.errors import BatchError, OptionError
 from selfkd.memories import History, HistoryOptions
-from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.recipes.reader import resolve
 from selfkd.runs.train import run
@@ -57,7 +56,7 @@ def small(name):
     return seats.create_method(name, backbone, selfkd.DatasetInfo(SAMPLES, 10)).double()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", seats.EVERY_METHOD)
 def test_every_method_is_one_graph_compiled_once(name):
     """No epoch and no step has a graph of its own."""
     method = small(name)
@@ -138,9 +137,10 @@ class Graphs:
         return graph.forward
 
 
-@pytest.mark.parametrize(
-    ("name", "labels_at_hand"), [*((name, True) for name in METHODS), ("plain", False), ("ps_kd", False)]
-)
+LABELS_AT_HAND = [pytest.param(*each.values, True, marks=each.marks) for each in seats.EVERY_METHOD]
+
+
+@pytest.mark.parametrize(("name", "labels_at_hand"), [*LABELS_AT_HAND, ("plain", False), ("ps_kd", False)])
 def test_short_last_batches_and_epochs_make_no_graph_of_symbols(name, labels_at_hand, tmp_path, monkeypatch):
     """A graph for full batches and one for the last."""
     if not labels_at_hand:  # those of a device

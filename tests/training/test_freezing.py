@@ -7,7 +7,6 @@ from torch import nn
 import seats
 import selfkd
 from selfkd.errors import BackboneError, OptionError
-from selfkd.methods import METHODS
 from selfkd.training.freezing import FrozenPart
 from selfkd.training.options import TrainerOptions
 
@@ -57,7 +56,7 @@ def test_nothing_is_frozen_by_default_and_all_epochs_are_without_a_number():
         assert not staged.network.conv1.weight.requires_grad
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", seats.EVERY_METHOD)
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_with_every_method_the_frozen_part_keeps_every_bit_and_all_else_trains(method, optimizer):
     from selfkd.training import OPTIMIZERS
@@ -71,7 +70,7 @@ def test_with_every_method_the_frozen_part_keeps_every_bit_and_all_else_trains(m
     stepping = OPTIMIZERS.load(optimizer)(groups)
     first = ("conv1", "bn1", "layer1", "layer2")
     still = [f"backbone.network.{name}." for name in first]
-    still += [f"peer.network.{name}." for name in first] if method == "dml" else []
+    still += [f"peer.network.{name}." for name in first] if module.needs.peer else []
     images, labels, indices = torch.randn(8, 3, 16, 16), torch.arange(8) % 5, torch.arange(8)
     for epoch in range(2):
         before = {key: value.clone() for key, value in module.state_dict().items()}

@@ -52,12 +52,21 @@ def flattened(state, name=""):
     return {key: tensor for part, value in items for key, tensor in flattened(value, f"{name}.{part}").items()}
 
 
+OTHERS = [method for method in METHODS if method not in seats.REPRESENTATIVES]
+# The methods that are trained together, and one of them.
+TRAINED = [
+    pytest.param(together, method, marks=marks, id=method)
+    for together, marks in ((seats.REPRESENTATIVES, ()), (OTHERS, pytest.mark.slow))
+    for method in together
+]
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with every method's run, by one process ("alone") and by two ("two")."""
+def trained(request, tmp_path_factory):
+    """A folder with the runs of several methods, by one process ("alone") and by two ("two")."""
     folder = tmp_path_factory.mktemp("together")
     files = []
-    for method in METHODS:
+    for method in request.param:
         overrides = {
             "name": method,
             "method": f"frozen_norm:{method}",
@@ -84,7 +93,7 @@ def run_of(trained, who, method):
     return RunFolder(trained / who / method / "seed-0")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("trained", "method"), TRAINED, indirect=["trained"])
 def test_two_processes_follow_one(trained, method):
     """Weights, momentum and history after two epochs agree to rounding, so every gradient did."""
     alone, two = (run_of(trained, who, method) for who in ("alone", "two"))
@@ -100,7 +109,7 @@ def test_two_processes_follow_one(trained, method):
         assert difference <= 1e-4 * max(float(tensor.float().abs().max()), 1.0), key
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("trained", "method"), TRAINED, indirect=["trained"])
 def test_the_log_and_the_scores_are_of_all_processes(trained, method):
     alone, two = (run_of(trained, who, method) for who in ("alone", "two"))
     for mine, theirs in zip(read_epoch_log(two.metrics_file), read_epoch_log(alone.metrics_file), strict=True):

@@ -47,7 +47,7 @@ def waits(method, batch_size, folder):
     return counter.counted
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", seats.EVERY_METHOD)
 def test_more_steps_wait_no_more_often(method, tmp_path, monkeypatch):
     for owner in ("selfkd.memories.history", "selfkd.methods.batch_checks"):
         monkeypatch.setattr(f"{owner}.readable_now", lambda values: False)  # as of a device's labels and indices
