@@ -3,7 +3,7 @@
     python benchmarks/method_epochs.py [--methods plain loth frskd] [--data-root ../shared/data/cifar100]
 
 All methods that need no teacher train a ResNet-18 of a quarter of its width, each in a process of its own, one after
-the other. The plain method trains before and after each of them, so that the relative time holds while the load of the
+the other. The plain method trains before and after each of them, so that the relative times hold while the load of the
 machine changes. Each row is printed and kept at once. The rows of other methods stay. Writes
 results/method_epochs.json and docs/method-epochs.md. The exit status is 1 if a method fails or does not learn.
 """
@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ STEPS = 10
 """The steps whose mean is the first loss, and those whose mean is the last."""
 DEVIATIONS = 3
 """By how many standard deviations of guessing an accuracy must be above chance."""
+TIMES = ("seconds", "processor_seconds")
+"""The time of the epoch, and the processor time from its first step to its last."""
 SHARED_DATA = Path(os.environ.get("SELFKD_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 Row = dict[str, Any]
@@ -56,13 +59,15 @@ def train(method: str, data_root: Path) -> Row:
     Returns: its row, without what the baseline's times add.
     """
     losses: list[Tensor] = []
+    processor: list[float] = []  # the processor time of this process after each forward pass
 
-    def keep_loss(module: nn.Module, inputs: object, output: object) -> None:
+    def after_forward(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, selfkd.StepOutput):
             losses.append(output.loss.detach())
+            processor.append(time.process_time())
 
     load = os.getloadavg()[0]
-    hook = nn.modules.module.register_module_forward_hook(keep_loss)
+    hook = nn.modules.module.register_module_forward_hook(after_forward)
     try:
         with tempfile.TemporaryDirectory() as runs:
             options = {**OPTIONS, "method": method, "data.root": str(data_root)}
@@ -82,6 +87,7 @@ def train(method: str, data_root: Path) -> Row:
         "evaluated": {split: scores[split]["main"]["top1"]["n"] for split in accuracies},
         "images": int(epochs["images/train"][0]),
         "seconds": round(float(epochs["seconds/train"][0]), 2),
+        "processor_seconds": round(processor[-1] - processor[0], 2),
         "load": round(load, 2),
         "environment": environment,
     }
@@ -125,13 +131,13 @@ def measure(methods: Sequence[str], data_root: Path, keep: Callable[[str, Row], 
             keep(method, {"error": str(error)})
             continue
         after = train_in_own_process(BASELINE, data_root)
-        keep(method, {**row, "baseline_seconds": [before["seconds"], after["seconds"]]})
+        keep(method, {**row, "baseline": [{kind: each[kind] for kind in TIMES} for each in (before, after)]})
         before = after
 
 
-def relative(row: Row) -> float:
-    """The seconds of the epoch divided by the mean of the baseline's before and after; 1 for the baseline itself."""
-    return row["seconds"] / statistics.fmean(row.get("baseline_seconds", [row["seconds"]]))
+def relative(row: Row, kind: str) -> float:
+    """A time of a method, one of TIMES, divided by the mean of the baseline's before and after it."""
+    return row[kind] / statistics.fmean(each[kind] for each in row.get("baseline", [row]))
 
 
 def faults(row: Row) -> list[str]:
@@ -163,11 +169,12 @@ def page(results: Mapping[str, Any]) -> str:
             *(f"{row['accuracies'][split]['main']:.2f}" for split in ("train", "test")),
             f"{row['images']:,}",
             f"{row['seconds']:.1f}",
-            f"{relative(row):.2f}",
+            *(f"{relative(row, kind):.2f}" for kind in TIMES),
         ]
         for name, row in trained.items()
     ]
-    header = ["method", "first loss", "last loss", "training (%)", "test (%)", "images", "seconds", "relative"]
+    header = ["method", "first loss", "last loss", "training (%)", "test (%)", "images", "seconds"]
+    header += ["relative", "processor, relative"]
     failed = [f"- {name}: {fault}" for name, row in rows.items() for fault in faults(row)]
     options = " ".join(f"{key}={value}" for key, value in results["options"].items())
     loads = [row["load"] for row in trained.values()]
@@ -192,7 +199,7 @@ def page(results: Mapping[str, Any]) -> str:
             f"- training and test: top-1 accuracy of `main` after the epoch. Guessing gives {100 / CLASSES:g} %.",
             "- images: those that the method saw in the epoch, every view of each counted.",
             "- seconds: the epoch without evaluation. relative: divided by the mean of the plain epochs before and "
-            "after it.",
+            "after it. The processor's time changes less with the load of the machine.",
             "",
             *(["Did not learn:", "", *failed, ""] if failed else []),
             f"{'; '.join(machines)}. Load average at the start of the trainings: {min(loads):.1f} to {max(loads):.1f}. "
@@ -243,7 +250,7 @@ def _line(row: Row) -> str:
     first, last = row["losses"]
     return (
         f"loss {first:.3f} to {last:.3f}, test {row['accuracies']['test']['main']:.2f} %, {row['seconds']:.1f} s, "
-        f"{relative(row):.2f} times plain"
+        f"{relative(row, 'seconds'):.2f} times plain, of the processor {relative(row, 'processor_seconds'):.2f}"
     )
 
 

@@ -48,7 +48,7 @@ class _Node(nn.Module):
         self.lateral = Conv2dNormActivation(in_channels, channels, kernel_size=1)
         self.neighbour = Conv2dNormActivation(neighbour_channels, channels, kernel_size=1)
         self.weights = nn.Parameter(torch.ones(num_maps))
-        self.convolutions = nn.Sequential(*(_depthwise_separable(channels) for _ in range(depth)))
+        self.convolutions = nn.Sequential(*(_separable(channels) for _ in range(depth)))
 
     def forward(self, network_map: Tensor, neighbour: Tensor, *refined: Tensor) -> Tensor:
         """The fused map.
@@ -113,8 +113,8 @@ class SelfTeacher(nn.Module):
         return SelfTeacherOutput(refined, self.classifier(refined[-1].mean(dim=(2, 3))))
 
 
-def _depthwise_separable(channels: int) -> nn.Module:
-    """Depthwise 3x3, 1x1, batch normalisation, ReLU."""
+def _separable(channels: int) -> nn.Module:
+    """Depthwise 3x3 and 1x1 with nothing between them, batch normalisation, ReLU."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
         Conv2dNormActivation(channels, channels, kernel_size=1),
