@@ -1,5 +1,6 @@
 """Several processes: real ones, connected by gloo."""
 
+import functools
 import json
 
 import distributed_work
@@ -52,21 +53,10 @@ def flattened(state, name=""):
     return {key: tensor for part, value in items for key, tensor in flattened(value, f"{name}.{part}").items()}
 
 
-OTHERS = [method for method in METHODS if method not in seats.REPRESENTATIVES]
-# The methods that are trained together, and one of them.
-TRAINED = [
-    pytest.param(together, method, marks=marks, id=method)
-    for together, marks in ((seats.REPRESENTATIVES, ()), (OTHERS, pytest.mark.slow))
-    for method in together
-]
-
-
-@pytest.fixture(scope="module")
-def trained(request, tmp_path_factory):
-    """A folder with the runs of several methods, by one process ("alone") and by two ("two")."""
-    folder = tmp_path_factory.mktemp("together")
+def train_together(methods, folder):
+    """Train several methods by one process ("alone") and by two ("two")."""
     files = []
-    for method in request.param:
+    for method in methods:
         overrides = {
             "name": method,
             "method": f"frozen_norm:{method}",
@@ -86,17 +76,25 @@ def trained(request, tmp_path_factory):
     distributed_work.train(files, folder / "alone")
     torch.set_num_threads(threads)
     in_two_processes(distributed_work.train, files, folder / "two")
-    return folder
 
 
-def run_of(trained, who, method):
-    return RunFolder(trained / who / method / "seed-0")
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """`run_of(who, method)`: a run. The representatives are trained together, and so are all other methods."""
+
+    @functools.cache
+    def folder(representatives):
+        trained = tmp_path_factory.mktemp("together")
+        train_together([each for each in METHODS if (each in seats.REPRESENTATIVES) is representatives], trained)
+        return trained
+
+    return lambda who, method: RunFolder(folder(method in seats.REPRESENTATIVES) / who / method / "seed-0")
 
 
-@pytest.mark.parametrize(("trained", "method"), TRAINED, indirect=["trained"])
-def test_two_processes_follow_one(trained, method):
+@pytest.mark.parametrize("method", seats.EVERY_METHOD)
+def test_two_processes_follow_one(run_of, method):
     """Weights, momentum and history after two epochs agree to rounding, so every gradient did."""
-    alone, two = (run_of(trained, who, method) for who in ("alone", "two"))
+    alone, two = (run_of(who, method) for who in ("alone", "two"))
     states = [read_checkpoint(newest_checkpoint(folder.checkpoints)) for folder in (alone, two)]
     expected, actual = (flattened(state) for state in states)
     assert set(expected) == set(actual)
@@ -109,9 +107,9 @@ def test_two_processes_follow_one(trained, method):
         assert difference <= 1e-4 * max(float(tensor.float().abs().max()), 1.0), key
 
 
-@pytest.mark.parametrize(("trained", "method"), TRAINED, indirect=["trained"])
-def test_the_log_and_the_scores_are_of_all_processes(trained, method):
-    alone, two = (run_of(trained, who, method) for who in ("alone", "two"))
+@pytest.mark.parametrize("method", seats.EVERY_METHOD)
+def test_the_log_and_the_scores_are_of_all_processes(run_of, method):
+    alone, two = (run_of(who, method) for who in ("alone", "two"))
     for mine, theirs in zip(read_epoch_log(two.metrics_file), read_epoch_log(alone.metrics_file), strict=True):
         assert set(mine) == set(theirs)
         assert mine["train/loss"] == pytest.approx(theirs["train/loss"], rel=0.05)  # mean over processes' steps
