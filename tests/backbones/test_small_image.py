@@ -118,3 +118,33 @@ def test_the_nearest_multiple_is_never_nothing():
     assert nearest_multiple(0.3) == 1
     assert nearest_multiple(58, 12) == 60
     assert nearest_multiple(1, 12) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "first_weights"),
+    [
+        (
+            "mobilenetv2_cifar",
+            {
+                "stem.0.0.weight": [0.025437, 0.020436],
+                "layer4.3.conv_pwl.weight": [0.070962, 0.103583],
+                "final.1.0.weight": [0.033946, -0.029243],
+                "fc.weight": [0.005779, -0.002328],
+            },
+        ),
+        (
+            "shufflenetv2_cifar_loth",
+            {
+                "layer1.0.0.weight": [-0.044122, 0.161991],
+                "layer4.3.residual.2.0.weight": [-0.020221, -0.032374],
+                "final.0.weight": [-0.018667, 0.039121],
+                "fc.weight": [0.003353, -0.006632],
+            },
+        ),
+    ],
+)
+def test_a_seed_gives_the_weights_with_which_finished_runs_began(name, first_weights):
+    torch.manual_seed(0)
+    parameters = dict(selfkd.create_backbone(name, 10).network.named_parameters())
+    for parameter, values in first_weights.items():
+        assert parameters[parameter].detach().flatten()[:2].tolist() == pytest.approx(values, abs=2e-6), parameter

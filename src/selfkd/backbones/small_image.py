@@ -101,6 +101,7 @@ class SmallImageNetwork(nn.Module, ABC):
         self._final = final
         self._classifier = classifier
         self._initialize = initialize
+        built_final = self._built_final()  # before anything is initialised: seeds of finished runs give these weights
         for name, layer in stem.items():
             self.add_module(name, layer)
             self.initialize_branches(layer)
@@ -110,7 +111,8 @@ class SmallImageNetwork(nn.Module, ABC):
             name = _stage_name(index)
             self.add_module(name, self.new_stage(index))
             self.feature_info.append({"num_chs": plan.channels[-1], "reduction": reduction, "module": name})
-        self.final = self.new_final()
+        self.final = built_final
+        self.initialize_branches(self.final)
         self.fc = self.new_classifier()
 
     def new_stage(self, index: int, depth: int | None = None, width_factor: float = 1) -> nn.Sequential:
@@ -125,7 +127,7 @@ class SmallImageNetwork(nn.Module, ABC):
 
     def new_final(self, width_factor: float = 1) -> nn.Module:
         """Freshly initialised layers between the last stage and the pooling; arguments as in `Staged.new_final`."""
-        final = nn.Identity() if self._final is None else self._final(width_factor)
+        final = self._built_final(width_factor)
         self.initialize_branches(final)
         return final
 
@@ -198,6 +200,10 @@ class SmallImageNetwork(nn.Module, ABC):
         if prune_head:
             self.final, self.fc = nn.Identity(), nn.Identity()
         return kept
+
+    def _built_final(self, width_factor: float = 1) -> nn.Module:
+        """The layers between the last stage and the pooling, with PyTorch's initialisation."""
+        return nn.Identity() if self._final is None else self._final(width_factor)
 
     def _stage_indices(self, indices: Sequence[int] | None) -> list[int]:
         every = range(len(self._plans))
