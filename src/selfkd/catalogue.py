@@ -42,13 +42,22 @@ class Catalogue(Mapping[str, Entry]):
         entries: name to entry.
         listing: how a user can see all names.
         takes_own: whether `package.module:Name` is allowed as a custom member.
+        missing: names that a user may expect, but that have no member, each with the reason.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry], listing: str, takes_own: bool = False) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, Entry],
+        listing: str,
+        takes_own: bool = False,
+        missing: Mapping[str, object] | None = None,
+    ) -> None:
         self.kind = kind
         self.listing = listing
         self.takes_own = takes_own
         self._entries = dict(entries)
+        self._missing = dict(missing or {})
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
@@ -62,10 +71,14 @@ class Catalogue(Mapping[str, Entry]):
     def target(self, name: str) -> str:
         """`module:attribute` of a member; for a custom member the name itself. Imports nothing.
 
-        Raises: UnknownNameError: if the table has no such name (the message gives the nearest).
+        Raises:
+            UnknownNameError: if the table has no such name (the message gives the nearest).
+            UserError: if the name has no member for a known reason.
         """
         if name in self._entries:
             return self._entries[name].target
+        if name in self._missing:
+            raise UserError(f"{self.kind} {name!r} is not here: {self._missing[name]}; {self.listing}")
         if self.takes_own and is_own(name):
             return name
         raise UnknownNameError(self.kind, name, self._entries, self.listing)

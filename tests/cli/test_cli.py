@@ -42,6 +42,8 @@ def test_lists_name_everything_in_text_and_json(command):
     assert {"plain", "label_smoothing", "ps_kd", "dtskd"} <= set(listed)
     assert all(name in text and method["summary"] in text for name, method in listed.items())
     assert re.search(r"^teskd +structure +\+25\.8 M +\+220 % +stages that halve ", text, re.MULTILINE)
+    assert "dbfskd is not here: Diversified Branch Fusion (2023) cannot be specified because its fusion" in text
+    assert "dbfskd" not in listed
     assert "80.46" in json.loads(command("list", "recipes", "--json")[1])["dtskd/cifar100/resnet18/dtskd"]
     assert "timm.list_models()" in command("list", "backbones")[1]
 

@@ -1,9 +1,12 @@
 import pytest
 
 import selfkd
+from selfkd.catalogue import Entry
 from selfkd.contract import Needs
-from selfkd.methods import METHODS
+from selfkd.errors import UserError
+from selfkd.methods import METHODS, listing
 from selfkd.methods.listing import GROUPS, ListedMethod, PublishedGain, list_methods
+from selfkd.methods.not_specifiable import NOT_SPECIFIABLE
 
 
 def listed(**changes):
@@ -14,9 +17,25 @@ def listed(**changes):
 
 def test_every_method_is_listed_with_its_summary_and_a_group_that_exists():
     methods = list_methods()
-    assert list(methods) == list(METHODS), "run: python benchmarks/method_counts.py"
+    assert list(methods) == list(METHODS)
     assert [method.summary for method in methods.values()] == [entry.summary for entry in METHODS.values()]
-    assert {method.group for method in methods.values()} <= set(GROUPS)
+    assert {method.group for method in methods.values()} <= set(GROUPS), "run: python benchmarks/method_counts.py"
+
+
+def test_a_method_that_has_not_been_counted_is_listed_with_its_summary(monkeypatch):
+    monkeypatch.setattr(listing, "METHODS", {**METHODS, "newest": Entry("nowhere:Newest", "a new idea")})
+    method = list_methods()["newest"]
+    assert method == ListedMethod("a new idea")
+    assert (method.needs_in_words, method.parameters_in_words, method.multiply_adds_in_words) == ("", "", "")
+
+
+def test_a_method_that_nobody_can_build_says_why():
+    for name, method in NOT_SPECIFIABLE.items():
+        assert name not in METHODS
+        assert method.group in GROUPS
+    reason = "method 'dbfskd' is not here: .* cannot be specified because its fusion modules are unpublished"
+    with pytest.raises(UserError, match=reason):
+        selfkd.resolve_recipes("demo/digits/resnet18/plain", method="dbfskd")
 
 
 def test_what_is_listed_is_what_a_method_declares():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_METHODS = "methods"
 _RUNS = "runs"
-_KINDS = (_METHODS, "backbones", "recipes", "datasets", _RUNS)
 
 
 def add_parser(verbs: Any) -> None:
     """Add the verb."""
     parser = add_verb(verbs, "list", "list methods, backbones, recipes, data sets or runs", "Print one line for each.")
-    parser.add_argument("kind", choices=_KINDS, help="what to list")
+    parser.add_argument("kind", choices=[*_PRINT_ALL, _RUNS], help="what to list")
     parser.add_argument(
         "folder", nargs="?", type=path, metavar="FOLDER", help="list the runs in this folder and in those below it"
     )
@@ -42,27 +41,12 @@ def _execute(parsed: argparse.Namespace) -> None:
         return
     if given:
         raise UserError(f"'selfkd list {parsed.kind}' takes no folder; 'selfkd list runs {given[0]}' lists runs")
-    if parsed.kind == _METHODS:
-        _print_methods(parsed.json)
-        return
-    entries = _entries(parsed.kind)
-    if parsed.json:
-        print(to_json(entries))
-        return
-    width = max(map(len, entries))
-    for name, summary in entries.items():
-        print(f"{name:<{width}}  {summary}".rstrip())
-    if parsed.kind == "backbones":
-        print(
-            "\nYou can also use every name of timm.list_models(), torchvision's networks as 'torchvision/resnet18', "
-            "and your own as 'package.module:function'."
-        )
-    if parsed.kind == "datasets":
-        print("\nYou can also use a class or function of your own that gives torch Datasets, as 'package.module:Name'.")
+    _PRINT_ALL[parsed.kind](parsed.json)
 
 
 def _print_methods(as_json: bool) -> None:
     from selfkd.api import list_methods
+    from selfkd.methods.not_specifiable import NOT_SPECIFIABLE
 
     methods = list_methods()
     if as_json:
@@ -86,6 +70,53 @@ def _print_methods(as_json: bool) -> None:
         "\nParameters and multiply-adds are those that training adds to a ResNet-18 on 32x32 images. "
         "You can also use your own method as 'package.module:Class'."
     )
+    for name, missing in NOT_SPECIFIABLE.items():
+        print(f"{name} is not here: {missing}.")
+
+
+def _print_backbones(as_json: bool) -> None:
+    from selfkd.api import list_backbones
+
+    _print_entries(
+        list_backbones(),
+        as_json,
+        "You can also use every name of timm.list_models(), torchvision's networks as 'torchvision/resnet18', "
+        "and your own as 'package.module:function'.",
+    )
+
+
+def _print_recipes(as_json: bool) -> None:
+    from selfkd.api import list_recipes
+
+    _print_entries(list_recipes(), as_json)
+
+
+def _print_datasets(as_json: bool) -> None:
+    from selfkd.api import list_datasets
+
+    own = "You can also use a class or function of your own that gives torch Datasets, as 'package.module:Name'."
+    _print_entries(list_datasets(), as_json, own)
+
+
+def _print_entries(entries: Mapping[str, str], as_json: bool, advice: str = "") -> None:
+    """Names with one line for each, and what else a user can name."""
+    if as_json:
+        print(to_json(entries))
+        return
+    width = max(map(len, entries))
+    for name, summary in entries.items():
+        print(f"{name:<{width}}  {summary}".rstrip())
+    if advice:
+        print(f"\n{advice}")
+
+
+# What is listed as a whole, each with the function that prints it as text, or as JSON if its argument is true.
+_PRINT_ALL: Mapping[str, Callable[[bool], None]] = {
+    "methods": _print_methods,
+    "backbones": _print_backbones,
+    "recipes": _print_recipes,
+    "datasets": _print_datasets,
+}
 
 
 def _print_runs(folder: Path, as_json: bool) -> None:
@@ -126,14 +157,3 @@ def _row(run: ListedRun) -> dict[str, str]:
 
 def _percentage(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-def _entries(kind: str) -> dict[str, str]:
-    from selfkd import api
-
-    lists = {
-        "backbones": api.list_backbones,
-        "recipes": api.list_recipes,
-        "datasets": api.list_datasets,
-    }
-    return lists[kind]()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfkd.catalogue import Catalogue, Entry
 from selfkd.errors import UserError, shown
+from selfkd.methods.not_specifiable import NOT_SPECIFIABLE
 from selfkd.option_checks import check_arguments
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ METHODS = Catalogue(
     },
     listing="'selfkd list methods' shows all",
     takes_own=True,
+    missing=NOT_SPECIFIABLE,
 )
 
 

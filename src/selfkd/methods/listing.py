@@ -1,10 +1,10 @@
-"""What is known of every method before it is built: needs, cost, heads and published gain. torch is not imported."""
+"""The list of all methods with their needs, cost, heads and published gain. torch is not imported."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -23,7 +23,11 @@ GROUPS: Mapping[str, str] = {
 }
 """The groups of methods, each with what its methods do."""
 OVERVIEW = "overview.json"
-"""The file in this package that `benchmarks/method_pages.py` writes."""
+"""The file in this package that `benchmarks/method_pages.py` writes.
+
+Group, needs and exits stand in it, too, although the methods' classes declare them: importing those would import torch.
+A test compares both.
+"""
 
 _STAGES = {"any": "", "halving": "stages that halve", "halving_or_equal": "stages that halve or stay equal"}
 
@@ -63,9 +67,9 @@ class ListedMethod:
 
     Args:
         summary: one line about it.
-        group: one of `GROUPS`.
+        group: one of `GROUPS`; empty if the method has not been counted yet. Then all that follows has its default.
         needs: what it needs from data, run and network.
-        heads: names of the heads that are trained, "main" first.
+        heads: names of the heads, "main" first.
         exits: heads whose sub-networks can be deployed; "main" is the plain network.
         extra_parameters: number of parameters that are trained beside those of the network.
         relative_multiply_adds: forward multiply-adds of a training step, divided by those of plain training. A teacher
@@ -75,14 +79,14 @@ class ListedMethod:
     """
 
     summary: str
-    group: str
-    needs: Needs
-    heads: tuple[str, ...]
-    exits: tuple[str, ...]
-    extra_parameters: int
-    relative_multiply_adds: float
-    images_per_sample: int
-    published: tuple[PublishedGain, ...]
+    group: str = ""
+    needs: Needs = field(default_factory=Needs)
+    heads: tuple[str, ...] = ()
+    exits: tuple[str, ...] = ()
+    extra_parameters: int | None = None
+    relative_multiply_adds: float | None = None
+    images_per_sample: int | None = None
+    published: tuple[PublishedGain, ...] = ()
 
     @property
     def needs_in_words(self) -> str:
@@ -103,14 +107,18 @@ class ListedMethod:
     @property
     def parameters_in_words(self) -> str:
         """The parameters that are added for training: `+1.79 M`; empty if there are none."""
+        if not self.extra_parameters:
+            return ""
         millions = self.extra_parameters / 1e6
         if millions < 0.01:
-            return f"+{self.extra_parameters:,}" if self.extra_parameters else ""
+            return f"+{self.extra_parameters:,}"
         return f"+{millions:.{2 if millions < 10 else 1}f} M"
 
     @property
     def multiply_adds_in_words(self) -> str:
         """The multiply-adds that training adds to those of plain training: `+7.2 %`; empty if there are none."""
+        if self.relative_multiply_adds is None:
+            return ""
         percent = (self.relative_multiply_adds - 1) * 100
         return f"+{percent:.{1 if percent < 10 else 0}f} %" if round(percent, 1) else ""
 
@@ -120,13 +128,15 @@ class ListedMethod:
 
 
 def list_methods() -> dict[str, ListedMethod]:
-    """All methods of `METHODS` that were counted, by name."""
+    """All methods of `METHODS`, by name. One that has not been counted has its summary alone."""
     text = resources.files(__package__).joinpath(OVERVIEW).read_text(encoding="utf-8")
     counted = json.loads(text)
-    return {name: _listed(entry.summary, counted[name]) for name, entry in METHODS.items() if name in counted}
+    return {name: _listed(entry.summary, counted.get(name)) for name, entry in METHODS.items()}
 
 
-def _listed(summary: str, counted: Mapping[str, Any]) -> ListedMethod:
+def _listed(summary: str, counted: Mapping[str, Any] | None) -> ListedMethod:
+    if counted is None:
+        return ListedMethod(summary)
     return ListedMethod(
         summary=summary,
         **{
