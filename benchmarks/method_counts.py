@@ -91,8 +91,8 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), help="methods to count")
     names = parser.parse_args(given).methods
     kept = (REPORT.read() or {"methods": {}})["methods"]
-    counts = kept | {name: counted(name) for name in names}
-    REPORT.write({"environment": environment(), "methods": {name: counts[name] for name in METHODS if name in counts}})
+    counts = kept | {name: {**counted(name), "environment": environment()} for name in names}
+    REPORT.write({"methods": {name: counts[name] for name in METHODS if name in counts}})
     method_pages.write()
     return 0
 

@@ -24,6 +24,7 @@ from report import table
 from selfkd.atomic_files import written_whole
 from selfkd.methods import METHODS, method_class
 from selfkd.methods.listing import GROUPS, OVERVIEW, ListedMethod, PublishedGain, list_methods
+from selfkd.methods.not_specifiable import NOT_SPECIFIABLE
 from selfkd.recipes.files import read_recipe, recipe_names
 from selfkd.recipes.part_options import options_of
 from selfkd.recipes.values import written
@@ -36,16 +37,12 @@ README = ROOT / "README.md"
 CARDS = ROOT / "docs" / "methods"
 PAGE = CARDS / "README.md"
 
-NOT_SPECIFIABLE = {
-    "dbfskd": ("structure", "Diversified Branch Fusion (2023)", "not specifiable: its fusion modules are unpublished")
-}
-"""Methods of the papers' tables that nobody can build exactly, each with its group, its paper and what is missing."""
-
 _PLAIN, _DEPLOYED = "plain", "main"
 _NETWORK = "resnet18"
 """The network of the published gains: all papers have it."""
 _DATASETS = {"cifar100": "CIFAR-100", "tiny_imagenet": "Tiny-ImageNet", "imagenet": "ImageNet"}
 _FIRST_DATASET = next(iter(_DATASETS))
+_TABLE = "Table"
 _WIDTH = 120
 MARK = "<!-- {}: written by benchmarks/method_pages.py -->\n"
 _END = "<!-- end -->"
@@ -133,7 +130,8 @@ def _short_overview() -> str:
         for name, method in _by_group()
     ]
     rows += [
-        [f"`{name}`", group, f"{paper}; {gap}", "", "", ""] for name, (group, paper, gap) in NOT_SPECIFIABLE.items()
+        [f"`{name}`", method.group, f"{method.paper}; not specifiable: {method.reason}", "", "", ""]
+        for name, method in NOT_SPECIFIABLE.items()
     ]
     return table(rows, ["method", "group", "idea", "parameters", "multiply-adds", "published gain"])
 
@@ -157,15 +155,19 @@ def _whole_overview() -> str:
     header = ["method", "group", "needs", "parameters", "multiply-adds", "images per epoch", "deployed"]
     header += [f"gain, {_DATASETS[_FIRST_DATASET]}", "gain, other data"]
     empty = [""] * (len(header) - 3)
-    rows += [[f"`{name}`", group, gap, *empty] for name, (group, _, gap) in NOT_SPECIFIABLE.items()]
+    rows += [
+        [f"`{name}`", method.group, f"not specifiable: {method.reason}", *empty]
+        for name, method in NOT_SPECIFIABLE.items()
+    ]
     groups = [f"- {group}: {meaning}." for group, meaning in GROUPS.items()]
     return "\n".join([table(rows, header), "", "The groups:", "", *groups])
 
 
 def _by_group() -> list[tuple[str, ListedMethod]]:
-    """The methods, those of a group together."""
+    """The methods that were counted, those of a group together."""
     order = list(GROUPS)
-    return sorted(list_methods().items(), key=lambda item: order.index(item[1].group))
+    counted = [(name, method) for name, method in list_methods().items() if method.group]
+    return sorted(counted, key=lambda item: order.index(item[1].group))
 
 
 def _on_first_dataset(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
@@ -173,13 +175,31 @@ def _on_first_dataset(gains: Iterable[PublishedGain]) -> list[PublishedGain]:
 
 
 def gains_in_words(gains: Iterable[PublishedGain]) -> str:
-    """`+4.74 (TESKD)`; the data set is named if it is another than CIFAR-100, and the heads if it is not main alone."""
+    """`+4.74 (TESKD)`.
+
+    Also named are the data set if it is another than CIFAR-100, the heads if it is not main alone, and the table if
+    several gains are of one paper and data set.
+    """
+    gains = list(gains)
+    papers = [(_paper_and_place(gain.source)[0], gain.dataset) for gain in gains]
     words = []
-    for gain in gains:
-        where = "" if gain.dataset == _FIRST_DATASET else f", {_DATASETS[gain.dataset]}"
+    for gain, (paper, dataset) in zip(gains, papers, strict=True):
+        source = paper if papers.count((paper, dataset)) == 1 else gain.source
+        where = "" if dataset == _FIRST_DATASET else f", {_DATASETS.get(dataset, dataset)}"
         of = "" if gain.head == _DEPLOYED else f", {gain.head}"
-        words.append(f"{gain.points:+.2f} ({gain.source.partition(',')[0]}{where}{of})")
+        words.append(f"{gain.points:+.2f} ({source}{where}{of})")
     return ", ".join(words)
+
+
+def _paper_and_place(source: str) -> tuple[str, str]:
+    """The paper and the place in it: ("DTSKD", "Table 1").
+
+    Raises: ValueError: if a source does not name both.
+    """
+    paper, _, place = source.partition(", ")
+    if not (paper and place):
+        raise ValueError(f"source {source!r} must be '<paper>, <place>'")
+    return paper, place
 
 
 def _exits_in_words(exits: Sequence[str]) -> str:
@@ -237,15 +257,16 @@ def _split(recipe: str) -> tuple[str, str, str]:
 def _order(figure: Figure) -> tuple[Any, ...]:
     """Data set by data set and protocol by protocol; the tables of the paper before its supplement and its charts."""
     grid, network, method = _split(figure.recipe)
-    what = figure.source.partition(", ")[2]
-    rank = 0 if what.startswith("Table") else 1 if "Table" in what else 2
+    place = _paper_and_place(figure.source)[1]
+    rank = 0 if place.startswith(_TABLE) else 1 if _TABLE in place else 2
     return (_place(grid), rank, _natural(figure.source), _natural(method), _natural(network))
 
 
-def _place(grid: str) -> tuple[int, str]:
-    """A key that sorts grids: those on CIFAR-100 first."""
-    protocol, dataset = grid.split("/")
-    return list(_DATASETS).index(dataset), protocol
+def _place(grid: str) -> tuple[int, str, str]:
+    """A key that sorts grids: those on CIFAR-100 first, those on data sets without a place of their own last."""
+    protocol, _, dataset = grid.rpartition("/")
+    order = [*_DATASETS]
+    return order.index(dataset) if dataset in order else len(order), dataset, protocol
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -267,28 +288,41 @@ def grid_tables(grid: str, figures: Sequence[Figure]) -> str:
 
 def _deployed_table(figures: Sequence[Figure]) -> str:
     """A row for each recipe and table, a column for each network."""
-    networks = sorted({_split(figure.recipe)[1] for figure in figures}, key=_natural)
     plain = [each for figure in figures if (each := _plain(figure))]
-    rows: dict[tuple[str, str], dict[str, Figure]] = {}
+    cells = []
     for figure in (*plain, *figures):
         _, network, method = _split(figure.recipe)
-        rows.setdefault((figure.source, method), {})[network] = figure
-    cells = [[*key, *(_value(row.get(network)) for network in networks)] for key, row in rows.items()]
-    return table(cells, ["", "recipe", *networks])
+        cells.append(((figure.source, method), network, figure))
+    return _figures_table(cells, ["", "recipe"])
 
 
 def _heads_table(figures: Sequence[Figure]) -> str:
     """A row for each recipe, network and table, a column for each head."""
-    heads = sorted({figure.head for figure in figures}, key=lambda head: (head != _DEPLOYED, _natural(head)))
-    rows: dict[tuple[str, str, str], dict[str, Figure]] = {}
+    cells = []
     for figure in figures:
         _, network, method = _split(figure.recipe)
-        rows.setdefault((figure.source, network, method), {})[figure.head] = figure
+        row = (figure.source, network, method)
+        cells.append((row, figure.head, figure))
         if plain := _plain(figure):
-            rows[figure.source, network, method][_PLAIN] = plain
-    columns = [column for column in (_PLAIN, *heads) if any(column in row for row in rows.values())]
-    cells = [[*key, *(_value(row.get(column)) for column in columns)] for key, row in rows.items()]
-    return table(cells, ["", "network", "recipe", *columns])
+            cells.append((row, _PLAIN, plain))
+    return _figures_table(cells, ["", "network", "recipe"])
+
+
+def _figures_table(cells: Iterable[tuple[tuple[str, ...], str, Figure]], header: Sequence[str]) -> str:
+    """A table of figures.
+
+    Args:
+        cells: for each figure the begin of its row, the name of its column, and itself. Rows stay in this order; the
+            columns are sorted, plain training and the deployed head before all others.
+        header: names of the columns in which rows begin.
+    """
+    rows: dict[tuple[str, ...], dict[str, Figure]] = {}
+    for row, column, figure in cells:
+        rows.setdefault(row, {})[column] = figure
+    named = {column for row in rows.values() for column in row}
+    columns = sorted(named, key=lambda column: (column != _PLAIN, column != _DEPLOYED, _natural(column)))
+    lines = [[*row, *(_value(figures.get(column)) for column in columns)] for row, figures in rows.items()]
+    return table(lines, [*header, *columns])
 
 
 def _plain(figure: Figure) -> Figure | None:

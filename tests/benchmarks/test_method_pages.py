@@ -1,6 +1,7 @@
 import pytest
 
 from benchmark_files import load_benchmark
+from selfkd.methods.listing import PublishedGain
 from selfkd.reports.published import figures_of
 
 PAGES = load_benchmark("method_pages")
@@ -27,6 +28,28 @@ def test_gains_are_those_over_plain_training_of_the_same_protocol():
 def test_a_gain_of_other_heads_than_main_says_so():
     (gain,) = PAGES.list_methods()["one"].published
     assert PAGES.gains_in_words([gain]) == "+2.61 (TESKD, mean of main, branch1, branch2)"
+
+
+def test_two_gains_of_one_paper_are_told_apart_by_their_tables():
+    first = PublishedGain("dtskd/cifar100/resnet18/kd", "DTSKD, Table 5", "main", 78.99, 76.27)
+    second = PublishedGain("dtskd/cifar100/resnet18/kd-hot", "DTSKD, Table 6", "main", 79.27, 76.27)
+    assert PAGES.gains_in_words([first, second]) == "+2.72 (DTSKD, Table 5), +3.00 (DTSKD, Table 6)"
+
+
+@pytest.mark.parametrize("source", ["DTSKD Table 5", ", Table 5"])
+def test_a_source_without_paper_or_place_is_refused(source):
+    gain = PublishedGain("dtskd/cifar100/resnet18/kd", source, "main", 78.99, 76.27)
+    with pytest.raises(ValueError, match=f"source '{source}' must be '<paper>, <place>'"):
+        PAGES.gains_in_words([gain])
+
+
+def test_a_data_set_without_a_place_of_its_own_comes_last_under_its_name():
+    grids = ["dtskd/cub200", "teskd/imagenet", "loth/cifar100", "dtskd/cars", "dtskd/cifar100"]
+    assert sorted(grids, key=PAGES._place) == [
+        "dtskd/cifar100", "loth/cifar100", "teskd/imagenet", "dtskd/cars", "dtskd/cub200",
+    ]  # fmt: skip
+    gain = PublishedGain("dtskd/cub200/resnet18/kd", "DTSKD, Table 5", "main", 61.0, 60.0)
+    assert PAGES.gains_in_words([gain]) == "+1.00 (DTSKD, cub200)"
 
 
 def rows(text):
