@@ -55,6 +55,7 @@ __all__ = [
     "list_recipes",
     "list_runs",
     "load",
+    "missing_methods",
     "nearest_option",
     "recipe_help",
     "resolve_recipes",
@@ -517,6 +518,13 @@ def list_methods() -> dict[str, ListedMethod]:
     from selfkd.methods.listing import list_methods
 
     return list_methods()
+
+
+def missing_methods() -> dict[str, str]:
+    """The methods of the papers' tables that nobody can build exactly: by name, each with the reason."""
+    from selfkd.methods.not_specifiable import NOT_SPECIFIABLE
+
+    return {name: str(method) for name, method in NOT_SPECIFIABLE.items()}
 
 
 def list_backbones() -> dict[str, str]:

@@ -45,8 +45,7 @@ def _execute(parsed: argparse.Namespace) -> None:
 
 
 def _print_methods(as_json: bool) -> None:
-    from selfkd.api import list_methods
-    from selfkd.methods.not_specifiable import NOT_SPECIFIABLE
+    from selfkd.api import list_methods, missing_methods
 
     methods = list_methods()
     if as_json:
@@ -70,8 +69,8 @@ def _print_methods(as_json: bool) -> None:
         "\nParameters and multiply-adds are those that training adds to a ResNet-18 on 32x32 images. "
         "You can also use your own method as 'package.module:Class'."
     )
-    for name, missing in NOT_SPECIFIABLE.items():
-        print(f"{name} is not here: {missing}.")
+    for name, reason in missing_methods().items():
+        print(f"{name} is not here: {reason}.")
 
 
 def _print_backbones(as_json: bool) -> None:
