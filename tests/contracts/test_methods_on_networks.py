@@ -24,8 +24,8 @@ TIMM = {
 }
 # Options that keep branches on networks with many channels small.
 SMALL = {"teskd": {"student_width": 16}, "loth": {"block": "gbn"}}
-NO_PYRAMID = (r"needs each stage to be half the size of the stage before", {"test_vit"})
-NO_NEW_STAGES = (r"builds branches from the network's own blocks \(Staged.new_stage\), which \w+ cannot", set(TIMM))
+NO_PYRAMID = (r"needs stages that halve; the stages and the last map of", {"test_vit"})
+NO_NEW_STAGES = (r"needs a network that can build its own blocks anew; \w+ cannot", set(TIMM))
 REFUSED = {"teskd": NO_PYRAMID, **dict.fromkeys(("dks", "one", "okddip", "dcm", "ahbf"), NO_NEW_STAGES)}
 
 

@@ -5,7 +5,7 @@ from selfkd.catalogue import Entry
 from selfkd.contract import Needs
 from selfkd.errors import UserError
 from selfkd.methods import METHODS, listing
-from selfkd.methods.listing import GROUPS, ListedMethod, PublishedGain, list_methods
+from selfkd.methods.listing import GROUPS, OWN_BLOCKS_IN_WORDS, ListedMethod, PublishedGain, list_methods
 from selfkd.methods.not_specifiable import NOT_SPECIFIABLE
 
 
@@ -55,8 +55,8 @@ def test_what_is_listed_is_what_a_method_declares():
         (Needs(), ""),
         (Needs(sample_index=True, stages="halving"), "index of each image, stages that halve"),
         (Needs(views=2, same_class=3, labels=True), "2 views of each image, 3 more of each image's class, all labels"),
-        (Needs(teacher=True, peer=True, own_blocks=True), "trained teacher, second network, network of this package"),
-        (Needs(stages="halving_or_equal"), "stages that halve or stay equal"),
+        (Needs(teacher=True, peer=True, own_blocks=True), f"trained teacher, second network, {OWN_BLOCKS_IN_WORDS}"),
+        (Needs(stages="halving_or_equal"), "stages that halve, rounded up, or stay equal"),
     ],
 )
 def test_needs_in_words(needs, words):

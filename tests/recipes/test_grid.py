@@ -187,7 +187,7 @@ def test_photographs_have_every_method_on_every_network_on_which_it_works():
     pairs += [(network, method) for network in convolutional for method in ON_CONVOLUTIONAL]
     expected = {f"photos/folder/{network}/{method}{end}" for network, method in pairs for end in ("", "-pretrained")}
     assert {name for name in recipe_names() if name.startswith("photos/")} == expected
-    with pytest.raises(BackboneError, match="TESKD needs each stage to be half the size of the stage before"):
+    with pytest.raises(BackboneError, match="TESKD needs stages that halve; the stages and the last map"):
         METHODS.load("teskd")(create_backbone("vit_small_patch16_224", 10), DatasetInfo(20, 10))
 
 

@@ -11,7 +11,15 @@ from typing import Any
 from selfkd.contract import Needs
 from selfkd.methods import METHODS
 
-__all__ = ["GROUPS", "OVERVIEW", "ListedMethod", "PublishedGain", "list_methods"]
+__all__ = [
+    "GROUPS",
+    "OVERVIEW",
+    "OWN_BLOCKS_IN_WORDS",
+    "STAGES_IN_WORDS",
+    "ListedMethod",
+    "PublishedGain",
+    "list_methods",
+]
 
 GROUPS: Mapping[str, str] = {
     "baseline": "learns from the labels alone",
@@ -29,7 +37,14 @@ Group, needs and exits stand in it, too, although the methods' classes declare t
 A test compares both.
 """
 
-_STAGES = {"any": "", "halving": "stages that halve", "halving_or_equal": "stages that halve or stay equal"}
+STAGES_IN_WORDS: Mapping[str, str] = {
+    "any": "",
+    "halving": "stages that halve",
+    "halving_or_equal": "stages that halve, rounded up, or stay equal",
+}
+"""Each value of `Needs.stages` in words."""
+OWN_BLOCKS_IN_WORDS = "network that can build its own blocks anew"
+"""`Needs.own_blocks` in words."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +114,8 @@ class ListedMethod:
             "all labels" if needs.labels else "",
             "trained teacher" if needs.teacher else "",
             "second network" if needs.peer else "",
-            _STAGES[needs.stages],
-            "network of this package" if needs.own_blocks else "",
+            STAGES_IN_WORDS[needs.stages],
+            OWN_BLOCKS_IN_WORDS if needs.own_blocks else "",
         ]
         return ", ".join(filter(None, words))
 

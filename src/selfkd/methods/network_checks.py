@@ -1,4 +1,4 @@
-"""What a method declares to need of its network, and the check of it."""
+"""Checks that a network meets the needs of a method."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from selfkd.backbones import BACKBONES
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Needs
 from selfkd.errors import BackboneError
+from selfkd.methods.listing import OWN_BLOCKS_IN_WORDS, STAGES_IN_WORDS
 
 if TYPE_CHECKING:
     from selfkd.methods.base import Method
@@ -37,14 +38,11 @@ def _steps(shapes: Sequence[tuple[int, int, int]]) -> Iterator[tuple[tuple[int, 
     return pairwise((height, width) for _, height, width in shapes)
 
 
-# For each value of Needs.stages: the rule in words, and whether a network follows it.
-_STAGE_RULES: Mapping[str, tuple[str, Callable[[Staged], bool]]] = {
-    "any": ("stages of any size", lambda backbone: True),
-    "halving": ("each stage to be half the size of the stage before", _halving),
-    "halving_or_equal": (
-        "each stage to be as large as the stage before, or half its size, rounded up",
-        _halving_or_equal,
-    ),
+# For each value of Needs.stages: whether a network has such stages.
+_STAGE_RULES: Mapping[str, Callable[[Staged], bool]] = {
+    "any": lambda backbone: True,
+    "halving": _halving,
+    "halving_or_equal": _halving_or_equal,
 }
 
 
@@ -65,13 +63,9 @@ def check_network(method: type[Method], backbone: Staged) -> None:
 def _lacking(needs: Needs, backbone: Staged) -> str | None:
     """What a network lacks of a method's needs, in words after the method's name; None if it lacks nothing."""
     network = type(backbone.network).__name__
-    rule, follows = _STAGE_RULES[needs.stages]
-    if not follows(backbone):
+    if not _STAGE_RULES[needs.stages](backbone):
         sizes = ", ".join(f"{height}x{width}" for _, height, width in (*backbone.stage_shapes, backbone.final_shape))
-        return f"needs {rule}; the stages and the last map of {network} have {sizes} pixels"
+        return f"needs {STAGES_IN_WORDS[needs.stages]}; the stages and the last map of {network} have {sizes} pixels"
     if needs.own_blocks and not backbone.builds_own_blocks:
-        return (
-            "builds branches from the network's own blocks (Staged.new_stage), "
-            f"which {network} cannot; these networks can: {', '.join(BACKBONES)}"
-        )
+        return f"needs a {OWN_BLOCKS_IN_WORDS}; {network} cannot; these networks can: {', '.join(BACKBONES)}"
     return None
