@@ -334,6 +334,11 @@ def test_no_option_of_a_method_that_grows_structure_is_left_to_its_default(name)
     assert written == set(recipe.options["method"])
 
 
+def test_the_share_of_the_ramp_is_the_methods_own():
+    default = inspect.signature(METHODS.load("one")).parameters["ramp_share"].default
+    assert resolve("teskd/cifar100/resnet18/one").options["method"]["ramp_share"] == default
+
+
 def test_what_a_network_needs_is_in_its_recipe_alone():
     def options(backbone, method="dtskd"):
         return resolve(f"dtskd/cifar100/{backbone}/{method}").options["method"]
