@@ -241,7 +241,7 @@ BAD = {
     "no jobs": (["train", RECIPE, "--jobs", "0"], "--jobs=0 is not allowed; --jobs must be a whole number >= 1"),
     "runs that are not there": (
         ["list", "runs", "nowhere"],
-        "nowhere is not a folder; name the folder",
+        "nowhere is not a folder; name the folder that holds the runs (default: runs)",
     ),
     "runs twice": (["list", "runs", "a", "--runs", "b"], "both FOLDER and --runs name a folder of runs, a and b"),
     "a folder of methods": (["list", "methods", "a"], "'selfkd list methods' takes no folder; 'selfkd list runs a'"),

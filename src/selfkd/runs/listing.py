@@ -70,7 +70,7 @@ def list_runs(runs: str | os.PathLike[str] = "runs") -> list[ListedRun]:
     root = Path(runs)
     check_path(root)
     if not root.is_dir():
-        raise RunError(f"{root} is not a folder; name the folder in which runs are, which is runs by default")
+        raise RunError(f"{root} is not a folder; name the folder that holds the runs (default: runs)")
     return sorted(_found(root), key=lambda run: _natural(run.path))
 
 
