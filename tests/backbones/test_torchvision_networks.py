@@ -110,7 +110,7 @@ def test_methods_train_on_it():
     torch.manual_seed(0)
     staged = selfkd.create_backbone("torchvision/resnet18", 7, input_size=64)
     batch = selfkd.Batch(torch.randn(2, 3, 64, 64), torch.tensor([1, 3]), torch.tensor([0, 2]))
-    for name in METHODS:
+    for name in (name for name in METHODS if not METHODS.load(name).needs.own_blocks):
         method = seats.create_method(name, staged, selfkd.DatasetInfo(4, 7))
         method.begin_epoch(selfkd.Progress(0, 2))
         method(batch, selfkd.Progress(0, 2)).loss.backward()

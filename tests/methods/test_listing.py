@@ -55,7 +55,10 @@ def test_what_is_listed_is_what_a_method_declares():
         (Needs(), ""),
         (Needs(sample_index=True, stages="halving"), "index of each image, stages that halve"),
         (Needs(views=2, same_class=3, labels=True), "2 views of each image, 3 more of each image's class, all labels"),
-        (Needs(teacher=True, peer=True, own_blocks=True), f"trained teacher, second network, {OWN_BLOCKS_IN_WORDS}"),
+        (
+            Needs(teacher=True, peer=True, own_blocks=True),
+            f"trained teacher, second network, network {OWN_BLOCKS_IN_WORDS}",
+        ),
         (Needs(stages="halving_or_equal"), "stages that halve, rounded up, or stay equal"),
     ],
 )

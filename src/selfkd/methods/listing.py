@@ -43,8 +43,8 @@ STAGES_IN_WORDS: Mapping[str, str] = {
     "halving_or_equal": "stages that halve, rounded up, or stay equal",
 }
 """Each value of `Needs.stages` in words."""
-OWN_BLOCKS_IN_WORDS = "network that can build its own blocks anew"
-"""`Needs.own_blocks` in words."""
+OWN_BLOCKS_IN_WORDS = "that can build its own blocks anew"
+"""`Needs.own_blocks` in words that follow "network" or "peer"."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class ListedMethod:
             "trained teacher" if needs.teacher else "",
             "second network" if needs.peer else "",
             STAGES_IN_WORDS[needs.stages],
-            OWN_BLOCKS_IN_WORDS if needs.own_blocks else "",
+            f"network {OWN_BLOCKS_IN_WORDS}" if needs.own_blocks else "",
         ]
         return ", ".join(filter(None, words))
 

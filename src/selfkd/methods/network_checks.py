@@ -44,28 +44,42 @@ _STAGE_RULES: Mapping[str, Callable[[Staged], bool]] = {
     "halving": _halving,
     "halving_or_equal": _halving_or_equal,
 }
+_WORKS = {"network": "on it", "peer": "with this peer"}
 
 
-def check_network(method: type[Method], backbone: Staged) -> None:
-    """Refuse a network that lacks what a method declares to need.
+def check_network(method: type[Method], network: Staged, role: str = "network") -> None:
+    """Refuse a network that lacks what a method declares to need. A peer must have the same.
 
-    Raises: BackboneError: naming what the network lacks, and the methods that work on it.
+    Args:
+        method: class of the method.
+        network: the network that will be deployed, or the peer.
+        role: "network" or "peer".
+    Raises: BackboneError: naming what the network lacks, and the methods that work with it in this role.
     """
-    lacking = _lacking(method.needs, backbone)
+    lacking = _lacking(method.needs, network, role)
     if lacking is None:
         return
     from selfkd.methods import METHODS
 
-    working = [name for name in METHODS if _lacking(METHODS.load(name).needs, backbone) is None]
-    raise BackboneError(f"{method.__name__} {lacking}. Methods that work on it: {', '.join(working)}")
+    needs = {name: METHODS.load(name).needs for name in METHODS}
+    able = [
+        name
+        for name, each in needs.items()
+        if (role == "network" or each.peer) and _lacking(each, network, role) is None
+    ]
+    raise BackboneError(f"{method.__name__} {lacking}. Methods that work {_WORKS[role]}: {', '.join(able)}")
 
 
-def _lacking(needs: Needs, backbone: Staged) -> str | None:
+def _lacking(needs: Needs, staged: Staged, role: str) -> str | None:
     """What a network lacks of a method's needs, in words after the method's name; None if it lacks nothing."""
-    network = type(backbone.network).__name__
-    if not _STAGE_RULES[needs.stages](backbone):
-        sizes = ", ".join(f"{height}x{width}" for _, height, width in (*backbone.stage_shapes, backbone.final_shape))
-        return f"needs {STAGES_IN_WORDS[needs.stages]}; the stages and the last map of {network} have {sizes} pixels"
-    if needs.own_blocks and not backbone.builds_own_blocks:
-        return f"needs a {OWN_BLOCKS_IN_WORDS}; {network} cannot; these networks can: {', '.join(BACKBONES)}"
+    network = type(staged.network).__name__
+    if not _STAGE_RULES[needs.stages](staged):
+        sizes = ", ".join(f"{height}x{width}" for _, height, width in (*staged.stage_shapes, staged.final_shape))
+        stages = STAGES_IN_WORDS[needs.stages]
+        return f"needs {stages}; the stages and the last map of the {role}, {network}, have {sizes} pixels"
+    if needs.own_blocks and not staged.builds_own_blocks:
+        return (
+            f"needs a {role} {OWN_BLOCKS_IN_WORDS} (Staged.new_stage); {network} cannot; "
+            f"these networks can: {', '.join(BACKBONES)}"
+        )
     return None
