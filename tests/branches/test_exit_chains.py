@@ -74,6 +74,8 @@ def test_a_block_keeps_the_size_where_the_next_map_is_equally_large():
 @pytest.mark.parametrize(("stage", "ratio"), [((4, 16, 8), (4, 2)), ((4, 15, 9), (3, 2)), ((4, 4, 4), (1, 1))])
 def test_a_narrow_step_reduces_with_one_convolution_as_large_as_its_stride(stage, ratio):
     module = narrow_step(stage, (10, 4, 4)).eval()
+    leaves = [type(each).__name__ for each in module.modules() if not list(each.children())]
+    assert leaves == 3 * ["Conv2d", "BatchNorm2d", "ReLU"]
     first, middle, last = (module[i][0] for i in range(3))
     assert (middle.kernel_size, middle.stride, middle.padding) == (ratio, ratio, (0, 0))
     assert [conv.out_channels for conv in (first, middle, last)] == [2, 2, 10]

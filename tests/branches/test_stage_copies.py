@@ -40,6 +40,13 @@ def test_copies_of_several_stages_take_depth_and_width_of_the_last(name):
     assert len(branch.chain[1]) == 1
 
 
+def test_the_linear_classifier_starts_by_the_rule_of_the_networks_family():
+    branch = stage_copies(built("vgg16_cifar"), first=3, last_width_factor=2)
+    weight, bias = branch.classifier.weight, branch.classifier.bias
+    assert weight.std().item() == pytest.approx(0.01, rel=0.2)  # 896 values; PyTorch's rule gives 0.05
+    assert not bias.any()
+
+
 def test_building_one_changes_no_running_statistics():
     branch = stage_copies(built("resnet18_cifar"), first=3)
     assert all(buffer.sum() == 0 for name, buffer in branch.named_buffers() if name.endswith("running_mean"))

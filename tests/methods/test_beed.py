@@ -1,5 +1,3 @@
-import inspect
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
@@ -19,7 +17,6 @@ from exit_outputs import (
     parameters_of,
 )
 from selfkd.errors import OptionError
-from selfkd.methods.beed import BEED
 
 
 def naive_loss(given, alpha, beta, temperature, feature_weight):
@@ -55,8 +52,6 @@ def test_the_defaults_give_the_weights_of_the_specification(backbone, data):
     assert [ensemble[head] for head in HEADS] == pytest.approx([0.108, 0.173, 0.277, 0.443], abs=5e-4)
     assert [teacher[head] for head in HEADS] == pytest.approx([1.521, 1.323, 1.15, 1], abs=6e-4)
     assert [2 - teacher[head] for head in HEADS] == pytest.approx([0.479, 0.678, 0.85, 1], abs=6e-4)
-    defaults = {name: each.default for name, each in inspect.signature(BEED).parameters.items()}
-    assert (defaults["temperature"], defaults["feature_weight"]) == (3.0, 0.1)
 
 
 def test_training_costs_what_the_specification_says():
