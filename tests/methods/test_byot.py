@@ -61,7 +61,7 @@ def test_the_network_learns_from_labels_alone(backbone):
     z = given.logits
     own = torch.autograd.grad(0.9 * cross_entropy(z["main"], golden.LABELS), z["main"])[0]
     torch.testing.assert_close(torch.autograd.grad(output.loss, z["main"], retain_graph=True)[0], own)
-    for term, learning in {"label": HEADS, "distillation": HEADS[:3], "feature": ()}.items():
+    for term, learning in {"labels": HEADS, "distillation": HEADS[:3], "feature": ()}.items():
         found = torch.autograd.grad(output.terms[term], list(z.values()), allow_unused=True, retain_graph=True)
         assert tuple(head for head, each in zip(z, found, strict=True) if each is not None) == learning
     learning = torch.autograd.grad(output.terms["feature"], [*given.maps.values(), given.pooled], allow_unused=True)

@@ -93,16 +93,16 @@ class AHBF(Method):
         logits = self._logits(self.backbone(batch.images))
         zero = full_precision(logits["main"]).new_zeros(())
         labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
-        fused = peers = zero
+        fused = branches = zero
 
         for branch, (earlier, fusion) in zip(self.branches, pairwise(("main", *self.fusions)), strict=True):
             branch_BK, earlier_BK, fused_BK = logits[branch], logits[earlier], logits[fusion]
             fused = fused + self._divergence(branch_BK, fused_BK) + self._divergence(earlier_BK, fused_BK)
-            peers = peers + self._divergence(earlier_BK, branch_BK)
+            branches = branches + self._divergence(earlier_BK, branch_BK)
 
-        distillation = self.fused_weight * fused + self.peer_weight * peers
+        distillation = self.fused_weight * fused + self.peer_weight * branches
         loss = labels + self.weight * self.ramp.weight * distillation
-        return StepOutput(loss, terms={"labels": labels, "fused": fused, "peers": peers}, logits=logits)
+        return StepOutput(loss, terms={"labels": labels, "fused": fused, "branches": branches}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         return self._logits(self.backbone(images))

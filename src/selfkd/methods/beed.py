@@ -73,14 +73,14 @@ class BEED(ExitMethod):
         teacher_map = self._ensemble(maps).detach()
 
         zero = teacher_BK.new_zeros(())
-        label, distillation, feature = zero, zero, zero
+        labels, distillation, feature = zero, zero, zero
         for head, weight in self.distillation_weights.items():
-            label = label + (2 - weight) * self.label_loss(head, logits[head], batch)
+            labels = labels + (2 - weight) * self.label_loss(head, logits[head], batch)
             distillation = distillation + weight * softened_kl(logits[head], teacher_BK, self.temperature)
             feature = feature + mean_squared_distance(maps[head], teacher_map)
         return StepOutput(
-            label + distillation + self.feature_weight * feature,
-            terms={"label": label, "distillation": distillation, "feature": feature},
+            labels + distillation + self.feature_weight * feature,
+            terms={"labels": labels, "distillation": distillation, "feature": feature},
             logits=logits,
         )
 

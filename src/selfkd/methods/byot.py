@@ -96,15 +96,17 @@ class BYOT(ExitMethod):
         teacher_feature = (features.final if self.compares_maps else features.pooled).detach()
 
         zero = full_precision(features.logits).new_zeros(())
-        label = sum((self.label_loss(head, logits[head], batch) for head in ("main", *BRANCHES)), start=zero)
+        labels = sum((self.label_loss(head, logits[head], batch) for head in ("main", *BRANCHES)), start=zero)
         distillation = sum(
             (softened_kl(each.logits, teacher_BK, self.temperature) for each in exits.values()), start=zero
         )
         feature = sum(
             (masked_squared_distance(self._feature(each), teacher_feature) for each in exits.values()), start=zero
         )
-        loss = (1 - self.alpha) * label + self.alpha * distillation + self.feature_weight * feature
-        return StepOutput(loss, terms={"label": label, "distillation": distillation, "feature": feature}, logits=logits)
+        loss = (1 - self.alpha) * labels + self.alpha * distillation + self.feature_weight * feature
+        return StepOutput(
+            loss, terms={"labels": labels, "distillation": distillation, "feature": feature}, logits=logits
+        )
 
     def _feature(self, exit_: ExitOutput) -> Tensor:
         return exit_.feature if self.compares_maps else exit_.feature.mean(dim=(2, 3))

@@ -109,17 +109,17 @@ class ECSD(ExitMethod):
         teacher_BK = (full_precision(self.target(logits)) / self.temperature).softmax(dim=1).detach()
         teacher_BD = features.pooled.detach()
 
-        label = self.label_loss("main", logits["main"], batch)
-        distillation = label.new_zeros(())
+        labels = self.label_loss("main", logits["main"], batch)
+        distillation = labels.new_zeros(())
         for head, exit_ in exits.items():
-            label = label + (1 - self.distillation_weight) * self.label_loss(head, exit_.logits, batch)
+            labels = labels + (1 - self.distillation_weight) * self.label_loss(head, exit_.logits, batch)
             softened_BK = full_precision(exit_.logits) / self.temperature
             distillation = distillation + soft_cross_entropy(softened_BK, teacher_BK)
-        feature = label.new_zeros(())
+        feature = labels.new_zeros(())
         for head, adapter in self.adapters.items():
             feature = feature + euclidean_distance(adapter(exits[head].feature.mean(dim=(2, 3))), teacher_BD)
         return StepOutput(
-            label + self.distillation_weight * distillation + self.feature_weight * feature,
-            terms={"label": label, "distillation": distillation, "feature": feature},
+            labels + self.distillation_weight * distillation + self.feature_weight * feature,
+            terms={"labels": labels, "distillation": distillation, "feature": feature},
             logits=logits,
         )

@@ -85,8 +85,7 @@ class FRSKD(Method):
         refined_maps, teacher_BK = self.self_teacher(network_maps)
         logits = {"main": features.logits, "fusion": teacher_BK}
 
-        label = self.label_loss("main", features.logits, batch)
-        fusion = self.label_loss("fusion", teacher_BK, batch)
+        labels = self.label_loss("main", features.logits, batch) + self.label_loss("fusion", teacher_BK, batch)
         distillation = softened_kl(features.logits, teacher_BK.detach(), self.temperature)
         attention = sum(
             (
@@ -95,12 +94,9 @@ class FRSKD(Method):
             ),
             start=full_precision(features.logits).new_zeros(()),
         )
-        loss = label + fusion + self.distillation_weight * distillation + self.attention_weight * attention
-        return StepOutput(
-            loss,
-            terms={"label": label, "fusion": fusion, "distillation": distillation, "attention": attention},
-            logits=logits,
-        )
+        loss = labels + self.distillation_weight * distillation + self.attention_weight * attention
+        terms = {"labels": labels, "distillation": distillation, "attention": attention}
+        return StepOutput(loss, terms=terms, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         features: Features = self.backbone(images)

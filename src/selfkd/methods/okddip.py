@@ -63,17 +63,20 @@ class OKDDip(Method):
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.weight = non_negative("weight", weight)
         self.ramp = RampUp(ramp_share)
-        self.peers = nn.ModuleDict({f"branch{a}": last_stage_copy(backbone) for a in range(1, branches)})
+        self.branches = nn.ModuleDict({f"branch{a}": last_stage_copy(backbone) for a in range(1, branches)})
         self.attention = PeerAttention(backbone.final_shape[0])
-        self.supervise(supervision, data, ("main", *self.peers))
+        self.supervise(supervision, data, ("main", *self.branches))
 
     def prepare(self, batch: Batch, progress: Progress) -> None:
         self.ramp.prepare(progress, batch.images.device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         features = self.backbone(batch.images)
-        peers = [peer(features.stages[-2]) for peer in self.peers.values()]
-        logits = {"main": features.logits, **{head: each.logits for head, each in zip(self.peers, peers, strict=True)}}
+        peers = [peer(features.stages[-2]) for peer in self.branches.values()]
+        logits = {
+            "main": features.logits,
+            **{head: each.logits for head, each in zip(self.branches, peers, strict=True)},
+        }
         zero = full_precision(logits["main"]).new_zeros(())
         labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
 
@@ -90,7 +93,7 @@ class OKDDip(Method):
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         features = self.backbone(images)
-        peers = {head: peer(features.stages[-2]).logits for head, peer in self.peers.items()}
+        peers = {head: peer(features.stages[-2]).logits for head, peer in self.branches.items()}
         return {"main": features.logits, **peers}
 
     def _divergence(self, student_BK: Tensor, teacher_BK: Tensor) -> Tensor:
