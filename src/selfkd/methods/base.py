@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput, TeacherRecord
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UserError, shown
+from selfkd.losses import total
 from selfkd.memories import Memory
 from selfkd.memories.base import check_memory_name
-from selfkd.methods.batch_checks import BatchChecks
+from selfkd.methods.batch_checks import BatchChecks, check_normalised_values
 from selfkd.methods.loop_checks import LoopChecks
 from selfkd.methods.network_checks import check_network
 from selfkd.supervision.base import Supervision
@@ -75,7 +76,7 @@ class Method(nn.Module, ABC):
     `state_dict` holds the weights alone. To save a loop and continue it, use `training_state`.
 
     A method whose heads learn from labels takes the keyword argument `supervision`, passes it to `supervise`, and calls
-    `label_loss` for each cross-entropy with the label.
+    `label_loss` for each cross-entropy with the label, or `label_losses` for their sum.
 
     Args:
         backbone: the staged network that will be deployed.
@@ -201,6 +202,17 @@ class Method(nn.Module, ABC):
         if self.supervision is None or head not in self.supervision.heads:
             raise UserError(f"{type(self).__name__} calls label_loss for {head!r}, which it does not name in supervise")
         return self.supervision.loss(head, logits, batch)
+
+    def label_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The sum of the cross-entropies of all heads that learn from labels.
+
+        Args:
+            logits: the logits of these heads, as for `label_loss`, and perhaps of others, by name.
+            batch: the batch of this step.
+        Returns: 0-d tensor in nat, float32 or wider.
+        """
+        heads = () if self.supervision is None else self.supervision.heads
+        return total(self.label_loss(head, logits[head], batch) for head in heads)
 
     def begin_epoch(self, progress: Progress) -> None:
         """Begin an epoch, and move the memories to the network's device. An epoch that was broken off begins anew.
@@ -369,6 +381,8 @@ class Method(nn.Module, ABC):
             self._checks.check_recorded()  # a loop without hooks has no other moment
             self._checks.clear()
         batch = self._checks(batch)
+        if self.training and len(batch.images) == 1:
+            check_normalised_values(self, batch.images)
         if self.needs.teacher:
             self.teacher.match(batch.images)
         if trains:
