@@ -172,7 +172,7 @@ def test_one_sample_is_refused_where_the_last_map_is_a_point(method, batch, data
     points = selfkd.create_backbone("resnet18_cifar", 10, width=8, input_size=8)
     method = selfkd.create_method("frskd", points, data)
     one = selfkd.Batch(batch.images[:1, :, :8, :8], batch.labels[:1])
-    with pytest.raises(BatchError, match="one pixel only: a training batch needs at least 2 samples"):
+    with pytest.raises(BatchError, match="one value .* a training batch needs at least 2 samples"):
         method(one, START)
     assert torch.isfinite(method.eval()(one, START).loss)
 

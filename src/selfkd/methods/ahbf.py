@@ -11,10 +11,11 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
-from selfkd.branches import BranchFusion, ExitOutput, last_stage_copy
+from selfkd.branches.branch_fusion import BranchFusion
+from selfkd.branches.exits import ExitOutput
+from selfkd.branches.stage_copies import last_stage_copy
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError
-from selfkd.losses import full_precision, softened_kl
+from selfkd.losses import softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.methods.ramp import RampUp
 from selfkd.option_checks import LARGEST_BRANCHES, LARGEST_TEMPERATURE, at_least, non_negative, positive
@@ -88,17 +89,15 @@ class AHBF(Method):
         self.ramp.prepare(progress, batch.images.device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        if self.training and len(batch.images) < 2:
-            raise BatchError("AHBF's gates normalise over the batch: a training batch needs at least 2 samples")
         logits = self._logits(self.backbone(batch.images))
-        zero = full_precision(logits["main"]).new_zeros(())
-        labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
-        fused = branches = zero
+        labels = self.label_losses(logits, batch)
 
+        to_parts, to_earlier = [], []
         for branch, (earlier, fusion) in zip(self.branches, pairwise(("main", *self.fusions)), strict=True):
             branch_BK, earlier_BK, fused_BK = logits[branch], logits[earlier], logits[fusion]
-            fused = fused + self._divergence(branch_BK, fused_BK) + self._divergence(earlier_BK, fused_BK)
-            branches = branches + self._divergence(earlier_BK, branch_BK)
+            to_parts += [self._divergence(branch_BK, fused_BK), self._divergence(earlier_BK, fused_BK)]
+            to_earlier.append(self._divergence(earlier_BK, branch_BK))
+        fused, branches = total(to_parts), total(to_earlier)
 
         distillation = self.fused_weight * fused + self.peer_weight * branches
         loss = labels + self.weight * self.ramp.weight * distillation

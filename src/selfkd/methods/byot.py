@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.staged import Staged
-from selfkd.branches import ExitOutput
 from selfkd.branches.exit_chains import bottleneck_step, narrow_step
-from selfkd.branches.exits import BRANCHES
+from selfkd.branches.exits import EXITS, ExitOutput
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
 from selfkd.errors import OptionError
-from selfkd.losses import full_precision, masked_squared_distance, softened_kl
+from selfkd.losses import masked_squared_distance, softened_kl, total
 from selfkd.methods.exit_method import ExitMethod
 from selfkd.option_checks import LARGEST_TEMPERATURE, non_negative, one_of, positive, unit_interval
 from selfkd.supervision.base import Supervision
@@ -88,21 +87,16 @@ class BYOT(ExitMethod):
         chains = (form.chain(shape, backbone.final_shape) for shape in backbone.stage_shapes[:-1])
         self.build_exits(chains)
         FAN_OUT(self.branches)
-        self.supervise(supervision, data, ("main", *BRANCHES))
+        self.supervise(supervision, data, EXITS)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        features, exits, logits = self.run_exits(batch)
+        features, exits, logits = self.run_exits(batch.images)
         teacher_BK = features.logits.detach()
         teacher_feature = (features.final if self.compares_maps else features.pooled).detach()
 
-        zero = full_precision(features.logits).new_zeros(())
-        labels = sum((self.label_loss(head, logits[head], batch) for head in ("main", *BRANCHES)), start=zero)
-        distillation = sum(
-            (softened_kl(each.logits, teacher_BK, self.temperature) for each in exits.values()), start=zero
-        )
-        feature = sum(
-            (masked_squared_distance(self._feature(each), teacher_feature) for each in exits.values()), start=zero
-        )
+        labels = self.label_losses(logits, batch)
+        distillation = total(softened_kl(each.logits, teacher_BK, self.temperature) for each in exits.values())
+        feature = total(masked_squared_distance(self._feature(each), teacher_feature) for each in exits.values())
         loss = (1 - self.alpha) * labels + self.alpha * distillation + self.feature_weight * feature
         return StepOutput(
             loss, terms={"labels": labels, "distillation": distillation, "feature": feature}, logits=logits

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
-from selfkd.branches import PeerAttention, last_stage_copy
+from selfkd.branches.peer_attention import PeerAttention
+from selfkd.branches.stage_copies import last_stage_copy
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.losses import full_precision, softened_kl
+from selfkd.losses import full_precision, softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.methods.ramp import RampUp
 from selfkd.option_checks import LARGEST_BRANCHES, LARGEST_TEMPERATURE, at_least, non_negative, positive
@@ -77,13 +78,11 @@ class OKDDip(Method):
             "main": features.logits,
             **{head: each.logits for head, each in zip(self.branches, peers, strict=True)},
         }
-        zero = full_precision(logits["main"]).new_zeros(())
-        labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
+        labels = self.label_losses(logits, batch)
 
         targets = self.attention([each.feature.mean(dim=(2, 3)) for each in peers], [each.logits for each in peers])
-        to_peers = sum(
-            (self._divergence(each.logits, target_BK) for each, target_BK in zip(peers, targets, strict=True)),
-            start=zero,
+        to_peers = total(
+            self._divergence(each.logits, target_BK) for each, target_BK in zip(peers, targets, strict=True)
         )
         mean_BK = torch.stack([full_precision(each.logits) for each in peers]).mean(dim=0)
         to_leader = self._divergence(features.logits, mean_BK)
