@@ -378,3 +378,11 @@ def test_a_method_can_be_pickled(name, backbone, batch, data):
         method.begin_epoch(selfkd.Progress(0, 1))
         losses.append(method(batch, selfkd.Progress(0, 1)).loss.item())
     assert losses[0] == losses[1]
+
+
+def test_an_own_method_may_have_an_own_prepare(backbone, batch, data):
+    class Prepared(Plain):
+        def prepare(self):
+            raise AssertionError
+
+    assert torch.isfinite(Prepared(backbone, data)(batch, selfkd.Progress(0, 1)).loss)

@@ -85,8 +85,8 @@ class AHBF(Method):
         self.fusions = nn.ModuleDict({f"fusion{j}": BranchFusion(backbone.final_shape[0]) for j in steps})
         self.supervise(supervision, data, ("main", *self.branches, *self.fusions))
 
-    def prepare(self, batch: Batch, progress: Progress) -> None:
-        self.ramp.prepare(progress, batch.images.device)
+    def prepare_step(self, batch: Batch, progress: Progress) -> None:
+        self.ramp.update(progress, batch.images.device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         logits = self._logits(self.backbone(batch.images))
@@ -100,7 +100,7 @@ class AHBF(Method):
         fused, branches = total(to_parts), total(to_earlier)
 
         distillation = self.fused_weight * fused + self.peer_weight * branches
-        loss = labels + self.weight * self.ramp.weight * distillation
+        loss = labels + self.weight * self.ramp.value * distillation
         return StepOutput(loss, terms={"labels": labels, "fused": fused, "branches": branches}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:

@@ -145,11 +145,11 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute the objective for one batch. Call the method itself instead: it checks the batch first."""
 
-    def prepare(self, batch: Batch, progress: Progress) -> None:
+    def prepare_step(self, batch: Batch, progress: Progress) -> None:
         """Prepare what `forward` reads beside the checked batch. Called before it; does nothing by default.
 
-        It is never a part of a compiled graph. A number that changes from epoch to epoch is made a tensor here, because
-        a compiled method would get a new graph for each value.
+        It is never a part of a compiled graph. A number that changes from epoch to epoch is made a tensor here
+        (`selfkd.supervision.epoch_number`).
         """
 
     @property
@@ -395,7 +395,7 @@ class Method(nn.Module, ABC):
                 memory.fetch(batch.indices, batch.host_indices)
         if self.supervision is not None:
             self.supervision.prepare(batch, progress)
-        self.prepare(batch, progress)
+        self.prepare_step(batch, progress)
         return batch
 
     @property

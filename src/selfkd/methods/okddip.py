@@ -68,8 +68,8 @@ class OKDDip(Method):
         self.attention = PeerAttention(backbone.final_shape[0])
         self.supervise(supervision, data, ("main", *self.branches))
 
-    def prepare(self, batch: Batch, progress: Progress) -> None:
-        self.ramp.prepare(progress, batch.images.device)
+    def prepare_step(self, batch: Batch, progress: Progress) -> None:
+        self.ramp.update(progress, batch.images.device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         features = self.backbone(batch.images)
@@ -87,7 +87,7 @@ class OKDDip(Method):
         mean_BK = torch.stack([full_precision(each.logits) for each in peers]).mean(dim=0)
         to_leader = self._divergence(features.logits, mean_BK)
 
-        loss = labels + self.weight * self.ramp.weight * (to_peers + to_leader)
+        loss = labels + self.weight * self.ramp.value * (to_peers + to_leader)
         return StepOutput(loss, terms={"labels": labels, "peers": to_peers, "leader": to_leader}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:

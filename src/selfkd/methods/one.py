@@ -62,8 +62,8 @@ class ONE(Method):
         self.gate = Gate(backbone.stage_shapes[-2][0], branches)
         self.supervise(supervision, data, ("main", *self.branches, "fusion"))
 
-    def prepare(self, batch: Batch, progress: Progress) -> None:
-        self.ramp.prepare(progress, batch.images.device)
+    def prepare_step(self, batch: Batch, progress: Progress) -> None:
+        self.ramp.update(progress, batch.images.device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         logits = self._logits(self.backbone(batch.images))
@@ -73,7 +73,7 @@ class ONE(Method):
         distillation = total(
             softened_kl(logits[head], teacher_BK, self.temperature) for head in ("main", *self.branches)
         )
-        loss = labels + self.ramp.weight * distillation
+        loss = labels + self.ramp.value * distillation
         return StepOutput(loss, terms={"labels": labels, "distillation": distillation}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
