@@ -25,7 +25,7 @@ TIMM = {
 # Options that keep branches on networks with many channels small.
 SMALL = {"teskd": {"student_width": 16}, "loth": {"block": "gbn"}}
 NO_PYRAMID = (r"needs each stage to be half the size of the stage before", {"test_vit"})
-NO_NEW_STAGES = (r"builds branches from the network's own blocks \(Staged.new_stage\), which \w+ cannot", set(TIMM))
+NO_NEW_STAGES = (r"needs a network that can build its own blocks anew \(Staged.new_stage\); \w+ cannot", set(TIMM))
 REFUSED = {"teskd": NO_PYRAMID, **dict.fromkeys(("dks", "one", "okddip", "dcm", "ahbf"), NO_NEW_STAGES)}
 
 

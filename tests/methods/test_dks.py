@@ -117,5 +117,5 @@ def test_a_width_factor_out_of_range_is_refused(backbone, data, value):
 
 def test_a_network_that_cannot_build_new_stages_is_refused(data):
     network = selfkd.create_backbone("resnet10t", 10, input_size=64)
-    with pytest.raises(BackboneError, match=r"DKS builds branches from the network's own blocks .*ResNet cannot"):
+    with pytest.raises(BackboneError, match=r"DKS needs a network that can build its own blocks anew .*ResNet cannot"):
         selfkd.create_method("dks", network, data)

@@ -84,7 +84,8 @@ class Method(nn.Module, ABC):
         teacher: for a method that declares `Needs(teacher=True)`.
         peer: for a method that declares `Needs(peer=True)`.
     Attributes:
-        group: the kind of the method, one of `selfkd.methods.listing.GROUPS`; each method in `METHODS` names its own.
+        group: the kind of the method, one of `selfkd.methods.listing.GROUPS`. Each method in `METHODS` names its own; a
+            method that is not listed there needs none.
         needs: what the method needs from data and run; an instance's needs include those of its supervision.
         refused: reserved keyword arguments that the method does not take, each with the reason.
         teacher: the teacher, if there is one; it is not a submodule.
@@ -134,6 +135,7 @@ class Method(nn.Module, ABC):
             assert peer is not None
             shared = not {*map(id, peer.parameters())}.isdisjoint(map(id, backbone.parameters()))
             _check_second_network(backbone, "peer", peer, shared)
+            check_network(type(self), peer, "peer")
             self.peer = peer
         self.supervision: Supervision | None = None
         self.memories: dict[str, Memory] = {}

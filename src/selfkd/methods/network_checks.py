@@ -1,4 +1,4 @@
-"""What a method declares to need of its network, and the check of it."""
+"""Checks that a network meets the needs of a method."""
 
 from __future__ import annotations
 
@@ -48,30 +48,42 @@ _STAGE_RULES: Mapping[str, tuple[str, Callable[[Staged], bool]]] = {
 }
 
 
-def check_network(method: type[Method], backbone: Staged) -> None:
-    """Refuse a network that lacks what a method declares to need.
+_WORKS = {"network": "on it", "peer": "with this peer"}
 
-    Raises: BackboneError: naming what the network lacks, and the methods that work on it.
+
+def check_network(method: type[Method], network: Staged, role: str = "network") -> None:
+    """Refuse a network that lacks what a method declares to need. A peer must have the same.
+
+    Args:
+        method: class of the method.
+        network: the network that will be deployed, or the peer.
+        role: "network" or "peer".
+    Raises: BackboneError: naming what the network lacks, and the methods that work with it in this role.
     """
-    lacking = _lacking(method.needs, backbone)
+    lacking = _lacking(method.needs, network, role)
     if lacking is None:
         return
     from selfkd.methods import METHODS
 
-    working = [name for name in METHODS if _lacking(METHODS.load(name).needs, backbone) is None]
-    raise BackboneError(f"{method.__name__} {lacking}. Methods that work on it: {', '.join(working)}")
+    needs = {name: METHODS.load(name).needs for name in METHODS}
+    able = [
+        name
+        for name, each in needs.items()
+        if (role == "network" or each.peer) and _lacking(each, network, role) is None
+    ]
+    raise BackboneError(f"{method.__name__} {lacking}. Methods that work {_WORKS[role]}: {', '.join(able)}")
 
 
-def _lacking(needs: Needs, backbone: Staged) -> str | None:
+def _lacking(needs: Needs, staged: Staged, role: str) -> str | None:
     """What a network lacks of a method's needs, in words after the method's name; None if it lacks nothing."""
-    network = type(backbone.network).__name__
+    network = type(staged.network).__name__
     rule, follows = _STAGE_RULES[needs.stages]
-    if not follows(backbone):
-        sizes = ", ".join(f"{height}x{width}" for _, height, width in (*backbone.stage_shapes, backbone.final_shape))
-        return f"needs {rule}; the stages and the last map of {network} have {sizes} pixels"
-    if needs.own_blocks and not backbone.builds_own_blocks:
+    if not follows(staged):
+        sizes = ", ".join(f"{height}x{width}" for _, height, width in (*staged.stage_shapes, staged.final_shape))
+        return f"needs {rule}; the stages and the last map of the {role}, {network}, have {sizes} pixels"
+    if needs.own_blocks and not staged.builds_own_blocks:
         return (
-            "builds branches from the network's own blocks (Staged.new_stage), "
-            f"which {network} cannot; these networks can: {', '.join(BACKBONES)}"
+            f"needs a {role} that can build its own blocks anew (Staged.new_stage); {network} cannot; "
+            f"these networks can: {', '.join(BACKBONES)}"
         )
     return None
