@@ -111,8 +111,8 @@ def test_exits_start_with_normal_weights_of_their_fan_out():
 @pytest.mark.parametrize(
     ("option", "value", "allowed"),
     [
-        ("alpha", -0.1, r"in \[0, 1\]"),
-        ("alpha", 1, "no head would learn from labels"),
+        ("alpha", -0.1, r"in \[0, 1\)"),
+        ("alpha", 1, r"in \[0, 1\)"),
         ("temperature", 0.0, "> 0"),
         ("feature_weight", -1e-6, ">= 0"),
         ("exit_form", "wide", "loth, narrow"),

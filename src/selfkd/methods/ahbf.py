@@ -1,4 +1,4 @@
-"""AHBF: branches of growing depth are fused step by step; each fusion teaches the branches below it.
+"""AHBF: branches of growing depth are fused step by step; each fusion teaches the two parts that it is made of.
 
 Gong, Lin, Zhang, Shen, Li, Qiao, Ren, Li, Yu, Ma: Adaptive Hierarchy-Branch Fusion for Online Knowledge Distillation,
 AAAI 2023.
@@ -54,8 +54,8 @@ class AHBF(Method):
     Source: released code; the defaults are those of LOTH's release for ResNet-18.
     """
 
-    needs = Needs(own_blocks=True)
     group = "structure"
+    needs = Needs(own_blocks=True)
 
     def __init__(
         self,

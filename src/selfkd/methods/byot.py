@@ -16,7 +16,6 @@ from selfkd.backbones.staged import Staged
 from selfkd.branches.exit_chains import bottleneck_step, narrow_step
 from selfkd.branches.exits import EXITS, ExitOutput
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
-from selfkd.errors import OptionError
 from selfkd.losses import masked_squared_distance, softened_kl, total
 from selfkd.methods.exit_method import ExitMethod
 from selfkd.option_checks import LARGEST_TEMPERATURE, non_negative, one_of, positive, unit_interval
@@ -77,9 +76,7 @@ class BYOT(ExitMethod):
         supervision: Supervision | None = None,
     ) -> None:
         super().__init__(backbone, data)
-        self.alpha = unit_interval("alpha", alpha)
-        if alpha == 1:
-            raise OptionError("alpha", alpha, reason="no head would learn from labels; choose a value below 1")
+        self.alpha = unit_interval("alpha", alpha, with_one=False)  # with 1 no head would learn from labels
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.feature_weight = non_negative("feature_weight", feature_weight)
         form = EXIT_FORMS[one_of("exit_form", exit_form, EXIT_FORMS)]

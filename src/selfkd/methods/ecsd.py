@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
-from selfkd.branches.attention_mask import AttentionMask, normalised_separable_pair
-from selfkd.branches.exit_chains import Block, depthwise_separable, exit_chains, separable_pair
+from selfkd.branches.attention_mask import AttentionMask
+from selfkd.branches.exit_chains import Block, depthwise_separable, exit_chains
 from selfkd.branches.exits import BRANCHES, EXITS
+from selfkd.branches.separable import normalised_separable_pair, separable_pair
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
 from selfkd.losses import euclidean_distance, full_precision, soft_cross_entropy, total
 from selfkd.methods.exit_method import ExitMethod

@@ -1,4 +1,4 @@
-"""What methods have in common whose exits on stages 1 to 3 learn beside the network: their heads and their exits."""
+"""The common part of methods with exits on stages 1 to 3: their heads and their exits."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ class OKDDip(Method):
     Source: released code, the form with branches; its ramp is made for 300 epochs.
     """
 
-    needs = Needs(own_blocks=True)
     group = "structure"
+    needs = Needs(own_blocks=True)
 
     def __init__(
         self,

@@ -41,8 +41,8 @@ class ONE(Method):
     Source: released code, whose ramp is made for 300 epochs.
     """
 
-    needs = Needs(own_blocks=True)
     group = "structure"
+    needs = Needs(own_blocks=True)
 
     def __init__(
         self,
