@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import golden
 import selfkd
-from selfkd.branches import ExitOutput
+from selfkd.branches.exits import ExitOutput
 from selfkd.contract import Features
 from selfkd.methods.base import Method
 

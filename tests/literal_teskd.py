@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, relu
 
-from selfkd.branches import TopDownStudents
 from selfkd.branches.patch_conv import PatchConv2d
-from selfkd.branches.top_down_students import ConcatMapFusion, MixedMapFusion
+from selfkd.branches.top_down_students import ConcatMapFusion, MixedMapFusion, TopDownStudents
 
 __all__ = ["literal"]
 

@@ -44,9 +44,10 @@ class Needs:
             run stores the labels only for such a method.
         teacher: whether the method takes the keyword argument `teacher`, a frozen trained network (`selfkd.Teacher`).
         peer: whether the method takes the keyword argument `peer`, a second staged network, which is trained along.
-        stages: sizes of the network's stages: "any", "halving" (each half the size of the stage before) or
-            "halving_or_equal" (half or equal, up to the map that the classifier pools).
-        own_blocks: whether the method builds branches from the network's own blocks, with `Staged.new_stage`.
+        stages: sizes of the stages of the network, and of the peer: "any", "halving" (each half the size of the stage
+            before) or "halving_or_equal" (half or equal, up to the map that the classifier pools).
+        own_blocks: whether the method builds branches from the network's own blocks, and from those of the peer, with
+            `Staged.new_stage`.
     """
 
     sample_index: bool = False

@@ -59,11 +59,11 @@ def non_negative(option: str, value: float, maximum: float = _LARGEST_NUMBER) ->
     return value
 
 
-def unit_interval(option: str, value: float) -> float:
-    """A number in [0, 1]."""
+def unit_interval(option: str, value: float, *, with_one: bool = True) -> float:
+    """A number in [0, 1], or in [0, 1) without 1."""
     _check_number(option, value)
-    if not 0 <= value <= 1:
-        raise OptionError(option, value, "in [0, 1]")
+    if not 0 <= value <= 1 or (value == 1 and not with_one):
+        raise OptionError(option, value, "in [0, 1]" if with_one else "in [0, 1)")
     return value
 
 

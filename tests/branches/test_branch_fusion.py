@@ -1,6 +1,6 @@
 import torch
 
-from selfkd.branches import BranchFusion
+from selfkd.branches.branch_fusion import BranchFusion
 from selfkd.branches.exits import ExitOutput
 
 B, C, K = 3, 4, 5

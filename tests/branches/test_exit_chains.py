@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from selfkd.branches.exit_chains import BLOCKS, bottleneck_step, exit_chains, narrow_step, separable_pair
+from selfkd.branches.exit_chains import BLOCKS, bottleneck_step, exit_chains, narrow_step
 
 STAGES = ((4, 15, 16), (6, 8, 8), (8, 4, 4), (9, 4, 4))
 FINAL = (10, 2, 2)
@@ -35,17 +35,6 @@ def test_blocks(block, parameters, stride):
     out = module(torch.randn(2, 5, 9, 6))
     assert out.shape == ((2, 7, 9, 6) if stride == 1 else (2, 7, 5, 3))
     assert out.min() == 0, "a block ends with ReLU"
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_separable_pair_changes_size_in_its_first_half_and_channels_in_its_second(stride):
-    module = separable_pair(5, 7, stride)
-    assert parameters_of(module) == (5 * 9 + 5 * 5 + 10) + (5 * 9 + 5 * 7 + 14)
-    size = (9, 6) if stride == 1 else (5, 3)
-    images = torch.randn(2, 5, 9, 6)
-    assert module[:4](images).shape == (2, 5, *size)
-    assert module(images).shape == (2, 7, *size)
-    assert module(images).min() == 0
 
 
 @pytest.mark.parametrize("block", BLOCKS)

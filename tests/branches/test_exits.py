@@ -2,8 +2,7 @@ import torch
 from torch import nn
 
 import selfkd
-from selfkd.branches import DeployedExit, Exit, ExitOutput, StageExits
-from selfkd.branches.exits import logits_of_exits
+from selfkd.branches.exits import DeployedExit, Exit, ExitOutput, StageExits, logits_of_exits
 
 
 def small_exit():
@@ -51,7 +50,8 @@ def test_networks_that_end_at_an_exit_give_its_logits():
     images = torch.randn(2, 3, 16, 16)
     expected = exits(backbone(images).stages[:-1])
     deployed = exits.deployed(backbone)
-    assert list(deployed) == list(expected)
+    assert list(deployed) == ["main", *expected]
+    assert deployed.pop("main") is backbone.network
     assert all(torch.equal(network.eval()(images), expected[head].logits) for head, network in deployed.items())
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from selfkd.branches import Gate
+from selfkd.branches.gates import Gate
 
 B, C, M, K = 5, 6, 3, 4
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from selfkd.branches import PeerAttention
+from selfkd.branches.peer_attention import PeerAttention
 
 B, P, D, K = 3, 3, 16, 4
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import batch_norm, conv2d, max_pool2d, pad
 
-from selfkd.branches import SelfTeacher
+from selfkd.branches.self_teacher import SelfTeacher
 
 SHAPES = {
     "even": ((4, 16, 8), (6, 8, 4), (8, 4, 2), (10, 2, 1)),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import selfkd
-from selfkd.branches import last_stage_copy, stage_copies
+from selfkd.branches.stage_copies import last_stage_copy, stage_copies
 from selfkd.errors import BackboneError
 
 NETWORKS = ["resnet18_cifar", "vgg16_cifar", "mobilenetv2_cifar", "shufflenetv2_cifar_loth"]

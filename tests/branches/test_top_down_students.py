@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import interpolate, relu
 
 from literal_teskd import literal
-from selfkd.branches import TopDownStudents
+from selfkd.branches.top_down_students import TopDownStudents
 from selfkd.errors import OptionError
 
 PYRAMIDS = {

@@ -49,10 +49,10 @@ def test_a_step_is_that_of_a_naive_loop(backbone, batch, data):
 
     labels = sum(naive_losses.cross_entropy(each, batch.labels) for each in (*z, *e))
     earlier = (z[0], e[0])  # e_(-1) is z_0
-    peers = sum(divergence(earlier[j], z[j + 1]) for j in range(2))
+    branches = sum(divergence(earlier[j], z[j + 1]) for j in range(2))
     fused = sum(divergence(z[j + 1], e[j]) + divergence(earlier[j], e[j]) for j in range(2))
-    terms = {"labels": labels, "fused": fused, "peers": peers}
-    loss = labels + RAMP * 1.5 * (3 * peers + 0.5 * fused)
+    terms = {"labels": labels, "fused": fused, "branches": branches}
+    loss = labels + RAMP * 1.5 * (3 * branches + 0.5 * fused)
     assert_same_step(method, method(batch, HALFWAY), dict(zip(HEADS, (*z, *e), strict=True)), terms, loss)
 
 
@@ -61,9 +61,9 @@ def test_who_only_teaches_learns_from_it(backbone, batch, data):
     method = selfkd.create_method("ahbf", backbone, data)
     terms = method(batch, HALFWAY).terms
     classifier = [method.branches["branch2"].classifier.weight]
-    assert torch.autograd.grad(terms["peers"], classifier, retain_graph=True)[0].abs().sum() > 0
+    assert torch.autograd.grad(terms["branches"], classifier, retain_graph=True)[0].abs().sum() > 0
     last = [method.fusions["fusion2"].fuse[0].weight]
-    assert torch.autograd.grad(terms["peers"], last, retain_graph=True, allow_unused=True) == (None,)
+    assert torch.autograd.grad(terms["branches"], last, retain_graph=True, allow_unused=True) == (None,)
     assert torch.autograd.grad(terms["fused"], last)[0].abs().sum() > 0
 
 

@@ -1,4 +1,5 @@
 import copy
+import io
 from typing import ClassVar
 
 import pytest
@@ -9,6 +10,7 @@ import seats
 import selfkd
 from selfkd.contract import Needs
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UnknownNameError, UserError
+from selfkd.methods import METHODS
 from selfkd.methods.base import Method
 from selfkd.methods.plain import Plain
 from selfkd.methods.ps_kd import PSKD
@@ -361,3 +363,26 @@ def test_indices_that_count_within_the_batch_are_noticed():
     assert method.memories["history"].is_empty, "nothing wrong can be read"
     whole = own()
     assert len(train(whole, optimizer_of(whole), size=SAMPLES, within=True)) == EPOCHS, "one batch holds them all"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_can_be_pickled(name, backbone, batch, data):
+    """A process that is started by `spawn` needs this, too."""
+    methods = [seats.create_method(name, backbone, data)]
+    file = io.BytesIO()
+    torch.save(methods[0], file)
+    file.seek(0)
+    methods.append(torch.load(file, weights_only=False))
+    losses = []
+    for method in methods:
+        method.begin_epoch(selfkd.Progress(0, 1))
+        losses.append(method(batch, selfkd.Progress(0, 1)).loss.item())
+    assert losses[0] == losses[1]
+
+
+def test_an_own_method_may_have_an_own_prepare(backbone, batch, data):
+    class Prepared(Plain):
+        def prepare(self):
+            raise AssertionError
+
+    assert torch.isfinite(Prepared(backbone, data)(batch, selfkd.Progress(0, 1)).loss)

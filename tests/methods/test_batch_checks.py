@@ -290,3 +290,37 @@ def test_views_and_followers_have_the_layout_that_the_contract_states(backbone):
         step(dataclasses.replace(tuples([3, 5, 7, 3, 5, 7]), views=2))
     with pytest.raises(BatchError, match="needs same_class=1, the batch has followers=0"):
         step(dataclasses.replace(tuples([3, 5, 7, 3, 5, 7], views=2), followers=0))
+
+
+def _one_image(name, network, size):
+    method = seats.create_method(
+        name, selfkd.create_backbone(network, 5, width=8, input_size=size), selfkd.DatasetInfo(4, 5)
+    )
+    batch = seats.batch_for(method)
+    indices = None if batch.indices is None else batch.indices[:1]
+    return method, selfkd.Batch(batch.images[:1], batch.labels[:1], indices)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_image_is_refused_where_a_layer_has_one_value_of_each_channel(name):
+    """The last map has one pixel, which the network itself normalises."""
+    method, one = _one_image(name, "resnet18_cifar", 8)
+    method.begin_epoch(START)
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    with pytest.raises(BatchError, match=rf"{type(method).__name__} .* its layer \S+ .* at least 2 samples"):
+        method(one, START)
+    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items())
+    assert all(part.training for part in method.modules())
+    assert torch.isfinite(method.eval()(one, START).loss)
+
+
+def test_one_image_trains_where_no_layer_in_training_normalises_a_single_value():
+    """A VGG normalises before the max-pool that makes its last map one pixel."""
+    method, one = _one_image("plain", "vgg11_cifar", 32)
+    assert method.backbone.final_shape[1:] == (1, 1)
+    assert torch.isfinite(method(one, START).loss)
+    method, one = _one_image("plain", "resnet18_cifar", 8)
+    for part in method.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.eval()  # frozen
+    assert torch.isfinite(method(one, START).loss)

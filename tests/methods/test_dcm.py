@@ -85,7 +85,10 @@ def test_both_networks_must_be_able_to_build_new_stages(backbone, data):
     timm_network = selfkd.create_backbone("resnet10t", 10, input_size=16)
     with pytest.raises(BackboneError, match=r"DCM needs a network that can build its own blocks anew .*ResNet cannot"):
         selfkd.create_method("dcm", timm_network, data, peer=backbone)
-    with pytest.raises(BackboneError, match=r"ResNet has no .*, which this method needs to build .*resnet18_cifar"):
+    with pytest.raises(
+        BackboneError,
+        match=r"DCM needs a peer that can build .*; ResNet cannot; .*resnet18_cifar.* with this peer: dml",
+    ):
         selfkd.create_method("dcm", backbone, data, peer=timm_network)
 
 

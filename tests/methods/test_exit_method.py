@@ -67,7 +67,7 @@ def test_one_sample_is_refused_where_a_normalised_map_is_one_pixel_and_only_ther
     one = random_batch(3, 16, 16, samples=1)
     assert torch.isfinite(built(kind)(one, START).loss)
     method, one = built(kind, 8), random_batch(3, 8, 8, samples=1)
-    with pytest.raises(BatchError, match=f"exits of {type(method).__name__} .* at least 2 samples"):
+    with pytest.raises(BatchError, match="at least 2 samples"):
         method(one, START)
     assert torch.isfinite(method.eval()(one, START).loss)
 

@@ -17,7 +17,7 @@ PEERS = ("branch1", "branch2", "branch3")
 def naive_logits(method, images):
     """Logits of leader and peers, and each peer's target, computed once more from the method's own parts."""
     features = method.backbone(images)
-    peers = [peer(features.stages[2]) for peer in method.peers.values()]
+    peers = [peer(features.stages[2]) for peer in method.branches.values()]
     pooled = [each.feature.mean(dim=(2, 3)) for each in peers]
     targets = []
     for own in pooled:
@@ -53,7 +53,7 @@ def test_the_attention_learns_through_the_peers_targets_alone(backbone, batch, d
 
 def test_the_peers_learn_from_what_they_teach_the_leader(backbone, batch, data):
     method = selfkd.create_method("okddip", backbone, data)
-    classifiers = [peer.classifier.weight for peer in method.peers.values()]
+    classifiers = [peer.classifier.weight for peer in method.branches.values()]
     gradients = torch.autograd.grad(method(batch, HALFWAY).terms["leader"], classifiers)
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
@@ -73,6 +73,6 @@ def test_training_costs_what_the_specification_says():
 
 
 def test_there_are_at_least_two_peers(backbone, data):
-    assert list(selfkd.create_method("okddip", backbone, data, branches=3).peers) == ["branch1", "branch2"]
+    assert list(selfkd.create_method("okddip", backbone, data, branches=3).branches) == ["branch1", "branch2"]
     with pytest.raises(OptionError, match="branches=2 .*>= 3 and at most 64"):
         selfkd.create_method("okddip", backbone, data, branches=2)

@@ -25,22 +25,11 @@ def test_its_length_is_a_share_of_all_epochs(epochs, over):
     ramp_up = RampUp(80 / 300)
     weights = []
     for epoch in range(epochs):
-        ramp_up.prepare(Progress(epoch, epochs), CPU)
-        weights.append(ramp_up.weight.item())
+        ramp_up.update(Progress(epoch, epochs), CPU)
+        weights.append(ramp_up.value.item())
     assert weights == sorted(weights)
     assert weights.index(1) == over
     assert weights[0] == pytest.approx(0.0067, abs=5e-5)
-
-
-def test_it_is_one_tensor_in_an_epoch_and_follows_the_number_of_epochs():
-    ramp_up = RampUp(1.0)
-    ramp_up.prepare(Progress(1, 4), CPU)
-    first = ramp_up.weight
-    assert (first.shape, first.dtype) == (torch.Size([]), torch.float32)
-    ramp_up.prepare(Progress(1, 4, step=7), CPU)
-    assert ramp_up.weight is first
-    ramp_up.prepare(Progress(1, 2), CPU)
-    assert [first.item(), ramp_up.weight.item()] == pytest.approx([0.0601, 0.2865], abs=5e-5)
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.5, float("nan"), "half"])

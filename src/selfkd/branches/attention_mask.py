@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from selfkd.branches.exit_chains import separable_pair
 from selfkd.branches.upsampling import upsampled
 
-__all__ = ["AttentionMask", "normalised_separable_pair"]
-
-
-def normalised_separable_pair(channels: int) -> nn.Sequential:
-    """`separable_pair` with stride 2, then once more batch normalisation and ReLU, as in ECSD's release."""
-    return nn.Sequential(separable_pair(channels, channels, 2), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+__all__ = ["AttentionMask"]
 
 
 class AttentionMask(nn.Module):

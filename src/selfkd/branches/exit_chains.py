@@ -22,7 +22,6 @@ __all__ = [
     "depthwise_separable",
     "exit_chains",
     "narrow_step",
-    "separable_pair",
 ]
 
 Block = Callable[[int, int, int], nn.Module]
@@ -49,21 +48,6 @@ def depthwise_separable(in_channels: int, out_channels: int, stride: int) -> nn.
         Conv2dNormActivation(in_channels, in_channels, kernel_size=3, stride=stride, groups=in_channels),
         Conv2dNormActivation(in_channels, out_channels, kernel_size=1),
     )
-
-
-def separable_pair(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """Twice a depthwise 3x3 and a 1x1, then batch normalisation and ReLU. The first 3x3 has the stride.
-
-    Nothing is between a depthwise convolution and its 1x1. The first 1x1 keeps the channels. Source: ECSD's release.
-    """
-
-    def half(out_channels: int, stride: int) -> tuple[nn.Module, ...]:
-        return (
-            nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False),
-            *Conv2dNormActivation(in_channels, out_channels, kernel_size=1),
-        )
-
-    return nn.Sequential(*half(in_channels, stride), *half(out_channels, 1))
 
 
 BLOCKS: Mapping[str, Block] = {

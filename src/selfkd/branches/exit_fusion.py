@@ -15,7 +15,7 @@ from torchvision.ops import Conv2dNormActivation
 from selfkd.errors import BatchError
 from selfkd.option_checks import one_of
 
-__all__ = ["FUSIONS", "VECTOR_FUSIONS", "ExitFusion", "GlobalAttention", "GlobalLocalAttention", "attention_kernel"]
+__all__ = ["FUSIONS", "ExitFusion", "GlobalAttention", "GlobalLocalAttention", "attention_kernel"]
 
 NUM_EXITS = 4
 _SQUEEZE = 16
@@ -220,9 +220,6 @@ FUSIONS: Mapping[str, Callable[[int, tuple[int, int]], nn.Module]] = {
     "sample_attention": sample_attention,
 }
 """Fusions by name: `(channels C, (height, width)) -> module` from four maps `[B, C, H, W]` to one of C channels."""
-
-VECTOR_FUSIONS = frozenset({"pooled_concat", "sample_attention"})
-"""Fusions that normalise vectors over the batch; they need training batches of at least two samples."""
 
 _START_AS_PYTORCH = frozenset({"sample_attention"})
 """Fusions that the release does not initialise."""

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
 
-__all__ = ["BRANCHES", "DeployedExit", "Exit", "ExitOutput", "StageExits", "logits_of_exits"]
+__all__ = ["BRANCHES", "EXITS", "DeployedExit", "Exit", "ExitOutput", "StageExits", "logits_of_exits"]
 
 BRANCHES = tuple(f"branch{i}" for i in range(1, NUM_STAGES))
 """Heads of the exits on stages 1 to 3, shallowest first."""
+EXITS = (*BRANCHES, "main")
+"""Heads of all exits, shallowest first; the last exit is the network's own classifier."""
 
 
 class ExitOutput(NamedTuple):
@@ -88,11 +90,14 @@ class StageExits(nn.Module):
         return dict(zip(BRANCHES, outputs, strict=True))
 
     def deployed(self, backbone: Staged) -> dict[str, nn.Module]:
-        """The networks that end at an exit, by head. They share their tensors with the backbone and the exits.
+        """The plain network as "main", and the networks that end at an exit as "branch1" to "branch3".
+
+        They share their tensors with the backbone and the exits. Their train and eval mode is their own.
 
         Raises: BackboneError: if the network cannot be cut after a stage.
         """
-        return {head: DeployedExit(backbone.up_to(i), self.exits[i]) for i, head in enumerate(BRANCHES)}
+        shallow = {head: DeployedExit(backbone.up_to(i), self.exits[i]) for i, head in enumerate(BRANCHES)}
+        return {"main": backbone.network, **shallow}
 
 
 def logits_of_exits(main: Tensor, exits: Mapping[str, ExitOutput]) -> dict[str, Tensor]:

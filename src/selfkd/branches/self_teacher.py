@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 from torchvision.ops import Conv2dNormActivation
 
+from selfkd.branches.separable import separable
+
 __all__ = ["SelfTeacher", "SelfTeacherOutput"]
 
 _EPSILON = 1e-6
@@ -48,7 +50,7 @@ class _Node(nn.Module):
         self.lateral = Conv2dNormActivation(in_channels, channels, kernel_size=1)
         self.neighbour = Conv2dNormActivation(neighbour_channels, channels, kernel_size=1)
         self.weights = nn.Parameter(torch.ones(num_maps))
-        self.convolutions = nn.Sequential(*(_separable(channels) for _ in range(depth)))
+        self.convolutions = nn.Sequential(*(separable(channels, channels) for _ in range(depth)))
 
     def forward(self, network_map: Tensor, neighbour: Tensor, *refined: Tensor) -> Tensor:
         """The fused map.
@@ -111,14 +113,6 @@ class SelfTeacher(nn.Module):
         for node, network_map, further in zip(self.path_up, maps[1:], same_level, strict=True):
             refined.append(node(network_map, _reduced(refined[-1], network_map.shape[2:]), *further))
         return SelfTeacherOutput(refined, self.classifier(refined[-1].mean(dim=(2, 3))))
-
-
-def _separable(channels: int) -> nn.Module:
-    """Depthwise 3x3 and 1x1 with nothing between them, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-        Conv2dNormActivation(channels, channels, kernel_size=1),
-    )
 
 
 def _reduced(maps: Tensor, size: torch.Size) -> Tensor:

@@ -42,6 +42,7 @@ def stage_copies(backbone: Staged, first: int, last_depth: int | None = None, la
         backbone.new_stage(_LAST, last_depth, last_width_factor),
         backbone.new_final(last_width_factor),
     )
+    # A pass tells the channels, because each family rounds the scaled width by its own rule.
     with eval_mode(chain), torch.no_grad():
         channels = chain(torch.zeros(1, *backbone.stage_shapes[first - 1])).shape[1]
     classifier = nn.Linear(channels, backbone.num_classes)

@@ -10,6 +10,7 @@ from selfkd.losses.features import (
 )
 from selfkd.losses.labels import label_probabilities, smooth
 from selfkd.losses.precision import full_precision
+from selfkd.losses.sums import total
 
 __all__ = [
     "attention_distance",
@@ -23,4 +24,5 @@ __all__ = [
     "smooth",
     "soft_cross_entropy",
     "softened_kl",
+    "total",
 ]

@@ -21,6 +21,7 @@ __all__ = ["METHODS", "RESERVED", "check_reserved", "create_method", "method_cla
 RESERVED = ("teacher", "peer", "supervision")
 """Keyword arguments of a method that are not options: sections of a recipe with the same names give them."""
 
+# A summary ends with the year of the publication, if it has one.
 METHODS = Catalogue(
     "method",
     {
@@ -37,26 +38,24 @@ METHODS = Catalogue(
         ),
         "loth": Entry("selfkd.methods.loth:LOTH", "exits and a virtual teacher fused from them teach each other"),
         "byot": Entry(
-            "selfkd.methods.byot:BYOT", "exits on its stages learn from the network's logits and feature (ICCV 2019)"
+            "selfkd.methods.byot:BYOT", "exits on its stages learn from the network's logits and feature (2019)"
         ),
         "ecsd": Entry(
             "selfkd.methods.ecsd:ECSD", "light exits with attention learn from the network's logits and feature (2022)"
         ),
-        "beed": Entry(
-            "selfkd.methods.beed:BEED", "an ensemble of the network and its exits teaches them all (ACCV 2022)"
-        ),
+        "beed": Entry("selfkd.methods.beed:BEED", "an ensemble of the network and its exits teaches them all (2022)"),
         "dks": Entry("selfkd.methods.dks:DKS", "the network and two branches of its blocks teach each other (2019)"),
-        "frskd": Entry(
-            "selfkd.methods.frskd:FRSKD", "a self-teacher refines the network's maps and teaches it (CVPR 2021)"
-        ),
+        "frskd": Entry("selfkd.methods.frskd:FRSKD", "a self-teacher refines the network's maps and teaches it (2021)"),
         "one": Entry("selfkd.methods.one:ONE", "copies of its last stage learn from their gated ensemble (2018)"),
         "okddip": Entry(
-            "selfkd.methods.okddip:OKDDip", "a leader learns from peers, copies of its last stage that differ (2020)"
+            "selfkd.methods.okddip:OKDDip", "a leader learns from peers, which are copies of its last stage (2020)"
         ),
         "dcm": Entry("selfkd.methods.dcm:DCM", "DKS's branches on two networks, which teach each other (2020)"),
-        "ahbf": Entry("selfkd.methods.ahbf:AHBF", "deeper branches are fused step by step and teach each other (2023)"),
+        "ahbf": Entry(
+            "selfkd.methods.ahbf:AHBF", "deeper branches are fused step by step; a fusion teaches its parts (2023)"
+        ),
         "kd": Entry("selfkd.methods.kd:KD", "a trained network's softened predictions teach the network (2015)"),
-        "dml": Entry("selfkd.methods.dml:DML", "two networks learn from each other's predictions (CVPR 2018)"),
+        "dml": Entry("selfkd.methods.dml:DML", "two networks learn from each other's predictions (2018)"),
     },
     listing="'selfkd list methods' shows all",
     takes_own=True,

@@ -1,4 +1,4 @@
-"""AHBF: branches of growing depth are fused step by step; each fusion teaches the branches below it.
+"""AHBF: branches of growing depth are fused step by step; each fusion teaches the two parts that it is made of.
 
 Gong, Lin, Zhang, Shen, Li, Qiao, Ren, Li, Yu, Ma: Adaptive Hierarchy-Branch Fusion for Online Knowledge Distillation,
 AAAI 2023.
@@ -11,10 +11,11 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
-from selfkd.branches import BranchFusion, ExitOutput, last_stage_copy
+from selfkd.branches.branch_fusion import BranchFusion
+from selfkd.branches.exits import ExitOutput
+from selfkd.branches.stage_copies import last_stage_copy
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError
-from selfkd.losses import full_precision, softened_kl
+from selfkd.losses import softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.methods.ramp import RampUp
 from selfkd.option_checks import LARGEST_BRANCHES, LARGEST_TEMPERATURE, at_least, non_negative, positive
@@ -53,8 +54,8 @@ class AHBF(Method):
     Source: released code; the defaults are those of LOTH's release for ResNet-18.
     """
 
-    needs = Needs(own_blocks=True)
     group = "structure"
+    needs = Needs(own_blocks=True)
 
     def __init__(
         self,
@@ -84,25 +85,23 @@ class AHBF(Method):
         self.fusions = nn.ModuleDict({f"fusion{j}": BranchFusion(backbone.final_shape[0]) for j in steps})
         self.supervise(supervision, data, ("main", *self.branches, *self.fusions))
 
-    def prepare(self, batch: Batch, progress: Progress) -> None:
-        self.ramp.prepare(progress, batch.images.device)
+    def prepare_step(self, batch: Batch, progress: Progress) -> None:
+        self.ramp.update(progress, batch.images.device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        if self.training and len(batch.images) < 2:
-            raise BatchError("AHBF's gates normalise over the batch: a training batch needs at least 2 samples")
         logits = self._logits(self.backbone(batch.images))
-        zero = full_precision(logits["main"]).new_zeros(())
-        labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
-        fused = peers = zero
+        labels = self.label_losses(logits, batch)
 
+        to_parts, to_earlier = [], []
         for branch, (earlier, fusion) in zip(self.branches, pairwise(("main", *self.fusions)), strict=True):
             branch_BK, earlier_BK, fused_BK = logits[branch], logits[earlier], logits[fusion]
-            fused = fused + self._divergence(branch_BK, fused_BK) + self._divergence(earlier_BK, fused_BK)
-            peers = peers + self._divergence(earlier_BK, branch_BK)
+            to_parts += [self._divergence(branch_BK, fused_BK), self._divergence(earlier_BK, fused_BK)]
+            to_earlier.append(self._divergence(earlier_BK, branch_BK))
+        fused, branches = total(to_parts), total(to_earlier)
 
-        distillation = self.fused_weight * fused + self.peer_weight * peers
-        loss = labels + self.weight * self.ramp.weight * distillation
-        return StepOutput(loss, terms={"labels": labels, "fused": fused, "peers": peers}, logits=logits)
+        distillation = self.fused_weight * fused + self.peer_weight * branches
+        loss = labels + self.weight * self.ramp.value * distillation
+        return StepOutput(loss, terms={"labels": labels, "fused": fused, "branches": branches}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         return self._logits(self.backbone(images))

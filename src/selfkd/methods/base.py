@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput, TeacherRecord
 from selfkd.errors import BackboneError, BatchError, CheckpointError, OptionError, UserError, shown
+from selfkd.losses import total
 from selfkd.memories import Memory
 from selfkd.memories.base import check_memory_name
-from selfkd.methods.batch_checks import BatchChecks
+from selfkd.methods.batch_checks import BatchChecks, check_normalised_values
 from selfkd.methods.loop_checks import LoopChecks
 from selfkd.methods.network_checks import check_network
 from selfkd.supervision.base import Supervision
@@ -75,7 +76,7 @@ class Method(nn.Module, ABC):
     `state_dict` holds the weights alone. To save a loop and continue it, use `training_state`.
 
     A method whose heads learn from labels takes the keyword argument `supervision`, passes it to `supervise`, and calls
-    `label_loss` for each cross-entropy with the label.
+    `label_loss` for each cross-entropy with the label, or `label_losses` for their sum.
 
     Args:
         backbone: the staged network that will be deployed.
@@ -83,7 +84,8 @@ class Method(nn.Module, ABC):
         teacher: for a method that declares `Needs(teacher=True)`.
         peer: for a method that declares `Needs(peer=True)`.
     Attributes:
-        group: the kind of the method, one of `selfkd.methods.listing.GROUPS`; each method in `METHODS` names its own.
+        group: the kind of the method, one of `selfkd.methods.listing.GROUPS`. Each method in `METHODS` names its own; a
+            method that is not listed there needs none.
         needs: what the method needs from data and run; an instance's needs include those of its supervision.
         refused: reserved keyword arguments that the method does not take, each with the reason.
         teacher: the teacher, if there is one; it is not a submodule.
@@ -133,6 +135,7 @@ class Method(nn.Module, ABC):
             assert peer is not None
             shared = not {*map(id, peer.parameters())}.isdisjoint(map(id, backbone.parameters()))
             _check_second_network(backbone, "peer", peer, shared)
+            check_network(type(self), peer, "peer")
             self.peer = peer
         self.supervision: Supervision | None = None
         self.memories: dict[str, Memory] = {}
@@ -144,11 +147,11 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute the objective for one batch. Call the method itself instead: it checks the batch first."""
 
-    def prepare(self, batch: Batch, progress: Progress) -> None:
+    def prepare_step(self, batch: Batch, progress: Progress) -> None:
         """Prepare what `forward` reads beside the checked batch. Called before it; does nothing by default.
 
-        It is never a part of a compiled graph. A number that changes from epoch to epoch is made a tensor here, because
-        a compiled method would get a new graph for each value.
+        It is never a part of a compiled graph. A number that changes from epoch to epoch is made a tensor here
+        (`selfkd.supervision.epoch_number`).
         """
 
     @property
@@ -201,6 +204,17 @@ class Method(nn.Module, ABC):
         if self.supervision is None or head not in self.supervision.heads:
             raise UserError(f"{type(self).__name__} calls label_loss for {head!r}, which it does not name in supervise")
         return self.supervision.loss(head, logits, batch)
+
+    def label_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The sum of the cross-entropies of all heads that learn from labels.
+
+        Args:
+            logits: the logits of these heads, as for `label_loss`, and perhaps of others, by name.
+            batch: the batch of this step.
+        Returns: 0-d tensor in nat, float32 or wider.
+        """
+        heads = () if self.supervision is None else self.supervision.heads
+        return total(self.label_loss(head, logits[head], batch) for head in heads)
 
     def begin_epoch(self, progress: Progress) -> None:
         """Begin an epoch, and move the memories to the network's device. An epoch that was broken off begins anew.
@@ -369,6 +383,8 @@ class Method(nn.Module, ABC):
             self._checks.check_recorded()  # a loop without hooks has no other moment
             self._checks.clear()
         batch = self._checks(batch)
+        if self.training and len(batch.images) == 1:
+            check_normalised_values(self, batch.images)
         if self.needs.teacher:
             self.teacher.match(batch.images)
         if trains:
@@ -381,7 +397,7 @@ class Method(nn.Module, ABC):
                 memory.fetch(batch.indices, batch.host_indices)
         if self.supervision is not None:
             self.supervision.prepare(batch, progress)
-        self.prepare(batch, progress)
+        self.prepare_step(batch, progress)
         return batch
 
     @property

@@ -6,15 +6,20 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfkd.contract import Batch, DatasetInfo, Needs
 from selfkd.errors import BatchError
+from selfkd.eval_mode import eval_mode
 from selfkd.value_ranges import IndexRange, RecordedRange, readable_now
 
-__all__ = ["BatchChecks"]
+if TYPE_CHECKING:
+    from selfkd.methods.base import Method
+
+__all__ = ["BatchChecks", "check_normalised_values"]
 
 _TOLERANCE = 1e-2  # of the sum of soft labels, which may come in half precision
 _LABEL_ADVICE = "classes are numbered from 0; leave a sample without a class out of the batch"
@@ -184,6 +189,40 @@ class BatchChecks:
 
     def _wrong_sum(self, value: float, number: int) -> BatchError:
         return BatchError(f"a soft label in batch {number} of the epoch sums to {value:.4g}; {_SUM_ADVICE}")
+
+
+def check_normalised_values(method: Method, image: Tensor) -> None:
+    """Refuse to train with one image if a layer would normalise a single value of each channel over the batch.
+
+    A pass in eval mode, which changes nothing, finds the layers that `predict` reaches. Batch normalisation over
+    several processes is left out, because the other processes may have images, too.
+
+    Args:
+        method: the method, in training mode. Layers in eval mode do not normalise over the batch.
+        image: `[1, 3, H, W]`.
+    Raises: BatchError: naming the first such layer.
+    """
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    training = {name: each for name, each in method.named_modules() if isinstance(each, kinds) and each.training}
+    single: list[nn.Module] = []
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            single.append(layer)
+
+    handles = [layer.register_forward_pre_hook(look) for layer in training.values()]
+    try:
+        with torch.no_grad(), eval_mode(method):
+            method.predict(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if single:
+        name = next(name for name, layer in training.items() if layer is single[0])
+        raise BatchError(
+            f"{type(method).__name__} normalises over the batch, and its layer {name} has one value for each image and "
+            "channel: a training batch needs at least 2 samples"
+        )
 
 
 def _indices_of(batch: Batch) -> Iterator[tuple[str, Tensor]]:

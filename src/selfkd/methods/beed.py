@@ -13,10 +13,11 @@ from torch import Tensor
 from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.staged import Staged
 from selfkd.branches.exit_chains import bottleneck, exit_chains
+from selfkd.branches.exits import EXITS
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
-from selfkd.losses import full_precision, mean_squared_distance, softened_kl
+from selfkd.losses import full_precision, mean_squared_distance, softened_kl, total
 from selfkd.methods.exit_method import ExitMethod
-from selfkd.methods.exit_weights import EXITS, distillation_weights
+from selfkd.methods.exit_weights import distillation_weights
 from selfkd.option_checks import LARGEST_TEMPERATURE, non_negative, positive
 from selfkd.supervision.base import Supervision
 
@@ -67,24 +68,21 @@ class BEED(ExitMethod):
         self.supervise(supervision, data, EXITS)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        features, exits, logits = self.run_exits(batch)
+        features, exits, logits = self.run_exits(batch.images)
         maps = {**{head: each.feature for head, each in exits.items()}, "main": features.final}
-        teacher_BK = self._ensemble(logits).detach()
-        teacher_map = self._ensemble(maps).detach()
+        with torch.no_grad():
+            teacher_BK, teacher_map = self._ensemble(logits), self._ensemble(maps)
 
-        zero = teacher_BK.new_zeros(())
-        label, distillation, feature = zero, zero, zero
-        for head, weight in self.distillation_weights.items():
-            label = label + (2 - weight) * self.label_loss(head, logits[head], batch)
-            distillation = distillation + weight * softened_kl(logits[head], teacher_BK, self.temperature)
-            feature = feature + mean_squared_distance(maps[head], teacher_map)
+        weights = self.distillation_weights
+        labels = total((2 - weights[head]) * self.label_loss(head, logits[head], batch) for head in EXITS)
+        distillation = total(weights[head] * softened_kl(logits[head], teacher_BK, self.temperature) for head in EXITS)
+        feature = total(mean_squared_distance(maps[head], teacher_map) for head in EXITS)
         return StepOutput(
-            label + distillation + self.feature_weight * feature,
-            terms={"label": label, "distillation": distillation, "feature": feature},
+            labels + distillation + self.feature_weight * feature,
+            terms={"labels": labels, "distillation": distillation, "feature": feature},
             logits=logits,
         )
 
     def _ensemble(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """The weighted mean of all exits' logits, or of their maps."""
-        weighted = [weight * full_precision(outputs[head]) for head, weight in self.ensemble_weights.items()]
-        return torch.stack(weighted).sum(dim=0)
+        return total(weight * full_precision(outputs[head]) for head, weight in self.ensemble_weights.items())

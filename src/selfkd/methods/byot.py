@@ -13,12 +13,10 @@ from torch import Tensor, nn
 
 from selfkd.backbones.initialization import FAN_OUT
 from selfkd.backbones.staged import Staged
-from selfkd.branches import ExitOutput
 from selfkd.branches.exit_chains import bottleneck_step, narrow_step
-from selfkd.branches.exits import BRANCHES
+from selfkd.branches.exits import EXITS, ExitOutput
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
-from selfkd.errors import OptionError
-from selfkd.losses import full_precision, masked_squared_distance, softened_kl
+from selfkd.losses import masked_squared_distance, softened_kl, total
 from selfkd.methods.exit_method import ExitMethod
 from selfkd.option_checks import LARGEST_TEMPERATURE, non_negative, one_of, positive, unit_interval
 from selfkd.supervision.base import Supervision
@@ -78,9 +76,7 @@ class BYOT(ExitMethod):
         supervision: Supervision | None = None,
     ) -> None:
         super().__init__(backbone, data)
-        self.alpha = unit_interval("alpha", alpha)
-        if alpha == 1:
-            raise OptionError("alpha", alpha, reason="no head would learn from labels; choose a value below 1")
+        self.alpha = unit_interval("alpha", alpha, with_one=False)  # with 1 no head would learn from labels
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.feature_weight = non_negative("feature_weight", feature_weight)
         form = EXIT_FORMS[one_of("exit_form", exit_form, EXIT_FORMS)]
@@ -88,23 +84,20 @@ class BYOT(ExitMethod):
         chains = (form.chain(shape, backbone.final_shape) for shape in backbone.stage_shapes[:-1])
         self.build_exits(chains)
         FAN_OUT(self.branches)
-        self.supervise(supervision, data, ("main", *BRANCHES))
+        self.supervise(supervision, data, EXITS)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        features, exits, logits = self.run_exits(batch)
+        features, exits, logits = self.run_exits(batch.images)
         teacher_BK = features.logits.detach()
         teacher_feature = (features.final if self.compares_maps else features.pooled).detach()
 
-        zero = full_precision(features.logits).new_zeros(())
-        label = sum((self.label_loss(head, logits[head], batch) for head in ("main", *BRANCHES)), start=zero)
-        distillation = sum(
-            (softened_kl(each.logits, teacher_BK, self.temperature) for each in exits.values()), start=zero
+        labels = self.label_losses(logits, batch)
+        distillation = total(softened_kl(each.logits, teacher_BK, self.temperature) for each in exits.values())
+        feature = total(masked_squared_distance(self._feature(each), teacher_feature) for each in exits.values())
+        loss = (1 - self.alpha) * labels + self.alpha * distillation + self.feature_weight * feature
+        return StepOutput(
+            loss, terms={"labels": labels, "distillation": distillation, "feature": feature}, logits=logits
         )
-        feature = sum(
-            (masked_squared_distance(self._feature(each), teacher_feature) for each in exits.values()), start=zero
-        )
-        loss = (1 - self.alpha) * label + self.alpha * distillation + self.feature_weight * feature
-        return StepOutput(loss, terms={"label": label, "distillation": distillation, "feature": feature}, logits=logits)
 
     def _feature(self, exit_: ExitOutput) -> Tensor:
         return exit_.feature if self.compares_maps else exit_.feature.mean(dim=(2, 3))

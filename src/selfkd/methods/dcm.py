@@ -10,9 +10,9 @@ from itertools import product
 from torch import Tensor
 
 from selfkd.backbones.staged import Staged
-from selfkd.branches import DKSBranches
+from selfkd.branches.dks_branches import DKSBranches
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.losses import full_precision, softened_kl
+from selfkd.losses import softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.supervision.base import Supervision
 
@@ -61,12 +61,9 @@ class DCM(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         logits = self.predict(batch.images)
-        zero = full_precision(logits["main"]).new_zeros(())
-        labels = sum((self.label_loss(head, z_BK, batch) for head, z_BK in logits.items()), start=zero)
+        labels = self.label_losses(logits, batch)
         pairs = (*product(_OWN, _PEERS), *product(_PEERS, _OWN))
-        mutual = sum(
-            (softened_kl(logits[learner], logits[teacher].detach(), 1.0) for learner, teacher in pairs), start=zero
-        )
+        mutual = total(softened_kl(logits[learner], logits[teacher].detach(), 1.0) for learner, teacher in pairs)
         return StepOutput(labels + mutual, terms={"labels": labels, "mutual": mutual}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:

@@ -10,9 +10,9 @@ from itertools import permutations
 from torch import Tensor
 
 from selfkd.backbones.staged import Staged
-from selfkd.branches import DKSBranches
+from selfkd.branches.dks_branches import DKSBranches
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.losses import full_precision, softened_kl
+from selfkd.losses import softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.supervision.base import Supervision
 
@@ -55,12 +55,9 @@ class DKS(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         logits = self.predict(batch.images)
-        zero = full_precision(logits["main"]).new_zeros(())
-        labels = sum((self.label_loss(head, z_BK, batch) for head, z_BK in logits.items()), start=zero)
+        labels = self.label_losses(logits, batch)
         pairs = permutations(logits.values(), 2)
-        mutual = sum(
-            (softened_kl(learner_BK, teacher_BK.detach(), 1.0) for learner_BK, teacher_BK in pairs), start=zero
-        )
+        mutual = total(softened_kl(learner_BK, teacher_BK.detach(), 1.0) for learner_BK, teacher_BK in pairs)
         return StepOutput(labels + mutual, terms={"labels": labels, "mutual": mutual}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:

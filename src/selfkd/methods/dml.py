@@ -42,7 +42,7 @@ class DML(Method):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         logits = self.predict(batch.images)
         main_BK, peer_BK = logits["main"], logits["peer"]
-        labels = self.label_loss("main", main_BK, batch) + self.label_loss("peer", peer_BK, batch)
+        labels = self.label_losses(logits, batch)
         mutual = softened_kl(main_BK, peer_BK.detach(), 1.0) + softened_kl(peer_BK, main_BK.detach(), 1.0)
         return StepOutput(labels + mutual, terms={"labels": labels, "mutual": mutual}, logits=logits)
 

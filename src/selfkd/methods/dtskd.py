@@ -11,11 +11,11 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
-from selfkd.branches import DirectBranches, PooledFusionBranches
-from selfkd.branches.pooled_fusion import FUSIONS, LATERALS
+from selfkd.branches.exits import BRANCHES
+from selfkd.branches.pooled_fusion import FUSIONS, LATERALS, DirectBranches, PooledFusionBranches
 from selfkd.contract import Batch, DatasetInfo, Features, Progress, StepOutput
-from selfkd.errors import BatchError, OptionError
-from selfkd.losses import kl_to_target, softened_kl
+from selfkd.errors import OptionError
+from selfkd.losses import kl_to_target, softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.option_checks import (
     LARGEST_TEMPERATURE,
@@ -32,8 +32,6 @@ from selfkd.supervision.decay import DECAYS, Decay
 from selfkd.supervision.historical import PreviousPrediction
 
 __all__ = ["DTSKD"]
-
-_BRANCHES = tuple(f"branch{i}" for i in range(1, NUM_STAGES))
 
 
 class _HistoricalTeacher(PreviousPrediction):
@@ -111,7 +109,7 @@ class DTSKD(Method):
         epsilon: float = 1e-7,
     ) -> None:
         super().__init__(backbone, data)
-        heads = ("main", *_BRANCHES)
+        heads = ("main", *BRANCHES)
         self.historical_teacher = _HistoricalTeacher(decay, beta_max, beta_min, beta_offset)
         self.historical_weight = non_negative("historical_weight", historical_weight)
         self.structural_weight = non_negative("structural_weight", structural_weight)
@@ -144,23 +142,15 @@ class DTSKD(Method):
         self.supervise(self.historical_teacher, data, heads)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        if self.training and batch.images.shape[0] < 2:
-            raise BatchError("DTSKD's branches normalise over the batch: a training batch needs at least 2 samples")
         logits = self._logits(self.backbone(batch.images))
-        historical = sum(
-            (
-                weight * kl_to_target(logits[head], self.historical_teacher.target(head, batch), self.epsilon)
-                for head, weight in self.head_weights.items()
-            ),
-            start=logits["main"].new_zeros(()),
+        historical = total(
+            weight * kl_to_target(logits[head], self.historical_teacher.target(head, batch), self.epsilon)
+            for head, weight in self.head_weights.items()
         )
         teacher_BK = logits["main"].detach() if self.detach_teacher else logits["main"]
-        structural = sum(
-            (
-                softened_kl(logits[branch], teacher_BK, self.temperature, self.epsilon)
-                for branch in self.structural_branches
-            ),
-            start=logits["main"].new_zeros(()),
+        structural = total(
+            softened_kl(logits[branch], teacher_BK, self.temperature, self.epsilon)
+            for branch in self.structural_branches
         )
         loss = self.historical_weight * historical + self.structural_weight * structural
         return StepOutput(loss, terms={"historical": historical, "structural": structural}, logits=logits)

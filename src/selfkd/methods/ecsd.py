@@ -13,16 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
-from selfkd.branches.attention_mask import AttentionMask, normalised_separable_pair
-from selfkd.branches.exit_chains import Block, depthwise_separable, exit_chains, separable_pair
-from selfkd.branches.exits import BRANCHES
+from selfkd.branches.attention_mask import AttentionMask
+from selfkd.branches.exit_chains import Block, depthwise_separable, exit_chains
+from selfkd.branches.exits import BRANCHES, EXITS
+from selfkd.branches.separable import normalised_separable_pair, separable_pair
 from selfkd.contract import Batch, DatasetInfo, Progress, StepOutput
-from selfkd.losses import euclidean_distance, full_precision, soft_cross_entropy
+from selfkd.losses import euclidean_distance, full_precision, soft_cross_entropy, total
 from selfkd.methods.exit_method import ExitMethod
 from selfkd.option_checks import LARGEST_TEMPERATURE, non_negative, one_of, positive, unit_interval
 from selfkd.supervision.base import Supervision
 
 __all__ = ["ECSD"]
+
+
+def halving_depthwise_separable(channels: int) -> nn.Module:
+    """`depthwise_separable` with stride 2, which keeps the channels."""
+    return depthwise_separable(channels, channels, 2)
 
 
 class _ExitForm(NamedTuple):
@@ -34,14 +40,22 @@ class _ExitForm(NamedTuple):
 
 EXIT_FORMS: Mapping[str, _ExitForm] = {
     "official": _ExitForm(normalised_separable_pair, separable_pair),
-    "loth": _ExitForm(lambda channels: depthwise_separable(channels, channels, 2), depthwise_separable),
+    "loth": _ExitForm(halving_depthwise_separable, depthwise_separable),
 }
 """Forms of the exits by name."""
 
-TARGETS: Mapping[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
-    "deepest": lambda logits: logits["main"],
-    "mean": lambda logits: torch.stack([logits[head] for head in ("main", *BRANCHES)]).mean(dim=0),
-}
+
+def deepest(logits: Mapping[str, Tensor]) -> Tensor:
+    """The network's own logits."""
+    return logits["main"]
+
+
+def mean_of_exits(logits: Mapping[str, Tensor]) -> Tensor:
+    """The mean of the logits of the network and all exits."""
+    return torch.stack([logits[head] for head in EXITS]).mean(dim=0)
+
+
+TARGETS: Mapping[str, Callable[[Mapping[str, Tensor]], Tensor]] = {"deepest": deepest, "mean": mean_of_exits}
 """The logits that teach the exits, from those of all heads, by name."""
 _COMPARED = BRANCHES[:-1]
 """The exits whose feature learns; the deepest exit has no such term."""
@@ -92,34 +106,34 @@ class ECSD(ExitMethod):
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.target = TARGETS[one_of("target", target, TARGETS)]
         form = EXIT_FORMS[one_of("exit_form", exit_form, EXIT_FORMS)]
-        shapes = backbone.stage_shapes[:-1]
         masked_chains = (
             nn.Sequential(AttentionMask(form.halve(channels)), chain)
-            for (channels, _, _), chain in zip(shapes, exit_chains(backbone, form.block), strict=True)
+            for (channels, _, _), chain in zip(
+                backbone.stage_shapes[:-1], exit_chains(backbone, form.block), strict=True
+            )
         )
-        halved_maps = [((height + 1) // 2, (width + 1) // 2) for _, height, width in shapes]
-        self.build_exits(masked_chains, halved_maps)
+        self.build_exits(masked_chains)
         backbone.initialize_branches(self.branches)
         widths = backbone.final_shape[0], backbone.num_features
         self.adapters = nn.ModuleDict({head: nn.Linear(*widths) for head in _COMPARED})
-        self.supervise(supervision, data, ("main", *BRANCHES))
+        self.supervise(supervision, data, EXITS)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        features, exits, logits = self.run_exits(batch)
+        features, exits, logits = self.run_exits(batch.images)
         teacher_BK = (full_precision(self.target(logits)) / self.temperature).softmax(dim=1).detach()
         teacher_BD = features.pooled.detach()
 
-        label = self.label_loss("main", logits["main"], batch)
-        distillation = label.new_zeros(())
-        for head, exit_ in exits.items():
-            label = label + (1 - self.distillation_weight) * self.label_loss(head, exit_.logits, batch)
-            softened_BK = full_precision(exit_.logits) / self.temperature
-            distillation = distillation + soft_cross_entropy(softened_BK, teacher_BK)
-        feature = label.new_zeros(())
-        for head, adapter in self.adapters.items():
-            feature = feature + euclidean_distance(adapter(exits[head].feature.mean(dim=(2, 3))), teacher_BD)
+        exit_labels = total(self.label_loss(head, each.logits, batch) for head, each in exits.items())
+        labels = self.label_loss("main", logits["main"], batch) + (1 - self.distillation_weight) * exit_labels
+        distillation = total(
+            soft_cross_entropy(full_precision(each.logits) / self.temperature, teacher_BK) for each in exits.values()
+        )
+        feature = total(
+            euclidean_distance(adapter(exits[head].feature.mean(dim=(2, 3))), teacher_BD)
+            for head, adapter in self.adapters.items()
+        )
         return StepOutput(
-            label + self.distillation_weight * distillation + self.feature_weight * feature,
-            terms={"label": label, "distillation": distillation, "feature": feature},
+            labels + self.distillation_weight * distillation + self.feature_weight * feature,
+            terms={"labels": labels, "distillation": distillation, "feature": feature},
             logits=logits,
         )

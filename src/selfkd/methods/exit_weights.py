@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from selfkd.branches.exits import BRANCHES
+from selfkd.branches.exits import EXITS
 from selfkd.errors import OptionError
 from selfkd.option_checks import positive
 
-__all__ = ["EXITS", "distillation_weights"]
-
-EXITS = (*BRANCHES, "main")
-"""The exits' heads, shallowest first; the last is the network's own classifier."""
+__all__ = ["distillation_weights"]
 
 
 def distillation_weights(alpha: float, last_exponent: int) -> dict[str, float]:

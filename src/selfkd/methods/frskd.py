@@ -9,10 +9,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from selfkd.backbones.staged import Staged
-from selfkd.branches import SelfTeacher
+from selfkd.branches.self_teacher import SelfTeacher
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError
-from selfkd.losses import attention_distance, full_precision, softened_kl
+from selfkd.losses import attention_distance, softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.option_checks import LARGEST_SIZE, LARGEST_TEMPERATURE, at_least, non_negative, positive
 from selfkd.supervision.base import Supervision
@@ -71,36 +70,23 @@ class FRSKD(Method):
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.self_teacher = SelfTeacher(channels, data.num_classes, width_factor, depth)
         backbone.initialize_branches(self.self_teacher)
-        self._smallest_batch = 2 if backbone.final_shape[1:] == (1, 1) else 1
         self.supervise(supervision, data, ("main", "fusion"))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        if self.training and batch.images.shape[0] < self._smallest_batch:
-            raise BatchError(
-                "FRSKD's self-teacher normalises over the batch, and the network's last map has one pixel only: "
-                f"a training batch needs at least {self._smallest_batch} samples"
-            )
         features = self.backbone(batch.images)
         network_maps = _maps(features)
         refined_maps, teacher_BK = self.self_teacher(network_maps)
         logits = {"main": features.logits, "fusion": teacher_BK}
 
-        label = self.label_loss("main", features.logits, batch)
-        fusion = self.label_loss("fusion", teacher_BK, batch)
+        labels = self.label_losses(logits, batch)
         distillation = softened_kl(features.logits, teacher_BK.detach(), self.temperature)
-        attention = sum(
-            (
-                attention_distance(network_map, refined.detach())
-                for network_map, refined in zip(network_maps, refined_maps, strict=True)
-            ),
-            start=full_precision(features.logits).new_zeros(()),
+        attention = total(
+            attention_distance(network_map, refined.detach())
+            for network_map, refined in zip(network_maps, refined_maps, strict=True)
         )
-        loss = label + fusion + self.distillation_weight * distillation + self.attention_weight * attention
-        return StepOutput(
-            loss,
-            terms={"label": label, "fusion": fusion, "distillation": distillation, "attention": attention},
-            logits=logits,
-        )
+        loss = labels + self.distillation_weight * distillation + self.attention_weight * attention
+        terms = {"labels": labels, "distillation": distillation, "attention": attention}
+        return StepOutput(loss, terms=terms, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         features: Features = self.backbone(images)

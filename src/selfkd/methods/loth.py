@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
-from selfkd.branches import ExitFusion, StageExits
 from selfkd.branches.exit_chains import BLOCKS, exit_chains
-from selfkd.branches.exit_fusion import VECTOR_FUSIONS
+from selfkd.branches.exit_fusion import ExitFusion
+from selfkd.branches.exits import EXITS, StageExits
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError, OptionError
-from selfkd.losses import full_precision, softened_kl
+from selfkd.errors import OptionError
+from selfkd.losses import full_precision, softened_kl, total
 from selfkd.methods.base import Method
-from selfkd.methods.exit_weights import EXITS, distillation_weights
+from selfkd.methods.exit_weights import distillation_weights
 from selfkd.option_checks import LARGEST_SIZE, LARGEST_TEMPERATURE, at_least, non_negative, one_of, positive
 from selfkd.supervision.base import Supervision
 
@@ -84,15 +84,9 @@ class LOTH(Method):
         self.chains = StageExits(chains, channels, data.num_classes)
         backbone.initialize_branches(self.chains)
         self.fusion = ExitFusion(channels, (height, width), data.num_classes, fusion)
-        self._smallest_batch = 2 if fusion in VECTOR_FUSIONS or height * width == 1 else 1
         self.supervise(supervision, data, (*EXITS, "fusion"))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        if self.training and batch.images.shape[0] < self._smallest_batch:
-            raise BatchError(
-                "with this fusion and this size of maps LOTH normalises vectors over the batch: a training batch needs "
-                "at least 2 samples"
-            )
         logits = self._logits(self.backbone(batch.images))
         virtual_BK = full_precision(logits["fusion"])
         exits = {head: full_precision(logits[head]) for head in EXITS}
@@ -101,13 +95,10 @@ class LOTH(Method):
         to_teacher = self.label_loss("fusion", virtual_BK, batch) + self._divergence(virtual_BK, mean_BK)
 
         teacher_BK = virtual_BK.detach()
-        to_students = sum(
-            (
-                (2 - self.teacher_weights[head]) * self.label_loss(head, exit_BK, batch)
-                + self.teacher_weights[head] * self._divergence(exit_BK, teacher_BK)
-                for head, exit_BK in exits.items()
-            ),
-            start=virtual_BK.new_zeros(()),
+        to_students = total(
+            (2 - self.teacher_weights[head]) * self.label_loss(head, exit_BK, batch)
+            + self.teacher_weights[head] * self._divergence(exit_BK, teacher_BK)
+            for head, exit_BK in exits.items()
         )
         return StepOutput(to_teacher + to_students, terms={"exits": to_students, "fusion": to_teacher}, logits=logits)
 
@@ -115,13 +106,11 @@ class LOTH(Method):
         return self._logits(self.backbone(images))
 
     def exits(self) -> Mapping[str, nn.Module]:
-        """The plain network as "main", and the networks that end at an exit as "branch1" to "branch3".
-
-        They share their tensors with the method. Setting their train or eval mode does not change the method's.
+        """The plain network as "main", and the networks that end at an exit, which share their tensors with the method.
 
         Raises: BackboneError: if the network cannot be cut after a stage; `deployed()` works nevertheless.
         """
-        return {**super().exits(), **self.chains.deployed(self.backbone)}
+        return self.chains.deployed(self.backbone)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [

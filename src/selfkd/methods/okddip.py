@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
-from selfkd.branches import PeerAttention, last_stage_copy
+from selfkd.branches.peer_attention import PeerAttention
+from selfkd.branches.stage_copies import last_stage_copy
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
-from selfkd.losses import full_precision, softened_kl
+from selfkd.losses import full_precision, softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.methods.ramp import RampUp
 from selfkd.option_checks import LARGEST_BRANCHES, LARGEST_TEMPERATURE, at_least, non_negative, positive
@@ -44,8 +45,8 @@ class OKDDip(Method):
     Source: released code, the form with branches; its ramp is made for 300 epochs.
     """
 
-    needs = Needs(own_blocks=True)
     group = "structure"
+    needs = Needs(own_blocks=True)
 
     def __init__(
         self,
@@ -63,34 +64,35 @@ class OKDDip(Method):
         self.temperature = positive("temperature", temperature, LARGEST_TEMPERATURE)
         self.weight = non_negative("weight", weight)
         self.ramp = RampUp(ramp_share)
-        self.peers = nn.ModuleDict({f"branch{a}": last_stage_copy(backbone) for a in range(1, branches)})
+        self.branches = nn.ModuleDict({f"branch{a}": last_stage_copy(backbone) for a in range(1, branches)})
         self.attention = PeerAttention(backbone.final_shape[0])
-        self.supervise(supervision, data, ("main", *self.peers))
+        self.supervise(supervision, data, ("main", *self.branches))
 
-    def prepare(self, batch: Batch, progress: Progress) -> None:
-        self.ramp.prepare(progress, batch.images.device)
+    def prepare_step(self, batch: Batch, progress: Progress) -> None:
+        self.ramp.update(progress, batch.images.device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         features = self.backbone(batch.images)
-        peers = [peer(features.stages[-2]) for peer in self.peers.values()]
-        logits = {"main": features.logits, **{head: each.logits for head, each in zip(self.peers, peers, strict=True)}}
-        zero = full_precision(logits["main"]).new_zeros(())
-        labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
+        peers = [peer(features.stages[-2]) for peer in self.branches.values()]
+        logits = {
+            "main": features.logits,
+            **{head: each.logits for head, each in zip(self.branches, peers, strict=True)},
+        }
+        labels = self.label_losses(logits, batch)
 
         targets = self.attention([each.feature.mean(dim=(2, 3)) for each in peers], [each.logits for each in peers])
-        to_peers = sum(
-            (self._divergence(each.logits, target_BK) for each, target_BK in zip(peers, targets, strict=True)),
-            start=zero,
+        to_peers = total(
+            self._divergence(each.logits, target_BK) for each, target_BK in zip(peers, targets, strict=True)
         )
         mean_BK = torch.stack([full_precision(each.logits) for each in peers]).mean(dim=0)
         to_leader = self._divergence(features.logits, mean_BK)
 
-        loss = labels + self.weight * self.ramp.weight * (to_peers + to_leader)
+        loss = labels + self.weight * self.ramp.value * (to_peers + to_leader)
         return StepOutput(loss, terms={"labels": labels, "peers": to_peers, "leader": to_leader}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:
         features = self.backbone(images)
-        peers = {head: peer(features.stages[-2]).logits for head, peer in self.peers.items()}
+        peers = {head: peer(features.stages[-2]).logits for head, peer in self.branches.items()}
         return {"main": features.logits, **peers}
 
     def _divergence(self, student_BK: Tensor, teacher_BK: Tensor) -> Tensor:

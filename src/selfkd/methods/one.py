@@ -8,10 +8,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from selfkd.backbones.staged import Staged
-from selfkd.branches import Gate, last_stage_copy
+from selfkd.branches.gates import Gate
+from selfkd.branches.stage_copies import last_stage_copy
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError
-from selfkd.losses import full_precision, softened_kl
+from selfkd.losses import softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.methods.ramp import RampUp
 from selfkd.option_checks import LARGEST_BRANCHES, LARGEST_TEMPERATURE, at_least, positive
@@ -41,8 +41,8 @@ class ONE(Method):
     Source: released code, whose ramp is made for 300 epochs.
     """
 
-    needs = Needs(own_blocks=True)
     group = "structure"
+    needs = Needs(own_blocks=True)
 
     def __init__(
         self,
@@ -62,21 +62,18 @@ class ONE(Method):
         self.gate = Gate(backbone.stage_shapes[-2][0], branches)
         self.supervise(supervision, data, ("main", *self.branches, "fusion"))
 
-    def prepare(self, batch: Batch, progress: Progress) -> None:
-        self.ramp.prepare(progress, batch.images.device)
+    def prepare_step(self, batch: Batch, progress: Progress) -> None:
+        self.ramp.update(progress, batch.images.device)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        if self.training and len(batch.images) < 2:
-            raise BatchError("ONE's gate normalises over the batch: a training batch needs at least 2 samples")
         logits = self._logits(self.backbone(batch.images))
-        zero = full_precision(logits["main"]).new_zeros(())
-        labels = sum((self.label_loss(head, each_BK, batch) for head, each_BK in logits.items()), start=zero)
+        labels = self.label_losses(logits, batch)
 
         teacher_BK = logits["fusion"].detach()
-        distillation = sum(
-            (softened_kl(logits[head], teacher_BK, self.temperature) for head in ("main", *self.branches)), start=zero
+        distillation = total(
+            softened_kl(logits[head], teacher_BK, self.temperature) for head in ("main", *self.branches)
         )
-        loss = labels + self.ramp.weight * distillation
+        loss = labels + self.ramp.value * distillation
         return StepOutput(loss, terms={"labels": labels, "distillation": distillation}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:

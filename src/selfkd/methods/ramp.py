@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-
 from selfkd.contract import Progress
 from selfkd.option_checks import positive
+from selfkd.supervision.epoch_number import EpochNumber
 
 __all__ = ["RampUp", "ramp"]
 
@@ -24,28 +22,17 @@ def ramp(epoch: int, ramp_epochs: float) -> float:
     return math.exp(-5 * (1 - min(epoch, ramp_epochs) / ramp_epochs) ** 2)
 
 
-class RampUp:
+class RampUp(EpochNumber):
     """The ramp's weight in the current epoch, as a tensor.
-
-    A number would give a compiled method a new graph in every epoch. So a method calls `prepare` in its own `prepare`,
-    and multiplies by `weight` in `forward`.
 
     Args:
         share: share of all epochs after which the weight is 1, in (0, 1].
-    Attributes:
-        weight: 0-d float32 tensor, set by `prepare`.
     Raises: OptionError: if `share` is out of range.
     """
 
-    weight: Tensor
-
     def __init__(self, share: float) -> None:
+        super().__init__(self._weight)
         self.share = positive("ramp_share", share, 1)
-        self._weight_of: tuple[int, int, torch.device] | None = None
 
-    def prepare(self, progress: Progress, device: torch.device) -> None:
-        """Set the weight, once per epoch, so that no step waits for the device."""
-        key = (progress.epoch, progress.total_epochs, device)
-        if key != self._weight_of:
-            weight = ramp(progress.epoch, self.share * progress.total_epochs)
-            self._weight_of, self.weight = key, torch.full((), weight, dtype=torch.float32, device=device)
+    def _weight(self, progress: Progress) -> float:
+        return ramp(progress.epoch, self.share * progress.total_epochs)

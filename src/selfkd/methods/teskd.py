@@ -10,10 +10,9 @@ from typing import Literal
 from torch import Tensor
 
 from selfkd.backbones.staged import NUM_STAGES, Staged
-from selfkd.branches import TopDownStudents
+from selfkd.branches.top_down_students import TopDownStudents
 from selfkd.contract import Batch, DatasetInfo, Features, Needs, Progress, StepOutput
-from selfkd.errors import BatchError
-from selfkd.losses import full_precision, masked_squared_distance, softened_kl
+from selfkd.losses import masked_squared_distance, softened_kl, total
 from selfkd.methods.base import Method
 from selfkd.option_checks import (
     LARGEST_SIZE,
@@ -110,26 +109,17 @@ class TESKD(Method):
             top_lateral,
         )
         backbone.initialize_branches(self.students)
-        self._smallest_batch = 2 if backbone.stage_shapes[-1][1:] == (1, 1) else 1
         self.supervise(supervision, data, ("main", *(f"branch{number}" for number in numbers)))
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        if self.training and batch.images.shape[0] < self._smallest_batch:
-            raise BatchError(
-                "TESKD's students normalise over the batch, and the last stage has one pixel only: a training batch "
-                f"needs at least {self._smallest_batch} samples"
-            )
         features = self.backbone(batch.images)
         pooled, students = self.students(features.stages)
         logits = {"main": features.logits, **students}
         teacher_BK = features.logits.detach() if self.detach_teacher else features.logits
         teacher_BD = features.pooled.detach()
-        zero = full_precision(features.logits).new_zeros(())
-        label = sum((self.label_loss(head, z, batch) for head, z in logits.items()), start=zero)
-        distillation = sum(
-            (softened_kl(z, teacher_BK, self.temperature, self.epsilon) for z in students.values()), start=zero
-        )
-        feature = sum((masked_squared_distance(each, teacher_BD) for each in pooled.values()), start=zero)
+        label = self.label_losses(logits, batch)
+        distillation = total(softened_kl(z, teacher_BK, self.temperature, self.epsilon) for z in students.values())
+        feature = total(masked_squared_distance(each, teacher_BD) for each in pooled.values())
         loss = self.label_weight * label + self.distillation_weight * distillation + self.feature_weight * feature
         return StepOutput(
             loss,

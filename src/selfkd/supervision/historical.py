@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from selfkd.contract import Batch, DatasetInfo, Needs, Progress, StepOutput
@@ -15,6 +14,7 @@ from selfkd.memories import History, Memory
 from selfkd.option_checks import one_of, unit_interval
 from selfkd.supervision.base import Supervision
 from selfkd.supervision.decay import DECAYS, fixed
+from selfkd.supervision.epoch_number import EpochNumber
 
 __all__ = ["Historical", "PreviousPrediction"]
 
@@ -35,8 +35,8 @@ class PreviousPrediction(Supervision):
 
     _history: History
     _targets: Mapping[str, Tensor]
-    _shares_of: tuple[int, int, torch.device] | None = None
-    _shares: tuple[Tensor, Tensor]
+    _label_share: EpochNumber
+    _past_share: EpochNumber
 
     @abstractmethod
     def label_share(self, progress: Progress) -> float:
@@ -45,6 +45,7 @@ class PreviousPrediction(Supervision):
     def bind(self, data: DatasetInfo, heads: Sequence[str]) -> None:
         super().bind(data, heads)
         self._history = History(data.num_samples, data.num_classes, self.heads)
+        self._label_share, self._past_share = EpochNumber(self.label_share), EpochNumber(self._rest)
 
     @property
     def memories(self) -> Mapping[str, Memory]:
@@ -52,10 +53,14 @@ class PreviousPrediction(Supervision):
 
     def prepare(self, batch: Batch, progress: Progress) -> None:
         assert batch.indices is not None  # the method has checked this
-        label_share, past_share = self._shares_in(progress, batch.labels.device)
+        for share in (self._label_share, self._past_share):
+            share.update(progress, batch.labels.device)
         label_BK = label_probabilities(batch.labels, self.num_classes)
         past = self._history.read(batch.indices, batch.labels)
-        self._targets = {head: label_share * label_BK + past_share * past_BK for head, past_BK in past.items()}
+        self._targets = {
+            head: self._label_share.value * label_BK + self._past_share.value * past_BK
+            for head, past_BK in past.items()
+        }
 
     def target(self, head: str, batch: Batch) -> Tensor:
         return self._targets[head]
@@ -67,16 +72,9 @@ class PreviousPrediction(Supervision):
         on_host = None if batch.host_indices is None else batch.for_images(batch.host_indices, first)
         self._history.write(batch.for_images(batch.indices, first), predicted, on_host)
 
-    def _shares_in(self, progress: Progress, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Beta and 1 - beta as tensors on the device, made once per epoch, so that no step waits for the device."""
-        key = (progress.epoch, progress.total_epochs, device)
-        if key != self._shares_of:
-            beta = self.label_share(progress)
-            label_share, past_share = (
-                torch.full((), share, dtype=torch.float32, device=device) for share in (beta, 1 - beta)
-            )
-            self._shares_of, self._shares = key, (label_share, past_share)
-        return self._shares
+    def _rest(self, progress: Progress) -> float:
+        """The share of the previous prediction, 1 - beta."""
+        return 1 - self.label_share(progress)
 
 
 class Historical(PreviousPrediction):
