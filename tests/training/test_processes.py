@@ -133,6 +133,7 @@ def test_more_steps_exchange_nothing_more(tmp_path):
             "name": f"by-{batch_size}",
             "backbone.width": 8,
             "trainer.epochs": 2,
+            "data.train_per_class": 20,  # of 200 samples: 4 steps, or 20
             "loader.batch_size": batch_size,
         }
         files.append(tmp_path / f"{batch_size}.yaml")
