@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 import golden
 import selfkd
@@ -57,34 +55,7 @@ def given_outputs(method: Method) -> GivenOutputs:
     return GivenOutputs({head: z[head] for head in HEADS}, maps, pooled)
 
 
-def gradients(loss: Tensor, given: GivenOutputs) -> dict[str, Tensor]:
-    """The gradient of every tensor that has one, by name."""
-    leaves = given.leaves
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    return {name: each for name, each in zip(leaves, found, strict=True) if each is not None}
-
-
-def assert_same_step(output: selfkd.StepOutput, loss: Tensor, given: GivenOutputs) -> None:
-    """Check a step's loss, and its gradients for all given tensors, against another computation of the loss."""
-    torch.testing.assert_close(output.loss, loss)
-    expected = gradients(loss, given)
-    torch.testing.assert_close(gradients(output.loss, given), expected)
-
-
 def on_resnet18(name: str, num_classes: int, **options: Any) -> Method:
     """A method on the ResNet-18 of the papers, in eval mode."""
     backbone = selfkd.create_backbone("resnet18_cifar", num_classes)
     return selfkd.create_method(name, backbone, selfkd.DatasetInfo(50_000, num_classes), **options).eval()
-
-
-def parameters_of(*modules: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
-
-
-def multiply_adds(predict: Callable[[Tensor], object]) -> int:
-    """Of convolutions and linear layers, for one image of 32x32."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        predict(torch.zeros(1, 3, 32, 32))
-    return int(counter.get_total_flops()) // 2

@@ -1,11 +1,16 @@
-"""Losses as sums over samples and classes, for tests of methods. Gradient flows through both arguments."""
+"""Losses as sums over samples and classes, for tests of methods, and the check of a method's loss against them.
+
+Gradient flows through both arguments of a loss.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-__all__ = ["cross_entropy", "divergence"]
+__all__ = ["assert_same_loss", "cross_entropy", "divergence", "gradients"]
 
 
 def _probabilities(logits_K: Tensor, temperature: float) -> list[Tensor]:
@@ -26,3 +31,15 @@ def divergence(student_BK: Tensor, teacher_BK: Tensor, temperature: float = 1) -
         student, teacher = (_probabilities(each, temperature) for each in (student_K, teacher_K))
         samples.append(sum(t * (t / s).log() for s, t in zip(student, teacher, strict=True)))
     return temperature**2 * torch.stack(samples).mean()
+
+
+def gradients(loss: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The gradient of every tensor that has one, by name."""
+    found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
+    return {name: each for name, each in zip(tensors, found, strict=True) if each is not None}
+
+
+def assert_same_loss(loss: Tensor, expected: Tensor, tensors: Mapping[str, Tensor]) -> None:
+    """Check a loss, and its gradients for tensors by name, against another computation of the loss."""
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(gradients(loss, tensors), gradients(expected, tensors))

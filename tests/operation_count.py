@@ -1,4 +1,4 @@
-"""Multiply-adds of convolutions and linear layers, and as the papers' tables count them where these do not suffice.
+"""Numbers of parameters and multiply-adds, and operations as the papers' tables count them.
 
 DTSKD's Table 2 was made with ptflops (specification, section 4). Beside multiply-adds it counts an operation for every
 bias that is added and every value that an average pooling takes, and two for every value that is normalised. Of ReLU
@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from selfkd.methods.base import Method
 
 aten = torch.ops.aten
 Shape = Sequence[int]
@@ -43,10 +46,22 @@ _OPERATIONS = {
 }
 
 
-def multiply_adds(compute: Callable[[torch.Tensor], object]) -> int:
-    """Of convolutions and linear layers, for one image of 32x32; the network is in eval mode."""
+def parameters_of(*modules: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def added_parameters(method: Method) -> int:
+    """Number of a method's parameters beside those of the network that it deploys."""
+    return parameters_of(method) - parameters_of(method.backbone)
+
+
+def multiply_adds(
+    compute: Callable[[torch.Tensor], object], size: Sequence[int] = (3, 32, 32), device: str = "cpu"
+) -> int:
+    """Of convolutions and linear layers, for one image of a size; the network is in eval mode."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        compute(torch.zeros(1, 3, 32, 32))
+        compute(torch.zeros(1, *size, device=device))
     return int(counter.get_total_flops()) // 2
 
 

@@ -1,7 +1,7 @@
 """Every method of the table, with what it needs: a teacher, a peer, a run of a teacher; and small networks for them."""
 
 import copy
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "another",
     "batch_for",
     "create_method",
+    "declared_facts",
     "overrides",
     "small_width",
 ]
@@ -83,33 +84,20 @@ def another(backbone: Staged) -> Staged:
     return network
 
 
-def _smallest(name: str) -> Method:
-    """The method on a small network, with all that it can need."""
-    with torch.random.fork_rng():
-        backbone = selfkd.create_backbone("resnet18_cifar", 2, width=8, input_size=16)
-        return create_method(name, backbone, selfkd.DatasetInfo(2, 2, labels=(0, 1)))
+def declared_facts(name: str) -> set[str]:
+    """What a method declares: needs that are not the defaults, methods of `Method` that it overrides, and memories."""
+    method = METHODS.load(name)
+    needs = {f"{field.name}={getattr(method.needs, field.name)}" for field in fields(Needs)}
+    overridden = {key for key, value in vars(Method).items() if callable(value) and getattr(method, key) is not value}
+    public = {key for key in overridden if not key.startswith("_")} - Method.__abstractmethods__
+    remembers = {"memories"} if name in REMEMBERING else set()
+    return (needs - {f"{field.name}={field.default}" for field in fields(Needs)}) | public | remembers
 
 
-def _kind(method: Method) -> tuple[bool, Needs]:
-    """Whether it remembers predictions by default, and what it needs beside a network of some form."""
-    return bool(method.memories), replace(method.needs, stages="any", own_blocks=False)
-
-
-def _costs(method: Method) -> tuple[bool, int]:
-    """Whether it has a single head, and the number of its parameters."""
-    heads = method.supervision.heads if method.supervision else ()
-    return len(heads) < 2, sum(parameter.numel() for parameter in method.parameters())
-
-
-_BUILT = {name: _smallest(name) for name in METHODS}
-REMEMBERING = [name for name in METHODS if _BUILT[name].memories]
+REMEMBERING = ("ps_kd", "dtskd")
 """Methods that remember predictions by default."""
 FORGETTING = [name for name in METHODS if name not in REMEMBERING]
-REPRESENTATIVES = [
-    min((name for name in METHODS if _kind(_BUILT[name]) == kind), key=lambda name: _costs(_BUILT[name]))
-    for kind in dict.fromkeys(map(_kind, _BUILT.values()))
-]
-"""The smallest method of each kind, one with several heads if there is one: one that forgets, one that remembers, one
-with a teacher, one with a peer, ..."""
+REPRESENTATIVES = ("teskd", "dtskd", "loth", "one", "kd", "dml")
+"""A few methods that together have all declared facts; tests/contracts/test_representatives.py holds this."""
 EVERY_METHOD = [pytest.param(name, marks=() if name in REPRESENTATIVES else pytest.mark.slow) for name in METHODS]
 """For tests that train: `make test` runs the representatives, and the slow tests run all others."""

@@ -4,18 +4,9 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 import golden
 import selfkd
-from exit_outputs import (
-    BATCH,
-    DATA,
-    HEADS,
-    START,
-    assert_same_step,
-    given_outputs,
-    gradients,
-    multiply_adds,
-    on_resnet18,
-    parameters_of,
-)
+from exit_outputs import BATCH, DATA, HEADS, START, given_outputs, on_resnet18
+from naive_losses import assert_same_loss, gradients
+from operation_count import multiply_adds, parameters_of
 from selfkd.errors import OptionError
 
 
@@ -41,8 +32,8 @@ def test_the_loss_and_all_gradients_are_those_of_a_naive_loop(backbone):
     options = {"alpha": 1.2, "beta": 0.7, "temperature": 2.0, "feature_weight": 3.0}
     method = selfkd.create_method("beed", backbone, DATA, **options)
     given = given_outputs(method)
-    assert_same_step(method(BATCH, START), naive_loss(given, **options), given)
-    learning = set(gradients(method(BATCH, START).loss, given))
+    assert_same_loss(method(BATCH, START).loss, naive_loss(given, **options), given.leaves)
+    learning = set(gradients(method(BATCH, START).loss, given.leaves))
     assert learning == {*HEADS, *(f"map of {head}" for head in HEADS)}, "the network and its last map learn, too"
 
 

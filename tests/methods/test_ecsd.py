@@ -6,18 +6,9 @@ from torch.nn.functional import cross_entropy, log_softmax, softmax
 
 import golden
 import selfkd
-from exit_outputs import (
-    BATCH,
-    DATA,
-    HEADS,
-    START,
-    assert_same_step,
-    given_outputs,
-    gradients,
-    multiply_adds,
-    on_resnet18,
-    parameters_of,
-)
+from exit_outputs import BATCH, DATA, HEADS, START, given_outputs, on_resnet18
+from naive_losses import assert_same_loss, gradients
+from operation_count import multiply_adds, parameters_of
 from selfkd.errors import BatchError, OptionError
 from selfkd.methods.ecsd import ECSD, EXIT_FORMS, TARGETS
 
@@ -46,7 +37,7 @@ def test_the_loss_and_all_gradients_are_those_of_a_naive_loop(backbone, target):
     options = {"target": target, "distillation_weight": 0.4, "feature_weight": 0.5, "temperature": 2.0}
     method = selfkd.create_method("ecsd", backbone, DATA, **options)
     given = given_outputs(method)
-    assert_same_step(method(BATCH, START), naive_loss(given, method.adapters, **options), given)
+    assert_same_loss(method(BATCH, START).loss, naive_loss(given, method.adapters, **options), given.leaves)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -57,10 +48,10 @@ def test_the_network_learns_from_labels_alone(backbone, target):
     output = method(BATCH, START)
     z = given.logits["main"]
     own = torch.autograd.grad(cross_entropy(z, golden.LABELS), z)[0]
-    found = gradients(output.loss, given)
+    found = gradients(output.loss, given.leaves)
     torch.testing.assert_close(found.pop("main"), own)
     assert set(found) == {*HEADS[:3], "map of branch1", "map of branch2"}
-    assert set(gradients(method(BATCH, START).terms["distillation"], given)) == set(HEADS[:3])
+    assert set(gradients(method(BATCH, START).terms["distillation"], given.leaves)) == set(HEADS[:3])
 
 
 def test_the_adapters_learn(backbone, batch, data):

@@ -22,10 +22,18 @@ STEP = 0.005
 LOGITS, TOTAL, TERM = 0.015, 0.001, 0.015
 """Of a whole network in bfloat16: L2 error of its logits, errors of the loss and of its terms, all relative; measured
 0.0052, 0.0003 and 0.0044 at most."""
-LOSS_IN_FLOAT16, TERM_IN_FLOAT16, GRADIENT_IN_FLOAT16 = 0.002, 0.0025, 0.15
+LOSS_IN_FLOAT16, TERM_IN_FLOAT16, GRADIENT_IN_FLOAT16 = 0.0002, 0.0005, 0.15
 """Of a small network in float16 against float32: errors of the loss and of its terms, L2 error of all gradients, all
-relative; measured 0.0006, 0.0008 and 0.045 at most: the first two in FRSKD's attention on maps of four positions, the
-last where rounding takes a value across a ReLU's corner."""
+relative; measured 0.00009, 0.00025 and 0.045 at most, the last where rounding takes a value across a ReLU's corner."""
+WIDER_IN_FLOAT16 = {
+    "beed": (0.0012, 0.0025),
+    "frskd": (0.002, 0.0025),
+    "one": (0.0005, 0.0005),
+    "okddip": (0.0005, 0.0005),
+    "ahbf": (0.0005, 0.0025),
+}
+"""The first two of them for methods with larger errors. Measured: BEED 0.0004 and 0.0008; FRSKD 0.0006 and 0.0008, in
+the attention on maps of four positions; ONE and OKDDip 0.0002 and 0.0002; AHBF 0.0002 and 0.0008."""
 
 
 def golden_step(name, backbone, dtype):
@@ -139,9 +147,10 @@ def step_on_large_features(name, half):
 def test_large_features_in_float16_with_a_gradient_scaler(name):
     exact, exact_gradient = step_on_large_features(name, half=False)
     output, gradient = step_on_large_features(name, half=True)
-    assert output.loss.item() == pytest.approx(exact.loss.item(), rel=LOSS_IN_FLOAT16)
+    of_loss, of_term = WIDER_IN_FLOAT16.get(name, (LOSS_IN_FLOAT16, TERM_IN_FLOAT16))
+    assert output.loss.item() == pytest.approx(exact.loss.item(), rel=of_loss)
     for term, value in exact.terms.items():
-        assert output.terms[term].item() == pytest.approx(value.item(), rel=TERM_IN_FLOAT16)
+        assert output.terms[term].item() == pytest.approx(value.item(), rel=of_term)
     assert (gradient - exact_gradient).norm() < GRADIENT_IN_FLOAT16 * exact_gradient.norm()
 
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from torch.utils.flop_counter import FlopCounterMode
 
 import golden
 import golden_steps
 import selfkd
 from literal_teskd import literal
+from operation_count import multiply_adds, parameters_of
 from selfkd.errors import BackboneError, BatchError, OptionError
 
 HEADS = ("main", "branch1", "branch2", "branch3")
@@ -146,13 +146,13 @@ PARAMETERS = {
 def test_training_networks_have_the_published_sizes(name):
     method = on(name)
     total, students = PARAMETERS[name]
-    assert sum(parameter.numel() for parameter in method.parameters()) == total
-    assert sum(parameter.numel() for parameter in method.students.parameters()) == students
+    assert parameters_of(method) == total
+    assert parameters_of(method.students) == students
 
 
 def test_the_imagenet_network_has_the_published_size():
     method = on("resnet18", num_classes=1000, input_size=224)
-    assert sum(parameter.numel() for parameter in method.parameters()) == 38_905_312
+    assert parameters_of(method) == 38_905_312
     assert method.backbone.stage_shapes == ((64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7))
 
 
@@ -169,10 +169,7 @@ MEGA_MACS = {
 
 
 def mega_macs(method):
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        method.predict(torch.zeros(1, *method.backbone.input_size, device="meta"))
-    return counter.get_total_flops() / 2e6
+    return multiply_adds(method.predict, method.backbone.input_size, "meta") / 1e6
 
 
 @pytest.mark.parametrize("name", MEGA_MACS)
@@ -201,8 +198,8 @@ def test_the_papers_width_makes_a_bottleneck_network_huge_and_the_option_makes_i
         data = selfkd.DatasetInfo(50_000, 100)
         papers = selfkd.create_method("teskd", backbone, data)
         narrow = selfkd.create_method("teskd", backbone, data, student_width=512)
-    assert sum(parameter.numel() for parameter in papers.parameters()) == pytest.approx(434.9e6, abs=0.05e6)
-    assert sum(parameter.numel() for parameter in narrow.parameters()) < 60e6
+    assert parameters_of(papers) == pytest.approx(434.9e6, abs=0.05e6)
+    assert parameters_of(narrow) < 60e6
 
 
 def test_every_part_learns(backbone, batch, data):

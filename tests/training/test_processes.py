@@ -29,10 +29,11 @@ TEACHER = {
     "teacher.method": "frozen_norm:plain",
     "teacher.name": "teacher",
 }
-# Two methods have feature losses that are sums or norms over the batch of one process, not means
-# (docs/many-processes.md). With the default alpha, rounding takes a value of BYOT across a ReLU's corner here.
+# The feature losses of BYOT and ECSD are a sum and a norm over the batch of one process, not means; TESKD's sum has too
+# small a weight to matter here (docs/many-processes.md). BYOT at width 8 agrees to 1e-15 in float64, but in float32
+# rounding takes a value across a ReLU's corner, which changes a momentum by 0.002; at width 4 float32 agrees, too.
 COMPARABLE = {
-    "byot": {"method.feature_weight": 0.0, "method.alpha": 0.5},
+    "byot": {"method.feature_weight": 0.0, "backbone.width": 4},
     "ecsd": {"method.feature_weight": 0.0},
 }
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"} | {
@@ -132,6 +133,7 @@ def test_more_steps_exchange_nothing_more(tmp_path):
             "name": f"by-{batch_size}",
             "backbone.width": 8,
             "trainer.epochs": 2,
+            "data.train_per_class": 20,  # of 200 samples: 4 steps, or 20
             "loader.batch_size": batch_size,
         }
         files.append(tmp_path / f"{batch_size}.yaml")
