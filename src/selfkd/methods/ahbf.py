@@ -39,10 +39,10 @@ class AHBF(Method):
     Args:
         backbone: the staged network that will be deployed; it must build new stages (`Staged.new_stage`).
         data: facts about the training set.
-        branches: number of branches m, at least 2: the network itself and the deeper ones.
-        depth_step: blocks that each branch has more than the branch before, at least 1.
-        fused_weight: weight of what a fusion teaches its two parts, the paper's lambda_1, >= 0.
-        peer_weight: weight of what a branch teaches the fusion before it, the paper's lambda_2, >= 0.
+        branches: number of branches m, from 2 to 64: the network itself and the deeper ones.
+        depth_step: blocks that each branch has more than the branch before, from 1 to 100.
+        fused_weight: weight of what a fusion teaches its two parts, the release's lambda_1, >= 0.
+        peer_weight: weight of what a branch teaches the fusion before it, the release's lambda_2, >= 0.
         weight: weight of all divergences after the ramp, >= 0.
         temperature: temperature T of the divergences, > 0.
         ramp_share: share of the epochs after which the divergences have their full weight, in (0, 1]; 80 of 200 epochs

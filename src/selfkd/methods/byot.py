@@ -54,14 +54,14 @@ class BYOT(ExitMethod):
         temperature: temperature T of the distillation, > 0.
         feature_weight: weight of the features' distances, >= 0, which grow with the batch: 1e-6 is for batches of 128.
         exit_form: layers of the exits. "narrow": a quarter of the last channels, one convolution as large as its
-            stride, and pooled features are compared (the paper's). "loth": 3x3 with the same stride at full width, and
-            maps are compared (LOTH's release, for its Table 4).
+            stride, and pooled features are compared. "loth": 3x3 with the same stride at full width, and maps are
+            compared (LOTH's release, for its Table 4).
         supervision: target of the exits and of the network in the cross-entropies; the labels by default.
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if a map is neither as large as the map before nor half its size.
-    Source: the paper, whose authors published no code. The exits' layers are those with which the multiply-adds of
-        DTSKD's Table 2 come out; the weights are those of public implementations.
+    Source: public implementations, because the authors published no code. The exits' layers are those with which the
+        multiply-adds of DTSKD's Table 2 come out.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class DCM(Method):
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if the family of a network cannot build new stages.
-    Source: the paper's loss; released code for detaching, and for depth and width of the branches, which are DKS's.
+    Source: the paper, as its released code has it: loss, detaching, and the branches, which are DKS's.
     """
 
     group = "structure"

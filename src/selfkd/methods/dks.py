@@ -35,7 +35,7 @@ class DKS(Method):
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if the network's family cannot build new stages.
-    Source: the paper's loss; released code for detaching, and for depth and width of the branches.
+    Source: the paper, as its released code has it: loss, detaching, depth and width of the branches.
     """
 
     group = "structure"

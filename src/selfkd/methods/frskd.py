@@ -32,18 +32,18 @@ class FRSKD(Method):
     Args:
         backbone: the staged network that will be deployed; its maps must halve or keep their size from stage to stage.
         data: facts about the training set.
-        width_factor: the channels of each level of the self-teacher divided by those of the network's map; 2 on
+        width_factor: the channels of each level of the self-teacher divided by those of the network's map, >= 1; 2 on
             CIFAR-100, 1 in Self-KD-Lib's ImageNet setting.
         depth: number of depthwise separable convolutions after each fusion, from 1 to 64; 2 on CIFAR-100, 1 in
             Self-KD-Lib's ImageNet setting.
-        distillation_weight: weight of the divergence, the paper's alpha.
-        attention_weight: weight of the distances between attention maps, the paper's beta.
+        distillation_weight: weight of the divergence, the release's alpha, >= 0.
+        attention_weight: weight of the distances between attention maps, the release's beta, >= 0.
         temperature: temperature of the divergence, > 0.
         supervision: target of the network and of the self-teacher in the cross-entropies; the labels by default.
     Raises:
         OptionError: if an option is out of range.
         BackboneError: if a map is neither as large as the map before nor half its size.
-    Source: the paper; its released code for the self-teacher's layers, detaching and the defaults.
+    Source: the paper's released code: layers of the self-teacher, loss, detaching and defaults.
     """
 
     group = "structure"

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from selfkd.backbones import BACKBONES
 from selfkd.backbones.staged import Staged
 from selfkd.contract import Needs
 from selfkd.errors import BackboneError
@@ -80,6 +79,6 @@ def _lacking(needs: Needs, staged: Staged, role: str) -> str | None:
     if needs.own_blocks and not staged.builds_own_blocks:
         return (
             f"needs a {role} {OWN_BLOCKS_IN_WORDS} (Staged.new_stage); {network} cannot; "
-            f"these networks can: {', '.join(BACKBONES)}"
+            "those of 'selfkd list backbones' can"
         )
     return None

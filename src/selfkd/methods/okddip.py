@@ -33,7 +33,7 @@ class OKDDip(Method):
     Args:
         backbone: the staged network that will be deployed; it must build new stages (`Staged.new_stage`).
         data: facts about the training set.
-        branches: number of branches, at least 3: the leader and two or more peers.
+        branches: number of branches, from 3 to 64: the leader and two or more peers.
         temperature: temperature T of the divergences, > 0.
         weight: weight of the divergences after the ramp, >= 0.
         ramp_share: share of the epochs after which the divergences have their full weight, in (0, 1]; 80 of 300 epochs

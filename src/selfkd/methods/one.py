@@ -30,7 +30,7 @@ class ONE(Method):
     Args:
         backbone: the staged network that will be deployed; it must build new stages (`Staged.new_stage`).
         data: facts about the training set.
-        branches: number of branches, at least 2: the network itself and the copies.
+        branches: number of branches, from 2 to 64: the network itself and the copies.
         temperature: temperature of the divergences, > 0.
         ramp_share: share of the epochs after which the divergences have their full weight, in (0, 1]; 80 of 300 epochs
             in the release.
