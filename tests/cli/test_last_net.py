@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from selfkd.cli import listing, main
+from selfkd import api
+from selfkd.cli import main
 
 
 @pytest.fixture
@@ -22,10 +23,10 @@ def temporary(monkeypatch, tmp_path):
 @pytest.fixture
 def failing(monkeypatch):
     def fail_with(error):
-        def entries(kind):
+        def entries():
             raise error
 
-        monkeypatch.setattr(listing, "_entries", entries)
+        monkeypatch.setattr(api, "list_datasets", entries)
 
     return fail_with
 
@@ -90,7 +91,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_and_a_file_with_its_traceback(
 
 
 def test_an_endless_recursion_is_kept_too(monkeypatch, temporary, capsys):
-    monkeypatch.setattr(listing, "_entries", lambda kind: endless())
+    monkeypatch.setattr(api, "list_datasets", endless)
     assert main(["list", "datasets"]) == 1
     assert "RecursionError" in capsys.readouterr().err
     (file,) = temporary.iterdir()
@@ -121,8 +122,9 @@ def test_every_verb_that_is_told_to_stop_says_so(number, status):
     code = f"""
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
-from selfkd.cli import listing, main
-listing._entries = lambda kind: signal.raise_signal(signal.{number})
+from selfkd import api
+from selfkd.cli import main
+api.list_datasets = lambda: signal.raise_signal(signal.{number})
 sys.exit(main(["list", "datasets"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -187,7 +189,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_standard_output_that_lacks_characters_gets_them_escaped(monkeypatch, encoding):
     """As PYTHONIOENCODING=ascii makes it."""
-    monkeypatch.setattr(listing, "_entries", lambda kind: {"m\u00f6we": "\u6f22 \udcff"})
+    monkeypatch.setattr(api, "list_recipes", lambda: {"m\u00f6we": "\u6f22 \udcff"})
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["list", "recipes"]) == 0

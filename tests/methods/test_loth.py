@@ -182,7 +182,7 @@ def test_maps_that_neither_halve_nor_stay_are_refused():
     staged = selfkd.stage(network, ["bn1", "layer1", "layer3", "layer4"], input_size=64)
     with pytest.raises(
         BackboneError,
-        match=r"LOTH needs .* of ResNet have 32x32, 16x16, 4x4, 2x2, .*plain, .*dtskd, kd, dml$",
+        match=r"LOTH needs .* of the network, ResNet, have 32x32, 16x16, 4x4, 2x2, .*plain, .*dtskd, kd, dml$",
     ):
         selfkd.create_method("loth", staged, selfkd.DatasetInfo(4, 10))
 

@@ -60,7 +60,7 @@ def _print_methods(as_json: bool) -> None:
             "parameters": method.parameters_in_words,
             "multiply-adds": method.multiply_adds_in_words,
             "needs": method.needs_in_words,
-            "": method.summary,
+            "idea": method.summary,
         }
         for name, method in methods.items()
     ]
