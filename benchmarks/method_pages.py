@@ -297,15 +297,21 @@ def _deployed_table(figures: Sequence[Figure]) -> str:
 
 
 def _heads_table(figures: Sequence[Figure]) -> str:
-    """A row for each recipe, network and table, a column for each head."""
+    """A row for each recipe, network and table, a column for each head; then where the paper gives plain training."""
     cells = []
+    elsewhere = set()
     for figure in figures:
         _, network, method = _split(figure.recipe)
         row = (figure.source, network, method)
         cells.append((row, figure.head, figure))
         if plain := _plain(figure):
             cells.append((row, _PLAIN, plain))
-    return _figures_table(cells, ["", "network", "recipe"])
+            elsewhere |= {plain.source} - {figure.source}
+    written = _figures_table(cells, ["", "network", "recipe"])
+    if not elsewhere:
+        return written
+    note = f"The figures of `{_PLAIN}` are those of {', '.join(sorted(elsewhere, key=_natural))}."
+    return f"{written}\n\n{_filled(note, indent='')}"
 
 
 def _figures_table(cells: Iterable[tuple[tuple[str, ...], str, Figure]], header: Sequence[str]) -> str:
