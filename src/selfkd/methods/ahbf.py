@@ -93,7 +93,9 @@ class AHBF(Method):
         labels = self.label_losses(logits, batch)
 
         to_parts, to_earlier = [], []
-        for branch, (earlier, fusion) in zip(self.branches, pairwise(("main", *self.fusions)), strict=True):
+        for branch, (earlier, fusion) in zip(
+            self.branches.keys(), pairwise(("main", *self.fusions.keys())), strict=True
+        ):
             branch_BK, earlier_BK, fused_BK = logits[branch], logits[earlier], logits[fusion]
             to_parts += [self._divergence(branch_BK, fused_BK), self._divergence(earlier_BK, fused_BK)]
             to_earlier.append(self._divergence(earlier_BK, branch_BK))

@@ -5,8 +5,6 @@ Sun, Yao, Zhou, Zhao: Deeply-supervised Knowledge Synergy, CVPR 2019, arXiv:1906
 
 from __future__ import annotations
 
-from itertools import permutations
-
 from torch import Tensor
 
 from selfkd.backbones.staged import Staged
@@ -56,8 +54,12 @@ class DKS(Method):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         logits = self.predict(batch.images)
         labels = self.label_losses(logits, batch)
-        pairs = permutations(logits.values(), 2)
-        mutual = total(softened_kl(learner_BK, teacher_BK.detach(), 1.0) for learner_BK, teacher_BK in pairs)
+        mutual = total(
+            softened_kl(learner_BK, logits[teacher].detach(), 1.0)
+            for learner, learner_BK in logits.items()
+            for teacher in logits
+            if teacher != learner
+        )
         return StepOutput(labels + mutual, terms={"labels": labels, "mutual": mutual}, logits=logits)
 
     def predict(self, images: Tensor) -> dict[str, Tensor]:

@@ -73,11 +73,9 @@ class OKDDip(Method):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         features = self.backbone(batch.images)
-        peers = [peer(features.stages[-2]) for peer in self.branches.values()]
-        logits = {
-            "main": features.logits,
-            **{head: each.logits for head, each in zip(self.branches, peers, strict=True)},
-        }
+        outputs = {head: peer(features.stages[-2]) for head, peer in self.branches.items()}
+        peers = list(outputs.values())
+        logits = {"main": features.logits, **{head: each.logits for head, each in outputs.items()}}
         labels = self.label_losses(logits, batch)
 
         targets = self.attention([each.feature.mean(dim=(2, 3)) for each in peers], [each.logits for each in peers])

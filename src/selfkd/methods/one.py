@@ -71,7 +71,7 @@ class ONE(Method):
 
         teacher_BK = logits["fusion"].detach()
         distillation = total(
-            softened_kl(logits[head], teacher_BK, self.temperature) for head in ("main", *self.branches)
+            softened_kl(logits[head], teacher_BK, self.temperature) for head in ("main", *self.branches.keys())
         )
         loss = labels + self.ramp.value * distillation
         return StepOutput(loss, terms={"labels": labels, "distillation": distillation}, logits=logits)
