@@ -28,7 +28,7 @@ from selfkd import process_environment
 
 os.environ.update(process_environment.variables())  # as the selfkd command does
 
-from torch import Tensor, nn
+from torch import Tensor
 
 import selfkd
 from report import Report, machine, table
@@ -62,8 +62,10 @@ def train(method: str, data_root: Path) -> Row:
     losses: list[Tensor] = []
     processor: list[float] = []  # the processor time of this process after each forward pass
 
+    step = selfkd.Method.__call__
+
     def observed(method: selfkd.Method, *inputs: Any) -> selfkd.StepOutput:
-        output: selfkd.StepOutput = nn.Module.__call__(method, *inputs)
+        output = step(method, *inputs)
         losses.append(output.loss.detach())
         processor.append(time.process_time())
         return output

@@ -121,12 +121,12 @@ def test_a_real_training_gives_a_row(benchmark, monkeypatch, digits_as_cifar100)
     monkeypatch.setattr(torch.nn.modules.module, "register_module_forward_hook", refuse)
     monkeypatch.setattr(benchmark, "OPTIONS", {"backbone.width": 4, "trainer.epochs": 1, "loader.batch_size": 10})
     monkeypatch.setattr(benchmark, "STEPS", 2)
-    found = benchmark.train("frskd", digits_as_cifar100)
+    found = benchmark.train("dtskd", digits_as_cifar100)  # which also prepares each step
     assert (found["steps"], found["images"]) == (6, 60)
     assert len(found["losses"]) == 2
     assert all(0 < loss < float("inf") for loss in found["losses"])
     assert found["evaluated"] == {"train": 60, "test": 20}
-    assert list(found["accuracies"]["test"]) == ["main", "fusion"]
+    assert list(found["accuracies"]["test"]) == ["main", "branch1", "branch2", "branch3"]
     assert found["environment"]["device"] == "cpu"
     assert found["seconds"] > 0
     assert found["processor_seconds"] > 0
