@@ -176,6 +176,7 @@ def page(results: Mapping[str, Any]) -> str:
     ]
     header = ["method", "first loss", "last loss", "training (%)", "test (%)", "images", "seconds"]
     header += ["relative", "processor, relative"]
+    missing = [name for name in methods_without_teacher() if name not in rows]
     failed = [f"- {name}: {fault}" for name, row in rows.items() for fault in faults(row)]
     options = " ".join(f"{key}={value}" for key, value in results["options"].items())
     loads = [row["load"] for row in trained.values()]
@@ -185,13 +186,14 @@ def page(results: Mapping[str, Any]) -> str:
         [
             "# One epoch of each method",
             "",
-            "Each method that needs no teacher trains one epoch on 10,000 images of CIFAR-100, 100 of each class, with "
+            "A method that needs no teacher trains one epoch on 10,000 images of CIFAR-100, 100 of each class, with",
             "its default options:",
             "",
             f"    selfkd train {results['recipe']} method=NAME data.root=FOLDER {options}",
             "",
-            "This shows that a method trains and learns on real images, and what it costs. It does not show which "
+            "This shows that a method trains and learns on real images, and what it costs. It does not show which",
             "method is the best: that needs the whole training.",
+            *([f"Not measured yet: {', '.join(missing)}."] if missing else []),
             "",
             table(cells, header),
             "",
