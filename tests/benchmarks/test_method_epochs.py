@@ -103,8 +103,16 @@ def test_the_page_has_a_row_for_each_method(benchmark):
     page = benchmark.page({"recipe": benchmark.RECIPE, "options": benchmark.OPTIONS, "rows": rows})
     line = next(each for each in page.splitlines() if each.startswith("| frskd"))
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "frskd", "4.600", "4.100", "7.00", "6.50", "10,000", "50.0", "2.00", "0.80",
-    ]  # fmt: skip
+        "frskd",
+        "4.600",
+        "4.100",
+        "7.00",
+        "6.50",
+        "10,000",
+        "50.0",
+        "2.00",
+        "0.80",
+    ]
     assert "Did not learn" not in page
 
 

@@ -46,8 +46,12 @@ def test_a_source_without_paper_or_place_is_refused(source):
 def test_a_data_set_without_a_place_of_its_own_comes_last_under_its_name():
     grids = ["dtskd/cub200", "teskd/imagenet", "loth/cifar100", "dtskd/cars", "dtskd/cifar100"]
     assert sorted(grids, key=PAGES._place) == [
-        "dtskd/cifar100", "loth/cifar100", "teskd/imagenet", "dtskd/cars", "dtskd/cub200",
-    ]  # fmt: skip
+        "dtskd/cifar100",
+        "loth/cifar100",
+        "teskd/imagenet",
+        "dtskd/cars",
+        "dtskd/cub200",
+    ]
     gain = PublishedGain("dtskd/cub200/resnet18/kd", "DTSKD, Table 5", "main", 61.0, 60.0)
     assert PAGES.gains_in_words([gain]) == "+1.00 (DTSKD, cub200)"
 

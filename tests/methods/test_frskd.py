@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 import selfkd
 from operation_count import multiply_adds, parameters_of
-from selfkd.errors import BackboneError, BatchError, OptionError
+from selfkd.errors import BackboneError, OptionError
 
 START = selfkd.Progress(0, 1)
 
@@ -161,17 +161,6 @@ def test_the_self_teacher_gets_the_initialisation_of_the_networks_family(backbon
     backbone.network.initialize_branches = lambda branches: torch.nn.init.constant_(branches.classifier.bias, 0.5)
     method = selfkd.create_method("frskd", backbone, data)
     assert (method.self_teacher.classifier.bias == 0.5).all()
-
-
-def test_one_sample_is_refused_where_the_last_map_is_a_point(method, batch, data):
-    one = selfkd.Batch(batch.images[:1], batch.labels[:1])
-    assert torch.isfinite(method(one, START).loss)
-    points = selfkd.create_backbone("resnet18_cifar", 10, width=8, input_size=8)
-    method = selfkd.create_method("frskd", points, data)
-    one = selfkd.Batch(batch.images[:1, :, :8, :8], batch.labels[:1])
-    with pytest.raises(BatchError, match="one value .* a training batch needs at least 2 samples"):
-        method(one, START)
-    assert torch.isfinite(method.eval()(one, START).loss)
 
 
 @pytest.mark.parametrize(

@@ -149,13 +149,6 @@ def test_one_sample_trains_where_maps_have_several_places(backbone, batch, data)
         assert torch.isfinite(method.eval()(one, START).loss)
 
 
-def test_one_sample_is_refused_where_maps_are_points(batch, data):
-    points = selfkd.create_backbone("resnet18_cifar", 10, width=8, input_size=8)
-    method = selfkd.create_method("loth", points, data)
-    with pytest.raises(BatchError, match="at least 2 samples"):
-        method(selfkd.Batch(batch.images[:1, :, :8, :8], batch.labels[:1]), START)
-
-
 @pytest.mark.parametrize(
     ("option", "value", "allowed"),
     [
